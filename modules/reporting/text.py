@@ -1,0 +1,51 @@
+"""The end of a run in a few lines for the terminal."""
+
+from itertools import zip_longest
+from pathlib import Path
+
+from modules.reporting.summary import RunSummary
+from modules.reporting.write import REPORT_FILE
+
+
+def outline(summary: RunSummary, root: Path) -> str:
+    """What came of the run, why, and where to look."""
+    lines = [*_result(summary), *_push(summary), f"Report   {root / REPORT_FILE}"]
+    return "\n" + "\n".join(lines)
+
+
+def _result(summary: RunSummary) -> list[str]:
+    if summary.run.status == "failed":
+        told = (
+            ("FAILED ", f"in {summary.run.failed_component}"),
+            ("", summary.run.error),
+            ("Next", summary.run.next_step),
+        )
+        return [f"{label:<9}{text}" for label, text in told if text]
+    lines = []
+    if summary.verdict:
+        head = "BLESSED" if summary.verdict.blessed else "REJECTED"
+        reasons = summary.verdict.reasons or ("without a reason",)
+        lines += [f"{label:<9}{reason}" for label, reason in zip_longest([head], reasons, fillvalue="")]
+    evaluation = summary.evaluation
+    uar = evaluation.metric("uar") if evaluation else None
+    if evaluation and uar and uar.value is not None:
+        lines.append(f"UAR      {_share(uar.value)} (95 % interval {_share(uar.low)} to {_share(uar.high)})")
+        lines.append(f"         {evaluation.clips} clips of {evaluation.speakers} speakers. {_protocol(summary)}")
+    return lines
+
+
+def _protocol(summary: RunSummary) -> str:
+    sentence = summary.protocol.sentence if summary.protocol else ""
+    return sentence + (" Synthetic speech: not accuracy on people." if summary.demo else "")
+
+
+def _push(summary: RunSummary) -> list[str]:
+    if summary.pushed is None:
+        return []
+    if summary.pushed.path is None:
+        return [f"Pushed   nothing. {summary.pushed.reason}"]
+    return [f"Pushed   version {summary.pushed.version} to {summary.pushed.path}"]
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1%}"

@@ -1,0 +1,555 @@
+"""The evaluation's numbers against scikit-learn and a plain bootstrap; the summary and the page that show them."""
+
+import datetime
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from modules.labels import EMOTIONS
+from modules.reporting import intervals
+from modules.reporting.evaluate import compare, evaluate, length_slice
+from modules.reporting.html import headline, render
+from modules.reporting.intervals import Predictions, estimates, paired_differences, point_estimates
+from modules.reporting.summary import (
+    Check,
+    Component,
+    Data,
+    Difference,
+    Duplicate,
+    Lineage,
+    Metric,
+    Protocol,
+    Push,
+    QuarantinedClip,
+    Run,
+    RunSummary,
+    SplitData,
+    SummaryVersionError,
+    Training,
+    Trial,
+    Tuning,
+    Verdict,
+)
+from modules.reporting.write import write
+
+SECTIONS = (
+    "verdict", "metrics", "confusion", "slices", "training",
+    "calibration", "data", "tuning", "components", "lineage",
+)  # fmt: skip
+HOSTILE = "Actor_01/<script>alert('x')</script>\"&.wav"
+
+
+def _predictions(speakers=4, clips_each=42, strength=1.3, seed=0, classes=7) -> Predictions:
+    random = np.random.default_rng(seed)
+    clips = speakers * clips_each
+    labels = np.arange(clips) % classes
+    skill = random.normal(strength, 0.6, speakers).repeat(clips_each)
+    logits = random.normal(size=(clips, classes))
+    logits[np.arange(clips), labels] += skill
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    names = np.repeat([f"ravdess-{index:02d}" for index in range(speakers)], clips_each)
+    return Predictions.of(labels, probabilities.astype(np.float32), names)
+
+
+def _sklearn_scores(predictions: Predictions) -> dict[str, float]:
+    true, guess, rows = predictions.labels, predictions.predicted, predictions.probabilities
+    present = np.unique(true)
+    macro = {"labels": present, "average": "macro", "zero_division": 0}
+    aucs = [sklearn_metrics.roc_auc_score(true == index, rows[:, index]) for index in present if len(present) > 1]
+    return {
+        "accuracy": sklearn_metrics.accuracy_score(true, guess),
+        "uar": sklearn_metrics.recall_score(true, guess, **macro),
+        "macro_precision": sklearn_metrics.precision_score(true, guess, **macro),
+        "macro_f1": sklearn_metrics.f1_score(true, guess, **macro),
+        "mcc": sklearn_metrics.matthews_corrcoef(true, guess),
+        "auc": float(np.mean(aucs)) if aucs else float("nan"),
+        "log_loss": sklearn_metrics.log_loss(true, rows, labels=range(rows.shape[1])),
+    }
+
+
+def _plain_ece(predictions: Predictions) -> float:
+    confidence, right = predictions.probabilities.max(axis=1), predictions.predicted == predictions.labels
+    gap = 0.0
+    for low in np.arange(intervals.CALIBRATION_BINS) / intervals.CALIBRATION_BINS:
+        inside = (confidence > low) & (confidence <= low + 1 / intervals.CALIBRATION_BINS)
+        if inside.any():
+            gap += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
+    return gap
+
+
+class TestPointEstimates:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_agree_with_scikit_learn(self, seed):
+        predictions = _predictions(seed=seed)
+        ours = point_estimates(predictions)
+        for name, expected in _sklearn_scores(predictions).items():
+            assert ours[name] == pytest.approx(expected, abs=1e-9), name
+        assert ours["ece"] == pytest.approx(_plain_ece(predictions), abs=1e-9)
+
+    def test_agree_where_a_class_has_no_clip(self):
+        everything = _predictions()
+        predictions = everything.take(~np.isin(everything.labels, [2, 5]))
+        ours = point_estimates(predictions)
+        for name, expected in _sklearn_scores(predictions).items():
+            assert ours[name] == pytest.approx(expected, abs=1e-9), name
+
+    def test_per_class_agrees_with_scikit_learn(self):
+        predictions = _predictions()
+        expected = sklearn_metrics.precision_recall_fscore_support(
+            predictions.labels, predictions.predicted, labels=range(7), zero_division=0
+        )
+        ours = point_estimates(predictions, intervals.CLASS_METRICS)
+        for name, values in zip(intervals.CLASS_METRICS, expected, strict=False):
+            np.testing.assert_allclose(ours[name], values, atol=1e-9)
+
+    def test_tied_scores_count_half_in_the_auc(self):
+        predictions = _predictions()
+        coarse = Predictions.of(predictions.labels, _coarse(predictions.probabilities), predictions.speakers)
+        assert point_estimates(coarse)["auc"] == pytest.approx(_sklearn_scores(coarse)["auc"], abs=1e-9)
+
+    def test_constant_predictions_have_chance_uar_and_no_correlation(self):
+        predictions = _predictions()
+        constant = np.tile(np.eye(7)[3], (len(predictions.labels), 1))
+        ours = point_estimates(Predictions.of(predictions.labels, constant, predictions.speakers))
+        assert ours["uar"] == pytest.approx(1 / 7)
+        assert ours["mcc"] == 0
+        assert ours["auc"] == 0.5
+
+
+def _coarse(probabilities: np.ndarray) -> np.ndarray:
+    rounded = np.round(probabilities, 1) + 0.01
+    return rounded / rounded.sum(axis=1, keepdims=True)
+
+
+class TestIntervals:
+    def test_every_resample_is_what_the_metric_of_the_drawn_clips_is(self):
+        predictions = _predictions(speakers=5, clips_each=14)
+        names, clusters = np.unique(predictions.speakers, return_inverse=True)
+        (weights,) = intervals._draws(clusters, 40, 7)
+        fast = intervals._ClusterSums.of(predictions, clusters).scores(weights, intervals.SCALAR_METRICS)
+        for number, drawn in enumerate(weights.astype(int)):
+            chosen = np.concatenate(
+                [
+                    np.flatnonzero(predictions.speakers == name)
+                    for name, n in zip(names, drawn, strict=True)
+                    for _ in range(n)
+                ]
+            )
+            resample = predictions.take(chosen)
+            for name, expected in _sklearn_scores(resample).items():
+                assert fast[name][number] == pytest.approx(expected, abs=1e-9), name
+            assert fast["ece"][number] == pytest.approx(_plain_ece(resample), abs=1e-9)
+
+    def test_limits_agree_with_a_brute_force_bootstrap(self):
+        predictions = _predictions(speakers=20, clips_each=21)
+        random = np.random.default_rng(99)
+        names = np.unique(predictions.speakers)
+        rows = {name: np.flatnonzero(predictions.speakers == name) for name in names}
+        brute = []
+        for _ in range(3000):
+            chosen = np.concatenate([rows[name] for name in random.choice(names, len(names))])
+            brute.append(np.mean(predictions.predicted[chosen] == predictions.labels[chosen]))
+        ours = estimates(predictions, ("accuracy",), resamples=3000, seed=1)["accuracy"]
+        low, high = intervals._limits(np.array(brute), len(names), 0.95)
+        width = high - low
+        assert ours.low == pytest.approx(low, abs=0.1 * width)
+        assert ours.high == pytest.approx(high, abs=0.1 * width)
+
+    def test_expanded_percentiles_are_wider_with_few_speakers_and_plain_with_many(self):
+        samples = np.random.default_rng(0).normal(size=20_000)
+        plain = np.quantile(samples, [0.025, 0.975])
+        few, many = intervals._limits(samples, 5, 0.95), intervals._limits(samples, 5000, 0.95)
+        assert few[0] < plain[0] - 0.5
+        assert few[1] > plain[1] + 0.5
+        np.testing.assert_allclose(many, plain, atol=0.02)
+
+    def test_speakers_who_differ_widen_the_interval_that_clips_would_give(self):
+        predictions = _predictions(speakers=8, clips_each=70)
+        as_if_independent = Predictions.of(
+            predictions.labels, predictions.probabilities, [str(clip) for clip in range(len(predictions.labels))]
+        )
+        by_speaker, by_clip = (estimates(each, ("uar",))["uar"] for each in (predictions, as_if_independent))
+        assert by_speaker.high - by_speaker.low > 1.5 * (by_clip.high - by_clip.low)
+
+    def test_same_seed_same_interval_whatever_the_chunk(self, monkeypatch):
+        whole = estimates(_predictions(), resamples=300, seed=5)
+        monkeypatch.setattr(intervals, "_CELLS_PER_CHUNK", 168 * 7)
+        chunked = estimates(_predictions(), resamples=300, seed=5)
+        for name in whole:
+            np.testing.assert_allclose(whole[name].low, chunked[name].low, atol=1e-12)
+            np.testing.assert_allclose(whole[name].high, chunked[name].high, atol=1e-12)
+
+    def test_a_single_speaker_is_resampled_by_clips_and_says_so(self):
+        found = estimates(_predictions(speakers=1), ("uar",))["uar"]
+        assert found.resampled == "clips"
+        assert found.low < found.value < found.high
+
+    def test_a_single_clip_has_no_interval(self):
+        found = estimates(_predictions(speakers=1, clips_each=1), ("accuracy",))["accuracy"]
+        assert np.isnan(found.low)
+        assert np.isnan(found.high)
+
+
+class TestPairedDifferences:
+    def test_of_a_model_with_itself_is_exactly_nothing(self):
+        found = paired_differences(_predictions(), _predictions())
+        for estimate in found.values():
+            assert (estimate.value, estimate.low, estimate.high) == (0, 0, 0)
+
+    def test_value_is_the_difference_of_the_two(self):
+        better, worse = _predictions(strength=2.5, seed=1), _predictions(strength=0.5, seed=2)
+        found = paired_differences(better, worse)["uar"]
+        assert found.value == pytest.approx(point_estimates(better)["uar"] - point_estimates(worse)["uar"])
+        assert found.low > 0
+
+    def test_is_narrower_than_the_two_intervals_when_models_share_their_mistakes(self):
+        first = _predictions(speakers=8)
+        rows = first.probabilities.copy()
+        rows[:4] = rows[:4, ::-1]
+        second = Predictions.of(first.labels, rows, first.speakers)
+        paired, alone = paired_differences(first, second)["uar"], estimates(first)["uar"]
+        assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
+
+    def test_refuses_other_clips(self):
+        with pytest.raises(ValueError, match="same clips in the same order"):
+            paired_differences(_predictions(), _predictions(clips_each=41))
+
+    @pytest.mark.parametrize(
+        ("name", "low", "high", "direction"),
+        [("uar", 0.01, 0.1, "better"), ("uar", -0.1, -0.01, "worse"), ("uar", -0.1, 0.1, "tie"),
+         ("log_loss", 0.01, 0.1, "worse"), ("log_loss", -0.1, -0.01, "better"), ("uar", None, None, "tie")],
+    )  # fmt: skip
+    def test_direction_knows_which_way_is_better(self, name, low, high, direction):
+        assert Difference(name=name, candidate=0, baseline=0, difference=0, low=low, high=high).direction == direction
+
+
+class TestPredictions:
+    @pytest.mark.parametrize(
+        ("labels", "rows", "speakers", "message"),
+        [
+            ([0, 1], np.full((2, 7), 1 / 7), ["a"], "do not belong together"),
+            ([], np.zeros((0, 7)), [], "no clip"),
+            ([7], np.full((1, 7), 1 / 7), ["a"], "between 0 and 6"),
+            ([0], np.full((1, 7), 2.0), ["a"], "no probability distributions"),
+            ([0], np.array([[1.5, -0.5]]), ["a"], "no probability distributions"),
+        ],
+    )
+    def test_says_what_is_wrong(self, labels, rows, speakers, message):
+        with pytest.raises(ValueError, match=message):
+            Predictions.of(labels, rows, speakers)
+
+
+class TestEvaluate:
+    def test_slices_hold_the_metrics_of_their_clips(self):
+        predictions = _predictions()
+        sex = np.where(np.isin(predictions.speakers, ["ravdess-00", "ravdess-02"]), "female", "male")
+        found = evaluate(predictions.labels, predictions.probabilities, predictions.speakers, slices={"sex": sex})
+        by_key = {(each.dimension, each.value): each for each in found.slices}
+        assert {dimension for dimension, _ in by_key} == {"sex", "emotion", "speaker"}
+        part = predictions.take(sex == "female")
+        assert by_key["sex", "female"].metric("uar").value == pytest.approx(point_estimates(part)["uar"])
+        assert by_key["sex", "female"].speakers == 2
+        assert by_key["speaker", "ravdess-03"].metric("uar").resampled == "clips"
+        assert sum(each.clips for key, each in by_key.items() if key[0] == "emotion") == len(predictions.labels)
+
+    def test_recall_of_an_emotion_is_the_same_in_its_slice_and_its_row(self):
+        predictions = _predictions()
+        found = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        for result in found.per_class:
+            part = next(each for each in found.slices if each.value == result.emotion)
+            assert part.metric("accuracy").value == pytest.approx(result.recall.value)
+            assert part.metric("macro_f1") is None
+
+    def test_calibration_bins_hold_every_clip_once(self):
+        predictions = _predictions()
+        found = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        assert sum(each.clips for each in found.calibration) == len(predictions.labels)
+        assert all(each.low < each.confidence <= each.high for each in found.calibration if each.clips)
+        gaps = sum(each.clips * abs(each.confidence - each.accuracy) for each in found.calibration if each.clips)
+        assert found.metric("ece").value == pytest.approx(gaps / found.clips)
+
+    def test_answers_that_are_no_numbers_are_counted_and_nothing_is_claimed(self):
+        predictions = _predictions()
+        rows = predictions.probabilities.copy()
+        rows[3, 2] = np.nan
+        found = evaluate(predictions.labels, rows, predictions.speakers)
+        assert found.non_finite_predictions == 1
+        assert found.metrics == ()
+        assert found.chance is None
+
+    def test_few_speakers_are_cautioned_about(self):
+        few, many = _predictions(speakers=4), _predictions(speakers=12)
+        assert "Only 4 speakers" in evaluate(few.labels, few.probabilities, few.speakers).interval.caution
+        assert evaluate(many.labels, many.probabilities, many.speakers).interval.caution is None
+
+    def test_refuses_a_slice_of_another_length(self):
+        predictions = _predictions()
+        with pytest.raises(ValueError, match="slice 'sex' has 1 values for 168 clips"):
+            evaluate(predictions.labels, predictions.probabilities, predictions.speakers, slices={"sex": ["male"]})
+
+    @pytest.mark.parametrize(
+        ("seconds", "name"), [(0.3, "0 to 2 s"), (2.0, "2 to 4 s"), (3.9, "2 to 4 s"), (4.0, "4 s or more")]
+    )
+    def test_length_slice(self, seconds, name):
+        assert length_slice(seconds) == name
+
+
+def _run(**changes) -> Run:
+    fields = {
+        "name": "ser-1",
+        "started": datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC),
+        "seconds": 458.0,
+        "status": "completed",
+        "command": "python runner_local.py --data recordings",
+        "config": "audio:\n  feature_family: utterance\n",
+    }
+    return Run(**(fields | changes))
+
+
+def _data(corpus="ravdess") -> Data:
+    per_emotion = dict.fromkeys(EMOTIONS, 24)
+    return Data(
+        splits=tuple(
+            SplitData(split=split, clips=168, examples=168 * copies, speakers=4, hours=0.17,
+                      by_corpus={corpus: 168}, by_emotion=per_emotion, by_sex={"female": 84, "male": 84})
+            for split, copies in (("train", 4), ("eval", 1), ("test", 1))
+        ),
+        quarantined=(
+            QuarantinedClip(path=HOSTILE, reason="unreadable", detail="<b>12 bytes</b>"),
+            QuarantinedClip(path="b.wav", reason="silent"),
+            QuarantinedClip(path="c.wav", reason="unreadable"),
+        ),
+        dropped_labels={"emodb: boredom": 81},
+        duplicates=(Duplicate(kept="a.wav", dropped="d.wav"),),
+        audio_spec={"sample_rate_hz": 22_050, "window_sec": 2.5},
+        audio_spec_fingerprint="0d831b1c227118ba",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def complete() -> RunSummary:
+    candidate, baseline = _predictions(strength=2, seed=1), _predictions(strength=1, seed=2)
+    evaluation = evaluate(candidate.labels, candidate.probabilities, candidate.speakers)
+    tfma = Metric(name="uar", value=0.987_654, source="tfma")
+    return RunSummary(
+        run=_run(),
+        protocol=Protocol(kind="speaker", seed=7, speakers={"test": tuple(np.unique(candidate.speakers).tolist())}),
+        data=_data(),
+        training=Training(
+            family="original", parameters=1_284_551, epochs_run=3, epochs_limit=50, best_epoch=2, seconds=58.0,
+            history={"loss": (2.0, float("nan"), 1.5), "val_loss": (1.9, 1.8, 1.85)}, hyperparameters={"dropout": 0.2},
+        ),
+        tuning=Tuning(
+            algorithm="Hyperband", objective="val_uar", higher_is_better=True,
+            trials=(Trial(name="0", status="completed", score=0.4, hyperparameters={"kernel": 3}, curve=(0.2, 0.4)),
+                    Trial(name="1", status="failed"),
+                    Trial(name="2", status="completed", score=0.5, hyperparameters={"kernel": 5})),
+        ),
+        evaluation=evaluation.model_copy(update={"metrics": (*evaluation.metrics, tfma)}),
+        verdict=Verdict(
+            blessed=True, reasons=("UAR lies above the floor.",),
+            checks=(Check(name="uar_floor", value=0.6, bound=0.3, passed=True, text="above the floor"),),
+        ),
+        baseline=compare(candidate, baseline, name="1763700000"),
+        pushed=Push(version="1763756123", path="output/serving/1763756123", ask=("ser predict a.wav",)),
+        components=(Component(name="Trainer", seconds=63.4, state="ran"),
+                    Component(name="Transform", seconds=0.1, state="cached")),
+        lineage=Lineage(config_fingerprint="9f3c", code_version="0.1.0", python="3.11.7", packages={"keras": "3.15"}),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def failed() -> RunSummary:
+    return RunSummary(
+        run=_run(status="failed", failed_component="AnomalyGate", error="Traceback\nValueError: <emotion> is 'calm'"),
+        components=(Component(name="AnomalyGate", seconds=0.1, state="failed"),),
+    )
+
+
+class TestSummary:
+    def test_json_round_trip(self, complete, failed):
+        for summary in (complete, failed):
+            assert RunSummary.from_json(summary.to_json()) == summary
+
+    def test_numbers_are_finite_or_null(self, complete):
+        def refuse(constant):
+            raise AssertionError(f"{constant} is not JSON")
+
+        content = json.loads(complete.to_json(), parse_constant=refuse)
+        assert content["training"]["history"]["loss"] == [2.0, None, 1.5]
+        infinite = Training(family="x", parameters=1, epochs_run=0, hyperparameters={"rate": float("inf"), "name": "a"})
+        assert infinite.hyperparameters == {"rate": None, "name": "a"}
+
+    def test_numpy_numbers_are_taken(self):
+        assert Metric(name="uar", value=np.float32(0.5), low=np.float64("nan")).model_dump(
+            include={"value", "low"}
+        ) == {"value": 0.5, "low": None}
+
+    @pytest.mark.parametrize("text", ['{"schema_version": 99}', "{}", "[]"])
+    def test_another_version_is_refused(self, text):
+        with pytest.raises(SummaryVersionError, match="this code reads 1"):
+            RunSummary.from_json(text)
+
+    def test_quarantine_is_counted_by_reason(self, complete):
+        assert complete.data.quarantined_by_reason == {"unreadable": 2, "silent": 1}
+
+    def test_trials_are_ranked_by_the_direction_of_the_objective(self, complete):
+        tuning = complete.tuning
+        assert [trial.name for trial in tuning.ranked] == ["2", "0", "1"]
+        downwards = tuning.model_copy(update={"higher_is_better": False})
+        assert [trial.name for trial in downwards.ranked] == ["0", "2", "1"]
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects what a test asks about, and fails on a tag that is closed out of turn."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "line", "polyline"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.references += [value for name, value in attrs if name in ("href", "src", "srcset", "data", "action")]
+        self.ids += [value for name, value in attrs if name == "id"]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+class TestReport:
+    def test_is_well_formed_and_has_every_section(self, complete, failed):
+        for summary in (complete, failed, RunSummary(run=_run())):
+            page = _Page(render(summary))
+            assert [name for name in page.ids if name in SECTIONS] == list(SECTIONS)
+
+    def test_asks_nothing_of_the_network(self, complete):
+        text = render(complete)
+        page = _Page(text)
+        assert all(reference.startswith("#") for reference in page.references)
+        assert {reference[1:] for reference in page.references} <= set(page.ids)
+        assert page.tags.isdisjoint({"script", "link", "img", "iframe", "object"})
+        assert not re.search(r"url\(|@import|https?:", text)
+        assert len(text.encode()) < 1_500_000
+
+    def test_shows_the_numbers_of_the_summary(self, complete):
+        text = _Page(render(complete)).text
+        uar = complete.evaluation.metric("uar")
+        for shown in (
+            f"{100 * uar.value:.1f}", f"{100 * uar.low:.1f} to {100 * uar.high:.1f}", "98.8", "Blessed and pushed",
+            "1763756123", "ser predict a.wav", "nobody in the test split was heard in training", "uar_floor",
+            "1763700000", "Only 4 speakers", "emodb: boredom", "0d831b1c227118ba", "Hyperband", "feature_family",
+        ):  # fmt: skip
+            assert shown in text, shown
+
+    def test_strings_from_outside_are_escaped(self, complete):
+        text = render(complete)
+        assert "<script" not in text
+        assert HOSTILE in _Page(text).text
+        assert "<b>12 bytes" not in text
+
+    def test_hostile_names_in_pictures_are_escaped(self, complete):
+        history = {HOSTILE: (1.0, 2.0)}
+        training = complete.training.model_copy(update={"history": history})
+        trials = (Trial(name=HOSTILE, status=HOSTILE, score=0.1, curve=(0.1, 0.2), hyperparameters={HOSTILE: HOSTILE}),)
+        tuning = complete.tuning.model_copy(update={"trials": trials, "objective": HOSTILE})
+        text = render(complete.model_copy(update={"training": training, "tuning": tuning}))
+        assert "script" not in _Page(text).tags
+
+    def test_a_failed_run_says_where_why_and_what_next(self, failed):
+        text = _Page(render(failed)).text
+        assert "Failed in AnomalyGate" in text
+        assert "<emotion> is 'calm'" in text
+        assert "run the same command again" in text
+        advised = failed.model_copy(update={"run": failed.run.model_copy(update={"next_step": "Map calm to neutral."})})
+        assert "Map calm to neutral." in _Page(render(advised)).text
+
+    def test_synthetic_speech_is_named_as_such(self, complete):
+        warning = "Nothing here is accuracy on human speech"
+        assert warning not in _Page(render(complete)).text
+        assert warning in _Page(render(complete.model_copy(update={"data": _data("demo")}))).text
+
+    def test_a_random_split_is_named_as_such(self, complete):
+        text = _Page(render(complete.model_copy(update={"protocol": Protocol(kind="random_clip")}))).text
+        assert "the voices of the test split were heard in training too" in text
+        assert "nobody in the test split" not in text
+
+    def test_an_override_of_the_gate_is_shown(self, complete):
+        verdict = complete.verdict.model_copy(update={"override": "first model of a new corpus"})
+        text = _Page(render(complete.model_copy(update={"verdict": verdict}))).text
+        assert "The gate was overridden: first model of a new corpus" in text
+
+    def test_a_model_without_numbers_is_shown_as_such(self, complete):
+        predictions = _predictions()
+        rows = np.full_like(predictions.probabilities, np.nan)
+        evaluation = evaluate(predictions.labels, rows, predictions.speakers)
+        text = _Page(render(complete.model_copy(update={"evaluation": evaluation}))).text
+        assert "168 of 168 clips is not a number" in text
+
+    @pytest.mark.parametrize(
+        ("changes", "tone", "title"),
+        [
+            ({}, "good", "Blessed and pushed"),
+            ({"pushed": Push(reason="Dry run.")}, "good", "Blessed, not pushed"),
+            ({"verdict": Verdict(blessed=False)}, "bad", "Rejected"),
+            ({"verdict": None}, "plain", "Completed without a verdict"),
+            ({"run": _run(status="failed", failed_component="Trainer")}, "bad", "Failed in Trainer"),
+        ],
+    )
+    def test_headline(self, complete, changes, tone, title):
+        found = headline(complete.model_copy(update=changes))
+        assert (found.tone, found.title) == (tone, title)
+
+
+class TestWrite:
+    def test_leaves_both_files_and_nothing_else(self, complete, tmp_path):
+        folder = tmp_path / "runs" / "1"
+        summary_path, report_path = write(complete, folder)
+        assert sorted(path.name for path in folder.iterdir()) == ["report.html", "summary.json"]
+        assert RunSummary.from_json(summary_path.read_text(encoding="utf-8")) == complete
+        assert report_path.read_text(encoding="utf-8") == render(complete)
+
+    def test_replaces_the_former_run(self, complete, failed, tmp_path):
+        write(complete, tmp_path)
+        summary_path, report_path = write(failed, tmp_path)
+        assert RunSummary.from_json(summary_path.read_text(encoding="utf-8")) == failed
+        assert "Failed in AnomalyGate" in report_path.read_text(encoding="utf-8")
+
+    def test_a_write_that_fails_leaves_the_former_file_whole(self, complete, failed, tmp_path, monkeypatch):
+        write(complete, tmp_path)
+
+        def full_disk(descriptor):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            write(failed, tmp_path)
+        assert RunSummary.from_json((tmp_path / "summary.json").read_text(encoding="utf-8")) == complete
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.json"]

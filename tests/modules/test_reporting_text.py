@@ -1,0 +1,41 @@
+import datetime
+from pathlib import Path
+
+from modules.reporting.summary import Push, Run, RunSummary, Verdict
+from modules.reporting.text import outline
+
+
+def summary(*, status="completed", **sections):
+    run_keys = ("failed_component", "error", "next_step")
+    run = Run(
+        name="ser", started=datetime.datetime.now(datetime.UTC), status=status, command="python runner_local.py",
+        **{key: sections.pop(key) for key in run_keys if key in sections},
+    )  # fmt: skip
+    return RunSummary(run=run, **sections)
+
+
+def test_a_rejection_lists_every_reason_and_says_that_nothing_was_pushed():
+    text = outline(
+        summary(verdict=Verdict(blessed=False, reasons=("too low", "too few")), pushed=Push(reason="too low")),
+        Path("output"),
+    )
+    assert "REJECTED too low\n         too few\n" in text
+    assert "Pushed   nothing. too low" in text
+
+
+def test_a_push_names_version_and_path():
+    text = outline(
+        summary(verdict=Verdict(blessed=True, reasons=("fine",)), pushed=Push(version="7", path="s/7")), Path("output")
+    )
+    assert "BLESSED  fine" in text
+    assert "version 7 to s/7" in text
+    assert "output/report.html" in text
+
+
+def test_a_failure_names_the_component_the_error_and_the_next_step():
+    text = outline(summary(status="failed", failed_component="Trainer", error="NaN", next_step="mend"), Path("output"))
+    assert "FAILED   in Trainer\n         NaN\nNext     mend" in text
+
+
+def test_a_failure_without_more_says_no_none():
+    assert "None" not in outline(summary(status="failed", failed_component="Trainer"), Path("output"))
