@@ -1,0 +1,132 @@
+"""``ser corpus``: make the demo corpus, or look through folders of recordings."""
+
+import collections
+import enum
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cli.errors import CommandFailed
+from modules.labels import EMOTIONS
+
+if TYPE_CHECKING:
+    from components.audio_example_gen.corpora.scan import ScanReport, Sound
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make the demo corpus, or look through recordings.")
+
+
+class CalmAs(enum.StrEnum):
+    """What becomes of RAVDESS's calm."""
+
+    NEUTRAL = "neutral"
+    DROP = "drop"
+
+
+@app.command()
+def scan(
+    folder: Annotated[Path, typer.Argument(help="Folder with one corpus or several, at any depth.")],
+    calm_as: Annotated[CalmAs, typer.Option(help="What becomes of recordings labelled calm.")] = CalmAs.NEUTRAL,
+) -> None:
+    """Print clips per corpus, emotion and speaker, duplicates, and every file that cannot be used and why."""
+    if not folder.is_dir():
+        raise CommandFailed(f"there is no folder {folder}; name the one that holds the recordings")
+    # Only now: numpy and libsndfile take longer to load than `ser corpus --help` takes to answer.
+    from components.audio_example_gen.corpora import LabelSettings
+    from components.audio_example_gen.corpora.scan import scan as scan_folder
+
+    with _progress("Listening") as progress:
+        report = scan_folder(folder, labels=LabelSettings(calm_as=calm_as.value), progress=progress)
+    _print_report(report)
+    if not report.sounds:
+        raise CommandFailed(f"{folder} holds no recording that can be used")
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="Folder to write: new, empty, or an earlier demo corpus.")],
+    clips: Annotated[int, typer.Option(help="How many, balanced over 24 speakers and 7 emotions.")] = 672,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+) -> None:
+    """Synthesise the demo corpus, in RAVDESS's layout. Nothing measured on it is accuracy on human speech."""
+    from modules.demo_corpus.corpus import OccupiedFolder, write_corpus
+    from modules.demo_corpus.espeak import SynthesisFailed
+
+    try:
+        with _progress("Speaking") as progress:
+            written = write_corpus(out, clips=clips, seed=seed, progress=progress)
+    except (OccupiedFolder, SynthesisFailed, ValueError, OSError) as error:
+        raise CommandFailed(str(error)) from error
+    _say(f"{out}: {clips} synthetic clips, {'written' if written else 'already there'}")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal; nothing where standard error is a file."""
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_report(report: "ScanReport") -> None:
+    if report.sounds:
+        _print_counts("Clips by corpus", report.sounds, key=lambda sound: (sound.clip.corpus,), names=("corpus",))
+        _print_counts(
+            "Clips by speaker",
+            report.sounds,
+            key=lambda sound: (sound.clip.speaker, sound.clip.sex),
+            names=("speaker", "sex"),
+        )
+    _print_list("Same sound", (" = ".join(group) for group in report.duplicates))
+    _print_list("No place among the seven emotions", (f"{label}: {n} clips" for label, n in report.dropped.items()))
+    _print_list("Cannot be used", (f"{file.path}: {file.reason}" for file in report.rejected))
+    hours = sum(sound.duration_sec for sound in report.sounds) / 3600
+    speakers = len({sound.clip.speaker for sound in report.sounds})
+    usable = f"{len(report.sounds)} clips ({hours:.2f} h) of {speakers} speakers"
+    _say(f"\n{usable}; {len(report.rejected)} files cannot be used")
+
+
+def _print_counts(
+    title: str, sounds: "Iterable[Sound]", *, key: "Callable[[Sound], tuple[str, ...]]", names: tuple[str, ...]
+) -> None:
+    rows: dict[tuple[str, ...], list[Sound]] = collections.defaultdict(list)
+    for sound in sounds:
+        rows[key(sound)].append(sound)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for name in (*EMOTIONS, "clips", "hours"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, members in sorted(rows.items()):
+        counts = collections.Counter(sound.clip.emotion for sound in members)
+        hours = sum(sound.duration_sec for sound in members) / 3600
+        numbers = [str(counts[emotion]) for emotion in EMOTIONS]
+        table.add_row(*row, *numbers, str(len(members)), f"{hours:.2f}")
+    _console().print(table)
+
+
+def _print_list(title: str, lines: Iterable[str]) -> None:
+    for number, line in enumerate(lines):
+        if number == 0:
+            _say(f"\n{title}:")
+        _say(f"  {line}")
+
+
+def _say(line: str) -> None:
+    """Prints one line as it is: never cut, wrapped or read as markup."""
+    _console().print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+@functools.cache
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=160)  # a file has no edge to fit

@@ -1,0 +1,77 @@
+"""``ser``: the project's commands.
+
+A command's module is imported when the command is called, so that ``ser --help`` answers at once and a broken or
+heavy part of the project keeps no other command from running.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from cli.errors import CommandFailed
+
+
+class _Entry(NamedTuple):
+    """Where a command's ``typer.Typer`` is defined, and its line in ``ser --help``."""
+
+    target: str
+    help: str
+
+
+# One line per command. A Typer with a single command becomes that command, one with several becomes a group.
+COMMANDS = {
+    "corpus": _Entry("cli.corpus:app", "Make the demo corpus, or look through folders of recordings."),
+    "predict": _Entry("cli.serving:predict_app", "Say which emotion is heard in recordings."),
+    "serve": _Entry("cli.serving:serve_app", "Serve a pushed model as TF Serving does, for development."),
+    "ui": _Entry("cli.serving:ui_app", "Open a web page that records or takes a file and shows what the model hears."),
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Lists commands from the table and imports the one that is called.
+
+    The types of context and command are Typer's own copy of Click's, which it does not export.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        entry = COMMANDS.get(cmd_name)
+        return TyperCommand(cmd_name, help=entry.help) if entry else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name in COMMANDS else command, rest
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
+    command.name = name
+    return command
+
+
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _root() -> None:
+    """Recognise emotions in speech: prepare recordings, ask a model, look at its runs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs ``ser`` and exits.
+
+    Args:
+        arguments: Words of the command line after ``ser``; those of this process by default.
+    """
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="ser")
+    except CommandFailed as error:
+        print(f"ser: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,93 @@
+"""What a corpus adapter is given and what it answers."""
+
+import dataclasses
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Literal
+
+from modules.clips import Clip
+
+AUDIO_SUFFIXES = (".wav", ".flac")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """A file that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+    """A sound file with a known label that has no place among the seven emotions: counted, not quarantined."""
+
+    path: str
+    label: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """How labels outside the seven emotions are treated.
+
+    Attributes:
+        calm_as: What RAVDESS's ``calm`` becomes; ``drop`` leaves those clips out.
+    """
+
+    calm_as: Literal["neutral", "drop"] = "neutral"
+
+    def __post_init__(self) -> None:
+        if self.calm_as not in ("neutral", "drop"):
+            raise ValueError(f"labels.calm_as is {self.calm_as!r}; it must be 'neutral' or 'drop'")
+
+
+Finding = Clip | Rejected | Dropped
+
+
+class Tree:
+    """The ingested folder, as far as an adapter may look at it beyond the one path it is asked about."""
+
+    def __init__(self, paths: Iterable[str], *, read_text: Callable[[str], str], labels: LabelSettings) -> None:
+        """Takes the listing of a folder.
+
+        Args:
+            paths: All files below the root, relative, with ``/`` between the parts.
+            read_text: Reads a small side file; raises ``OSError`` or ``UnicodeError`` where it cannot.
+            labels: How labels outside the seven emotions are treated.
+        """
+        self.paths = frozenset(paths)
+        self.labels = labels
+        self.unreadable: dict[str, str] = {}
+        self._read_text = read_text
+        self._texts: dict[str, str] = {}
+
+    def nearest(self, name: str, *, path: str) -> str | None:
+        """Path of the file called ``name`` in the folder of ``path``, or in the closest folder above it."""
+        candidates = (str(folder / name) for folder in PurePosixPath(path).parents)
+        return next((candidate for candidate in candidates if candidate in self.paths), None)
+
+    def text(self, path: str) -> str:
+        """Text of a side file, read once; empty, and noted in ``unreadable``, where it cannot be read."""
+        if path not in self._texts:
+            try:
+                self._texts[path] = self._read_text(path).removeprefix("\ufeff")  # Excel writes one
+            except (OSError, UnicodeError) as error:
+                self.unreadable[path] = f"cannot be read: {error}"
+                self._texts[path] = ""
+        return self._texts[path]
+
+
+def stem_of(path: str) -> str:
+    return posixpath.splitext(posixpath.basename(path))[0]
+
+
+def pick(field: str, seen: str, allowed: Mapping[str, str]) -> str:
+    """Translates a corpus's own code.
+
+    Raises:
+        ValueError: ``seen`` is not a code of this corpus; names those that are.
+    """
+    if seen not in allowed:
+        raise ValueError(f"{field} is {seen!r}; known: {', '.join(allowed)}")
+    return allowed[seen]

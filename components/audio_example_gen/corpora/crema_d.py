@@ -1,0 +1,56 @@
+"""CREMA-D: Cao et al. (2014), IEEE Transactions on Affective Computing 5(4): 377-390.
+
+A stem is ``actor_sentence_emotion_intensity``. Who is female stands in ``VideoDemographics.csv``.
+"""
+
+import csv
+import functools
+import re
+
+from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, pick, stem_of
+from modules.clips import Clip
+
+NAME = "crema-d"
+LAYOUT = "1001_DFA_ANG_XX.wav"
+DEMOGRAPHICS_FILE = "VideoDemographics.csv"
+
+_STEM = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})", re.ASCII)
+_EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+_INTENSITIES = {
+    "LO": "low",
+    "MD": "normal",
+    "HI": "strong",
+    "XX": "unspecified",
+    "X": "unspecified",  # one stem of the published corpus, 1040_ITH_SAD_X, is cut short
+}
+
+
+def read(path: str, tree: Tree) -> Finding | None:
+    """Describes the clip at ``path``; ``None`` when its name is not CREMA-D's."""
+    match = _STEM.fullmatch(stem_of(path))
+    if not match:
+        return None
+    actor, _, emotion_code, intensity_code = match.groups()
+    try:
+        return Clip(
+            path=path,
+            corpus=NAME,
+            emotion=pick("emotion", emotion_code, _EMOTIONS),
+            speaker=f"{NAME}-{actor}",
+            sex=_sexes(path, tree).get(actor, "unknown"),
+            intensity=pick("intensity", intensity_code, _INTENSITIES),
+        )
+    except ValueError as error:
+        return Rejected(path, f"named as in CREMA-D, but its {error}")
+
+
+def _sexes(path: str, tree: Tree) -> dict[str, str]:
+    table = tree.nearest(DEMOGRAPHICS_FILE, path=path)
+    return _parse_sexes(tree.text(table)) if table else {}
+
+
+@functools.lru_cache(maxsize=8)  # one table serves thousands of clips
+def _parse_sexes(table: str) -> dict[str, str]:
+    rows = csv.DictReader(table.splitlines())
+    sexes = {(row.get("ActorID") or "").strip(): (row.get("Sex") or "").strip().lower() for row in rows}
+    return {actor: sex for actor, sex in sexes.items() if sex in ("female", "male")}

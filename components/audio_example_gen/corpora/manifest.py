@@ -1,0 +1,147 @@
+"""Anyone's own recordings: ``manifest.csv`` beside them, ``path,emotion,speaker[,sex,intensity]``.
+
+Paths are relative to the manifest. It speaks for the files it lists, whatever their names look like.
+"""
+
+import csv
+import dataclasses
+import io
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from components.audio_example_gen.corpora.adapter import AUDIO_SUFFIXES, Dropped, Finding, Rejected, Tree, pick
+from modules.clips import Clip
+from modules.labels import EMOTIONS, INTENSITIES, SEXES
+
+if TYPE_CHECKING:
+    import _csv
+
+FILE_NAME = "manifest.csv"
+HEADER = "path,emotion,speaker[,sex,intensity]"
+ROOT_CORPUS = "own"
+
+_REQUIRED = ("path", "emotion", "speaker")
+_EMOTIONS = {name: name for name in (*EMOTIONS, "calm")}
+_SEXES = {name: name for name in SEXES} | {"": "unknown"}
+_INTENSITIES = {name: name for name in INTENSITIES} | {"": "unspecified"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Row:
+    manifest: str
+    corpus: str
+    line: int
+    cells: dict[str, str]
+
+    @property
+    def where(self) -> str:
+        return f"{self.manifest} line {self.line}"
+
+
+def read_all(tree: Tree) -> tuple[dict[str, Finding], list[Rejected]]:
+    """Reads every manifest of the tree.
+
+    Where two rows speak for one file, the manifest in the deeper folder counts, and in that one the first row.
+
+    Returns:
+        The finding for each listed file, keyed by its path, and what is wrong with the manifests themselves.
+    """
+    manifests = [path for path in tree.paths if posixpath.basename(path) == FILE_NAME]
+    manifests.sort(key=lambda path: (-path.count("/"), path))
+    corpora = _corpus_names(manifests)
+    by_normal_form = {unicodedata.normalize("NFC", path): path for path in sorted(tree.paths)}
+    findings: dict[str, Finding] = {}
+    listed_at: dict[str, str] = {}
+    problems: list[Rejected] = []
+    for manifest in manifests:
+        for row in _rows(manifest, corpora[manifest], tree):
+            if isinstance(row, Rejected):
+                problems.append(row)
+                continue
+            named = _resolve(row)
+            path = by_normal_form.get(unicodedata.normalize("NFC", named), named)
+            if path in findings:
+                problems.append(Rejected(manifest, f"line {row.line}: {path} is already listed in {listed_at[path]}"))
+                continue
+            findings[path] = _describe(row, path, tree)
+            listed_at[path] = row.where
+    return findings, problems
+
+
+def _corpus_names(manifests: list[str]) -> dict[str, str]:
+    """The folder's name; the whole path of folders where two folders share a name."""
+    folders = {manifest: posixpath.dirname(manifest) for manifest in manifests}
+    short = {manifest: _slug(posixpath.basename(folder)) for manifest, folder in folders.items()}
+    names = list(short.values())
+    return {manifest: name if names.count(name) == 1 else _slug(folders[manifest]) for manifest, name in short.items()}
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"\W+", "-", text.lower()).strip("-") or ROOT_CORPUS
+
+
+def _rows(manifest: str, corpus: str, tree: Tree) -> Iterator[_Row | Rejected]:
+    reader = csv.reader(io.StringIO(tree.text(manifest)))
+    if manifest in tree.unreadable:
+        return
+    try:
+        yield from _parse(reader, manifest, corpus)
+    except csv.Error as error:
+        yield Rejected(manifest, f"line {reader.line_num}: {error}")
+
+
+def _parse(reader: "_csv.Reader", manifest: str, corpus: str) -> Iterator[_Row | Rejected]:
+    header = [name.strip().lower() for name in next(reader, [])]
+    missing = [name for name in _REQUIRED if name not in header]
+    if missing:
+        yield Rejected(manifest, f"line 1: no column {', '.join(missing)} among {header}; it must be {HEADER}")
+        return
+    for cells in reader:
+        if len(cells) == len(header):
+            values = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            yield _Row(manifest=manifest, corpus=corpus, line=reader.line_num, cells=values)
+        elif cells:
+            reason = f"{len(cells)} cells, the header has {len(header)}; quote a cell that holds a comma"
+            yield Rejected(manifest, f"line {reader.line_num}: {reason}")
+
+
+def _resolve(row: _Row) -> str:
+    return posixpath.normpath(posixpath.join(posixpath.dirname(row.manifest), row.cells["path"]))
+
+
+def _describe(row: _Row, path: str, tree: Tree) -> Finding:
+    try:
+        _require_usable(row, path, tree)
+        emotion = pick("emotion", row.cells["emotion"].lower(), _EMOTIONS)
+        sex = pick("sex", row.cells.get("sex", "").lower(), _SEXES)
+        intensity = pick("intensity", row.cells.get("intensity", "").lower(), _INTENSITIES)
+    except ValueError as error:
+        return Rejected(path, f"{row.where}: {error}")
+    if emotion == "calm":
+        if tree.labels.calm_as == "drop":
+            return Dropped(path, f"{row.corpus} calm")
+        emotion = tree.labels.calm_as
+    return Clip(
+        path=path,
+        corpus=row.corpus,
+        emotion=emotion,
+        speaker=f"{row.corpus}-{row.cells['speaker']}",
+        sex=sex,
+        intensity=intensity,
+    )
+
+
+def _require_usable(row: _Row, path: str, tree: Tree) -> None:
+    if not row.cells["path"]:
+        raise ValueError("path is empty")
+    if posixpath.isabs(path) or path.startswith("../"):
+        raise ValueError("path leads out of the ingested folder; it must be relative to the manifest")
+    if path not in tree.paths:
+        raise ValueError("no such file; paths are relative to the manifest")
+    if not path.lower().endswith(AUDIO_SUFFIXES):
+        raise ValueError(f"neither {' nor '.join(AUDIO_SUFFIXES)}; convert the file first")
+    if not row.cells["speaker"]:
+        raise ValueError("speaker is empty; splits keep speakers apart, so every clip needs one")

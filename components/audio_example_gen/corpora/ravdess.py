@@ -1,0 +1,67 @@
+"""RAVDESS: Livingstone & Russo (2018), PLoS ONE 13(5): e0196391.
+
+A stem is ``modality-channel-emotion-intensity-statement-repetition-actor``, two digits each.
+"""
+
+import re
+
+from components.audio_example_gen.corpora.adapter import Dropped, Finding, Rejected, Tree, pick, stem_of
+from modules.clips import Clip
+from modules.demo_corpus import CORPUS_NAME as DEMO
+from modules.demo_corpus import MARKER_FILE
+
+NAME = "ravdess"
+LAYOUT = "03-01-06-01-02-01-12.wav"
+
+_STEM = re.compile(r"\d\d(?:-\d\d){6}", re.ASCII)
+_MODALITIES = {"03": "audio-only"}
+_CHANNELS = {"01": "speech", "02": "song"}
+_EMOTIONS = {
+    "01": "neutral",
+    "02": "calm",
+    "03": "happy",
+    "04": "sad",
+    "05": "angry",
+    "06": "fear",
+    "07": "disgust",
+    "08": "surprise",
+}
+_INTENSITIES = {"01": "normal", "02": "strong"}
+_SEX_BY_PARITY = {1: "male", 0: "female"}
+_ACTORS = range(1, 25)
+
+
+def read(path: str, tree: Tree) -> Finding | None:
+    """Describes the clip at ``path``; ``None`` when its name is not RAVDESS's."""
+    stem = stem_of(path)
+    if not _STEM.fullmatch(stem):
+        return None
+    try:
+        return _describe(path, stem.split("-"), tree)
+    except ValueError as error:
+        return Rejected(path, f"named as in RAVDESS, but its {error}")
+
+
+def _describe(path: str, fields: list[str], tree: Tree) -> Finding:
+    modality, channel, emotion_code, intensity_code, _, _, actor = fields
+    # The demo corpus wears RAVDESS's names; a result from it must never be taken for one on RAVDESS.
+    corpus = DEMO if tree.nearest(MARKER_FILE, path=path) else NAME
+    pick("modality", modality, _MODALITIES)
+    if pick("channel", channel, _CHANNELS) == "song":
+        return Dropped(path, f"{corpus} song")
+    emotion = pick("emotion", emotion_code, _EMOTIONS)
+    intensity = pick("intensity", intensity_code, _INTENSITIES)
+    if int(actor) not in _ACTORS:
+        raise ValueError(f"actor is {actor!r}; known: 01 to 24")
+    if emotion == "calm":
+        if tree.labels.calm_as == "drop":
+            return Dropped(path, f"{corpus} calm")
+        emotion = tree.labels.calm_as
+    return Clip(
+        path=path,
+        corpus=corpus,
+        emotion=emotion,
+        speaker=f"{corpus}-{actor}",
+        sex=_SEX_BY_PARITY[int(actor) % 2],
+        intensity=intensity,
+    )

@@ -1,0 +1,150 @@
+"""Looks through a local folder of recordings, names and sound alike, before anything is ingested."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from components.audio_example_gen.corpora import AUDIO_SUFFIXES, LabelSettings, Rejected, identify, is_hidden
+from modules.clips import Clip
+from modules.decoding import DEFAULT_LIMITS, AudioLimits, BadAudio, decode
+
+DEFAULT_LABELS = LabelSettings()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sound:
+    """A usable recording.
+
+    Attributes:
+        clip: What its name says.
+        duration_sec: Its length.
+        sample_rate_hz: The rate it was recorded at.
+        digest: SHA-256 of rate and decoded samples: equal for the same sound as WAV and as FLAC.
+    """
+
+    clip: Clip
+    duration_sec: float
+    sample_rate_hz: int
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScanReport:
+    """What a folder holds.
+
+    Attributes:
+        sounds: The usable recordings, sorted by ``clip_id``.
+        rejected: Files that cannot be used, with reasons, sorted by path.
+        dropped: Recordings whose label has no place among the seven emotions: how many, by label.
+    """
+
+    sounds: tuple[Sound, ...]
+    rejected: tuple[Rejected, ...]
+    dropped: Mapping[str, int]
+
+    @property
+    def duplicates(self) -> tuple[tuple[str, ...], ...]:
+        """Paths of usable recordings that hold the same sound, group by group."""
+        groups = collections.defaultdict(list)
+        for sound in self.sounds:
+            groups[sound.digest].append(sound.clip.path)
+        return tuple(sorted(tuple(sorted(paths)) for paths in groups.values() if len(paths) > 1))
+
+
+def scan(
+    root: Path,
+    *,
+    labels: LabelSettings = DEFAULT_LABELS,
+    limits: AudioLimits = DEFAULT_LIMITS,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ScanReport:
+    """Names and decodes every recording below ``root``; nothing that is found there stops it.
+
+    Args:
+        root: An existing folder. Links to folders are followed.
+        labels: How labels outside the seven emotions are treated.
+        limits: What counts as usable sound.
+        workers: Threads; decoding leaves the interpreter free. All the machine's cores by default.
+        progress: Called with the number of clips decoded so far and the total.
+    """
+    paths, rejected = _list_files(root)
+    identified = identify(paths, read_text=lambda path: (root / path).read_text(encoding="utf-8"), labels=labels)
+    rejected += identified.rejected
+    sounds = []
+    with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        results = pool.map(lambda clip: _listen(root, clip, limits), identified.clips)
+        for done, result in enumerate(results, start=1):
+            if isinstance(result, Sound):
+                sounds.append(result)
+            else:
+                rejected.append(result)
+            progress(done, len(identified.clips))
+    rejected.sort(key=lambda file: (file.path, file.reason))
+    return ScanReport(sounds=tuple(sounds), rejected=tuple(rejected), dropped=identified.dropped)
+
+
+def _listen(root: Path, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
+    file = root / clip.path
+    try:
+        size_bytes = file.stat().st_size
+        if size_bytes > limits.max_bytes:  # before it is read into memory
+            return Rejected(clip.path, f"file of {size_bytes} bytes; at most {limits.max_bytes} are allowed")
+        recording = decode(file.read_bytes(), limits)
+    except OSError as error:
+        return Rejected(clip.path, _why(error))
+    except BadAudio as error:
+        return Rejected(clip.path, error.reason)
+    digest = hashlib.sha256(str(recording.sample_rate_hz).encode())
+    digest.update(recording.samples.tobytes())
+    return Sound(
+        clip=clip,
+        duration_sec=recording.duration_sec,
+        sample_rate_hz=recording.sample_rate_hz,
+        digest=digest.hexdigest(),
+    )
+
+
+def _list_files(root: Path) -> tuple[list[str], list[Rejected]]:
+    """Regular files below ``root``, relative, and what is no regular file though it is named like a sound."""
+    paths: list[str] = []
+    rejected: list[Rejected] = []
+    for file in _walk(root, rejected):
+        path = file.relative_to(root).as_posix()
+        try:
+            regular = stat.S_ISREG(file.stat().st_mode)
+        except OSError as error:
+            regular, reason = False, "a link to nothing" if file.is_symlink() else _why(error)
+        else:
+            reason = "a folder, not a sound file" if file.is_dir() else "not a regular file"
+        if regular:
+            paths.append(path)
+        elif path.lower().endswith(AUDIO_SUFFIXES) and not is_hidden(path):
+            rejected.append(Rejected(path, reason))
+    return paths, rejected
+
+
+def _walk(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
+    """Everything below ``root``, folders included; a folder reached twice through links is entered once."""
+
+    def note(error: OSError) -> None:
+        rejected.append(Rejected(Path(error.filename).relative_to(root).as_posix(), _why(error)))
+
+    entered: set[str] = set()
+    for folder, subfolders, files in os.walk(root, onerror=note, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            subfolders.clear()
+            continue
+        entered.add(real)
+        subfolders.sort()
+        yield from (Path(folder, name) for name in (*subfolders, *files))
+
+
+def _why(error: OSError) -> str:
+    return f"cannot be read: {error.strerror}"

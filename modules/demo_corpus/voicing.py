@@ -1,0 +1,78 @@
+"""From a speaker, a prosody and a sentence to a waveform."""
+
+from typing import Any
+
+import numpy as np
+
+from modules.demo_corpus.espeak import Espeak
+from modules.demo_corpus.prosody import Prosody
+from modules.demo_corpus.speakers import Speaker
+
+_REFERENCE_RMS = 10 ** (-26 / 20)  # of neutral speech, relative to full scale
+_PEAK_LIMIT = 0.89
+_TILT_PIVOT_HZ = 800.0
+_TILT_FLOOR_HZ = 100.0
+_OVERSAMPLING = 4
+_TREMOR_HZ = (5.0, 9.0)
+_LEAD_SEC, _TAIL_SEC = (0.45, 0.75), (0.35, 0.75)
+
+
+def render(
+    espeak: Espeak, sentence: str, *, speaker: Speaker, prosody: Prosody, rng: np.random.Generator
+) -> np.ndarray:
+    """Speaks a sentence with a speaker's voice and an emotion's prosody, in a room of its own.
+
+    Returns:
+        float64 of shape ``[samples]`` at ``espeak.sample_rate_hz``, within ±0.89.
+    """
+    rate_hz = espeak.sample_rate_hz
+    voice = speaker.voice(
+        pitch_ratio=2 ** (prosody.pitch_semitones / 12),
+        range_ratio=float(np.clip(2**prosody.range_octaves, 0.2, 3)),
+    )
+    speech = espeak.say(
+        sentence,
+        voice=voice,
+        words_per_minute=int(np.clip(speaker.words_per_minute * 2**prosody.rate_octaves, 90, 300)),
+        word_gap_10ms=max(0, round(prosody.pause_ms / 10)),
+    )
+    speech = _bend_pitch(speech, _pitch_curve(len(speech), rate_hz, prosody, rng))
+    speech = _tilt(speech, rate_hz, prosody.tilt_db_per_octave + speaker.tilt_db_per_octave)
+    speech *= _REFERENCE_RMS / np.sqrt(np.mean(speech**2)) * _amplitude(prosody.level_db + speaker.level_db)
+    clip = np.pad(speech, [int(rate_hz * rng.uniform(*span)) for span in (_LEAD_SEC, _TAIL_SEC)])
+    clip += rng.normal(scale=_amplitude(speaker.noise_db), size=clip.size)
+    return clip * min(1.0, _PEAK_LIMIT / np.max(np.abs(clip)))
+
+
+def _amplitude(level_db: float | np.ndarray) -> Any:  # numpy gives back what it was given: a number or an array
+    return 10 ** (level_db / 20)
+
+
+def _pitch_curve(samples: int, rate_hz: int, prosody: Prosody, rng: np.random.Generator) -> np.ndarray:
+    """Factor on the pitch at every sample: the tremor, and the movement over the last third."""
+    time_sec = np.arange(samples) / rate_hz
+    phase = 2 * np.pi * (rng.uniform(*_TREMOR_HZ) * time_sec + rng.uniform())
+    tremor = 1 + abs(prosody.tremor_percent) / 100 * np.sin(phase)
+    progress = np.clip(3 * np.arange(samples) / samples - 2, 0, 1)
+    return tremor * 2 ** (prosody.final_semitones / 12 * progress)
+
+
+def _bend_pitch(samples: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Plays ``samples`` at a varying speed; oversampled, so that linear interpolation stays inaudible."""
+    length = _fast_length(samples.size)
+    dense = np.fft.irfft(np.fft.rfft(samples, length), _OVERSAMPLING * length) * _OVERSAMPLING
+    position = np.concatenate([[0.0], np.cumsum(1 / factor[:-1])])  # when each sample is to be heard
+    heard_at = np.interp(np.arange(int(position[-1])), position, np.arange(samples.size))
+    return np.interp(heard_at * _OVERSAMPLING, np.arange(dense.size), dense)
+
+
+def _tilt(samples: np.ndarray, rate_hz: int, slope_db_per_octave: float) -> np.ndarray:
+    length = _fast_length(samples.size)
+    frequency_hz = np.maximum(np.fft.rfftfreq(length, 1 / rate_hz), _TILT_FLOOR_HZ)
+    gain_db = slope_db_per_octave * np.log2(frequency_hz / _TILT_PIVOT_HZ)
+    return np.fft.irfft(np.fft.rfft(samples, length) * _amplitude(gain_db), length)[: samples.size]
+
+
+def _fast_length(samples: int) -> int:
+    """The next multiple of 4096: a Fourier transform of prime length takes many times longer."""
+    return -(-samples // 4096) * 4096

@@ -1,0 +1,393 @@
+"""What the names of files say, and what a scan finds behind them."""
+
+import collections
+import contextlib
+import csv
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from components.audio_example_gen.corpora import Identified, LabelSettings, Rejected, identify
+from components.audio_example_gen.corpora.scan import scan
+from modules.clips import Clip
+from modules.demo_corpus import MARKER_FILE
+from modules.labels import EMOTIONS
+
+CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
+needs_corpora = pytest.mark.skipif(not CORPORA.is_dir(), reason=f"there are no corpora at {CORPORA}")
+
+
+def look(*names: str, texts: dict[str, str] | None = None, calm_as: str = "neutral") -> Identified:
+    """Identifies files of these names, of which some hold text."""
+    texts = texts or {}
+    return identify([*names, *texts], read_text=texts.__getitem__, labels=LabelSettings(calm_as=calm_as))
+
+
+def only(found: Identified) -> Clip:
+    assert not found.rejected
+    (clip,) = found.clips
+    return clip
+
+
+def reason(found: Identified) -> str:
+    assert not found.clips
+    (rejected,) = found.rejected
+    return rejected.reason
+
+
+DEMOGRAPHICS = '"ActorID","Age","Sex","Race"\n1001,51,"Male","Caucasian"\n1002,21,"Female","Caucasian"\n'
+
+NAMED = [
+    ("Actor_12/03-01-06-02-02-01-12.wav", "ravdess", "fear", "ravdess-12", "female", "strong"),
+    ("Actor_01/03-01-02-01-01-01-01.flac", "ravdess", "neutral", "ravdess-01", "male", "normal"),
+    ("Actor_24/03-01-08-01-01-02-24.WAV", "ravdess", "surprise", "ravdess-24", "female", "normal"),
+    ("Actor_07/03-01-07-02-01-01-07.wav", "ravdess", "disgust", "ravdess-07", "male", "strong"),
+    ("03-01-05-01-01-01-03.wav", "ravdess", "angry", "ravdess-03", "male", "normal"),
+    ("a/b/c/03-01-04-01-01-01-04.wav", "ravdess", "sad", "ravdess-04", "female", "normal"),
+    ("AudioWAV/1001_DFA_ANG_XX.wav", "crema-d", "angry", "crema-d-1001", "unknown", "unspecified"),
+    ("AudioWAV/1002_IEO_HAP_LO.wav", "crema-d", "happy", "crema-d-1002", "unknown", "low"),
+    ("AudioWAV/1002_IEO_FEA_MD.wav", "crema-d", "fear", "crema-d-1002", "unknown", "normal"),
+    ("AudioWAV/1002_IEO_DIS_HI.wav", "crema-d", "disgust", "crema-d-1002", "unknown", "strong"),
+    ("AudioWAV/1040_ITH_SAD_X.wav", "crema-d", "sad", "crema-d-1040", "unknown", "unspecified"),
+    ("TESS/OAF_Fear/OAF_goose_fear.wav", "tess", "fear", "tess-OAF", "female", "unspecified"),
+    ("TESS/YAF_pleasant_surprised/YAF_tape_ps.wav", "tess", "surprise", "tess-YAF", "female", "unspecified"),
+    ("TESS/OAF_neutral/OA_bite_neutral.wav", "tess", "neutral", "tess-OAF", "female", "unspecified"),
+    ("AudioData/DC/a01.wav", "savee", "angry", "savee-DC", "male", "unspecified"),
+    ("AudioData/KL/sa15.wav", "savee", "sad", "savee-KL", "male", "unspecified"),
+    ("ALL/JE_su02.wav", "savee", "surprise", "savee-JE", "male", "unspecified"),
+    ("ALL/JK_n30.wav", "savee", "neutral", "savee-JK", "male", "unspecified"),
+    ("wav/03a01Fa.wav", "emodb", "happy", "emodb-03", "male", "unspecified"),
+    ("wav/16b10Wb.wav", "emodb", "angry", "emodb-16", "female", "unspecified"),
+    ("wav/08a02Ac.wav", "emodb", "fear", "emodb-08", "female", "unspecified"),
+    ("wav/15b03Ed.wav", "emodb", "disgust", "emodb-15", "male", "unspecified"),
+    ("wav/09a05Ta.wav", "emodb", "sad", "emodb-09", "female", "unspecified"),
+    ("wav/10a07Nb.wav", "emodb", "neutral", "emodb-10", "male", "unspecified"),
+]
+
+
+@pytest.mark.parametrize(("path", "corpus", "emotion", "speaker", "sex", "intensity"), NAMED)
+def test_names_of_published_corpora(path, corpus, emotion, speaker, sex, intensity):
+    expected = Clip(path=path, corpus=corpus, emotion=emotion, speaker=speaker, sex=sex, intensity=intensity)
+    assert only(look(path)) == expected
+
+
+@pytest.mark.corpus
+@needs_corpora
+def test_every_published_name():
+    with (CORPORA / "names.csv").open(encoding="utf-8", newline="") as file:
+        rows = {f"{row['corpus']}/{row['path']}": row for row in csv.DictReader(file)}
+    demographics = (CORPORA / "crema-d-demographics.csv").read_text(encoding="utf-8")
+    found = look(*rows, texts={"crema-d/VideoDemographics.csv": demographics})
+    assert not found.rejected
+    assert not found.dropped
+    assert {clip.path: (clip.corpus, clip.emotion) for clip in found.clips} == {
+        path: (row["corpus"], row["emotion"]) for path, row in rows.items()
+    }
+    assert len(found.clips) == 12_162
+    sexes = collections.Counter((clip.corpus, clip.sex) for clip in found.clips)
+    assert sexes == {
+        ("ravdess", "male"): 720,
+        ("ravdess", "female"): 720,
+        ("crema-d", "male"): 3930,
+        ("crema-d", "female"): 3512,
+        ("tess", "female"): 2800,
+        ("savee", "male"): 480,
+    }
+    speakers = collections.Counter(speaker.rsplit("-", 1)[0] for speaker in {clip.speaker for clip in found.clips})
+    assert speakers == {"ravdess": 24, "crema-d": 91, "tess": 2, "savee": 4}
+    intensities = collections.Counter(clip.intensity for clip in found.clips if clip.corpus == "ravdess")
+    assert intensities == {"normal": 768, "strong": 672}
+
+
+def test_clips_are_sorted_whatever_the_order_of_the_listing():
+    paths = [path for path, *_ in NAMED]
+    assert look(*paths) == look(*reversed(paths))
+    ids = [clip.clip_id for clip in look(*paths).clips]
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("folder", ["crema-d", "crema-d/AudioWAV", "."])
+def test_sexes_of_crema_d_stand_beside_the_audio_or_above(folder):
+    table = "VideoDemographics.csv" if folder == "." else f"{folder}/VideoDemographics.csv"
+    names = [f"crema-d/AudioWAV/{actor}_DFA_ANG_XX.wav" for actor in (1001, 1002, 1003)]
+    found = look(*names, texts={table: DEMOGRAPHICS})
+    assert [clip.sex for clip in found.clips] == ["male", "female", "unknown"]
+
+
+def test_sexes_of_crema_d_are_not_taken_from_another_folder():
+    found = look("crema-d/1001_DFA_ANG_XX.wav", texts={"else/VideoDemographics.csv": DEMOGRAPHICS})
+    assert only(found).sex == "unknown"
+
+
+def test_an_unreadable_side_file_is_reported_and_stops_nothing():
+    def refuse(path: str) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    paths = ["1001_DFA_ANG_XX.wav", "VideoDemographics.csv", "own/manifest.csv", "own/a.wav"]
+    found = identify(paths, read_text=refuse, labels=LabelSettings())
+    assert [clip.sex for clip in found.clips] == ["unknown"]
+    assert [rejected.path for rejected in found.rejected] == ["VideoDemographics.csv", "own/a.wav", "own/manifest.csv"]
+    assert "Permission denied" in found.rejected[0].reason
+
+
+def test_calm_is_neutral_or_dropped_and_counted():
+    name = "Actor_01/03-01-02-01-01-01-01.wav"
+    assert only(look(name)).emotion == "neutral"
+    dropped = look(name, calm_as="drop")
+    assert (dropped.clips, dropped.rejected, dropped.dropped) == ((), (), {"ravdess calm": 1})
+
+
+def test_an_unknown_way_to_treat_calm_is_refused():
+    with pytest.raises(ValueError, match=r"calm_as is 'happy'.*'neutral' or 'drop'"):
+        LabelSettings(calm_as="happy")
+
+
+def test_song_and_boredom_are_dropped_and_counted():
+    found = look("03-02-05-01-01-01-03.wav", "03-02-05-01-01-02-03.wav", "wav/03a01La.wav")
+    assert (found.clips, found.rejected) == ((), ())
+    assert found.dropped == {"ravdess song": 2, "emodb boredom": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        ("01-01-05-01-01-01-03.wav", "modality is '01'; known: 03"),
+        ("03-03-05-01-01-01-03.wav", "channel is '03'"),
+        ("03-01-09-01-01-01-03.wav", "emotion is '09'; known: 01, 02"),
+        ("03-01-05-03-01-01-03.wav", "intensity is '03'; known: 01, 02"),
+        ("03-01-05-01-01-01-25.wav", "actor is '25'; known: 01 to 24"),
+        ("1001_DFA_JOY_XX.wav", "emotion is 'JOY'; known: ANG"),
+        ("1001_DFA_HAP_ZZ.wav", "intensity is 'ZZ'; known: LO"),
+        ("03a01Xa.wav", "emotion is 'X'; known: W"),
+        ("07a01Fa.wav", "speaker is '07'; known: 03"),
+        ("hello.wav", "no known corpus"),
+        ("DC/extra/a01.wav", "no known corpus"),
+        ("XX/a01.wav", "no known corpus"),
+        ("OAF_back_bored.wav", "no known corpus"),
+        ("03-01-05-01-01-01.wav", "no known corpus"),
+        ("talk.mp3", ".mp3 is not read; convert it to .wav or .flac"),
+        ("d/bad\udcff.wav", "not UTF-8"),
+    ],
+)
+def test_sound_that_cannot_be_named_is_rejected_with_a_reason(path, seen):
+    assert seen in reason(look(path))
+
+
+def test_an_unknown_name_is_told_the_ways_in():
+    text = reason(look("hello.wav"))
+    assert all(
+        word in text for word in ("ravdess", "crema-d", "tess", "savee", "emodb", "manifest.csv", "path,emotion")
+    )
+
+
+def test_what_is_not_sound_is_passed_over():
+    found = look("README.md", "names.csv", ".hidden.wav", ".git/a.wav", "__MACOSX/Actor_01/._03.wav", "a.mp4", "wav")
+    assert found == Identified(clips=(), rejected=(), dropped={})
+
+
+def test_the_same_stem_in_two_formats_is_two_clips():
+    found = look("03-01-05-01-01-01-03.wav", "03-01-05-01-01-01-03.flac")
+    assert len({clip.clip_id for clip in found.clips}) == 2
+
+
+def test_the_demo_corpus_is_not_called_ravdess():
+    name = "Actor_07/03-01-05-02-01-01-07.wav"
+    clips = look(f"demo/{name}", f"real/{name}", texts={f"demo/{MARKER_FILE}": "{}"}).clips
+    assert [(clip.corpus, clip.speaker, clip.sex) for clip in clips] == [
+        ("demo", "demo-07", "male"),
+        ("ravdess", "ravdess-07", "male"),
+    ]
+    assert only(look(name, texts={MARKER_FILE: "{}"})).corpus == "demo"
+
+
+HEAD = "path,emotion,speaker,sex,intensity\n"
+
+
+def test_a_manifest_speaks_for_the_files_it_lists():
+    text = "\ufeff" + HEAD + "one.wav,Happy,ann, Female ,strong\nsub/03-01-05-01-01-01-03.flac,sad,bob,,\n\n"
+    found = look("My Calls/one.wav", "My Calls/sub/03-01-05-01-01-01-03.flac", texts={"My Calls/manifest.csv": text})
+    assert found.rejected == ()
+    first, second = found.clips
+    assert first == Clip(
+        path="My Calls/one.wav",
+        corpus="my-calls",
+        emotion="happy",
+        speaker="my-calls-ann",
+        sex="female",
+        intensity="strong",
+    )
+    assert (second.corpus, second.emotion, second.speaker) == ("my-calls", "sad", "my-calls-bob")
+    assert (second.sex, second.intensity) == ("unknown", "unspecified")
+
+
+def test_a_manifest_needs_three_columns_in_any_order():
+    clip = only(look("one.wav", texts={"manifest.csv": "Speaker, path ,emotion,note\n1,one.wav,calm,x\n"}))
+    assert (clip.corpus, clip.speaker, clip.emotion) == ("own", "own-1", "neutral")
+
+
+def test_a_manifest_may_hold_quoted_commas_and_composed_or_decomposed_letters():
+    text = 'path,emotion,speaker\n"a, b.wav",sad,1\nM\u00e4rz.wav,sad,1\n'
+    found = look("d/a, b.wav", "d/Ma\u0308rz.wav", texts={"d/manifest.csv": text})
+    assert not found.rejected
+    assert {clip.path for clip in found.clips} == {"d/a, b.wav", "d/Ma\u0308rz.wav"}
+
+
+@pytest.mark.parametrize(
+    ("row", "path", "told"),
+    [
+        ("one.wav,glad,ann,,", "d/one.wav", "line 2: emotion is 'glad'; known: angry, disgust"),
+        ("one.wav,sad,,,", "d/one.wav", "line 2: speaker is empty"),
+        ("one.wav,sad,ann,woman,", "d/one.wav", "line 2: sex is 'woman'; known: female, male, unknown"),
+        ("one.wav,sad,ann,,loud", "d/one.wav", "line 2: intensity is 'loud'; known: low, normal"),
+        ("gone.wav,sad,ann,,", "d/gone.wav", "line 2: no such file"),
+        ("../../up.wav,sad,ann,,", "../up.wav", "line 2: path leads out"),
+        ("/abs.wav,sad,ann,,", "/abs.wav", "line 2: path leads out"),
+        ("notes.txt,sad,ann,,", "d/notes.txt", "line 2: neither .wav nor .flac"),
+        (",sad,ann,,", "d", "line 2: path is empty"),
+        ("a,b.wav,sad,ann,,", "d/manifest.csv", "line 2: 6 cells, the header has 5"),
+    ],
+)
+def test_a_wrong_row_is_rejected_with_its_line_and_the_others_are_used(row, path, told):
+    names = ("d/one.wav", "d/two.wav", "d/notes.txt")
+    found = look(*names, texts={"d/manifest.csv": f"{HEAD}{row}\ntwo.wav,sad,ann,,\n"})
+    assert [clip.path for clip in found.clips] == ["d/two.wav"]
+    rejected = [file for file in found.rejected if "no known corpus" not in file.reason]
+    assert [file.path for file in rejected] == [path]
+    assert told in rejected[0].reason
+
+
+@pytest.mark.parametrize("text", ["", "file;emotion;speaker\n", "path,emotion\none.wav,sad\n"])
+def test_a_manifest_without_its_columns_is_rejected(text):
+    found = look(texts={"d/manifest.csv": text})
+    assert "it must be path,emotion,speaker[,sex,intensity]" in reason(found)
+
+
+def test_a_file_listed_twice_goes_to_the_nearest_manifest_and_its_first_row():
+    texts = {
+        "manifest.csv": "path,emotion,speaker\nd/one.wav,angry,far\n",
+        "d/manifest.csv": "path,emotion,speaker\none.wav,sad,near\n./one.wav,happy,later\n",
+    }
+    found = look("d/one.wav", texts=texts)
+    assert [(clip.emotion, clip.speaker) for clip in found.clips] == [("sad", "d-near")]
+    assert found.rejected == (
+        Rejected("d/manifest.csv", "line 3: d/one.wav is already listed in d/manifest.csv line 2"),
+        Rejected("manifest.csv", "line 2: d/one.wav is already listed in d/manifest.csv line 2"),
+    )
+
+
+def test_two_folders_of_one_name_are_two_corpora():
+    texts = {f"{folder}/calls/manifest.csv": "path,emotion,speaker\none.wav,sad,1\n" for folder in "ab"}
+    found = look("a/calls/one.wav", "b/calls/one.wav", texts=texts)
+    assert [clip.speaker for clip in found.clips] == ["a-calls-1", "b-calls-1"]
+
+
+def write_tone(path: Path, *, pitch_hz: float = 220, rate_hz: int = 16_000, seconds: float = 0.5) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time_sec = np.arange(int(rate_hz * seconds)) / rate_hz
+    # As integers: libsndfile rounds numbers with a point differently for WAV and for FLAC.
+    soundfile.write(path, (16_000 * np.sin(2 * np.pi * pitch_hz * time_sec)).astype(np.int16), rate_hz)
+
+
+def test_scan_counts_what_is_usable_and_finds_the_same_sound_in_another_format(tmp_path):
+    write_tone(tmp_path / "r/03-01-05-01-01-01-03.wav")
+    write_tone(tmp_path / "r/03-01-05-01-01-02-03.flac")
+    write_tone(tmp_path / "r/03-01-05-01-02-01-03.wav", pitch_hz=330)
+    write_tone(tmp_path / "DC/a01.wav", rate_hz=8_000)
+    calls = []
+    report = scan(tmp_path, progress=lambda done, total: calls.append((done, total)))
+    assert [sound.clip.clip_id for sound in report.sounds] == [
+        "ravdess/r/03-01-05-01-01-01-03.wav",
+        "ravdess/r/03-01-05-01-01-02-03.flac",
+        "ravdess/r/03-01-05-01-02-01-03.wav",
+        "savee/DC/a01.wav",
+    ]
+    assert report.duplicates == (("r/03-01-05-01-01-01-03.wav", "r/03-01-05-01-01-02-03.flac"),)
+    assert [sound.duration_sec for sound in report.sounds] == pytest.approx([0.5] * 4)
+    assert report.sounds[3].sample_rate_hz == 8_000
+    assert calls[-1] == (4, 4)
+
+
+def test_scan_tells_what_it_cannot_use_and_goes_on(tmp_path):
+    write_tone(tmp_path / "03-01-05-01-01-01-03.wav")
+    (tmp_path / "03-01-05-01-01-02-03.wav").write_text("no sound")
+    (tmp_path / "03-01-05-01-02-01-03.wav").write_bytes(b"")
+    (tmp_path / "x.wav").mkdir()
+    write_tone(tmp_path / "x.wav" / "03-01-06-01-01-01-03.wav")
+    (tmp_path / "03-01-05-01-02-02-03.wav").symlink_to(tmp_path / "gone.wav")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "manifest.csv").write_bytes(b"\xff\xfe\x00")
+    report = scan(tmp_path)
+    assert [sound.clip.emotion for sound in report.sounds] == ["angry", "fear"]
+    reasons = {file.path: file.reason for file in report.rejected}
+    assert reasons.keys() == {
+        "03-01-05-01-01-02-03.wav",
+        "03-01-05-01-02-01-03.wav",
+        "03-01-05-01-02-02-03.wav",
+        "manifest.csv",
+        "pipe.wav",
+        "x.wav",
+    }
+    assert "not a readable sound file" in reasons["03-01-05-01-01-02-03.wav"]
+    assert reasons["03-01-05-01-02-01-03.wav"] == "empty file"
+    assert reasons["03-01-05-01-02-02-03.wav"] == "a link to nothing"
+    assert reasons["x.wav"] == "a folder, not a sound file"
+    assert reasons["pipe.wav"] == "not a regular file"
+    assert "cannot be read" in reasons["manifest.csv"]
+
+
+@contextlib.contextmanager
+def no_privileges() -> Iterator[None]:
+    """Permissions stop the administrator from nothing, so that a test run by one steps down for a while."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_scan_reports_what_it_may_not_read():
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        root = Path(name)
+        root.chmod(0o755)
+        write_tone(root / "03-01-05-01-01-01-03.wav")
+        write_tone(root / "03-01-05-01-01-02-03.wav")
+        write_tone(root / "closed" / "03-01-05-01-02-01-03.wav")
+        (root / "03-01-05-01-01-02-03.wav").chmod(0)
+        (root / "closed").chmod(0)
+        try:
+            with no_privileges():
+                report = scan(root)
+        finally:
+            (root / "closed").chmod(0o755)
+    assert [sound.clip.path for sound in report.sounds] == ["03-01-05-01-01-01-03.wav"]
+    assert report.rejected == (
+        Rejected("03-01-05-01-01-02-03.wav", "cannot be read: Permission denied"),
+        Rejected("closed", "cannot be read: Permission denied"),
+    )
+
+
+def test_scan_follows_a_link_to_a_corpus_elsewhere(tmp_path):
+    write_tone(tmp_path / "elsewhere/DC/a01.wav")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/savee").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (sound,) = scan(tmp_path / "root").sounds
+    assert sound.clip.clip_id == "savee/savee/DC/a01.wav"
+
+
+@pytest.mark.corpus
+@needs_corpora
+def test_scan_of_real_recordings_finds_the_known_duplicate():
+    report = scan(CORPORA / "ravdess" / "Actor_07")
+    assert report.rejected == ()
+    assert report.duplicates == (("03-01-03-01-02-01-07.flac", "03-01-03-01-02-02-07.flac"),)
+    assert collections.Counter(sound.clip.emotion for sound in report.sounds) == {
+        emotion: 12 if emotion == "neutral" else 8 for emotion in EMOTIONS
+    }
