@@ -1,0 +1,170 @@
+"""Ingest throughput, side by side on the same clips: ``python -m benchmarks.ingest [--data DIR] [--clips N]``.
+
+The candidates do the same work: read the files, cut the window, make the four default variants of every training
+clip, extract the 270 features. Ours is the ExampleGen's executor on Beam, writing included; the other is librosa in a
+pool of processes, as such features are usually computed. Each runs in a process of its own, on as many cores as it has
+workers; starting it and its first few clips are not counted.
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from components.audio_example_gen.corpora import AUDIO_SUFFIXES, identify
+from components.audio_example_gen.settings import IngestSettings
+from modules.augmentation import PLAIN, augment
+from modules.clips import Clip
+from modules.splits import TRAIN, assign
+
+CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
+CANDIDATES = ("librosa", "ours")
+WORKERS = (1, 2)
+WARM_UP_CLIPS = 16
+
+Work = tuple[Clip, bool]
+
+
+def choose(data: Path, clips: int, settings: IngestSettings) -> list[Work]:
+    """So many clips spread over the speakers in ``data``, and whether each is for training."""
+    paths = [path.relative_to(data).as_posix() for path in data.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
+    found = identify(paths, read_text=lambda path: (data / path).read_text(), labels=settings.labels).clips
+    step = max(1, len(found) // clips)
+    chosen = found[::step][:clips]
+    split_of = assign(chosen, settings.splits)
+    return [(clip, split_of[clip.clip_id] == TRAIN) for clip in chosen]
+
+
+def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, workers: int) -> Callable[[], None]:
+    """Links the clips into a folder of their own and runs the executor on it."""
+    from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+    from tfx.types import standard_artifacts
+
+    from components.audio_example_gen.component import AudioExampleGen
+    from components.audio_example_gen.executor import Executor
+
+    folder = Path(tempfile.mkdtemp())
+    for clip, _ in chosen:
+        link = folder / "data" / clip.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(data / clip.path)
+    component = AudioExampleGen(input_base=str(folder / "data"), settings=settings)
+    mode = "in_memory" if workers == 1 else "multi_threading"
+    beam_args = ["--runner=FnApiRunner", f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
+
+    def run() -> None:
+        examples = standard_artifacts.Examples()
+        examples.uri = str(folder / "examples")
+        context = BaseBeamExecutor.Context(beam_pipeline_args=[*beam_args, "--sdk_container_image=unused"])
+        Executor(context).Do({}, {"examples": [examples]}, component.exec_properties)
+        shutil.rmtree(examples.uri)
+
+    return run
+
+
+def prepare_librosa(data: Path, chosen: list[Work], settings: IngestSettings, workers: int) -> Callable[[], None]:
+    """Starts the pool, whose processes import what they need before anything is timed."""
+    pool = multiprocessing.get_context("spawn").Pool(workers)
+    extract = functools.partial(extract_with_librosa, data=data, settings=settings)
+    pool.map(extract, chosen[: 4 * workers], chunksize=1)
+
+    def run() -> None:
+        pool.map(extract, chosen, chunksize=4)
+
+    return run
+
+
+def extract_with_librosa(work: Work, *, data: Path, settings: IngestSettings) -> None:
+    """Loads one clip, augments it if it is for training, and extracts every variant by the five usual calls."""
+    import librosa
+
+    cores = os.sched_getaffinity(0)
+    from benchmarks.extraction import five_calls
+
+    os.sched_setaffinity(0, cores)  # that module chooses one core when it is imported
+    clip, is_training = work
+    spec = settings.audio
+    window, _ = librosa.load(
+        data / clip.path, sr=spec.sample_rate_hz, offset=spec.window_offset_sec, duration=spec.window_sec
+    )
+    variants = [(PLAIN, window, len(window))]
+    if is_training:
+        variants = list(
+            augment(
+                window,
+                valid_samples=len(window),
+                sample_rate_hz=spec.sample_rate_hz,
+                settings=settings.augmentation,
+                seed=settings.seed,
+                clip_id=clip.clip_id,
+            )
+        )
+    for _, samples, _ in variants:
+        five_calls(samples, spec)
+
+
+def clips_per_sec(candidate: str, data: Path, clips: int, workers: int) -> float:
+    """Throughput of one candidate in this process."""
+    settings = IngestSettings()
+    chosen = choose(data, clips, settings)
+    prepare = {"ours": prepare_ours, "librosa": prepare_librosa}[candidate]
+    if candidate == "ours":
+        prepare(data, choose(data, WARM_UP_CLIPS, settings), settings, workers)()
+    run = prepare(data, chosen, settings, workers)
+    start_sec = time.perf_counter()
+    run()
+    return len(chosen) / (time.perf_counter() - start_sec)
+
+
+def measure_apart(candidate: str, data: Path, clips: int, workers: int) -> float:
+    """As :func:`clips_per_sec`, in a new process on ``workers`` cores."""
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:workers]))
+    command = [sys.executable, "-m", "benchmarks.ingest", "--data", str(data), "--clips", str(clips)]
+    process = subprocess.run(
+        ["taskset", "--cpu-list", cores, *command, "--candidate", candidate, "--workers", str(workers)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "0", "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
+    parser.add_argument("--clips", type=int, default=240)
+    parser.add_argument("--rounds", type=int, default=1, help="the median of so many is printed")
+    parser.add_argument("--candidate", choices=CANDIDATES, help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.candidate:
+        print(json.dumps(clips_per_sec(options.candidate, options.data, options.clips, options.workers)))
+        return
+    pairs = [(candidate, workers) for workers in WORKERS for candidate in CANDIDATES]
+    measured: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
+    for _ in range(options.rounds):
+        for candidate, workers in pairs:
+            measured[candidate, workers].append(measure_apart(candidate, options.data, options.clips, workers))
+    print_table({pair: statistics.median(values) for pair, values in measured.items()})
+
+
+def print_table(speeds: dict[tuple[str, int], float]) -> None:
+    print(f"{'':10}{'workers':>8}{'clips/s':>9}{'times librosa':>15}{'times 1 worker':>16}")
+    for (candidate, workers), speed in speeds.items():
+        against_librosa = speed / speeds["librosa", workers]
+        against_one = speed / speeds[candidate, 1]
+        print(f"{candidate:10}{workers:8}{speed:9.1f}{against_librosa:15.1f}{against_one:16.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The work of :class:`components.audio_example_gen.component.AudioExampleGen`."""
+
+import collections
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import apache_beam as beam
+from google.protobuf import wrappers_pb2
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import proto_utils
+
+from components.audio_example_gen.corpora import Identified, Rejected, identify, supported_layouts
+from components.audio_example_gen.files import Folder, read_bytes
+from components.audio_example_gen.ingestion import (
+    BATCHES_PER_SHARD,
+    EXAMPLES_PER_BATCH,
+    Outcome,
+    Shard,
+    WriteShard,
+    drop_duplicates,
+    find_duplicates,
+    lot,
+)
+from components.audio_example_gen.report import IngestError, Report
+from components.audio_example_gen.settings import IngestSettings
+from modules.clips import Clip
+from modules.labels import SPLITS
+from modules.progress import Progress, shown
+from modules.splits import TRAIN, assign
+
+CLIPS_FILE = "clips.jsonl"
+
+_T = TypeVar("_T")
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Identifies the recordings, assigns speakers to splits, and lets Beam do the rest, clip by clip.
+
+    Derived from Beam's base, not from BaseExampleGenExecutor: that one splits by hash, and shuffles at random before
+    it writes, so that no two runs would write the same files.
+    """
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes examples, ``clips.jsonl``, ``quarantine.jsonl`` and ``ingest.json``.
+
+        Raises:
+            IngestError: No recording can be used, or too few can; the examples are void then.
+            ValueError: The speakers cannot fill the splits.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = read_settings(exec_properties)
+        folder = _read_folder(exec_properties)
+        examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
+        _describe(examples)
+        identified = _identify(folder, settings)
+        shards = list(make_shards(identified.clips, assign(identified.clips, settings.splits), settings))
+        self._run_beam(shards, folder.root, examples.uri, settings)
+        report = Report(
+            root=folder.root,
+            settings=settings,
+            outcomes=_read_outcomes(examples.uri),
+            rejected=identified.rejected,
+            dropped=identified.dropped,
+        )
+        _finish(report, examples.uri)
+
+    def _run_beam(self, shards: Sequence[Shard], root: str, folder: str, settings: IngestSettings) -> None:
+        clips = sum(len(batch) for shard in shards for batch in shard.batches)
+        with shown(folder, Progress("AudioExampleGen", total=clips, unit="clips")), self._make_beam_pipeline() as p:
+            outcomes = (
+                p
+                | "Shards" >> beam.Create(shards)
+                | "Spread" >> beam.Reshuffle()
+                | "WriteShard" >> beam.ParDo(WriteShard(root, folder, settings))
+                | "Gather" >> beam.combiners.ToList()
+                | "FindDuplicates" >> beam.Map(find_duplicates)
+            )
+            _ = outcomes | "DropDuplicates" >> beam.Map(drop_duplicates, folder=folder)
+            _ = outcomes | "WriteOutcomes" >> beam.Map(_write_outcomes, folder=folder)
+
+
+def read_settings(exec_properties: Mapping[str, Any]) -> IngestSettings:
+    """Unpacks what :func:`components.audio_example_gen.component.pack_settings` packed."""
+    custom_config = example_gen_pb2.CustomConfig()
+    proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], custom_config)
+    text = wrappers_pb2.StringValue()
+    if not custom_config.custom_config.Unpack(text):
+        raise ValueError(f"custom_config holds {custom_config.custom_config.type_url!r}; IngestSettings are expected")
+    return IngestSettings.from_json(text.value)
+
+
+def make_shards(clips: Iterable[Clip], split_of: Mapping[str, str], settings: IngestSettings) -> Iterator[Shard]:
+    """Mixes each split's clips and cuts them into batches of about :data:`EXAMPLES_PER_BATCH` examples.
+
+    The result depends on clips and settings alone, so the files do not depend on the number of workers.
+    """
+    clips_of: dict[str, list[Clip]] = collections.defaultdict(list)
+    for clip in sorted(clips, key=lambda clip: lot(settings.seed, clip.clip_id)):
+        clips_of[split_of[clip.clip_id]].append(clip)
+    for split in SPLITS:
+        copies = len(settings.augmentation.variants) if split == TRAIN else 1
+        batches = _cut(clips_of[split], max(1, EXAMPLES_PER_BATCH // copies))
+        parts = _cut(batches, BATCHES_PER_SHARD)
+        for number, part in enumerate(parts):
+            yield Shard(split, f"Split-{split}/data_tfrecord-{number:05d}-of-{len(parts):05d}.gz", part)
+
+
+def _cut(items: Sequence[_T], size: int) -> list[tuple[_T, ...]]:
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def _read_folder(exec_properties: Mapping[str, Any]) -> Folder:
+    input_config = example_gen_pb2.Input()
+    proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
+    input_base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+    return Folder(input_base, [split.pattern for split in input_config.splits])
+
+
+def _identify(folder: Folder, settings: IngestSettings) -> Identified:
+    if not fileio.isdir(folder.root):
+        raise IngestError(f"{folder.root} is not a folder; give the folder that holds the recordings")
+    found = identify(folder.paths(), read_text=folder.read_text, labels=settings.labels)
+    rejected = (*found.rejected, *folder.too_deep())
+    if not found.clips:
+        raise IngestError(f"no recording in {folder.root} can be used{_first_reason(rejected)}. {supported_layouts()}")
+    return Identified(clips=found.clips, rejected=rejected, dropped=found.dropped)
+
+
+def _first_reason(rejected: Sequence[Rejected]) -> str:
+    if not rejected:
+        return ": it holds no sound files"
+    return f": {len(rejected)} files are rejected, the first, {rejected[0].path}, because {rejected[0].reason}"
+
+
+def _describe(examples: types.Artifact) -> None:
+    examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    for split in SPLITS:
+        fileio.makedirs(artifact_utils.get_split_uri([examples], split))
+
+
+def _write_outcomes(outcomes: Iterable[Outcome], *, folder: str) -> None:
+    with fileio.open(posixpath.join(folder, CLIPS_FILE), "w") as file:
+        file.write("".join(f"{outcome.to_json()}\n" for outcome in outcomes))
+
+
+def _read_outcomes(folder: str) -> list[Outcome]:
+    lines = read_bytes(posixpath.join(folder, CLIPS_FILE)).decode().splitlines()
+    return [Outcome.from_json(line) for line in lines]
+
+
+def _finish(report: Report, uri: str) -> None:
+    """TFX deletes the outputs of a failed execution, so the list of what was wrong must lie elsewhere then."""
+    try:
+        report.require_usable(posixpath.join(_failed(uri), "quarantine.jsonl"))
+    except IngestError:
+        fileio.makedirs(_failed(uri))
+        report.write_quarantine(_failed(uri))
+        raise
+    report.write(uri)
+
+
+def _failed(uri: str) -> str:
+    return f"{uri.rstrip('/')}-failed"

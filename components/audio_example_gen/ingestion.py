@@ -1,0 +1,251 @@
+"""Clips to files of examples: the work that Beam distributes."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+
+from components.audio_example_gen.files import read_bytes
+from components.audio_example_gen.settings import IngestSettings
+from modules import features, frontend, progress
+from modules.audio_spec import AudioSpec
+from modules.augmentation import PLAIN, augment
+from modules.clips import Clip
+from modules.decoding import BadAudio, Recording, decode
+from modules.examples import CLIP_ID, make_example
+from modules.splits import TRAIN
+
+EXAMPLES_PER_BATCH = 32
+BATCHES_PER_SHARD = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of examples, and the clips that they come from.
+
+    Attributes:
+        path: Relative to the folder of all examples.
+        batches: Clips whose features are extracted together. Who is with whom is fixed before any worker starts: the
+            last bits of a sum depend on the size of the batch.
+    """
+
+    split: str
+    path: str
+    batches: tuple[tuple[Clip, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one recording.
+
+    Attributes:
+        reason: Why it cannot be used; empty when it can.
+        duplicate_of: Path of the recording with the same content that is used instead; empty when there is none.
+        sha256: Of the file's content; empty when it could not be read.
+        examples: How many it gave.
+        shard: Path of the file that they are in.
+    """
+
+    clip: Clip
+    split: str
+    shard: str
+    reason: str = ""
+    duplicate_of: str = ""
+    sha256: str = ""
+    duration_sec: float = 0.0
+    native_sample_rate_hz: int = 0
+    examples: int = 0
+
+    @property
+    def used(self) -> bool:
+        return not self.reason and not self.duplicate_of
+
+    def to_json(self) -> str:
+        """One line, the clip's attributes beside the others."""
+        fields = dataclasses.asdict(self)
+        return json.dumps(fields.pop("clip") | fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Outcome":
+        fields = json.loads(text)
+        clip = Clip(**{field.name: fields.pop(field.name) for field in dataclasses.fields(Clip)})
+        return cls(clip=clip, **fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Copy:
+    """One variant of one clip, ready for extraction."""
+
+    clip: Clip
+    variant: str
+    recording: Recording
+    window: np.ndarray
+    valid_samples: int
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Record:
+    """A serialized example; records sort into the order in which they are written."""
+
+    place: str
+    example: bytes
+
+
+class WriteShard(beam.DoFn):
+    """Reads, decodes, resamples, augments, extracts and writes; yields an :class:`Outcome` for every clip.
+
+    A worker writes the file itself, because the examples of a large corpus would not fit through a local runner's
+    memory, and in an order of our own, because Beam's writers have none.
+    """
+
+    def __init__(self, root: str, folder: str, settings: IngestSettings) -> None:
+        """Takes what all shards share.
+
+        Args:
+            root: Folder that the clips' paths are relative to.
+            folder: Folder that the shards' paths are relative to; also the key of the progress that is shown.
+        """
+        self._root, self._folder, self._settings = root, folder, settings
+
+    def process(self, shard: Shard) -> Iterator[Outcome]:
+        outcomes: list[Outcome] = []
+        records: list[Record] = []
+        for clips in shard.batches:
+            copies: list[_Copy] = []
+            for clip in clips:
+                outcome, made = self._ingest(clip, shard)
+                outcomes.append(outcome)
+                copies += made
+                progress.advance(self._folder)
+            records += self._to_records(copies)
+        _write(posixpath.join(self._folder, shard.path), [record.example for record in sorted(records)])
+        yield from outcomes
+
+    def _ingest(self, clip: Clip, shard: Shard) -> tuple[Outcome, list[_Copy]]:
+        outcome = Outcome(clip=clip, split=shard.split, shard=shard.path)
+        try:
+            data = _read(posixpath.join(self._root, clip.path), self._settings)
+            outcome = dataclasses.replace(outcome, sha256=hashlib.sha256(data).hexdigest())
+            recording = decode(data, self._settings.limits)
+        except BadAudio as error:
+            return dataclasses.replace(outcome, reason=error.reason), []
+        copies = list(self._copies(clip, shard.split, recording))
+        return dataclasses.replace(
+            outcome,
+            duration_sec=recording.duration_sec,
+            native_sample_rate_hz=recording.sample_rate_hz,
+            examples=len(copies),
+        ), copies
+
+    def _copies(self, clip: Clip, split: str, recording: Recording) -> Iterator[_Copy]:
+        spec = self._settings.audio
+        samples, valid = _windower(spec)(recording.samples, np.int64(recording.sample_rate_hz))
+        window, valid_samples = samples.numpy(), int(valid)
+        if split != TRAIN:
+            yield _Copy(clip, PLAIN, recording, window, valid_samples)
+            return
+        for variant, varied, valid_of_variant in augment(
+            window,
+            valid_samples=valid_samples,
+            sample_rate_hz=spec.sample_rate_hz,
+            settings=self._settings.augmentation,
+            seed=self._settings.seed,
+            clip_id=clip.clip_id,
+        ):
+            yield _Copy(clip, variant, recording, varied, valid_of_variant)
+
+    def _to_records(self, copies: Sequence[_Copy]) -> Iterator[Record]:
+        if not copies:
+            return
+        spec = self._settings.audio
+        valid_samples = np.array([copy.valid_samples for copy in copies], np.int32)
+        extracted, frames = _extractor(spec)(np.stack([copy.window for copy in copies]), valid_samples)
+        for copy, values, valid_frames in zip(copies, extracted.numpy(), frames.numpy(), strict=True):
+            example = make_example(
+                copy.clip,
+                features=values,
+                valid_frames=int(valid_frames),
+                augmentation=copy.variant,
+                duration_sec=copy.recording.duration_sec,
+                native_sample_rate_hz=copy.recording.sample_rate_hz,
+                spec=spec,
+            )
+            place = lot(self._settings.seed, copy.clip.clip_id, copy.variant)
+            yield Record(place, example.SerializeToString(deterministic=True))
+
+
+def find_duplicates(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Sorts by ``clip_id`` and keeps the first of several recordings with the same content.
+
+    One recording under two names would count twice, or even train the model and judge it.
+    """
+    first: dict[str, str] = {}
+    found = []
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.clip.clip_id):
+        kept = outcome.clip.path if outcome.reason else first.setdefault(outcome.sha256, outcome.clip.path)
+        found.append(outcome if kept == outcome.clip.path else dataclasses.replace(outcome, duplicate_of=kept))
+    return found
+
+
+def drop_duplicates(outcomes: Iterable[Outcome], *, folder: str) -> None:
+    """Takes the examples of duplicates out again; few shards have any, so they alone are written a second time."""
+    dropped: dict[str, set[bytes]] = collections.defaultdict(set)
+    for outcome in outcomes:
+        if outcome.duplicate_of:
+            dropped[outcome.shard].add(outcome.clip.clip_id.encode())
+    for shard, clip_ids in dropped.items():
+        path = posixpath.join(folder, shard)
+        examples = list(tf.data.TFRecordDataset(path, compression_type="GZIP").as_numpy_iterator())
+        _write(path, [example for example in examples if _clip_id_of(example) not in clip_ids])
+
+
+def _clip_id_of(example: bytes) -> bytes:
+    return tf.train.Example.FromString(example).features.feature[CLIP_ID].bytes_list.value[0]
+
+
+def _write(path: str, examples: Iterable[bytes]) -> None:
+    with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        for example in examples:
+            writer.write(example)
+
+
+def lot(seed: int, *names: str) -> str:
+    """A place in an order that is mixed, but the same in every run."""
+    return hashlib.sha256("\n".join([str(seed), *names]).encode()).hexdigest()
+
+
+def _read(path: str, settings: IngestSettings) -> bytes:
+    max_bytes = settings.limits.max_bytes
+    try:
+        data = read_bytes(path, max_bytes=max_bytes + 1)
+    except OSError as error:
+        raise BadAudio(f"cannot be read: {error}") from error
+    if len(data) > max_bytes:
+        raise BadAudio(f"file of more than {max_bytes} bytes")
+    return data
+
+
+@functools.cache
+def _windower(spec: AudioSpec) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    return tf.function(
+        functools.partial(frontend.window_of_waveform, spec=spec),
+        input_signature=[tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64)],
+    )
+
+
+@functools.cache
+def _extractor(spec: AudioSpec) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    def extract(windows: tf.Tensor, valid_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return features.extract(windows, valid_samples, spec), features.valid_frames(valid_samples, spec)
+
+    return tf.function(
+        extract,
+        input_signature=[tf.TensorSpec([None, spec.window_samples], tf.float32), tf.TensorSpec([None], tf.int32)],
+    )

@@ -1,0 +1,148 @@
+"""What an ingestion leaves beside the examples for people and for the run's report."""
+
+import collections
+import dataclasses
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tfx.dsl.io import fileio
+
+from components.audio_example_gen.corpora import Rejected
+from components.audio_example_gen.ingestion import Outcome
+from components.audio_example_gen.settings import IngestSettings
+from modules.labels import SPLITS
+
+QUARANTINE_FILE = "quarantine.jsonl"
+SUMMARY_FILE = "ingest.json"
+
+_WORST_REASONS = 5
+
+
+class IngestError(RuntimeError):
+    """The recordings do not make a data set; the message says what is missing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What became of every recording.
+
+    Attributes:
+        root: The ingested folder.
+        outcomes: Of the recordings whose names were understood, duplicates found.
+        rejected: The others.
+        dropped: How many recordings have a label without a place among the seven emotions, by label.
+    """
+
+    root: str
+    settings: IngestSettings
+    outcomes: Sequence[Outcome]
+    rejected: Sequence[Rejected]
+    dropped: Mapping[str, int]
+
+    @property
+    def used(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.used]
+
+    @property
+    def quarantined(self) -> list[Rejected]:
+        """Sorted by path."""
+        failed = [Rejected(outcome.clip.path, outcome.reason) for outcome in self.outcomes if outcome.reason]
+        return sorted([*self.rejected, *failed], key=lambda file: (file.path, file.reason))
+
+    @property
+    def quarantined_share(self) -> float:
+        recordings = len(self.outcomes) + len(self.rejected)
+        return len(self.quarantined) / recordings if recordings else 0.0
+
+    def reasons(self) -> dict[str, int]:
+        """How many recordings each kind of reason has put into quarantine, the most frequent first."""
+        return dict(collections.Counter(_kind(file.reason) for file in self.quarantined).most_common())
+
+    def summary(self) -> dict[str, Any]:
+        """The content of ``ingest.json``."""
+        settings = self.settings
+        return {
+            "root": self.root,
+            "protocol": settings.splits.protocol,
+            "seed": settings.seed,
+            "audio_spec": dataclasses.asdict(settings.audio),
+            "audio_spec_fingerprint": settings.audio.fingerprint,
+            "augmentation_variants": list(settings.augmentation.variants),
+            **_census(self.used),
+            "splits": {split: _census([one for one in self.used if one.split == split]) for split in SPLITS},
+            "quarantined": {
+                "clips": len(self.quarantined),
+                "share": self.quarantined_share,
+                "reasons": self.reasons(),
+            },
+            "dropped": dict(self.dropped),
+            "duplicates": _duplicates(self.outcomes),
+        }
+
+    def require_usable(self, quarantine_path: str) -> None:
+        """Raises :class:`IngestError` if too much was quarantined or a split has no clip."""
+        if self.quarantined_share > self.settings.max_quarantined_share:
+            raise IngestError(
+                f"{len(self.quarantined)} of {len(self.outcomes) + len(self.rejected)} recordings "
+                f"({self.quarantined_share:.1%}) cannot be used; ingest.max_quarantined_share allows "
+                f"{self.settings.max_quarantined_share:.1%}. Most frequent: {self._worst()}. "
+                f"Every path with its reason: {quarantine_path}"
+            )
+        empty = sorted(set(SPLITS) - {outcome.split for outcome in self.used})
+        if empty:
+            raise IngestError(
+                f"no clip of {', '.join(empty)} can be used: {self._worst()}. "
+                f"Every path with its reason: {quarantine_path}"
+            )
+
+    def _worst(self) -> str:
+        worst = list(self.reasons().items())[:_WORST_REASONS]
+        return "; ".join(f"{count} x {reason}" for reason, count in worst)
+
+    def write_quarantine(self, folder: str) -> str:
+        """Writes ``quarantine.jsonl`` into ``folder`` and returns its path."""
+        path = posixpath.join(folder, QUARANTINE_FILE)
+        _write_lines(path, (json.dumps(dataclasses.asdict(file)) for file in self.quarantined))
+        return path
+
+    def write(self, folder: str) -> None:
+        """Writes the summary and the quarantine into ``folder``."""
+        self.write_quarantine(folder)
+        _write_lines(posixpath.join(folder, SUMMARY_FILE), [json.dumps(self.summary(), indent=2)])
+
+
+def _kind(reason: str) -> str:
+    """``too short: 0.050 s; at least …`` as ``too short``; numbers and names differ from clip to clip."""
+    return re.sub(r"\d[\d.e+-]*", "N", re.split(r"[:;]", reason, maxsplit=1)[0])
+
+
+def _census(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    clips = [outcome.clip for outcome in outcomes]
+    return {
+        "clips": len(clips),
+        "examples": sum(outcome.examples for outcome in outcomes),
+        "hours": sum(outcome.duration_sec for outcome in outcomes) / 3600,
+        "speakers": sorted({clip.speaker for clip in clips}),
+        **{field: _count(getattr(clip, field) for clip in clips) for field in ("corpus", "emotion", "sex")},
+    }
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(collections.Counter(values).items()))
+
+
+def _duplicates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Recordings with the same content: in each group the first is used, the others are not."""
+    groups: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.duplicate_of:
+            groups.setdefault(outcome.duplicate_of, [outcome.duplicate_of]).append(outcome.clip.path)
+    return {"clips": sum(len(group) - 1 for group in groups.values()), "groups": list(groups.values())}
+
+
+def _write_lines(path: str, lines: Iterable[str]) -> None:
+    with fileio.open(path, "w") as file:
+        file.write("".join(f"{line}\n" for line in lines))

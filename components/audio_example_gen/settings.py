@@ -1,0 +1,50 @@
+"""Everything that decides what the ExampleGen writes. Light to import: the configuration reads it."""
+
+import dataclasses
+import json
+
+from components.audio_example_gen.corpora import LabelSettings
+from modules.audio_spec import AudioSpec
+from modules.augmentation import AugmentationSettings
+from modules.decoding import AudioLimits
+from modules.splits import SplitSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IngestSettings:
+    """Everything that decides what the ExampleGen writes.
+
+    Attributes:
+        audio: How sound becomes features.
+        labels: How labels outside the seven emotions are treated.
+        splits: Which clips train, stop and judge the model.
+        augmentation: Copies of the training clips.
+        limits: What counts as a usable recording.
+        max_quarantined_share: The run fails when a larger share of the recordings cannot be used.
+        seed: Of the augmentation and of the order of the examples.
+    """
+
+    audio: AudioSpec = dataclasses.field(default_factory=AudioSpec)
+    labels: LabelSettings = dataclasses.field(default_factory=LabelSettings)
+    splits: SplitSettings = dataclasses.field(default_factory=SplitSettings)
+    augmentation: AugmentationSettings = dataclasses.field(default_factory=AugmentationSettings)
+    limits: AudioLimits = dataclasses.field(default_factory=AudioLimits)
+    max_quarantined_share: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_quarantined_share <= 1:
+            raise ValueError(
+                f"ingest.max_quarantined_share is {self.max_quarantined_share}; it must be between 0 and 1"
+            )
+
+    def to_json(self) -> str:
+        """Canonical text: equal settings give equal text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "IngestSettings":
+        values = json.loads(text)
+        parts = {"audio": AudioSpec, "labels": LabelSettings, "splits": SplitSettings}
+        parts |= {"augmentation": AugmentationSettings, "limits": AudioLimits}
+        return cls(**values | {name: part(**values[name]) for name, part in parts.items()})

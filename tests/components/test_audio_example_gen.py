@@ -1,0 +1,581 @@
+"""Runs the real executor on real Beam over generated recordings."""
+
+import collections
+import contextlib
+import dataclasses
+import filecmp
+import io
+import json
+import os
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from tfx.components.example_gen.input_processor import FileBasedInputProcessor
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.orchestration import metadata, pipeline
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.proto import example_gen_pb2
+from tfx.types import standard_artifacts, standard_component_specs
+from tfx.utils import proto_utils
+
+from components.audio_example_gen.component import AudioExampleGen, level_patterns
+from components.audio_example_gen.executor import Executor, make_shards, read_settings
+from components.audio_example_gen.ingestion import Shard, WriteShard
+from components.audio_example_gen.report import IngestError
+from components.audio_example_gen.settings import IngestSettings
+from modules import frontend
+from modules.audio_spec import AudioSpec
+from modules.augmentation import AugmentationSettings
+from modules.clips import Clip
+from modules.decoding import AudioLimits, decode
+from modules.splits import SplitSettings
+
+NOBODY = 65_534
+CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
+CHEAP = AugmentationSettings(variants=("plain", "noise"))
+
+
+def beam_args(*, workers=1):
+    mode = "in_memory" if workers == 1 else "multi_threading"
+    return [
+        "--runner=FnApiRunner",
+        f"--direct_num_workers={workers}",
+        f"--direct_running_mode={mode}",
+        "--sdk_container_image=unused",  # else TFX packs itself for workers that do not exist
+    ]
+
+
+def voice(seed, *, seconds=1.2, rate_hz=16_000, channels=1):
+    """A buzz of harmonics with a syllable-like envelope; another seed, another sound."""
+    rng = np.random.default_rng(seed)
+    time_sec = np.arange(round(seconds * rate_hz)) / rate_hz
+    pitch_hz = rng.uniform(90, 250)
+    sound = sum(np.sin(2 * np.pi * pitch_hz * k * time_sec + rng.uniform(0, 6)) / k for k in range(1, 12))
+    sound *= 0.1 * (1.1 + np.sin(2 * np.pi * 4 * time_sec))
+    return np.tile(sound[:, np.newaxis], (1, channels)).astype(np.float32)
+
+
+def wav_bytes(samples, *, rate_hz=16_000, subtype="PCM_16"):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+def stem(actor, number):
+    return f"03-01-{number % 8 + 1:02d}-01-{number // 16 % 2 + 1:02d}-{number // 8 % 2 + 1:02d}-{actor:02d}"
+
+
+def write_corpus(root, *, actors=6, clips_each=5, levels=1):
+    for actor in range(1, actors + 1):
+        folder = root.joinpath(*["ravdess"] * (levels - 1), f"Actor_{actor:02d}")
+        folder.mkdir(parents=True)
+        for number in range(clips_each):
+            (folder / f"{stem(actor, number)}.wav").write_bytes(wav_bytes(voice(100 * actor + number)))
+    return root
+
+
+def truncated():
+    return wav_bytes(voice(1))[:-4000]
+
+
+def empty_data_chunk():
+    return (
+        b"RIFF"
+        + struct.pack("<I", 36)
+        + b"WAVEfmt "
+        + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+        + (b"data" + struct.pack("<I", 0))
+    )
+
+
+def not_a_number():
+    samples = voice(2)
+    samples[500:510] = np.nan
+    return wav_bytes(samples, subtype="FLOAT")
+
+
+USABLE = {
+    "8 bit": lambda: wav_bytes(voice(11), subtype="PCM_U8"),
+    "24 bit": lambda: wav_bytes(voice(12), subtype="PCM_24"),
+    "32 bit": lambda: wav_bytes(voice(13), subtype="PCM_32"),
+    "float": lambda: wav_bytes(voice(14), subtype="FLOAT"),
+    "stereo": lambda: wav_bytes(voice(15, channels=2)),
+    "6 channels": lambda: wav_bytes(voice(16, channels=6)),
+    "8 kHz": lambda: wav_bytes(voice(17, rate_hz=8_000), rate_hz=8_000),
+    "192 kHz": lambda: wav_bytes(voice(18, rate_hz=192_000), rate_hz=192_000),
+}
+UNUSABLE = {
+    "truncated": (truncated, "truncated"),
+    "empty": (lambda: b"", "empty file"),
+    "zero-length data": (empty_data_chunk, "no samples"),
+    "text": (lambda: b"These are the lines of a poem.\n" * 40, "not a readable sound file"),
+    "not a number": (not_a_number, "not finite numbers"),
+    "0.05 s": (lambda: wav_bytes(voice(3, seconds=0.05)), "too short"),
+    "20 minutes": (lambda: wav_bytes(np.ones(20 * 60 * 8_000, np.float32), rate_hz=8_000), "too long"),
+    "all zero": (lambda: wav_bytes(np.zeros(16_000, np.float32)), "silent"),
+}
+ODD_ACTOR = 5
+
+
+def odd_path(index):
+    """Odd recordings wear names that no other clip has: from the ninth number on."""
+    return f"Actor_{ODD_ACTOR:02d}/{stem(ODD_ACTOR, 8 + index)}.wav"
+
+
+ODD_PATHS = {name: odd_path(index) for index, name in enumerate([*USABLE, *UNUSABLE, "a folder"])}
+
+
+def write_odd_recordings(root):
+    for name, make in USABLE.items():
+        (root / ODD_PATHS[name]).write_bytes(make())
+    for name, (make, _) in UNUSABLE.items():
+        (root / ODD_PATHS[name]).write_bytes(make())
+    (root / ODD_PATHS["a folder"]).mkdir()
+    (root / "interview.wav").write_bytes(wav_bytes(voice(4)))
+    (root / "notes.txt").write_text("not sound\n")
+    (root / ".DS_Store").write_text("hidden\n")
+    deep = root.joinpath(*"abcde")
+    deep.mkdir(parents=True)
+    (deep / f"{stem(6, 15)}.wav").write_bytes(wav_bytes(voice(5)))
+
+
+@dataclasses.dataclass
+class Run:
+    """An execution's output."""
+
+    folder: Path
+
+    def examples(self, split):
+        files = sorted(str(path) for path in (self.folder / f"Split-{split}").iterdir())
+        records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+        return [tf.train.Example.FromString(record).features.feature for record in records]
+
+    @property
+    def summary(self):
+        return json.loads((self.folder / "ingest.json").read_text())
+
+    def lines(self, name):
+        return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
+
+    @property
+    def reasons(self):
+        return {line["path"]: line["reason"] for line in self.lines("quarantine.jsonl")}
+
+
+def execute(data, folder, settings, *, workers=1, input_pattern="*/*/*/*/*"):
+    """Runs the executor as a TFX launcher does."""
+    component = AudioExampleGen(input_base=str(data), settings=settings, input_pattern=input_pattern)
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(folder)
+    executor = Executor(BaseBeamExecutor.Context(beam_pipeline_args=beam_args(workers=workers)))
+    executor.Do({}, {standard_component_specs.EXAMPLES_KEY: [artifact]}, component.exec_properties)
+    return artifact, Run(folder)
+
+
+def text_of(feature):
+    return feature.bytes_list.value[0].decode()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """One ingestion of good recordings among every kind of odd one."""
+    data = write_corpus(tmp_path_factory.mktemp("odd"), clips_each=8)
+    write_odd_recordings(data)
+    fold = SplitSettings(eval_speakers=("ravdess-05",), test_speakers=("ravdess-06",))
+    _, run = execute(
+        data, tmp_path_factory.mktemp("out") / "odd", IngestSettings(splits=fold, max_quarantined_share=0.3)
+    )
+    return data, run
+
+
+@pytest.fixture(scope="module")
+def artifact_and_run(corpus, tmp_path_factory):
+    return execute(corpus, tmp_path_factory.mktemp("out") / "1", IngestSettings(seed=3))
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_unusual_formats_are_used(name, odd):
+    data, run = odd
+    clip_id = f"ravdess/{ODD_PATHS[name]}"
+    [example] = [one for one in run.examples("eval") if text_of(one["clip_id"]) == clip_id]
+    recording = decode((data / ODD_PATHS[name]).read_bytes())
+    expected, _ = frontend.features_of_waveform(recording.samples, recording.sample_rate_hz, AudioSpec())
+    np.testing.assert_allclose(example["features"].float_list.value, expected.numpy().ravel(), rtol=1e-4, atol=1e-4)
+    assert example["native_sample_rate_hz"].int64_list.value[0] == recording.sample_rate_hz
+    assert example["duration_sec"].float_list.value[0] == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_bad_audio_is_quarantined_with_its_reason(name, odd):
+    _, run = odd
+    assert UNUSABLE[name][1] in run.reasons[ODD_PATHS[name]]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (ODD_PATHS["a folder"], "cannot be read"),
+        ("interview.wav", "its name follows no known corpus"),
+        (f"a/b/c/d/e/{stem(6, 15)}.wav", "lies deeper than the 5 levels"),
+    ],
+)
+def test_what_is_no_recording_of_a_corpus_is_quarantined_too(path, reason, odd):
+    assert reason in odd[1].reasons[path]
+
+
+def test_nothing_else_is_quarantined_and_nothing_disappears(odd):
+    _, run = odd
+    assert len(run.reasons) == len(UNUSABLE) + 3
+    assert run.summary["clips"] == 6 * 8 + len(USABLE)
+    assert run.summary["quarantined"]["clips"] == len(run.reasons)
+    assert sum(run.summary["quarantined"]["reasons"].values()) == len(run.reasons)
+    assert run.summary["quarantined"]["reasons"]["too short"] == 1
+    assert len(run.lines("clips.jsonl")) == 6 * 8 + len(USABLE) + len(UNUSABLE) + 1
+
+
+@contextlib.contextmanager
+def unprivileged():
+    """Permissions do not bind root: step down to nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    try:
+        os.seteuid(NOBODY)
+    except PermissionError:
+        pytest.skip("root that may not become another user: permissions cannot be made to bind")
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_file_that_may_not_be_read_is_quarantined():
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        path = Path(folder) / f"{stem(1, 0)}.wav"
+        path.write_bytes(wav_bytes(voice(1)))
+        path.chmod(0)
+        clip = Clip(path=path.name, corpus="ravdess", emotion="neutral", speaker="ravdess-01")
+        with unprivileged():
+            shard = Shard("eval", "examples.gz", ((clip,),))
+            [outcome] = WriteShard(folder, folder, IngestSettings()).process(shard)
+    assert "cannot be read" in outcome.reason
+    assert "ermission denied" in outcome.reason
+    assert outcome.examples == 0
+
+
+def test_a_file_above_the_size_limit_is_quarantined(tmp_path):
+    (tmp_path / "x.wav").write_bytes(wav_bytes(voice(1)))
+    clip = Clip(path="x.wav", corpus="own", emotion="neutral", speaker="own-1")
+    settings = IngestSettings(limits=AudioLimits(max_bytes=1000))
+    shard = Shard("eval", "examples.gz", ((clip,),))
+    [outcome] = WriteShard(str(tmp_path), str(tmp_path), settings).process(shard)
+    assert outcome.reason == "file of more than 1000 bytes"
+
+
+def test_training_clips_have_their_copies_and_the_others_have_none(artifact_and_run):
+    _, run = artifact_and_run
+    copies = collections.defaultdict(set)
+    for example in run.examples("train"):
+        copies[text_of(example["clip_id"])].add(text_of(example["augmentation"]))
+    assert copies
+    assert all(variants == {"plain", "noise", "pitch", "pitch+noise"} for variants in copies.values())
+    for split in ("eval", "test"):
+        assert {text_of(example["augmentation"]) for example in run.examples(split)} == {"plain"}
+
+
+def test_an_example_says_who_speaks_and_by_which_spec_it_was_made(artifact_and_run):
+    _, run = artifact_and_run
+    for split in ("train", "eval", "test"):
+        for example in run.examples(split):
+            path = text_of(example["clip_id"]).removeprefix("ravdess/")
+            actor = int(path[6:8])
+            assert text_of(example["speaker"]) == f"ravdess-{actor:02d}"
+            assert text_of(example["sex"]) == ("female" if actor % 2 == 0 else "male")
+            assert text_of(example["audio_spec"]) == AudioSpec().fingerprint
+            assert np.isfinite(example["features"].float_list.value).all()
+
+
+def test_copies_of_one_clip_differ(artifact_and_run):
+    _, run = artifact_and_run
+    features = collections.defaultdict(list)
+    for example in run.examples("train"):
+        features[text_of(example["clip_id"])].append(tuple(example["features"].float_list.value))
+    assert all(len(set(variants)) == 4 for variants in features.values())
+
+
+def test_the_summary_counts_what_was_written(artifact_and_run):
+    _, run = artifact_and_run
+    summary = run.summary
+    assert summary["clips"] == 30
+    assert summary["corpus"] == {"ravdess": 30}
+    assert summary["protocol"] == "speaker-disjoint"
+    assert summary["seed"] == 3
+    assert summary["audio_spec_fingerprint"] == AudioSpec().fingerprint
+    assert summary["hours"] == pytest.approx(30 * 1.2 / 3600)
+    speakers = [set(summary["splits"][split]["speakers"]) for split in ("train", "eval", "test")]
+    assert len(set.union(*speakers)) == sum(map(len, speakers)) == 6
+    for split in ("train", "eval", "test"):
+        assert summary["splits"][split]["examples"] == len(run.examples(split))
+        assert sum(summary["splits"][split]["emotion"].values()) == summary["splits"][split]["clips"]
+
+
+def test_the_artifact_names_splits_and_format(artifact_and_run):
+    artifact, _ = artifact_and_run
+    assert json.loads(artifact.split_names) == ["train", "eval", "test"]
+    assert artifact.get_string_custom_property("payload_format") == "FORMAT_TF_EXAMPLE"
+    assert artifact.get_string_custom_property("file_format") == "tfrecords_gzip"
+
+
+def test_two_workers_write_the_same_bytes_as_one(corpus, artifact_and_run, tmp_path):
+    _, one = artifact_and_run
+    _, two = execute(corpus, tmp_path / "two", IngestSettings(seed=3), workers=2)
+    files = sorted(str(path.relative_to(one.folder)) for path in one.folder.rglob("*") if path.is_file())
+    assert len(files) == 6
+    same, different, missing = filecmp.cmpfiles(one.folder, two.folder, files, shallow=False)
+    assert (sorted(same), different, missing) == (files, [], [])
+
+
+def test_another_seed_writes_other_noise(corpus, artifact_and_run, tmp_path):
+    fold = SplitSettings(eval_speakers=("ravdess-01",), test_speakers=("ravdess-02",))
+    noise = [
+        {
+            text_of(example["clip_id"]): tuple(example["features"].float_list.value)
+            for example in run.examples("train")
+            if text_of(example["augmentation"]) == "noise"
+        }
+        for run in (
+            execute(corpus, tmp_path / str(seed), IngestSettings(splits=fold, augmentation=CHEAP, seed=seed))[1]
+            for seed in (0, 1)
+        )
+    ]
+    assert noise[0].keys() == noise[1].keys()
+    assert all(noise[0][clip_id] != noise[1][clip_id] for clip_id in noise[0])
+
+
+def test_logmel_frames_beyond_a_short_clip_are_marked(corpus, tmp_path):
+    spec = AudioSpec(feature_family="logmel")
+    _, run = execute(corpus, tmp_path / "logmel", IngestSettings(audio=spec, augmentation=CHEAP))
+    for example in run.examples("eval"):
+        assert len(example["features"].float_list.value) == np.prod(spec.feature_shape)
+        assert example["valid_frames"].int64_list.value[0] == 1 + round(1.2 * 22_050) // 512
+
+
+def test_one_content_under_two_names_is_used_once(tmp_path):
+    data = write_corpus(tmp_path / "data", actors=3, clips_each=2)
+    shutil.copytree(data / "Actor_01", data / "copy" / "Actor_01")
+    shutil.copy(data / "Actor_02" / f"{stem(2, 0)}.wav", data / "Actor_03" / f"{stem(3, 7)}.wav")
+    _, run = execute(data, tmp_path / "out", IngestSettings(augmentation=CHEAP, max_quarantined_share=0))
+    assert run.summary["clips"] == 6
+    assert run.summary["duplicates"]["clips"] == 3
+    assert [f"Actor_02/{stem(2, 0)}.wav", f"Actor_03/{stem(3, 7)}.wav"] in run.summary["duplicates"]["groups"]
+    written = [text_of(one["clip_id"]) for split in ("train", "eval", "test") for one in run.examples(split)]
+    assert len(set(written)) == 6
+    assert not any("copy" in clip_id for clip_id in written)
+
+
+def test_above_the_share_the_run_fails_and_the_list_survives(tmp_path):
+    data = write_corpus(tmp_path / "data", actors=4, clips_each=2)
+    for actor in (1, 2):
+        (data / f"Actor_{actor:02d}" / f"{stem(actor, 7)}.wav").write_bytes(truncated())
+    message = r"2 of 10 recordings \(20\.0%\) cannot be used.*allows 19\.0%.*2 x truncated.*quarantine\.jsonl"
+    settings = IngestSettings(augmentation=CHEAP, max_quarantined_share=0.19)
+    with pytest.raises(IngestError, match=message) as raised:
+        execute(data, tmp_path / "out", settings)
+    listed = [json.loads(line) for line in Path(str(raised.value).split()[-1]).read_text().splitlines()]
+    assert [line["path"] for line in listed] == [f"Actor_{actor:02d}/{stem(actor, 7)}.wav" for actor in (1, 2)]
+    assert not Path(str(raised.value).split()[-1]).is_relative_to(tmp_path / "out")  # TFX deletes that
+
+
+def test_a_split_without_a_usable_clip_is_an_error(tmp_path):
+    data = write_corpus(tmp_path / "data", actors=3, clips_each=1)
+    (data / "Actor_02" / f"{stem(2, 0)}.wav").write_bytes(b"")
+    fold = SplitSettings(eval_speakers=("ravdess-01",), test_speakers=("ravdess-02",))
+    settings = IngestSettings(augmentation=CHEAP, splits=fold, max_quarantined_share=1)
+    with pytest.raises(IngestError, match="no clip of test can be used: 1 x empty file"):
+        execute(data, tmp_path / "out", settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "is not a folder"),
+        (lambda root: root.mkdir(), r"it holds no sound files\. Known: ravdess"),
+        (lambda root: root.touch(), "is not a folder"),
+        (
+            lambda root: (root.mkdir(), (root / "me.wav").write_bytes(b"RIFF")),
+            r"1 files are rejected, the first, me\.wav, .*manifest\.csv",
+        ),
+    ],
+    ids=["missing", "empty", "a file", "unknown names"],
+)
+def test_a_folder_without_recordings_is_an_error_that_names_the_layouts(make, message, tmp_path):
+    make(tmp_path / "data")
+    with pytest.raises(IngestError, match=message):
+        execute(tmp_path / "data", tmp_path / "out", IngestSettings())
+
+
+def test_shards_are_fixed_by_clips_and_settings_and_mix_the_speakers():
+    clips = [
+        Clip(path=f"{number:04d}.wav", corpus="own", emotion="sad", speaker=f"own-{number // 100}")
+        for number in range(2000)
+    ]
+    split_of = {clip.clip_id: "train" if number < 1400 else "test" for number, clip in enumerate(clips)}
+    shards = list(make_shards(clips, split_of, IngestSettings()))
+    assert shards == list(make_shards(clips[::-1], split_of, IngestSettings()))
+    dealt = [(clip, shard.split) for shard in shards for batch in shard.batches for clip in batch]
+    assert sorted(clip.path for clip, _ in dealt) == [clip.path for clip in clips]
+    assert all(split_of[clip.clip_id] == split for clip, split in dealt)
+    sizes = {shard.split: {len(batch) for batch in shard.batches} for shard in shards[:-1]}
+    assert sizes == {"train": {8}, "test": {32}}
+    assert [shard.path for shard in shards if shard.split == "test"] == [
+        "Split-test/data_tfrecord-00000-of-00002.gz",
+        "Split-test/data_tfrecord-00001-of-00002.gz",
+    ]
+    assert all(len({clip.speaker for batch in shard.batches for clip in batch}) > 5 for shard in shards)
+
+
+def test_settings_survive_the_way_to_the_executor():
+    settings = IngestSettings(
+        audio=AudioSpec(feature_family="logmel", window_sec=3.0),
+        splits=SplitSettings(test_speakers=("ravdess-01",), seed=2**40 + 1),
+        augmentation=AugmentationSettings(variants=("plain", "shift+stretch")),
+        limits=AudioLimits(max_duration_sec=20.5),
+        max_quarantined_share=0.5,
+        seed=7,
+    )
+    component = AudioExampleGen(input_base="/data", settings=settings)
+    assert read_settings(component.exec_properties) == settings
+
+
+def test_a_share_outside_zero_to_one_is_refused():
+    with pytest.raises(ValueError, match=r"max_quarantined_share is 5; it must be between 0 and 1"):
+        IngestSettings(max_quarantined_share=5)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "levels"),
+    [
+        ("*", ["*"]),
+        ("*/*/*", ["*", "*/*", "*/*/*"]),
+        ("span-{SPAN}/*/*", ["span-{SPAN}/*", "span-{SPAN}/*/*"]),
+        ("span-{SPAN:4}/v{VERSION}/*", ["span-{SPAN:4}/v{VERSION}/*"]),
+    ],
+)
+def test_every_level_of_folders_has_its_pattern(pattern, levels):
+    assert level_patterns(pattern) == levels
+
+
+@pytest.mark.parametrize("pattern", ["", "**", "span-{SPAN}", "*/a/*", "*.wav", "a*/*", "span-{SPAN}/**"])
+def test_patterns_with_other_wildcards_are_refused(pattern):
+    with pytest.raises(ValueError, match="it must be one '\\*' for each level"):
+        level_patterns(pattern)
+
+
+def test_wildcards_in_the_folder_are_refused():
+    with pytest.raises(ValueError, match="wildcards are not allowed"):
+        AudioExampleGen(input_base="/data/[old]")
+
+
+def resolve(data, input_pattern="*/*/*/*/*"):
+    """What TFX's own driver finds: fingerprint and span."""
+    component = AudioExampleGen(input_base=str(data), input_pattern=input_pattern)
+    config = example_gen_pb2.Input()
+    proto_utils.json_to_proto(component.exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
+    processor = FileBasedInputProcessor(str(data), config.splits)
+    span, version = processor.resolve_span_and_version()
+    return processor.get_input_fingerprint(span, version), span
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_the_driver_notices_every_change_on_every_level(levels, tmp_path):
+    data = write_corpus(tmp_path, actors=1, clips_each=1, levels=levels)
+    [wav] = data.rglob("*.wav")
+    os.utime(wav, (1_000_000_000, 1_000_000_000))
+    seen = [resolve(data)[0]]
+    assert resolve(data)[0] == seen[0]
+    os.utime(wav, (1_000_000_001, 1_000_000_001))
+    seen.append(resolve(data)[0])
+    (wav.parent / "manifest.csv").write_text("path,emotion,speaker\n")
+    seen.append(resolve(data)[0])
+    wav.unlink()
+    seen.append(resolve(data)[0])
+    assert len(set(seen)) == 4
+
+
+@pytest.mark.parametrize(("levels", "pattern"), [(1, "span-{SPAN}/*/*"), (2, "span-{SPAN}/*/*/*")])
+def test_the_driver_finds_the_latest_span(levels, pattern, tmp_path):
+    for span in (2, 10, 9):
+        write_corpus(tmp_path / f"span-{span}", actors=1, clips_each=1, levels=levels)
+    assert resolve(tmp_path, pattern)[1] == 10
+
+
+def test_a_pattern_deeper_than_the_spans_is_an_error(tmp_path):
+    write_corpus(tmp_path / "span-1", actors=1, clips_each=1)
+    with pytest.raises(ValueError, match=r"Cannot find matching for split level_3 based on span-\{SPAN\}/\*/\*/\*"):
+        resolve(tmp_path, "span-{SPAN}/*/*/*")
+
+
+def run_dag(root, data):
+    """One run of a pipeline that only ingests; returns the folders of all examples so far."""
+    component = AudioExampleGen(
+        input_base=str(data), settings=IngestSettings(augmentation=CHEAP), input_pattern="span-{SPAN}/*/*"
+    )
+    LocalDagRunner().run(
+        pipeline.Pipeline(
+            pipeline_name="spans",
+            pipeline_root=str(root / "artifacts"),
+            components=[component],
+            enable_cache=True,
+            metadata_connection_config=metadata.sqlite_metadata_connection_config(str(root / "metadata.db")),
+            beam_pipeline_args=beam_args(),
+        )
+    )
+    return sorted((root / "artifacts" / "AudioExampleGen" / "examples").iterdir(), key=lambda path: int(path.name))
+
+
+def test_a_new_span_is_ingested_and_an_old_one_is_not_ingested_twice(tmp_path):
+    data = tmp_path / "data"
+    write_corpus(data / "span-1", actors=3, clips_each=1)
+    [first] = run_dag(tmp_path, data)
+    assert run_dag(tmp_path, data) == [first]
+    write_corpus(data / "span-2", actors=3, clips_each=2)
+    _, second = run_dag(tmp_path, data)
+    assert Run(first).summary["clips"] == 3
+    assert Run(second).summary["clips"] == 6
+    assert Run(second).summary["root"] == str(data / "span-2")
+    assert {line["path"][:6] for line in Run(second).lines("clips.jsonl")} == {"Actor_"}
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CORPORA.is_dir(), reason="no corpora beside the checkout")
+def test_real_recordings_are_ingested(tmp_path):
+    for actor in ("Actor_01", "Actor_02", "Actor_03"):
+        (tmp_path / "data" / actor).mkdir(parents=True)
+        for recording in sorted((CORPORA / "ravdess" / actor).iterdir())[::10]:
+            (tmp_path / "data" / actor / recording.name).symlink_to(recording)
+    _, run = execute(tmp_path / "data", tmp_path / "out", IngestSettings(augmentation=CHEAP, max_quarantined_share=0))
+    assert run.summary["clips"] == 18
+    assert run.summary["sex"] == {"female": 6, "male": 12}
+    for example in run.examples("test"):
+        assert example["native_sample_rate_hz"].int64_list.value[0] == 22_050
+        zero_crossing_rate, rms = example["features"].float_list.value[:2]
+        assert 0.01 < zero_crossing_rate < 0.5
+        assert 1e-4 < rms < 0.5
+
+
+def test_progress_is_visible_while_it_runs(corpus, tmp_path, capsys):
+    execute(corpus, tmp_path / "out", IngestSettings(augmentation=CHEAP))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("AudioExampleGen")]
+    assert lines[-1].startswith("AudioExampleGen  30/30 clips  100 %")

@@ -1,0 +1,174 @@
+import itertools
+import subprocess
+import sys
+
+import librosa
+import numpy as np
+import pytest
+
+from modules.augmentation import PLAIN, TRANSFORMS, AugmentationSettings, augment, draw_plan
+from modules.augmentation.noise import Noise
+from modules.augmentation.pitch import Pitch
+from modules.augmentation.shift import Shift
+from modules.augmentation.stretch import Stretch
+
+RATE_HZ = 22_050
+WINDOW_SAMPLES = 55_125
+
+
+def tone(frequency_hz, samples=WINDOW_SAMPLES):
+    return np.sin(2 * np.pi * frequency_hz * np.arange(samples) / RATE_HZ).astype(np.float32) / 2
+
+
+def loudest_frequency_hz(samples):
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return np.argmax(spectrum) * RATE_HZ / len(samples)
+
+
+def variants_of(window, *, valid_samples=None, seed=0, clip_id="ravdess/a.wav", **settings):
+    made = augment(
+        window,
+        valid_samples=len(window) if valid_samples is None else valid_samples,
+        sample_rate_hz=RATE_HZ,
+        settings=AugmentationSettings(**settings),
+        seed=seed,
+        clip_id=clip_id,
+    )
+    return {name: (samples, valid) for name, samples, valid in made}
+
+
+def test_default_variants_are_the_originals():
+    assert AugmentationSettings().variants == ("plain", "noise", "pitch", "pitch+noise")
+    assert list(variants_of(tone(300))) == ["plain", "noise", "pitch", "pitch+noise"]
+
+
+def test_plain_is_the_recording_itself():
+    window = tone(300)
+    samples, valid_samples = variants_of(window, variants=("plain",))["plain"]
+    np.testing.assert_array_equal(samples, window)
+    assert valid_samples == len(window)
+
+
+def test_noise_has_the_drawn_share_of_the_peak_as_its_deviation():
+    window = tone(300)
+    added = Noise(amplitude=0.02, seed=1).apply(window, sample_rate_hz=RATE_HZ) - window
+    assert added.std() == pytest.approx(0.02 * 0.5, rel=0.02)
+    assert abs(added.mean()) < 1e-3
+
+
+def test_noise_amplitude_is_drawn_between_zero_and_the_limit():
+    settings = AugmentationSettings(noise_amplitude=0.035)
+    amplitudes = [Noise.draw(settings, np.random.default_rng(seed)).amplitude for seed in range(200)]
+    assert 0 <= min(amplitudes) < 0.003
+    assert 0.032 < max(amplitudes) <= 0.035
+
+
+def test_pitch_rises_by_the_semitones_and_the_length_stays():
+    shifted = Pitch(semitones=12).apply(tone(300), sample_rate_hz=RATE_HZ)
+    assert len(shifted) == WINDOW_SAMPLES
+    assert loudest_frequency_hz(shifted) == pytest.approx(600, rel=0.01)
+
+
+def test_stretch_keeps_the_pitch_and_changes_the_length():
+    stretched = Stretch(rate=0.8).apply(tone(300), sample_rate_hz=RATE_HZ)
+    assert len(stretched) == pytest.approx(WINDOW_SAMPLES / 0.8, abs=1)
+    assert loudest_frequency_hz(stretched) == pytest.approx(300, rel=0.01)
+
+
+def test_shift_is_circular_and_in_milliseconds():
+    shifted = Shift(offset_ms=10).apply(np.arange(1000, dtype=np.float32), sample_rate_hz=1000)
+    np.testing.assert_array_equal(shifted[:12], [990, 991, 992, 993, 994, 995, 996, 997, 998, 999, 0, 1])
+
+
+def test_shift_is_drawn_to_both_sides_within_the_limit():
+    settings = AugmentationSettings(shift_max_ms=100)
+    offsets = [Shift.draw(settings, np.random.default_rng(seed)).offset_ms for seed in range(200)]
+    assert -100 <= min(offsets) < -90
+    assert 90 < max(offsets) <= 100
+
+
+@pytest.mark.parametrize(("rate", "expected_valid"), [(0.8, 12_500), (2.0, 5_000), (0.1, WINDOW_SAMPLES)])
+def test_valid_samples_follow_a_stretched_clip_up_to_the_window(rate, expected_valid):
+    window = np.zeros(WINDOW_SAMPLES, np.float32)
+    window[:10_000] = tone(300, 10_000)
+    samples, valid_samples = variants_of(window, valid_samples=10_000, variants=("stretch",), stretch_rate=rate)[
+        "stretch"
+    ]
+    assert valid_samples == pytest.approx(expected_valid, abs=1)
+    assert samples.shape == window.shape
+    assert not samples[valid_samples:].any()
+    assert np.abs(samples[: valid_samples // 2]).max() > 0.1
+
+
+def test_padding_is_not_augmented():
+    window = np.zeros(WINDOW_SAMPLES, np.float32)
+    window[:10_000] = tone(300, 10_000)
+    for name, (samples, valid_samples) in variants_of(window, valid_samples=10_000).items():
+        assert valid_samples == 10_000, name
+        assert not samples[10_000:].any(), name
+
+
+@pytest.mark.parametrize("variant", [PLAIN, *TRANSFORMS, "pitch+noise", "stretch+shift+pitch+noise"])
+def test_every_variant_of_the_shortest_clip_is_usable(variant):
+    window = np.zeros(WINDOW_SAMPLES, np.float32)
+    window[:2_205] = tone(300, 2_205)
+    samples, valid_samples = variants_of(window, valid_samples=2_205, variants=(variant,))[variant]
+    assert samples.dtype == np.float32
+    assert samples.shape == window.shape
+    assert np.isfinite(samples).all()
+    assert 0 < valid_samples <= WINDOW_SAMPLES
+
+
+def test_composition_applies_its_transforms_from_left_to_right():
+    window, settings = tone(300), AugmentationSettings(variants=("pitch+noise",))
+    pitch, noise = draw_plan("pitch+noise", settings, seed=0, clip_id="ravdess/a.wav")
+    pitched = librosa.effects.pitch_shift(window, sr=RATE_HZ, n_steps=0.7)
+    np.testing.assert_array_equal(pitch.apply(window, sample_rate_hz=RATE_HZ), pitched)
+    expected = noise.apply(pitched, sample_rate_hz=RATE_HZ)
+    np.testing.assert_array_equal(variants_of(window, variants=("pitch+noise",))["pitch+noise"][0], expected)
+
+
+def test_a_shared_beginning_changes_nothing():
+    window = tone(300)
+    together = variants_of(window, variants=("pitch", "pitch+noise", "pitch+shift"))
+    for variant, (samples, _) in together.items():
+        np.testing.assert_array_equal(samples, variants_of(window, variants=(variant,))[variant][0])
+
+
+def test_plans_depend_on_seed_clip_and_variant_alone():
+    settings = AugmentationSettings()
+    keys = list(itertools.product((0, 1), ("ravdess/a.wav", "ravdess/b.wav"), ("noise", "pitch+noise")))
+    plans = {key: draw_plan(key[2], settings, seed=key[0], clip_id=key[1]) for key in keys}
+    assert len({plan[-1] for plan in plans.values()}) == len(keys)
+    for (seed, clip_id, variant), plan in plans.items():
+        assert draw_plan(variant, settings, seed=seed, clip_id=clip_id) == plan
+
+
+def test_plans_are_the_same_in_another_process():
+    code = (
+        "from modules.augmentation import *\n"
+        "print(draw_plan('noise+shift', AugmentationSettings(), seed=3, clip_id='ravdess/a.wav'))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    here = draw_plan("noise+shift", AugmentationSettings(), seed=3, clip_id="ravdess/a.wav")
+    assert printed.strip() == str(here)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"variants": ("echo",)}, "names 'echo'; known are 'plain', 'noise', 'stretch', 'shift', 'pitch'"),
+        ({"variants": ("pitch+echo",)}, r"names 'pitch\+echo'"),
+        ({"variants": ("plain+noise",)}, r"names 'plain\+noise'"),
+        ({"variants": ("noise+noise",)}, "compositions of different ones"),
+        ({"variants": ("",)}, "names ''"),
+        ({"variants": ()}, "is empty"),
+        ({"variants": ("noise", "noise")}, "names one twice"),
+        ({"stretch_rate": 0}, "stretch_rate is 0; it must be above 0"),
+        ({"noise_amplitude": -1.0}, "noise_amplitude is -1.0"),
+        ({"shift_max_ms": float("nan")}, "shift_max_ms is nan"),
+    ],
+)
+def test_settings_refuse_what_makes_no_sense(settings, message):
+    with pytest.raises(ValueError, match=message):
+        AugmentationSettings(**settings)

@@ -1,0 +1,213 @@
+import collections
+import csv
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.audio_example_gen.corpora import LabelSettings, identify
+from modules.clips import Clip
+from modules.labels import EMOTIONS, SPLITS
+from modules.splits import SplitSettings, assign, assign_speakers
+
+CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
+
+
+def clips_of(corpus, speakers, clips_each, sexes=("female", "male")):
+    return [
+        Clip(
+            path=f"{speaker:03d}/{number:04d}.wav",
+            corpus=corpus,
+            emotion=EMOTIONS[number % len(EMOTIONS)],
+            speaker=f"{corpus}-{speaker:03d}",
+            sex=sexes[speaker % len(sexes)],
+        )
+        for speaker in range(1, speakers + 1)
+        for number in range(clips_each)
+    ]
+
+
+RAVDESS = clips_of("ravdess", 24, 60)
+CREMA_D = clips_of("crema-d", 91, 82)
+SAVEE = clips_of("savee", 4, 120, sexes=("male",))
+TESS = clips_of("tess", 2, 1400, sexes=("female",))
+EMODB = clips_of("emodb", 10, 45)
+
+MIXTURES = {
+    "ravdess": RAVDESS,
+    "crema-d": CREMA_D,
+    "savee": SAVEE,
+    "emodb": EMODB,
+    "tess+savee": TESS + SAVEE,
+    "all": RAVDESS + CREMA_D + SAVEE + TESS + EMODB,
+}
+
+
+def shares(clips, split_of):
+    counts = collections.Counter(split_of[clip.clip_id] for clip in clips)
+    return {split: counts[split] / len(clips) for split in SPLITS}
+
+
+corpora = st.lists(
+    st.tuples(st.integers(1, 12), st.integers(1, 40), st.sampled_from([("female",), ("male",), ("female", "male")])),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(deadline=None)
+@given(corpora, st.integers(0, 5))
+def test_no_speaker_is_in_two_splits_and_no_split_is_empty_whatever_the_corpora(sizes, seed):
+    clips = [clip for index, size in enumerate(sizes) for clip in clips_of(f"c{index}", *size)]
+    if len({clip.speaker for clip in clips}) < len(SPLITS):
+        with pytest.raises(ValueError, match="cannot fill the splits"):
+            assign(clips, SplitSettings(seed=seed))
+        return
+    split_of = assign(clips, SplitSettings(seed=seed))
+    assert split_of.keys() == {clip.clip_id for clip in clips}
+    assert set(split_of.values()) == set(SPLITS)
+    splits_of_speaker = collections.defaultdict(set)
+    for clip in clips:
+        splits_of_speaker[clip.speaker].add(split_of[clip.clip_id])
+    assert all(len(splits) == 1 for splits in splits_of_speaker.values())
+
+
+@settings(deadline=None)
+@given(corpora, st.sampled_from(["speaker", "clip"]), st.randoms(use_true_random=False))
+def test_the_order_of_the_clips_does_not_matter(sizes, by, shuffler):
+    clips = [clip for index, size in enumerate([*sizes, (3, 2, ("male",))]) for clip in clips_of(f"c{index}", *size)]
+    shuffled = list(clips)
+    shuffler.shuffle(shuffled)
+    assert assign(clips, SplitSettings(by=by)) == assign(shuffled, SplitSettings(by=by))
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_corpus_of_three_speakers_or_more_is_in_every_split(name, seed):
+    clips = MIXTURES[name]
+    split_of = assign(clips, SplitSettings(seed=seed))
+    found = {(clip.corpus, split_of[clip.clip_id]) for clip in clips}
+    expected = {(clip.corpus, split) for clip in clips for split in SPLITS if clip.corpus != "tess"}
+    assert expected <= found
+
+
+@pytest.mark.parametrize(
+    ("clips", "tolerance"), [(RAVDESS, 0.04), (CREMA_D, 0.01), (EMODB, 0.11), (MIXTURES["all"], 0.06)]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_sizes_in_clips_are_close_to_the_shares(clips, tolerance, seed):
+    seen = shares(clips, assign(clips, SplitSettings(seed=seed)))
+    assert seen == pytest.approx({"train": 0.7, "eval": 0.15, "test": 0.15}, abs=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_women_and_men_are_in_every_split_alike(seed):
+    split_of = assign(RAVDESS, SplitSettings(seed=seed))
+    women = [clip for clip in RAVDESS if clip.sex == "female"]
+    men = [clip for clip in RAVDESS if clip.sex == "male"]
+    assert shares(women, split_of) == shares(men, split_of)
+
+
+def test_a_seed_is_reproducible_and_another_gives_other_speakers():
+    first = assign_speakers(RAVDESS, SplitSettings(seed=1))
+    assert first == assign_speakers(RAVDESS, SplitSettings(seed=1))
+    assert first != assign_speakers(RAVDESS, SplitSettings(seed=2))
+
+
+def test_speakers_of_very_different_size_are_balanced_in_clips():
+    sizes = [400, 200, *[10] * 60]
+    clips = [clip for index, size in enumerate(sizes) for clip in clips_of(f"c{index}", 1, size)]
+    clips = [Clip(path=clip.path, corpus="own", emotion=clip.emotion, speaker=clip.corpus) for clip in clips]
+    seen = collections.Counter(assign_speakers(clips, SplitSettings())[clip.speaker] for clip in clips)
+    assert seen["train"] / len(clips) == pytest.approx(0.7, abs=0.05)
+
+
+def test_too_few_speakers_are_an_error_that_says_what_to_do():
+    with pytest.raises(ValueError, match=r"2 speakers cannot fill .*tess-001, tess-002.*splits\.by=clip"):
+        assign(TESS, SplitSettings())
+
+
+def test_named_speakers_make_a_fold():
+    fold = ("ravdess-001", "ravdess-002", "ravdess-003", "ravdess-004")
+    split_of = assign_speakers(RAVDESS, SplitSettings(test_speakers=fold))
+    assert {speaker for speaker, split in split_of.items() if split == "test"} == set(fold)
+    rest = collections.Counter(split for split in split_of.values() if split != "test")
+    assert rest == {"train": 16, "eval": 4}  # 0.7 to 0.15 of the twenty that are left, women and men alike
+
+
+def test_with_both_named_everybody_else_trains():
+    named = SplitSettings(eval_speakers=["ravdess-007"], test_speakers=["ravdess-001", "ravdess-002"])
+    counts = collections.Counter(assign_speakers(RAVDESS, named).values())
+    assert counts == {"train": 21, "eval": 1, "test": 2}
+
+
+def test_naming_speakers_makes_two_enough():
+    split_of = assign_speakers(
+        clips_of("own", 3, 5), SplitSettings(eval_speakers=("own-001",), test_speakers=("own-002",))
+    )
+    assert split_of == {"own-001": "eval", "own-002": "test", "own-003": "train"}
+
+
+def test_an_unknown_speaker_is_an_error_that_lists_the_known():
+    with pytest.raises(ValueError, match=r"name savee-XX, of whom there is no clip; there are savee-001, savee-002"):
+        assign(SAVEE, SplitSettings(test_speakers=("savee-XX",)))
+
+
+def test_naming_everybody_leaves_nobody_to_train():
+    with pytest.raises(ValueError, match=r"0 are left \(none\) for train"):
+        assign(SAVEE, SplitSettings(eval_speakers=("savee-001", "savee-002"), test_speakers=("savee-003", "savee-004")))
+
+
+@pytest.mark.parametrize("clips", [TESS, RAVDESS, clips_of("own", 1, 6)], ids=["tess", "ravdess", "six clips"])
+def test_clips_are_dealt_out_by_corpus_and_emotion(clips):
+    chosen = SplitSettings(by="clip")
+    split_of = assign(clips, chosen)
+    assert set(split_of.values()) == set(SPLITS)
+    assert shares(clips, split_of) == pytest.approx({"train": 0.7, "eval": 0.15, "test": 0.15}, abs=1 / len(clips))
+    if len(clips) > 100:
+        angry = [clip for clip in clips if clip.emotion == "angry"]
+        assert shares(angry, split_of) == pytest.approx({"train": 0.7, "eval": 0.15, "test": 0.15}, abs=0.01)
+    assert chosen.protocol == "random clips"
+    assert SplitSettings().protocol == "speaker-disjoint"
+
+
+def test_random_clips_depend_on_the_seed():
+    assert assign(TESS, SplitSettings(by="clip", seed=1)) != assign(TESS, SplitSettings(by="clip", seed=2))
+
+
+def test_five_clips_are_too_few():
+    with pytest.raises(ValueError, match="there are 5 clips"):
+        assign(clips_of("own", 1, 5), SplitSettings(by="clip"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"by": "actor"}, "splits.by is 'actor'; it must be 'speaker' or 'clip'"),
+        ({"train": 0.9}, "add up to 1.2"),
+        ({"train": 0.85, "eval": 0.0}, "splits.eval is 0.0; it must be above 0"),
+        ({"eval_speakers": ("a",), "test_speakers": ("a",)}, "a is in splits.eval_speakers and in"),
+        ({"by": "clip", "test_speakers": ("a",)}, "need splits.by=speaker"),
+    ],
+)
+def test_settings_refuse_what_makes_no_sense(values, message):
+    with pytest.raises(ValueError, match=message):
+        SplitSettings(**values)
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CORPORA.is_dir(), reason="no corpora beside the checkout")
+def test_all_real_names_together_split_well():
+    with (CORPORA / "names.csv").open() as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    clips = list(identify(paths, read_text=_no_side_files, labels=LabelSettings()).clips)
+    assert len(clips) == len(paths)
+    random.Random(0).shuffle(clips)
+    split_of = assign(clips, SplitSettings())
+    assert shares(clips, split_of) == pytest.approx({"train": 0.7, "eval": 0.15, "test": 0.15}, abs=0.06)
+
+
+def _no_side_files(path):
+    raise FileNotFoundError(path)
