@@ -1,7 +1,7 @@
 """How an emotion sounds: offsets from the same speaker's neutral voice.
 
-The signs and the order of sizes follow the reviews of Scherer (2003), Speech Communication 40: 227-256, table 2, and
-Juslin & Laukka (2003), Psychological Bulletin 129(5): 770-814, table 11:
+The signs and the order of sizes follow the reviews of Scherer (2003), Speech Communication 40: 227-256, and
+Juslin & Laukka (2003), Psychological Bulletin 129(5): 770-814:
 
     ========  =====  =====  ====  ========  ============  =============
     emotion   pitch  range  rate  loudness  high-freq.    other
@@ -12,7 +12,7 @@ Juslin & Laukka (2003), Psychological Bulletin 129(5): 770-814, table 11:
     sad       low    small  slow  soft      little        pauses, falls
     ========  =====  =====  ====  ========  ============  =============
 
-Neither covers disgust and surprise. Disgust follows Murray & Arnott (1993), JASA 93(2): 1097-1108, table I: much
+Neither covers disgust and surprise. Disgust follows Murray & Arnott (1993), JASA 93(2): 1097-1108: much
 slower and lower, somewhat wider, softer, with wide falls at the end. Surprise, high and wide with a final rise, is
 this module's own choice. The sizes in numbers are its own throughout, set so that classes overlap.
 """

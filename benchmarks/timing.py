@@ -1,0 +1,61 @@
+"""Timing side by side: rounds of all candidates in turn, so that a change of the machine's pace hits all alike."""
+
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+ONE_THREAD = dict.fromkeys(
+    (
+        "NUMBA_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+    ),
+    "1",
+)
+
+
+def use_one_core() -> None:
+    """Starts this program anew on one core, unless it runs on one already.
+
+    Anew, because the libraries that it imports have started their threads by now.
+    """
+    cores = os.sched_getaffinity(0)
+    if len(cores) == 1 and ONE_THREAD.items() <= os.environ.items():
+        return
+    os.sched_setaffinity(0, {min(cores)})
+    os.execve(sys.executable, sys.orig_argv, os.environ | ONE_THREAD)
+
+
+def median_seconds(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warm_up_rounds: int = 2,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Median duration of one call of each candidate, in seconds; the order is shuffled anew in every round.
+
+    With ``time.process_time`` as the clock, work on one core is measured well on a machine that others use too.
+    """
+    order = list(candidates)
+    durations_sec: dict[str, list[float]] = {name: [] for name in candidates}
+    shuffler = random.Random(seed)
+    for number in range(warm_up_rounds + rounds):
+        shuffler.shuffle(order)
+        for name in order:
+            duration_sec = _seconds_of(candidates[name], clock)
+            if number >= warm_up_rounds:
+                durations_sec[name].append(duration_sec)
+    return {name: statistics.median(values) for name, values in durations_sec.items()}
+
+
+def _seconds_of(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    call()
+    return clock() - start
