@@ -1,0 +1,87 @@
+"""The convolutional network of the system this project replaces, unchanged: the baseline.
+
+It convolves along the 270 numbers of the utterance features as if they were a signal.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from modules.models.family import FEATURES, VALID_FRAMES, ModelFamily
+
+if TYPE_CHECKING:
+    import keras
+    import keras_tuner
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OriginalCnnHyperparameters:
+    """What can be varied.
+
+    Attributes:
+        filters: Filters of the first block; the second has twice, the third four times as many.
+        kernel: Values under one convolution.
+        pool: Values under one max-pooling, which moves in steps of one.
+        dropout: Share of the last block's outputs that training drops.
+    """
+
+    filters: int = 64
+    kernel: int = 3
+    pool: int = 2
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("filters", "kernel", "pool"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.hyperparameters.{name} is {getattr(self, name)}; it must be 1 or above")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"training.hyperparameters.dropout is {self.dropout}; it must be in [0, 1)")
+
+
+def search_space(
+    hp: "keras_tuner.HyperParameters", hyperparameters: OriginalCnnHyperparameters
+) -> OriginalCnnHyperparameters:
+    return dataclasses.replace(
+        hyperparameters,
+        filters=hp.Choice("filters", [16, 32, 64, 128], default=64),
+        kernel=hp.Int("kernel", 3, 10, default=3),
+        pool=hp.Int("pool", 2, 5, default=2),
+        dropout=hp.Float("dropout", 0.05, 0.5, step=0.05, default=0.2),
+    )
+
+
+def build(input_shape: tuple[int, ...], classes: int, hyperparameters: OriginalCnnHyperparameters) -> "keras.Model":
+    import keras  # here, because settings name this family where nobody trains
+
+    features = keras.Input(input_shape, name=FEATURES)
+    # Means over time know no frames; the input is there because every family has it.
+    valid_frames = keras.Input((), dtype="int32", name=VALID_FRAMES)
+    x = keras.layers.Reshape((*input_shape, 1))(features)
+    for width, strides in ((1, (1, 2, 2)), (2, (1, 2)), (4, (2,))):
+        x = _block(x, width * hyperparameters.filters, strides, hyperparameters)
+    x = keras.layers.Dropout(hyperparameters.dropout)(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(64, activation="relu")(x)
+    x = keras.layers.Dense(16, activation="relu")(x)
+    # float32 whatever the precision of the rest: half precision is too coarse for the loss
+    probabilities = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
+    return keras.Model({FEATURES: features, VALID_FRAMES: valid_frames}, probabilities, name="original_cnn")
+
+
+def _block(
+    x: "keras.KerasTensor", filters: int, strides: tuple[int, ...], hyperparameters: OriginalCnnHyperparameters
+) -> "keras.KerasTensor":
+    import keras
+
+    for stride in strides:
+        x = keras.layers.Conv1D(filters, hyperparameters.kernel, strides=stride, padding="same", activation="relu")(x)
+    x = keras.layers.MaxPooling1D(hyperparameters.pool, strides=1, padding="same")(x)
+    return keras.layers.BatchNormalization()(x)
+
+
+ORIGINAL_CNN = ModelFamily(
+    name="original_cnn",
+    feature_family="utterance",
+    hyperparameters_type=OriginalCnnHyperparameters,
+    search_space=search_space,
+    build=build,
+)

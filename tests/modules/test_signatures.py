@@ -1,0 +1,211 @@
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_serving.apis import prediction_log_pb2
+
+from modules import examples, frontend, signatures
+from modules.audio_spec import AudioSpec
+from modules.contract import load_contract
+from modules.labels import EMOTIONS
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    return tf.saved_model.load(exported.serving_model_dir)
+
+
+def make_wav(seconds: float, rate_hz: int = 22_050, *, channels: int = 1, pitch_hz: float = 220.0) -> bytes:
+    time_sec = np.arange(round(seconds * rate_hz)) / rate_hz
+    rng = np.random.default_rng(0)
+    tone = 0.3 * np.sin(2 * np.pi * pitch_hz * time_sec) + 0.01 * rng.normal(size=time_sec.size)
+    return tf.audio.encode_wav(np.tile(tone[:, np.newaxis], channels).astype(np.float32), rate_hz).numpy()
+
+
+@pytest.fixture(scope="module")
+def wavs() -> list[bytes]:
+    """Long and short, mono and stereo, of several rates."""
+    return [make_wav(3.0), make_wav(1.2, 48_000, channels=2), make_wav(4.1, 8_000), make_wav(0.5, 44_100, pitch_hz=440)]
+
+
+@pytest.fixture(scope="module")
+def answer(served, wavs):
+    return served.signatures["serving_default"](audio=tf.constant(wavs))
+
+
+def assert_same(answer: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> None:
+    np.testing.assert_allclose(answer["probabilities"], other["probabilities"], atol=TOLERANCE)
+    np.testing.assert_array_equal(answer["emotion"], other["emotion"])
+
+
+def test_all_signatures_are_there(served):
+    assert set(served.signatures) == set(signatures.SIGNATURES)
+
+
+def test_answer_names_what_it_means(answer, wavs):
+    probabilities = answer["probabilities"].numpy()
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    labels = [tuple(name.decode() for name in row) for row in answer["labels"].numpy()]
+    assert labels == [EMOTIONS] * len(wavs)
+    assert [EMOTIONS[index].encode() for index in probabilities.argmax(axis=1)] == answer["emotion"].numpy().tolist()
+    assert len(np.unique(probabilities.round(4), axis=0)) == len(wavs), "every recording gets the same answer"
+
+
+def test_waveform_agrees_with_encoded_audio(served, wavs, answer):
+    for index, encoded in enumerate(wavs):
+        samples, rate_hz = tf.audio.decode_wav(encoded)
+        mono = tf.reduce_mean(samples, axis=1)[tf.newaxis]
+        alone = served.signatures["waveform"](waveform=mono, sample_rate_hz=rate_hz[tf.newaxis])
+        assert_same(alone, {name: values[index : index + 1] for name, values in answer.items()})
+
+
+def test_features_and_examples_agree_with_encoded_audio(served, wavs, answer, exported):
+    spec, _ = load_contract(exported.serving_model_dir)
+    features, valid_frames = frontend.features_of_wavs(tf.constant(wavs), spec)
+    assert_same(answer, served.signatures["features"](features=features, valid_frames=valid_frames))
+    records = [_record(*pair) for pair in zip(features.numpy(), valid_frames.numpy(), strict=True)]
+    assert_same(answer, served.signatures["examples"](examples=tf.constant(records)))
+
+
+def _record(features: np.ndarray, valid_frames: int, fingerprint: str | None = None) -> bytes:
+    """An example with nothing but what a client can know."""
+    example = tf.train.Example()
+    example.features.feature[examples.FEATURES].float_list.value.extend(features.ravel())
+    example.features.feature[examples.VALID_FRAMES].int64_list.value.append(valid_frames)
+    if fingerprint:
+        example.features.feature[examples.AUDIO_SPEC].bytes_list.value.append(fingerprint.encode())
+    return example.SerializeToString()
+
+
+def test_examples_of_another_spec_are_refused(served, exported):
+    spec, _ = load_contract(exported.serving_model_dir)
+    ours, other = (_record(np.zeros(270), 108, it.fingerprint) for it in (spec, AudioSpec(hop_samples=256)))
+    served.signatures["examples"](examples=tf.constant([ours]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 1: .*another audio spec than {spec.fingerprint}"):
+        served.signatures["examples"](examples=tf.constant([ours, other]))
+
+
+def test_timeline_covers_a_recording(served):
+    hop_sec = signatures.TIMELINE_HOP_SEC
+    encoded = [make_wav(5.2, 48_000), make_wav(1.0)]
+    answer = {
+        name: values.numpy() for name, values in served.signatures["timeline"](audio=tf.constant(encoded)).items()
+    }
+    assert answer["windows"].tolist() == [4, 1]
+    np.testing.assert_allclose(answer["start_sec"], [[0, hop_sec, 2 * hop_sec, 2.7], [0, 0, 0, 0]], atol=1e-3)
+    np.testing.assert_allclose(
+        answer["end_sec"], [[2.5, 2.5 + hop_sec, 2.5 + 2 * hop_sec, 5.2], [1, 0, 0, 0]], atol=1e-3
+    )
+    assert answer["probabilities"].shape == (2, 4, 7)
+    np.testing.assert_allclose(answer["probabilities"].sum(axis=2), [[1, 1, 1, 1], [1, 0, 0, 0]], atol=1e-5)
+    assert answer["emotion"][1].tolist()[1:] == [b""] * 3
+    alone = served.signatures["serving_default"](audio=tf.constant(encoded[1:]))
+    np.testing.assert_allclose(answer["probabilities"][1, 0], alone["probabilities"][0], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "timeline"])
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [(b"", "empty"), (b"hello, this is no sound", "not a WAV file"), (make_wav(1.0)[:30], "truncated")],
+)
+def test_bad_item_is_named_with_its_reason(served, signature, bad, reason):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 1: .*{reason}"):
+        served.signatures[signature](audio=tf.constant([make_wav(1.0), bad]))
+
+
+def noise(samples: int, **places: float) -> np.ndarray:
+    waveform = np.random.default_rng(0).normal(scale=0.1, size=samples)
+    waveform[5] = places.get("fifth", waveform[5])
+    return waveform.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate_hz", "reason"),
+    [
+        (noise(9_000), 0, "sample_rate_hz must be within"),
+        (noise(9_000), 2**31 - 1, "sample_rate_hz must be within"),
+        (noise(9_000), 192_000, "must last"),
+        (noise(9_000, fifth=np.nan), 22_050, "no finite numbers"),
+        (noise(9_000, fifth=np.inf), 22_050, "no finite numbers"),
+        (np.zeros(9_000, np.float32), 22_050, "peak must be above"),
+    ],
+)
+def test_bad_waveform_is_named_with_its_reason(served, waveform, rate_hz, reason):
+    batch = tf.constant(np.stack([noise(9_000), waveform]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 1: .*{reason}"):
+        served.signatures["waveform"](waveform=batch, sample_rate_hz=tf.constant([22_050, rate_hz]))
+
+
+@pytest.mark.parametrize(
+    ("value", "valid_frames", "reason"),
+    [(np.nan, 108, "no finite numbers"), (0.0, 0, "valid_frames"), (0.0, 109, "valid_frames must be within 1 and 108")],
+)
+def test_bad_features_are_named_with_their_reason(served, value, valid_frames, reason):
+    features = np.zeros((3, 270), np.float32)
+    features[2, 7] = value
+    frames = np.array([108, 1, valid_frames], np.int64)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 2: .*{reason}"):
+        served.signatures["features"](features=tf.constant(features), valid_frames=tf.constant(frames))
+    records = tf.constant([_record(*pair) for pair in zip(features, frames, strict=True)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 2: .*{reason}"):
+        served.signatures["examples"](examples=records)
+
+
+def test_every_output_has_the_batch_first(served, wavs):
+    for name in ("serving_default", "timeline"):
+        for output in served.signatures[name](audio=tf.constant(wavs[:3])).values():
+            assert output.shape[0] == 3
+
+
+def test_warm_up_file_is_what_tf_serving_reads(served, exported):
+    path = Path(exported.serving_model_dir, "assets.extra", "tf_serving_warmup_requests")
+    logs = [prediction_log_pb2.PredictionLog.FromString(it.numpy()) for it in tf.data.TFRecordDataset(str(path))]
+    requests = [log.predict_log.request for log in logs]
+    assert [request.model_spec.signature_name for request in requests] == list(signatures.SIGNATURES)
+    for request in requests:
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        served.signatures[request.model_spec.signature_name](**inputs)
+
+
+def test_contract_is_read_back(exported, tmp_path):
+    assert load_contract(exported.serving_model_dir) == (AudioSpec(), EMOTIONS)
+    with pytest.raises(FileNotFoundError, match="was not exported by this project"):
+        load_contract(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def exported_logmel(make_raw_example, run_transform, tmp_path_factory):
+    """A minimal model of the log-mel family: the signatures must serve it by the spec alone."""
+    import keras
+
+    spec, folder = AudioSpec(feature_family="logmel"), tmp_path_factory.mktemp("logmel")
+    raw = [make_raw_example(spec, emotion, 0, valid_frames=60 + emotion) for emotion in range(7)]
+    run_transform(spec, {"train": raw}, folder)
+    features = keras.Input(spec.feature_shape, name="features")
+    valid_frames = keras.Input((), dtype="int32", name="valid_frames")
+    mean = keras.layers.GlobalAveragePooling1D()(features)
+    model = keras.Model(
+        {"features": features, "valid_frames": valid_frames}, keras.layers.Dense(7, activation="softmax")(mean)
+    )
+    transform = tft.TFTransformOutput(str(folder / "graph"))
+    signatures.export(model, transform, spec, str(folder / "model"), temperature=1.5)
+    return types.SimpleNamespace(model_dir=str(folder / "model"), model=model, transform=transform, spec=spec)
+
+
+def test_logmel_models_are_served_alike(exported_logmel, wavs):
+    served = tf.saved_model.load(exported_logmel.model_dir)
+    answer = served.signatures["serving_default"](audio=tf.constant(wavs))
+    features, valid_frames = frontend.features_of_wavs(tf.constant(wavs), exported_logmel.spec)
+    assert_same(answer, served.signatures["features"](features=features, valid_frames=valid_frames))
+    raw = {"features": features, "valid_frames": valid_frames}
+    normalised = exported_logmel.transform.transform_raw_features(raw)["features"]
+    inputs = {"features": normalised, "valid_frames": tf.cast(valid_frames, tf.int32)}
+    powers = exported_logmel.model(inputs).numpy() ** (1 / 1.5)
+    by_hand = powers / powers.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answer["probabilities"], by_hand, atol=TOLERANCE)

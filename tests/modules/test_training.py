@@ -1,0 +1,182 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from modules import training
+from modules.audio_spec import AudioSpec, AudioSpecMismatch
+from modules.dataset import read_split
+from modules.settings import TrainingSettings
+
+
+@pytest.fixture(scope="module")
+def splits(transformed):
+    transform = tft.TFTransformOutput(transformed.graph_dir)
+    return (
+        read_split(transformed.train_files, transform, transformed.spec),
+        read_split(transformed.eval_files, transform, transformed.spec),
+    )
+
+
+def test_split_is_ordered_and_whole(splits):
+    train, held_out = splits
+    assert (len(train), len(held_out)) == (84, 28)
+    assert train.features.shape == (84, 270)
+    assert train.emotion_ids.tolist() == np.repeat(range(7), 12).tolist()  # the folders are named by emotion
+    np.testing.assert_array_equal(train.targets.argmax(axis=1), train.emotion_ids)
+    np.testing.assert_allclose(train.features.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(train.features.std(axis=0), 1, atol=1e-5)
+
+
+def test_order_does_not_depend_on_how_examples_lie_in_files(transformed, splits, tmp_path):
+    files = sorted(tf.io.gfile.glob(transformed.train_files[0]))
+    records = list(tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator())
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    with tf.io.TFRecordWriter(str(tmp_path / "only"), options) as writer:
+        for record in records[::-1]:
+            writer.write(record)
+    reread = read_split([str(tmp_path / "*")], tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
+    np.testing.assert_array_equal(reread.features, splits[0].features)
+    np.testing.assert_array_equal(reread.emotion_ids, splits[0].emotion_ids)
+
+
+def test_examples_of_another_spec_are_refused(transformed):
+    other = AudioSpec(window_sec=3.0)
+    with pytest.raises(AudioSpecMismatch, match="an example to train on"):
+        read_split(transformed.train_files, tft.TFTransformOutput(transformed.graph_dir), other)
+
+
+def test_no_examples_is_an_error(transformed, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no example in 0 files"):
+        read_split([str(tmp_path / "*")], tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
+
+
+def test_run_fn_leaves_a_model_and_its_history(exported):
+    assert Path(exported.serving_model_dir, "saved_model.pb").is_file()
+    assert not Path(f"{exported.serving_model_dir}.partial").exists()
+    report = json.loads(Path(exported.model_run_dir, "history.json").read_text())
+    assert report["epochs"] == len(report["history"]["val_loss"]) == 2
+    assert report["clips"] == {"train": 84, "eval": 28}
+    assert report["parameters"] > 0
+    assert report["seconds"] > 0
+    assert list(Path(exported.model_run_dir, "logs").rglob("events.out.tfevents.*"))
+
+
+def test_progress_says_how_far_and_how_long(splits, quick_settings, capfd):
+    training.train_model(quick_settings, AudioSpec(), *splits)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Trainer  epoch")]
+    assert [line.split("  ")[1] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert all("eval accuracy" in line and "s left" in line for line in lines)
+
+
+def test_same_input_gives_same_weights(splits, quick_settings):
+    first, second = (training.train_model(quick_settings, AudioSpec(), *splits) for _ in range(2))
+    assert first.history["loss"] == second.history["loss"]
+    for one, other in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_learns_what_can_be_learned(splits):
+    settings = TrainingSettings(epochs=8, batch_size=8, hyperparameters={"filters": 8})
+    trained = training.train_model(settings, AudioSpec(), *splits)
+    assert trained.history["accuracy"][-1] > 0.8  # chance is 1/7
+
+
+def test_a_loss_that_is_no_number_stops_with_a_reason(splits, quick_settings):
+    settings = dataclasses.replace(quick_settings, learning_rate=1e30)
+    with pytest.raises(training.TrainingDiverged, match=r"loss was (nan|inf) in epoch 1: .*training\.learning_rate"):
+        training.train_model(settings, AudioSpec(), *splits)
+
+
+def test_features_that_are_no_numbers_are_refused(transformed, tmp_path):
+    files = sorted(tf.io.gfile.glob(transformed.train_files[0]))
+    record = next(tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator())
+    example = tf.train.Example.FromString(record)
+    example.features.feature["features"].float_list.value[3] = float("nan")
+    with tf.io.TFRecordWriter(str(tmp_path / "one"), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        writer.write(example.SerializeToString())
+    with pytest.raises(ValueError, match="1 features of 1 clips are not finite numbers"):
+        read_split([str(tmp_path / "*")], tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
+
+
+def test_half_precision_gives_a_float32_model(splits):
+    settings = TrainingSettings(epochs=1, precision="mixed_float16", hyperparameters={"filters": 4}, calibrate=False)
+    trained = training.train_model(settings, AudioSpec(), *splits)
+    assert {layer.compute_dtype for layer in trained.model.layers} <= {"float32", "int32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.slow
+def test_xla_trains(transformed):
+    # in a process of its own, because TensorFlow's deterministic operations cannot be switched off again
+    script = f"""
+import tensorflow_transform as tft
+from modules import training
+from modules.audio_spec import AudioSpec
+from modules.dataset import read_split
+from modules.settings import TrainingSettings
+settings = TrainingSettings(epochs=1, xla=True, deterministic=False, hyperparameters={{"filters": 4}}, calibrate=False)
+transform = tft.TFTransformOutput({transformed.graph_dir!r})
+splits = [read_split(files, transform, AudioSpec()) for files in ({transformed.train_files}, {transformed.eval_files})]
+trained = training.train_model(settings, AudioSpec(), *splits)
+print(trained.model.jit_compile, trained.history["loss"][0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    compiled, loss = done.stdout.split()
+    assert compiled == "True"
+    assert np.isfinite(float(loss))
+
+
+def test_tuned_hyperparameters_replace_configured_ones():
+    import keras_tuner
+
+    settings = TrainingSettings(hyperparameters={"filters": 128, "dropout": 0.4})
+    hp = keras_tuner.HyperParameters()
+    settings.model_family.search_space(hp, settings.model_family.hyperparameters({}))
+    hp.values |= {"filters": 16, "kernel": 7}
+    tuned = training.with_tuned_hyperparameters(settings, hp.get_config())
+    assert tuned.hyperparameters == {"filters": 16, "kernel": 7, "pool": 2, "dropout": 0.2}
+    assert training.with_tuned_hyperparameters(settings, None) is settings
+
+
+def test_callbacks_are_those_of_the_settings():
+    plateau, stopping = training.training_callbacks(TrainingSettings())[1:]
+    assert (plateau.monitor, plateau.factor, plateau.patience, plateau.min_lr) == ("val_loss", 0.4, 2, 1e-6)
+    assert (stopping.monitor, abs(stopping.min_delta), stopping.patience) == ("val_loss", 0.001, 4)
+    kinds = [type(x).__name__ for x in training.training_callbacks(TrainingSettings(learning_rate_schedule="cosine"))]
+    assert kinds == ["TerminateOnNaN", "EarlyStopping"]
+
+
+def test_config_survives_json(transformed, quick_settings):
+    config = json.loads(json.dumps(training.trainer_config(transformed.spec, quick_settings)))
+    assert training.read_config(config) == (transformed.spec, quick_settings)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch_size": 0}, r"training\.batch_size is 0; it must be 1 or above"),
+        ({"learning_rate": 0.0}, r"training\.learning_rate is 0\.0; it must be above 0"),
+        ({"label_smoothing": 1.0}, r"training\.label_smoothing is 1\.0; it must be below 1"),
+        ({"precision": "half"}, r"training\.precision is 'half'; it must be one of float32, mixed_float16"),
+        ({"family": "cnn"}, r"training\.family is 'cnn'; it must be one of .*original_cnn"),
+        ({"hyperparameters": {"depth": 1}}, r"training\.hyperparameters has depth"),
+        ({"xla": True}, r"training\.xla and training\.deterministic are both true"),
+    ],
+)
+def test_settings_say_what_is_allowed(values, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**values)
+
+
+def test_family_and_features_must_match():
+    with pytest.raises(ValueError, match=r"reads utterance features.*audio\.feature_family is logmel"):
+        training.trainer_config(AudioSpec(feature_family="logmel"), TrainingSettings())
