@@ -1,0 +1,20 @@
+"""The curated TFDV schemas, one for each feature family."""
+
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from modules import examples
+from modules.audio_spec import AudioSpec
+
+
+def load(spec: AudioSpec) -> schema_pb2.Schema:
+    """The schema of the examples that ``spec`` makes: the curated one, with the sizes that follow from the spec."""
+    text = Path(__file__).with_name(f"{spec.feature_family}.pbtxt").read_text()
+    schema = text_format.Parse(text, schema_pb2.Schema())
+    features = {feature.name: feature for feature in schema.feature}
+    del features[examples.FEATURES].shape.dim[:]
+    features[examples.FEATURES].shape.dim.extend(schema_pb2.FixedShape.Dim(size=size) for size in spec.feature_shape)
+    features[examples.VALID_FRAMES].int_domain.max = spec.window_frames
+    return schema

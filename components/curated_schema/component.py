@@ -1,0 +1,38 @@
+"""Hands the curated schema to the pipeline."""
+
+from typing import ClassVar
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx import types
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+
+from components.curated_schema import executor
+
+
+class CuratedSchemaSpec(types.ComponentSpec):
+    """Interface of :class:`CuratedSchema`."""
+
+    PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {executor.TEXT_KEY: ExecutionParameter(type=str)}
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {}
+    OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        executor.SCHEMA_KEY: ChannelParameter(type=standard_artifacts.Schema)
+    }
+
+
+class CuratedSchema(base_component.BaseComponent):
+    """Outputs ``schema`` as a Schema artifact.
+
+    TFX's ImportSchemaGen takes a path, and a cached run would not see that the file behind it has changed.
+    Here the text itself is the parameter, which also needs no file where the component runs.
+    """
+
+    SPEC_CLASS = CuratedSchemaSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(self, schema: schema_pb2.Schema) -> None:
+        text = text_format.MessageToString(schema)
+        channel = types.Channel(type=standard_artifacts.Schema)
+        super().__init__(spec=CuratedSchemaSpec(**{executor.TEXT_KEY: text, executor.SCHEMA_KEY: channel}))
