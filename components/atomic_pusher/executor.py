@@ -1,0 +1,90 @@
+"""The work of the AtomicPusher."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tfx import types
+from tfx.components.pusher import executor as tfx_pusher
+from tfx.dsl.io import fileio
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import io_utils, proto_utils
+
+from modules import model_card
+from modules.contract import EXTRA_ASSETS
+
+# TF Serving loads folders that are named by a number and looks at no other.
+_PARTIAL_PREFIX = ".partial-"
+# Which model artifact a version came from; beside the model, where TF Serving keeps what is not the graph's.
+_SOURCE_FILE = os.path.join(EXTRA_ASSETS, "source_model")
+
+
+class Executor(tfx_pusher.Executor):
+    """Copies aside, then renames."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes the model if everything upstream blessed it, and records where to and as which version."""
+        pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed_model)
+            return
+        destination = pusher_pb2.PushDestination()
+        proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
+        version_path = push(
+            self.GetModelPath(input_dict), destination.filesystem.base_directory, beside=_cards(input_dict)
+        )
+        io_utils.copy_dir(version_path, pushed_model.uri)
+        self._MarkPushed(pushed_model, pushed_destination=version_path, pushed_version=os.path.basename(version_path))
+
+
+def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) -> str:
+    """Copies ``model_path`` to ``<base_directory>/<version>``, atomically, and returns that path.
+
+    A version is the time of the push in seconds, or one more than the newest when two pushes fall into one second.
+
+    Args:
+        beside: Files to put where TF Serving keeps what is not the graph's.
+    """
+    fileio.makedirs(base_directory)
+    _clear_partial(base_directory)
+    newest = max(_versions(base_directory), default=0)
+    if newest and _source(os.path.join(base_directory, str(newest))) == model_path:
+        return os.path.join(base_directory, str(newest))
+    version = str(max(int(time.time()), newest + 1))
+    partial = os.path.join(base_directory, _PARTIAL_PREFIX + version)
+    io_utils.copy_dir(model_path, partial)
+    io_utils.write_string_file(os.path.join(partial, _SOURCE_FILE), model_path)
+    for path in beside:
+        io_utils.copy_file(path, os.path.join(partial, EXTRA_ASSETS, os.path.basename(path)))
+    fileio.rename(partial, os.path.join(base_directory, version))
+    return os.path.join(base_directory, version)
+
+
+def _cards(input_dict: dict[str, list[types.Artifact]]) -> list[str]:
+    """The model card, which the evaluation leaves beside its blessing."""
+    folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.MODEL_BLESSING_KEY])
+    paths = [os.path.join(folder, name) for name in (model_card.JSON_FILE, model_card.MARKDOWN_FILE)]
+    return [path for path in paths if fileio.exists(path)]
+
+
+def _versions(base_directory: str) -> list[int]:
+    return [int(name.rstrip("/")) for name in fileio.listdir(base_directory) if name.rstrip("/").isdigit()]
+
+
+def _source(version_path: str) -> str | None:
+    path = os.path.join(version_path, _SOURCE_FILE)
+    return io_utils.read_string_file(path) if fileio.exists(path) else None
+
+
+def _clear_partial(base_directory: str) -> None:
+    """Removes what a killed push left behind."""
+    for name in fileio.listdir(base_directory):
+        if name.startswith(_PARTIAL_PREFIX):
+            fileio.rmtree(os.path.join(base_directory, name))

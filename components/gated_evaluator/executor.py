@@ -1,0 +1,157 @@
+"""The work of the GatedEvaluator."""
+
+import os
+from typing import Any
+
+import numpy as np
+from tfx import types
+from tfx.components.evaluator import constants
+from tfx.components.evaluator import executor as tfx_evaluator
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import io_utils, json_utils, path_utils
+
+from components.gated_evaluator.tfma_results import read_uars
+from components.run_report import ingest
+from modules import examples as example_keys
+from modules import gate, model_card
+from modules.audio_spec import AudioSpec
+from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE
+from modules.predictions import SplitExamples, predict, read_examples
+from modules.reporting import evaluate
+from modules.reporting.intervals import Predictions
+from modules.reporting.summary import Baseline, Evaluation, Verdict
+
+GATE_KEY = "gate"
+OVERRIDE_PROPERTY = "gate_override"
+
+VERDICT_FILE = "verdict.json"
+METRICS_FILE = "metrics.json"
+COMPARISON_FILE = "comparison.json"
+
+_SLICES = (example_keys.CORPUS, example_keys.SEX, example_keys.INTENSITY)
+
+
+class Executor(tfx_evaluator.Executor):
+    """TFX's evaluation and blessing, then the gate's."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates, judges, and leaves metrics with intervals, the verdict and the blessing."""
+        settings = gate.GateSettings.from_json(exec_properties[GATE_KEY])
+        candidate = _model_dir(input_dict[standard_component_specs.MODEL_KEY])
+        baselines = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY) or []
+        incomparable = why_incomparable(candidate, _model_dir(baselines)) if baselines else None
+        if incomparable:  # it would refuse the examples, and the evaluation would fail with it
+            baselines = []
+            input_dict = {**input_dict, standard_component_specs.BASELINE_MODEL_KEY: []}
+        super().Do(input_dict, output_dict, exec_properties)
+
+        (split_name,) = json_utils.loads(exec_properties[standard_component_specs.EXAMPLE_SPLITS_KEY])
+        split = read_examples(
+            artifact_utils.get_split_uri(input_dict[standard_component_specs.EXAMPLES_KEY], split_name)
+        )
+        evaluation, comparison = _measure(candidate, baselines, split, split_name)
+        evaluation_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
+        io_utils.write_string_file(os.path.join(evaluation_uri, METRICS_FILE), evaluation.model_dump_json(indent=2))
+        if comparison:
+            text = comparison.model_dump_json(indent=2)
+            io_utils.write_string_file(os.path.join(evaluation_uri, COMPARISON_FILE), text)
+        blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
+        evidence = gate.Evidence(
+            evaluation=evaluation,
+            uars=read_uars(evaluation_uri),
+            tfma_passed=blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1,
+            baseline=comparison,
+            incomparable=incomparable,
+        )
+        verdict = gate.judge(evidence, settings)
+        record(verdict, blessing)
+        examples_uri = artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY])
+        _write_card(candidate, examples_uri, evaluation, verdict, blessing.uri)
+
+
+def why_incomparable(candidate_dir: str, baseline_dir: str) -> str | None:
+    """What keeps a baseline from being asked about the candidate's examples; None where nothing does."""
+    theirs = _read_contract(baseline_dir)
+    if theirs is None:
+        return "since it was not exported by this project"
+    ours = _own_contract(candidate_dir)
+    if ours[0].fingerprint != theirs[0].fingerprint:
+        return f"since it was trained on audio spec {theirs[0].fingerprint} and they have {ours[0].fingerprint}"
+    return None if ours[1] == theirs[1] else f"since it knows other emotions: {theirs[1]}"
+
+
+def record(verdict: Verdict, blessing: types.Artifact) -> None:
+    """Makes ``blessing`` say what the gate says, where the Pusher and the resolvers look, and why."""
+    for name in (constants.BLESSED_FILE_NAME, constants.NOT_BLESSED_FILE_NAME):
+        path = os.path.join(blessing.uri, name)
+        if fileio.exists(path):
+            fileio.remove(path)
+    name = constants.BLESSED_FILE_NAME if verdict.blessed else constants.NOT_BLESSED_FILE_NAME
+    io_utils.write_string_file(os.path.join(blessing.uri, name), "")
+    io_utils.write_string_file(os.path.join(blessing.uri, VERDICT_FILE), verdict.model_dump_json(indent=2))
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(verdict.blessed))
+    blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, " ".join(verdict.reasons))
+    if verdict.override:
+        blessing.set_string_custom_property(OVERRIDE_PROPERTY, verdict.override)
+
+
+def _measure(
+    candidate: str, baselines: list[types.Artifact], split: SplitExamples, split_name: str
+) -> tuple[Evaluation, Baseline | None]:
+    """The candidate on the split, and beside the blessed baseline where there is one."""
+    labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
+    slices = {name: split.text(name) for name in _SLICES}
+    slices["length"] = [evaluate.length_slice(float(sec)) for sec in split.columns[example_keys.DURATION_SEC]]
+    probabilities = predict(candidate, split)
+    evaluation = evaluate.evaluate(labels, probabilities, speakers, slices=slices, split=split_name)
+    if not baselines or not np.isfinite(probabilities).all():
+        return evaluation, None
+    comparison = evaluate.compare(
+        Predictions.of(labels, probabilities, speakers),
+        Predictions.of(labels, predict(_model_dir(baselines), split), speakers),
+        name=f"model {baselines[0].id}",
+        split=split_name,
+    )
+    return evaluation, comparison
+
+
+def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdict: Verdict, folder: str) -> None:
+    """Beside the blessing, where the Pusher takes it from."""
+    spec, _ = _own_contract(model_dir)
+    card = model_card.describe(
+        name="speech emotion",
+        spec=spec,
+        data=ingest.data(examples_uri),
+        protocol=ingest.protocol(examples_uri),
+        evaluation=evaluation,
+        verdict=verdict,
+    )
+    io_utils.write_string_file(os.path.join(folder, model_card.JSON_FILE), card.model_dump_json(indent=2))
+    io_utils.write_string_file(os.path.join(folder, model_card.MARKDOWN_FILE), model_card.to_markdown(card))
+
+
+def _own_contract(model_dir: str) -> tuple[AudioSpec, str]:
+    contract = _read_contract(model_dir)
+    if contract is None:
+        raise FileNotFoundError(f"{model_dir} holds no {AUDIO_SPEC_FILE}: it was not exported by this project")
+    return contract
+
+
+def _read_contract(model_dir: str) -> tuple[AudioSpec, str] | None:
+    """Audio spec and labels, from whatever file system."""
+    paths = [os.path.join(model_dir, EXTRA_ASSETS, name) for name in (AUDIO_SPEC_FILE, LABELS_FILE)]
+    if not all(fileio.exists(path) for path in paths):
+        return None
+    spec, labels = (io_utils.read_string_file(path) for path in paths)
+    return AudioSpec.from_json(spec), labels
+
+
+def _model_dir(models: list[types.Artifact]) -> str:
+    model = artifact_utils.get_single_instance(models)
+    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))

@@ -1,0 +1,18 @@
+"""Reads what TFMA wrote."""
+
+import tensorflow_model_analysis as tfma
+
+from modules import metrics
+from modules.gate import Slice
+
+
+def read_uars(evaluation_uri: str) -> dict[Slice, float]:
+    """The candidate's UAR by slice."""
+    found: dict[Slice, float] = {}
+    for record in tfma.load_metrics(evaluation_uri):
+        where = tuple(sorted((key.column, key.bytes_value.decode()) for key in record.slice_key.single_slice_keys))
+        for metric in record.metric_keys_and_values:
+            candidates = metric.key.model_name != tfma.BASELINE_KEY and not metric.key.is_diff
+            if metric.key.name == metrics.NAME and candidates:
+                found[where] = metric.value.double_value.value
+    return found

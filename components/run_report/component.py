@@ -1,0 +1,70 @@
+"""Gathers what a run found into a summary and a report."""
+
+import json
+from typing import Any, ClassVar
+
+from tfx import types
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+
+from components.run_report import executor
+
+
+class RunReportSpec(types.ComponentSpec):
+    """Interface of :class:`RunReport`."""
+
+    PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {executor.CONFIG_KEY: ExecutionParameter(type=str)}
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+        executor.MODEL_RUN_KEY: ChannelParameter(type=standard_artifacts.ModelRun),
+        executor.EVALUATION_KEY: ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        executor.BLESSING_KEY: ChannelParameter(type=standard_artifacts.ModelBlessing),
+        executor.INFRA_BLESSING_KEY: ChannelParameter(type=standard_artifacts.InfraBlessing),
+        executor.PUSHED_MODEL_KEY: ChannelParameter(type=standard_artifacts.PushedModel),
+        executor.TUNER_RESULTS_KEY: ChannelParameter(type=standard_artifacts.TunerResults, optional=True),
+        executor.DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies, optional=True),
+    }
+    OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        # Vertex knows no artifact types of ours; of TFX's own this one says best what it holds.
+        executor.REPORT_KEY: ChannelParameter(type=standard_artifacts.ModelEvaluation),
+    }
+
+
+class RunReport(base_component.BaseComponent):
+    """Writes ``summary.json`` and ``report.html``: data, training, evaluation with intervals, verdict, push.
+
+    Evaluation and verdict are those that the GatedEvaluator left, with the check of the ServingValidator.
+    """
+
+    SPEC_CLASS = RunReportSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        *,
+        config: dict[str, Any],
+        examples: types.BaseChannel,
+        model_run: types.BaseChannel,
+        evaluation: types.BaseChannel,
+        blessing: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
+        pushed_model: types.BaseChannel,
+        tuner_results: types.BaseChannel | None = None,
+        drift: types.BaseChannel | None = None,
+    ) -> None:
+        """Wires the report; ``config`` is shown in it as it is."""
+        super().__init__(
+            spec=RunReportSpec(
+                config=json.dumps(config, sort_keys=True),
+                examples=examples,
+                model_run=model_run,
+                evaluation=evaluation,
+                blessing=blessing,
+                infra_blessing=infra_blessing,
+                pushed_model=pushed_model,
+                tuner_results=tuner_results,
+                drift=drift,
+                report=types.Channel(type=standard_artifacts.ModelEvaluation),
+            )
+        )

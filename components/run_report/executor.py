@@ -1,0 +1,66 @@
+"""The work of the RunReport."""
+
+import json
+import os
+import tempfile
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+from tfx.utils import io_utils
+
+from components.run_report import gather, ingest
+from modules.reporting import summary, write
+
+CONFIG_KEY = "config"
+EXAMPLES_KEY = "examples"
+MODEL_RUN_KEY = "model_run"
+EVALUATION_KEY = "evaluation"
+BLESSING_KEY = "blessing"
+INFRA_BLESSING_KEY = "infra_blessing"
+PUSHED_MODEL_KEY = "pushed_model"
+TUNER_RESULTS_KEY = "tuner_results"
+DRIFT_KEY = "drift"
+REPORT_KEY = "report"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Reads the run's artifacts and writes both files."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes ``summary.json`` and ``report.html``."""
+        config = json.loads(exec_properties[CONFIG_KEY])
+        examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
+        evaluation_uri = artifact_utils.get_single_uri(input_dict[EVALUATION_KEY])
+        verdict = gather.verdict(
+            artifact_utils.get_single_uri(input_dict[BLESSING_KEY]),
+            artifact_utils.get_single_uri(input_dict[INFRA_BLESSING_KEY]),
+        )
+        tuner_results = input_dict.get(TUNER_RESULTS_KEY)
+        drift = input_dict.get(DRIFT_KEY)
+        report = summary.RunSummary(
+            run=gather.run(config),
+            protocol=ingest.protocol(examples_uri),
+            data=ingest.data(examples_uri),
+            training=gather.training(artifact_utils.get_single_uri(input_dict[MODEL_RUN_KEY])),
+            tuning=gather.tuning(artifact_utils.get_single_uri(tuner_results), config) if tuner_results else None,
+            evaluation=gather.evaluation(evaluation_uri),
+            verdict=verdict,
+            baseline=gather.baseline(evaluation_uri),
+            drift=gather.drift(artifact_utils.get_single_uri(drift)) if drift else (),
+            pushed=gather.push(artifact_utils.get_single_instance(input_dict[PUSHED_MODEL_KEY]), verdict),
+        )
+        _write(report, artifact_utils.get_single_uri(output_dict[REPORT_KEY]))
+
+
+def _write(report: summary.RunSummary, folder: str) -> None:
+    """Through a local folder, since ``folder`` may be on any file system."""
+    with tempfile.TemporaryDirectory() as local:
+        for path in write.write(report, local):
+            io_utils.copy_file(str(path), os.path.join(folder, path.name), overwrite=True)

@@ -1,0 +1,129 @@
+"""The sections of a summary, each from the artifact that knows it."""
+
+import datetime
+import json
+import os
+from typing import Any
+
+import yaml
+from tfx import types
+from tfx.dsl.io import fileio
+from tfx.utils import io_utils
+
+from components.drift_monitor.executor import DRIFT_FILE
+from components.gated_evaluator.executor import COMPARISON_FILE, METRICS_FILE, VERDICT_FILE
+from components.serving_validator.executor import CHECK_FILE
+from modules.reporting import summary
+from modules.training import HISTORY_FILE
+
+TUNER_RESULTS_FILE = "tuner_results.json"
+
+_DRIFT_FEATURES = 20
+_DRIFT_FIELDS = (
+    *("drifted", "reasons", "p_value", "mean_ks"),
+    *("reference_clips", "reference_speakers", "current_clips", "current_speakers"),
+)
+
+
+def run(config: dict[str, Any]) -> summary.Run:
+    """What this node knows of the run; a runner that knows the command and the timings replaces it."""
+    return summary.Run(
+        name=config["name"],
+        started=datetime.datetime.now(datetime.UTC),
+        status="completed",
+        command="",
+        config=yaml.safe_dump(config, sort_keys=False),
+    )
+
+
+def training(model_run_uri: str) -> summary.Training:
+    """How the model was fitted."""
+    report = _read_json(model_run_uri, HISTORY_FILE)
+    return summary.Training(
+        family=report["family"],
+        parameters=report["parameters"],
+        epochs_run=report["epochs"],
+        epochs_limit=report["settings"]["epochs"],
+        best_epoch=report["best_epoch"],
+        seconds=report["seconds"],
+        history=report["history"],
+        hyperparameters={name: _scalar(value) for name, value in report["settings"]["hyperparameters"].items()},
+    )
+
+
+def tuning(tuner_results_uri: str, config: dict[str, Any]) -> summary.Tuning:
+    """The trials that finished, best first: what TFX's Tuner keeps of a search."""
+    trials = _read_json(tuner_results_uri, TUNER_RESULTS_FILE)
+    return summary.Tuning(
+        algorithm=config["tuner"]["algorithm"],
+        objective=config["tuner"]["objective"],
+        higher_is_better="accuracy" in config["tuner"]["objective"],
+        trials=tuple(
+            summary.Trial(
+                name=str(trial.pop("trial_id")), status="COMPLETED", score=trial.pop("score"), hyperparameters=trial
+            )
+            for trial in trials
+        ),
+    )
+
+
+def evaluation(evaluation_uri: str) -> summary.Evaluation:
+    """How the candidate does on ``test``."""
+    return summary.Evaluation.model_validate(_read_json(evaluation_uri, METRICS_FILE))
+
+
+def baseline(evaluation_uri: str) -> summary.Baseline | None:
+    """The comparison with the blessed model that was there before, where there was one to compare with."""
+    if not fileio.exists(os.path.join(evaluation_uri, COMPARISON_FILE)):
+        return None
+    return summary.Baseline.model_validate(_read_json(evaluation_uri, COMPARISON_FILE))
+
+
+def drift(drift_uri: str) -> tuple[summary.Drift, ...]:
+    """What the DriftMonitor compared."""
+    return tuple(_drift(comparison) for comparison in _read_json(drift_uri, DRIFT_FILE)["comparisons"])
+
+
+def _drift(comparison: dict[str, Any]) -> summary.Drift:
+    report = comparison.pop("report", None)
+    if report is None:
+        return summary.Drift(**comparison)
+    labels = report["labels"] or {"reference": {}, "current": {}}
+    return summary.Drift(
+        **comparison,
+        **{name: report[name] for name in _DRIFT_FIELDS},
+        false_alarm_rate=report["settings"]["false_alarm_rate"],
+        features=report["features"][:_DRIFT_FEATURES],
+        feature_count=len(report["features"]),
+        reference_labels=labels["reference"],
+        current_labels=labels["current"],
+    )
+
+
+def verdict(blessing_uri: str, infra_blessing_uri: str) -> summary.Verdict:
+    """What the gate decided and why, and whether a server could serve the model."""
+    gate = summary.Verdict.model_validate(_read_json(blessing_uri, VERDICT_FILE))
+    serving = summary.Check.model_validate(_read_json(infra_blessing_uri, CHECK_FILE))
+    return gate.model_copy(update={"checks": (*gate.checks, serving)})
+
+
+def push(pushed_model: types.Artifact, verdict: summary.Verdict) -> summary.Push:
+    """Where the model went, or why it did not."""
+    if not pushed_model.get_int_custom_property("pushed"):
+        serving = verdict.checks[-1]
+        reasons = (*(() if verdict.blessed else verdict.reasons), *(() if serving.passed else (serving.text,)))
+        return summary.Push(reason="Not pushed: " + " ".join(reasons))
+    path = pushed_model.get_string_custom_property("pushed_destination")
+    return summary.Push(
+        version=pushed_model.get_string_custom_property("pushed_version"),
+        path=path,
+        ask=(f"ser predict --model-base-path {os.path.dirname(path)} recording.wav",),
+    )
+
+
+def _scalar(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) or value is None else json.dumps(value)
+
+
+def _read_json(folder: str, name: str) -> Any:
+    return json.loads(io_utils.read_string_file(os.path.join(folder, name)))

@@ -1,0 +1,56 @@
+"""Lets no model through that cannot be loaded by a server and asked over gRPC."""
+
+from typing import ClassVar
+
+from tfx import types
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+
+from components.serving_validator import executor
+
+
+class ServingValidatorSpec(types.ComponentSpec):
+    """Interface of :class:`ServingValidator`."""
+
+    PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {
+        executor.SPLIT_KEY: ExecutionParameter(type=str),
+        executor.TIMEOUT_SEC_KEY: ExecutionParameter(type=float),
+    }
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        executor.MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
+        executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+    }
+    OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        executor.BLESSING_KEY: ChannelParameter(type=standard_artifacts.InfraBlessing),
+    }
+
+
+class ServingValidator(base_component.BaseComponent):
+    """Serves the candidate from the project's server and compares its answers with the SavedModel's own.
+
+    TFX's InfraValidator does this with a container; here no docker is needed. The output ``blessing`` is the
+    InfraBlessing that TFX's Pusher takes; ``serving_check.json`` in it says what was found.
+    """
+
+    SPEC_CLASS = ServingValidatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self, *, model: types.BaseChannel, examples: types.BaseChannel, split: str, timeout_sec: float = 180.0
+    ) -> None:
+        """Wires the validation.
+
+        Args:
+            split: Where the requests are taken from.
+            timeout_sec: For loading the model, and again for all answers.
+        """
+        super().__init__(
+            spec=ServingValidatorSpec(
+                model=model,
+                examples=examples,
+                split=split,
+                timeout_sec=timeout_sec,
+                blessing=types.Channel(type=standard_artifacts.InfraBlessing),
+            )
+        )

@@ -1,0 +1,116 @@
+"""The work of the ServingValidator."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, path_utils
+
+from components.serving_validator.child_server import NotServing, served
+from components.serving_validator.questions import TOLERANCE, largest_difference, questions
+from modules.predictions import read_examples
+from modules.reporting.summary import Check
+
+MODEL_KEY = "model"
+EXAMPLES_KEY = "examples"
+BLESSING_KEY = "blessing"
+SPLIT_KEY = "split"
+TIMEOUT_SEC_KEY = "timeout_sec"
+
+CHECK_FILE = "serving_check.json"
+
+NAME = "Answers over gRPC"
+
+# As TFX's InfraValidator has them: its Pusher looks at the property, people at the file.
+_BLESSED_PROPERTY = "blessed"
+_BLESSED_FILE, _NOT_BLESSED_FILE = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
+
+_MODEL_NAME = "ser"
+
+Answer = dict[str, np.ndarray]
+
+
+class Executor(base_executor.BaseExecutor):
+    """Serves the model from a child process, asks it, compares."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Blesses the model if the served one answers as the SavedModel does."""
+        model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
+        model_dir = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+        split_name = exec_properties[SPLIT_KEY]
+        split = read_examples(artifact_utils.get_split_uri(input_dict[EXAMPLES_KEY], split_name))
+        examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
+        asked = questions(model_dir, examples_uri, split_name, split)
+        check = validate(model_dir, asked, timeout_sec=exec_properties[TIMEOUT_SEC_KEY])
+        _record(check, artifact_utils.get_single_instance(output_dict[BLESSING_KEY]))
+
+
+def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
+    """Asks the served model and the SavedModel the same; the check's value is the largest difference of a number.
+
+    Args:
+        asked: PredictRequests that name a signature.
+    """
+    with tempfile.TemporaryDirectory() as base_path:
+        io_utils.copy_dir(model_dir, os.path.join(base_path, "1"))
+        try:
+            with served(base_path, timeout_sec=timeout_sec) as address, grpc.insecure_channel(address) as channel:
+                predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+                answers = [_ask(predict, request, timeout_sec) for request in asked]
+            own = _InProcess(os.path.join(base_path, "1"))
+            gaps = [
+                largest_difference(own.answer(request), answer) for request, answer in zip(asked, answers, strict=True)
+            ]
+        except NotServing as error:
+            return _failed(f"The model could not be served: {error}")
+        except grpc.RpcError as error:
+            return _failed(f"The served model did not answer: {error.code().name}: {error.details()}")
+    largest = max(gaps)
+    passed = largest <= TOLERANCE
+    text = f"Served over gRPC, the model answered {len(asked)} requests as the SavedModel does."
+    if not passed:
+        wrong = sum(gap > TOLERANCE for gap in gaps)
+        text = f"Served over gRPC, the model answered {wrong} of {len(asked)} requests otherwise than the SavedModel."
+    return Check(name=NAME, passed=passed, text=text, value=largest, bound=TOLERANCE)
+
+
+class _InProcess:
+    """The SavedModel without a server."""
+
+    def __init__(self, model_dir: str) -> None:
+        self._signatures = tf.saved_model.load(model_dir).signatures
+
+    def answer(self, request: Any) -> Answer:
+        inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+        outputs = self._signatures[request.model_spec.signature_name](**inputs)
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def _ask(predict: Callable[..., Any], request: Any, timeout_sec: float) -> Answer:
+    request.model_spec.name = _MODEL_NAME
+    answered = predict(request, timeout=timeout_sec)
+    return {name: tf.make_ndarray(tensor) for name, tensor in answered.outputs.items()}
+
+
+def _failed(text: str) -> Check:
+    return Check(name=NAME, passed=False, text=text, bound=TOLERANCE)
+
+
+def _record(check: Check, blessing: types.Artifact) -> None:
+    name = _BLESSED_FILE if check.passed else _NOT_BLESSED_FILE
+    io_utils.write_string_file(os.path.join(blessing.uri, name), "")
+    io_utils.write_string_file(os.path.join(blessing.uri, CHECK_FILE), check.model_dump_json(indent=2))
+    blessing.set_int_custom_property(_BLESSED_PROPERTY, int(check.passed))

@@ -1,0 +1,90 @@
+import os
+
+import pytest
+from tfx.dsl.io import fileio
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
+
+from components.atomic_pusher.executor import Executor, push
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "variables.index").write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture
+def serving(tmp_path):
+    return tmp_path / "serving"
+
+
+def test_a_push_makes_a_numbered_version_with_all_files(model, serving):
+    version = push(str(model), str(serving))
+    assert os.path.basename(version).isdigit()
+    assert (serving / os.path.basename(version) / "variables" / "variables.index").read_bytes() == b"weights"
+
+
+def test_the_same_model_is_not_pushed_twice(model, serving):
+    assert push(str(model), str(serving)) == push(str(model), str(serving))
+    assert len(list(serving.iterdir())) == 1
+
+
+def test_what_lies_beside_the_model_is_pushed_with_it(model, serving, tmp_path):
+    card = tmp_path / "model_card.md"
+    card.write_text("not for hiring")
+    version = push(str(model), str(serving), beside=[str(card)])
+    assert (serving / os.path.basename(version) / "assets.extra" / "model_card.md").read_text() == "not for hiring"
+
+
+def test_another_model_becomes_the_next_version_even_within_a_second(model, serving, tmp_path):
+    first = push(str(model), str(serving))
+    other = tmp_path / "other"
+    model.rename(other)
+    second = push(str(other), str(serving))
+    assert int(os.path.basename(second)) > int(os.path.basename(first))
+
+
+def test_a_push_that_dies_before_the_rename_shows_no_version_and_the_next_clears_up(model, serving, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(*_arguments, **_options):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fileio, "rename", die)
+        with pytest.raises(Killed):
+            push(str(model), str(serving))
+    assert [entry.name for entry in serving.iterdir() if entry.name.isdigit()] == []
+    push(str(model), str(serving))
+    (version,) = serving.iterdir()
+    assert version.name.isdigit()
+
+
+@pytest.mark.parametrize(("gate", "infra", "pushed"), [(1, 1, 1), (0, 1, 0), (1, 0, 0)])
+def test_only_what_the_gate_and_the_server_accept_is_pushed(model, serving, tmp_path, gate, infra, pushed):
+    trained, blessing, infra_blessing, out = (
+        standard_artifacts.Model(),
+        standard_artifacts.ModelBlessing(),
+        standard_artifacts.InfraBlessing(),
+        standard_artifacts.PushedModel(),
+    )
+    model.rename(tmp_path / "Format-Serving")
+    trained.uri, blessing.uri, out.uri = str(tmp_path), str(tmp_path / "blessing"), str(tmp_path / "pushed")
+    blessing.set_int_custom_property("blessed", gate)
+    infra_blessing.set_int_custom_property("blessed", infra)
+    destination = pusher_pb2.PushDestination(
+        filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(serving))
+    )
+    Executor().Do(
+        {"model": [trained], "model_blessing": [blessing], "infra_blessing": [infra_blessing]},
+        {"pushed_model": [out]},
+        {"push_destination": proto_utils.proto_to_json(destination)},
+    )
+    assert out.get_int_custom_property("pushed") == pushed
+    assert serving.exists() == bool(pushed)

@@ -1,0 +1,147 @@
+"""The real evaluation of real models: the one that a run trained, and some that nobody may serve."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tfx import types
+from tfx.types import standard_artifacts
+from tfx.utils import json_utils, proto_utils
+
+from components.gated_evaluator import extractors
+from components.gated_evaluator.executor import OVERRIDE_PROPERTY, Executor, why_incomparable
+from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, load_contract
+from modules.gate import FINITE, GateSettings
+from modules.reporting.summary import Verdict
+from pipeline import evaluation
+
+LENIENT = GateSettings(min_uar=0.01, min_slice_uar=0.0, max_uar_loss=1.0)
+
+
+def artifact(kind: type[types.Artifact], uri: Path, number: int = 0) -> types.Artifact:
+    made = kind()
+    made.uri = str(uri)
+    made.id = number
+    return made
+
+
+@pytest.fixture(scope="module")
+def artifacts(local_run) -> Path:
+    return local_run.root / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def trained(artifacts) -> Path:
+    return min((artifacts / "Trainer" / "model").iterdir())
+
+
+@pytest.fixture(scope="module")
+def export(artifacts, trained, tmp_path_factory) -> Callable[..., Path]:
+    """A model of the run's family whose last layer has the given bias, and otherwise no opinion."""
+    import tensorflow_transform as tft
+
+    from modules import signatures, training
+    from modules.settings import TrainingSettings
+
+    def make(bias: list[float]) -> Path:
+        spec, _ = load_contract(trained / "Format-Serving")
+        model = training.build_model(TrainingSettings(), spec)
+        kernel, _ = model.layers[-1].get_weights()
+        model.layers[-1].set_weights([np.zeros_like(kernel), np.array(bias)])
+        transform = tft.TFTransformOutput(str(min((artifacts / "Transform" / "transform_graph").iterdir())))
+        uri = tmp_path_factory.mktemp("model")
+        signatures.export(model, transform, spec, str(uri / "Format-Serving"))
+        return uri
+
+    return make
+
+
+@pytest.fixture
+def evaluate(artifacts, tmp_path) -> Callable[..., tuple[types.Artifact, Verdict]]:
+    """Runs the executor as the pipeline does; gives back the blessing and the verdict."""
+
+    def run(candidate: Path, baseline: Path | None = None, gate: GateSettings = LENIENT):
+        examples = artifact(standard_artifacts.Examples, min((artifacts / "AudioExampleGen" / "examples").iterdir()))
+        examples.split_names = json.dumps(["train", "eval", "test"])
+        inputs = {"examples": [examples], "model": [artifact(standard_artifacts.Model, candidate, 1)]}
+        inputs["baseline_model"] = [artifact(standard_artifacts.Model, baseline, 2)] if baseline else []
+        blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
+        outputs = {
+            "blessing": [blessing],
+            "evaluation": [artifact(standard_artifacts.ModelEvaluation, tmp_path / "evaluation")],
+        }
+        properties = {
+            "eval_config": proto_utils.proto_to_json(evaluation.eval_config(gate)),
+            "example_splits": json_utils.dumps([evaluation.SPLIT]),
+            "module_path": extractors.__name__,
+            "gate": gate.to_json(),
+        }
+        Executor(Executor.Context(beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path))).Do(
+            inputs, outputs, properties
+        )
+        return blessing, Verdict.model_validate_json((tmp_path / "blessing" / "verdict.json").read_text())
+
+    return run
+
+
+def failed(verdict: Verdict) -> set[str]:
+    return {check.name for check in verdict.checks if not check.passed}
+
+
+def test_answers_that_are_no_numbers_end_in_a_rejection_and_not_in_a_crash(export, evaluate, tmp_path):
+    blessing, verdict = evaluate(export([np.nan] * 7), gate=dataclasses.replace(LENIENT, override="Ada: hurry"))
+    assert not verdict.blessed
+    assert FINITE in failed(verdict)
+    assert blessing.get_int_custom_property("blessed") == 0
+    assert [path.name for path in (tmp_path / "blessing").glob("*BLESSED")] == ["NOT_BLESSED"]
+    assert not blessing.has_custom_property(OVERRIDE_PROPERTY)
+
+
+def test_one_emotion_for_all_is_rejected_unless_someone_answers_for_it(export, evaluate, tmp_path):
+    constant = export([5.0, 0, 0, 0, 0, 0, 0])
+    blessing, verdict = evaluate(constant)
+    assert failed(verdict) == {"Different answers"}
+    assert blessing.get_int_custom_property("blessed") == 0
+    blessing, verdict = evaluate(constant, gate=dataclasses.replace(LENIENT, override="Ada: a demonstration"))
+    assert verdict.blessed
+    assert verdict.override == "Ada: a demonstration"
+    assert blessing.get_string_custom_property(OVERRIDE_PROPERTY) == "Ada: a demonstration"
+    assert blessing.get_int_custom_property("blessed") == 1
+    assert [path.name for path in (tmp_path / "blessing").glob("*BLESSED")] == ["BLESSED"]
+
+
+def test_a_baseline_on_another_audio_spec_is_not_asked(trained, evaluate, tmp_path):
+    other = with_contract(tmp_path / "other", hop_samples=256)
+    blessing, verdict = evaluate(trained, baseline=other)
+    (check,) = [check for check in verdict.checks if check.name == "Comparable baseline"]
+    assert check.passed
+    assert "trained on audio spec" in check.text
+    assert verdict.blessed
+    assert blessing.get_int_custom_property("current_model_id") == 1
+
+
+def with_contract(uri: Path, **audio: object) -> Path:
+    """Nothing of a model but what it says of itself."""
+    from modules.audio_spec import AudioSpec
+    from modules.labels import EMOTIONS
+
+    folder = uri / "Format-Serving" / EXTRA_ASSETS
+    folder.mkdir(parents=True)
+    (folder / AUDIO_SPEC_FILE).write_text(AudioSpec(**audio).to_json())
+    (folder / LABELS_FILE).write_text(json.dumps(EMOTIONS))
+    return uri
+
+
+def test_only_equal_contracts_are_comparable(tmp_path):
+    ours, same, other = (
+        str(with_contract(tmp_path / name, **audio) / "Format-Serving")
+        for name, audio in (("a", {}), ("b", {}), ("c", {"n_fft": 1024}))
+    )
+    assert why_incomparable(ours, same) is None
+    assert "audio spec" in why_incomparable(ours, other)
+    assert "not exported by this project" in why_incomparable(ours, str(tmp_path))
+    (Path(same) / EXTRA_ASSETS / LABELS_FILE).write_text('["cat", "dog"]')
+    assert "other emotions" in why_incomparable(ours, same)

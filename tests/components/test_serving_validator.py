@@ -1,0 +1,122 @@
+"""A real server as a child process, asked about models that a run trained, and about broken ones."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tfx.types import standard_artifacts
+
+from components.serving_validator import child_server
+from components.serving_validator.executor import Executor, validate
+from components.serving_validator.questions import TOLERANCE, largest_difference, request
+
+
+@pytest.fixture(scope="module")
+def artifacts(local_run) -> Path:
+    return local_run.root / "artifacts"
+
+
+@pytest.fixture
+def model_uri(artifacts, tmp_path) -> Path:
+    """A copy of the run's model, to be broken."""
+    uri = tmp_path / "model"
+    shutil.copytree(min((artifacts / "Trainer" / "model").iterdir()), uri)
+    return uri
+
+
+def bless(model_uri: Path, artifacts: Path, folder: Path):
+    examples, model, blessing = (
+        standard_artifacts.Examples(),
+        standard_artifacts.Model(),
+        standard_artifacts.InfraBlessing(),
+    )
+    examples.uri = str(min((artifacts / "AudioExampleGen" / "examples").iterdir()))
+    examples.split_names = json.dumps(["train", "eval", "test"])
+    model.uri, blessing.uri = str(model_uri), str(folder / "blessing")
+    Executor().Do(
+        {"model": [model], "examples": [examples]}, {"blessing": [blessing]}, {"split": "test", "timeout_sec": 120.0}
+    )
+    return blessing, json.loads((folder / "blessing" / "serving_check.json").read_text())
+
+
+def processes_about(path: Path) -> list[int]:
+    """Of this machine, with ``path`` in their command."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:  # gone meanwhile
+            continue
+        if str(path).encode() in command and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+def test_a_model_that_answers_is_blessed_as_the_pusher_wants_it(model_uri, artifacts, tmp_path):
+    blessing, check = bless(model_uri, artifacts, tmp_path)
+    assert blessing.get_int_custom_property("blessed") == 1
+    assert (tmp_path / "blessing" / "INFRA_BLESSED").exists()
+    # Five signatures by the model's own requests, one batch of examples, four recordings.
+    assert "answered 10 requests" in check["text"]
+    assert 0 <= check["value"] <= TOLERANCE
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(model_uri, artifacts, tmp_path):
+    (model_uri / "Format-Serving" / "variables" / "variables.index").write_bytes(b"torn")
+    blessing, check = bless(model_uri, artifacts, tmp_path)
+    assert blessing.get_int_custom_property("blessed") == 0
+    assert (tmp_path / "blessing" / "INFRA_NOT_BLESSED").exists()
+    assert check["text"].startswith("The model could not be served: the server ended with status")
+
+
+def test_an_answer_that_is_an_error_is_a_reason(model_uri):
+    asked = [request("serving_default", audio=[b"no sound"])]
+    check = validate(str(model_uri / "Format-Serving"), asked, timeout_sec=120)
+    assert not check.passed
+    assert "INVALID_ARGUMENT" in check.text
+
+
+def test_no_server_outlives_the_question(model_uri, tmp_path):
+    base = tmp_path / "serving"
+    base.mkdir()
+    (model_uri / "Format-Serving").rename(base / "1")
+    with (
+        pytest.raises(child_server.NotServing, match=r"within 0\.5 s"),
+        child_server.served(str(base), timeout_sec=0.5),
+    ):
+        pass
+    assert not processes_about(base)
+
+    code = (
+        "from components.serving_validator.child_server import served\n"
+        f"with served({str(base)!r}, timeout_sec=120): print('up', flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as asker:
+        assert asker.stdout.readline() == b"up\n"
+        assert len(processes_about(base)) == 2
+        asker.send_signal(signal.SIGKILL)
+    deadline_sec = time.monotonic() + 10
+    while processes_about(base) and time.monotonic() < deadline_sec:
+        time.sleep(0.05)
+    assert not processes_about(base)
+
+
+def test_what_counts_as_the_same_answer():
+    ours = {"probabilities": np.array([[0.2, 0.8]], np.float32), "emotion": np.array([b"sad"], object)}
+    assert largest_difference(ours, ours) == 0
+    moved = ours | {"probabilities": np.array([[0.25, 0.75]], np.float32)}
+    assert largest_difference(ours, moved) == pytest.approx(0.05, abs=1e-6)
+    for other in (
+        ours | {"emotion": np.array([b"happy"], object)},
+        ours | {"probabilities": np.array([[0.2, np.nan]], np.float32)},
+        ours | {"probabilities": np.array([0.2, 0.8], np.float32)},
+        {"emotion": ours["emotion"]},
+    ):
+        assert largest_difference(ours, other) == np.inf

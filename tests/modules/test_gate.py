@@ -1,0 +1,234 @@
+"""Every outcome of the decision, from real predictions; and the property that no wording can get around."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from modules import gate
+from modules.gate import Evidence, GateSettings
+from modules.labels import EMOTIONS
+from modules.reporting import evaluate
+from modules.reporting.intervals import Predictions
+from modules.reporting.summary import Baseline, Difference, Evaluation, IntervalMethod, Metric
+
+SPEAKERS = np.repeat([f"toy-{number:02}" for number in range(10)], 28)
+CORPORA = np.where(np.arange(280) < 140, "toy", "other")
+LABELS = np.tile(np.arange(len(EMOTIONS)), 40)
+SETTINGS = GateSettings(min_uar=0.4, min_slice_uar=0.3, slices=("corpus",))
+
+
+def answers(accuracy: float, seed: int = 0, labels: np.ndarray = LABELS) -> np.ndarray:
+    """Probabilities of a model that is right about so many of the clips, by lot."""
+    rng = np.random.default_rng(seed)
+    named = np.where(rng.random(len(labels)) < accuracy, labels, (labels + rng.integers(1, 7, len(labels))) % 7)
+    return np.full((len(labels), 7), 0.05) + 0.65 * np.eye(7)[named]
+
+
+def uar(probabilities: np.ndarray, chosen: np.ndarray) -> float:
+    right = (probabilities.argmax(axis=1) == LABELS)[chosen]
+    return float(np.mean([right[LABELS[chosen] == label].mean() for label in np.unique(LABELS[chosen])]))
+
+
+def evidence(probabilities: np.ndarray, baseline: np.ndarray | None = None, **more: object) -> Evidence:
+    """As the GatedEvaluator gathers it."""
+    uars = {(): uar(probabilities, LABELS >= 0)}
+    uars |= {(("corpus", name),): uar(probabilities, name == CORPORA) for name in ("toy", "other")}
+    comparison = None
+    if baseline is not None:
+        ours, theirs = (Predictions.of(LABELS, rows, SPEAKERS.tolist()) for rows in (probabilities, baseline))
+        comparison = evaluate.compare(ours, theirs, name="model 1", resamples=500)
+    measured = evaluate.evaluate(LABELS, probabilities, SPEAKERS.tolist(), resamples=500)
+    return Evidence(**{"evaluation": measured, "uars": uars, "tfma_passed": True, "baseline": comparison} | more)
+
+
+def failed(verdict: gate.Verdict) -> set[str]:
+    return {check.name for check in verdict.checks if not check.passed}
+
+
+def test_without_a_baseline_a_good_model_is_judged_alone_and_blessed():
+    verdict = gate.judge(evidence(answers(0.8)), SETTINGS)
+    assert verdict.blessed
+    assert "no blessed model" in next(check.text for check in verdict.checks if check.name == "Comparable baseline")
+    assert {"Test clips", "Test speakers", "UAR", "UAR's interval", "UAR of corpus toy"} <= {
+        check.name for check in verdict.checks
+    }
+
+
+@pytest.mark.parametrize("accuracy", [0.9, 0.7])
+def test_a_better_model_and_a_tie_are_blessed(accuracy):
+    assert gate.judge(evidence(answers(accuracy, seed=1), answers(0.7, seed=1)), SETTINGS).blessed
+
+
+def test_a_worse_model_is_rejected_with_both_reasons():
+    verdict = gate.judge(evidence(answers(0.6), answers(0.9, seed=1)), SETTINGS)
+    assert not verdict.blessed
+    assert failed(verdict) == {"UAR against the blessed baseline", "Interval of the difference in UAR"}
+    assert "significantly worse" in " ".join(verdict.reasons)
+
+
+def test_a_loss_that_may_be_is_still_refused_when_it_is_significant():
+    baseline = answers(0.9)
+    ours = baseline.copy()
+    for speaker in np.unique(SPEAKERS):  # one clip of every speaker, that the baseline had right
+        right = np.flatnonzero((speaker == SPEAKERS) & (baseline.argmax(axis=1) == LABELS))[0]
+        ours[right] = np.roll(ours[right], 1)
+    verdict = gate.judge(evidence(ours, baseline), dataclasses.replace(SETTINGS, max_uar_loss=0.5))
+    assert failed(verdict) == {"Interval of the difference in UAR"}
+
+
+def test_a_slice_below_its_floor_rejects_a_model_that_is_good_on_the_whole():
+    ours = answers(0.95)
+    ours[CORPORA == "other"] = answers(0.2)[CORPORA == "other"]
+    verdict = gate.judge(evidence(ours), SETTINGS)
+    assert failed(verdict) == {"UAR of corpus other"}
+    assert "UAR of corpus other is only" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("uars", "missing"),
+    [({}, {"UAR", "UAR by corpus"}), ({(): math.nan, (("corpus", "toy"),): 0.9}, {"UAR"})],
+)
+def test_a_missing_metric_rejects(uars, missing):
+    verdict = gate.judge(evidence(answers(0.9), uars=uars), SETTINGS)
+    assert not verdict.blessed
+    assert failed(verdict) == missing
+
+
+def test_predictions_that_are_no_numbers_reject_and_no_override_helps():
+    ours = answers(0.9)
+    ours[3, 2] = np.nan
+    found = dataclasses.replace(evidence(answers(0.9)), evaluation=evaluate.evaluate(LABELS, ours, SPEAKERS.tolist()))
+    for settings in (SETTINGS, dataclasses.replace(SETTINGS, override="me: try it")):
+        verdict = gate.judge(found, settings)
+        assert not verdict.blessed
+        assert verdict.override is None
+        assert "The answer to 1 of 280 clips is not a number." in verdict.reasons
+
+
+def test_one_emotion_for_every_clip_rejects():
+    constant = np.tile([0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.88], (len(LABELS), 1))
+    verdict = gate.judge(evidence(constant), dataclasses.replace(SETTINGS, min_uar=0.1, min_slice_uar=0.1))
+    assert failed(verdict) == {"Different answers"}
+
+
+@pytest.mark.parametrize(("shuffled", "blessed"), [(False, True), (True, False)])
+def test_a_model_trained_on_shuffled_labels_is_rejected(shuffled, blessed):
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(len(EMOTIONS), 12))
+    heard = LABELS[rng.permutation(len(LABELS))]
+    train = centres[heard] + 0.8 * rng.normal(size=(len(heard), 12))
+    model = LogisticRegression().fit(train, rng.permutation(heard) if shuffled else heard)
+    test = centres[LABELS] + 0.8 * rng.normal(size=(len(LABELS), 12))
+    verdict = gate.judge(evidence(model.predict_proba(test)), SETTINGS)
+    assert verdict.blessed == blessed
+    assert blessed or {"UAR", "UAR's interval"} <= failed(verdict)
+
+
+@pytest.mark.parametrize(("choice", "blessed"), [("judge_alone", True), ("reject", False)])
+def test_a_baseline_on_another_audio_spec_is_named_and_the_configuration_decides(choice, blessed):
+    found = evidence(answers(0.8), incomparable="since it was trained on audio spec 12 and they have 34")
+    verdict = gate.judge(found, dataclasses.replace(SETTINGS, other_audio_spec=choice))
+    assert verdict.blessed == blessed
+    assert "audio spec 12" in next(check.text for check in verdict.checks if check.name == "Comparable baseline")
+
+
+def test_an_override_blesses_and_says_so_beside_what_failed():
+    settings = dataclasses.replace(SETTINGS, override="Ada: the microphone changed, see ticket 12")
+    verdict = gate.judge(evidence(answers(0.2)), settings)
+    assert verdict.blessed
+    assert verdict.override == "Ada: the microphone changed, see ticket 12"
+    assert verdict.reasons[0].startswith("Blessed by override")
+    assert len(verdict.reasons) == 1 + len(failed(verdict))
+
+
+def test_an_override_of_nothing_is_not_recorded():
+    verdict = gate.judge(evidence(answers(0.8)), dataclasses.replace(SETTINGS, override="Ada: in case"))
+    assert verdict.blessed
+    assert verdict.override is None
+
+
+@pytest.mark.parametrize(("name", "least"), [("min_test_clips", 281), ("min_test_speakers", 11)])
+def test_too_little_to_judge_by_rejects(name, least):
+    verdict = gate.judge(evidence(answers(0.9)), dataclasses.replace(SETTINGS, **{name: least}))
+    assert not verdict.blessed
+    assert f"at least {least}" in verdict.reasons[0]
+
+
+def test_a_threshold_that_tfma_found_violated_rejects():
+    verdict = gate.judge(evidence(answers(0.9), tfma_passed=False), SETTINGS)
+    assert not verdict.blessed
+    assert failed(verdict) == {gate.TFMA}
+    assert verdict.reasons == ("TFMA found a threshold violated.",)
+    explained = gate.judge(evidence(answers(0.2), tfma_passed=False), SETTINGS)
+    assert gate.TFMA in failed(explained)
+    assert "UAR is only" in explained.reasons[0]
+    assert not [reason for reason in explained.reasons if "TFMA" in reason]
+
+
+shares = st.floats(0, 1)
+differences = st.floats(-1, 1)
+optional = st.none()
+
+
+@given(
+    uar_low=optional | shares, uar_high=optional | shares, uar=shares, slice_uar=shares,
+    difference=differences, low=optional | differences, high=optional | differences,
+    settings=st.builds(
+        GateSettings, min_uar=shares, max_uar_loss=shares, min_slice_uar=shares, slices=st.just(("sex",))
+    ),
+)  # fmt: skip
+def test_never_blesses_what_lies_below_a_bound(uar_low, uar_high, uar, slice_uar, difference, low, high, settings):
+    """Whatever point and interval say of each other, no matter how they contradict."""
+    measured = Evaluation(
+        split="test",
+        clips=1000,
+        speakers=50,
+        classes=EMOTIONS,
+        interval=IntervalMethod(level=0.95, resamples=1, seed=0, text=""),
+        metrics=(Metric(name="uar", value=uar, low=uar_low, high=uar_high),),
+        confusion=tuple(tuple(row) for row in np.eye(7, dtype=int).tolist()),
+    )
+    paired = Difference(name="uar", candidate=uar, baseline=uar, difference=difference, low=low, high=high)
+    verdict = gate.judge(
+        Evidence(
+            evaluation=measured,
+            uars={(): uar, (("sex", "female"),): slice_uar},
+            tfma_passed=True,
+            baseline=Baseline(name="b", split="test", clips=1000, speakers=50, differences=(paired,)),
+        ),
+        settings,
+    )
+    if verdict.blessed:
+        assert uar_high is not None
+        assert uar_high >= settings.min_uar
+        assert uar >= settings.min_uar
+        assert high is not None
+        assert high >= 0
+        assert difference >= -settings.max_uar_loss
+        assert slice_uar >= settings.min_slice_uar
+    assert verdict.blessed == all(check.passed for check in verdict.checks)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"min_uar": 1.5}, "gate.min_uar is 1.5; it must be between 0 and 1"),
+        ({"max_uar_loss": -0.1}, "gate.max_uar_loss"),
+        ({"min_test_clips": 0}, "gate.min_test_clips is 0; it must be 1 or above"),
+        ({"slices": ("age",)}, "gate.slices has age; allowed are corpus, sex, intensity"),
+        ({"other_audio_spec": "ignore"}, "judge_alone or reject"),
+    ],
+)
+def test_unusable_settings_are_refused_by_name(values, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        GateSettings(**values)
+
+
+def test_settings_survive_the_way_through_json():
+    settings = GateSettings(slices=("sex", "intensity"), override='Ada: "why"')
+    assert GateSettings.from_json(settings.to_json()) == settings

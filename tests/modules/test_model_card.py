@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from modules import model_card
+from modules.audio_spec import AudioSpec
+from modules.labels import EMOTIONS
+from modules.reporting import evaluate
+from modules.reporting.summary import Check, Data, Protocol, SplitData, Verdict
+
+
+def card_of(*corpora: str, override: str | None = None) -> model_card.ModelCard:
+    labels = np.tile(np.arange(len(EMOTIONS)), 4)
+    speakers = np.repeat(["a-01", "a-02"], 14).tolist()
+    rows = np.full((28, 7), 0.05) + 0.65 * np.eye(7)[(labels + (np.arange(28) % 5 == 0)) % 7]
+    counts = dict.fromkeys(corpora, 10)
+    return model_card.describe(
+        name="toy",
+        spec=AudioSpec(),
+        data=Data(
+            splits=(SplitData(split="train", clips=10 * len(corpora), examples=40, speakers=3, by_corpus=counts),)
+        ),
+        protocol=Protocol(kind="speaker"),
+        evaluation=evaluate.evaluate(labels, rows, speakers, slices={"sex": ["female"] * 28}, resamples=50),
+        verdict=Verdict(
+            blessed=True, checks=(Check(name="UAR", passed=True, text="UAR is fine | really."),), override=override
+        ),
+    )
+
+
+def test_the_card_says_what_a_user_must_know():
+    text = model_card.to_markdown(card_of("ravdess", "crema-d"))
+    for wanted in ("CC BY-NC-SA 4.0", "ODbL 1.0", "must not be used for", "hiring", "acted speech", "Split by speaker"):
+        assert wanted in text
+    assert "| UAR | 78.6% |" in text
+    assert "| sex female | 28 | 2 | 78.6% |" in text
+    assert "a-01" not in text
+
+
+@pytest.mark.parametrize(
+    ("corpora", "use"),
+    [
+        (("crema-d",), "with conditions"),
+        (("crema-d", "ravdess"), "no"),
+        (("crema-d", "my-own"), "unknown"),
+        (("demo",), "yes"),
+        (("my-own", "tess"), "no"),
+    ],
+)
+def test_the_strictest_licence_decides(corpora, use):
+    assert card_of(*corpora).commercial_use == use
+
+
+def test_an_unknown_corpus_is_not_given_a_licence():
+    (share,) = card_of("my-own").corpora
+    assert "not known" in share.licence
+    assert share.title == "my-own"
+
+
+def test_synthetic_speech_and_an_override_are_said_aloud():
+    text = model_card.to_markdown(card_of("demo", override="Ada: a demonstration"))
+    assert "Synthetic speech" in text
+    assert "overridden: Ada: a demonstration" in text
+    assert "Synthetic speech is among" not in model_card.to_markdown(card_of("ravdess"))
+
+
+def test_a_bar_in_a_sentence_does_not_break_the_table():
+    rows = [line for line in model_card.to_markdown(card_of("ravdess")).splitlines() if "really" in line]
+    assert rows == ["| UAR | pass | UAR is fine \\| really. |"]
+
+
+def test_every_corpus_that_is_read_has_its_facts():
+    from components.audio_example_gen.corpora import crema_d, emodb, ravdess, savee, tess
+
+    assert {each.NAME for each in (crema_d, emodb, ravdess, savee, tess)} <= set(model_card.CORPORA)
+
+
+def test_the_json_is_read_back_as_it_was():
+    card = card_of("ravdess")
+    assert model_card.ModelCard.model_validate_json(card.model_dump_json()) == card
