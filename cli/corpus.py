@@ -66,6 +66,26 @@ def synth(
     _say(f"{out}: {clips} synthetic clips, {'written' if written else 'already there'}")
 
 
+@app.command()
+def arrive(
+    reservoir: Annotated[Path, typer.Option(help="Folder of recordings that have not arrived yet.")],
+    into: Annotated[Path, typer.Option(help="Folder of the spans; made when missing.")],
+    clips: Annotated[int, typer.Option(help="How many, of every emotion and speaker its share.")],
+    seed: Annotated[int, typer.Option(help="Another seed draws another batch.")] = 0,
+) -> None:
+    """Move a balanced batch from a reservoir into the next span-K, as if it had just been recorded."""
+    if not reservoir.is_dir():
+        raise CommandFailed(f"there is no folder {reservoir}; name the one that holds the recordings")
+    from components.audio_example_gen.corpora.arrive import CannotArrive
+    from components.audio_example_gen.corpora.arrive import arrive as move_batch
+
+    try:
+        span = move_batch(reservoir, into, clips=clips, seed=seed)
+    except (CannotArrive, OSError, UnicodeError) as error:
+        raise CommandFailed(str(error)) from error
+    _say(f"{span}: {clips} clips")
+
+
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal; nothing where standard error is a file."""

@@ -25,6 +25,8 @@ class _Entry(NamedTuple):
 # One line per command. A Typer with a single command becomes that command, one with several becomes a group.
 COMMANDS = {
     "corpus": _Entry("cli.corpus:app", "Make the demo corpus, or look through folders of recordings."),
+    "evaluate": _Entry("cli.evaluate:app", "Cross-validate: how good are models on voices they have never heard?"),
+    "drift": _Entry("cli.drift:app", "Say whether new recordings or requests differ from those of the training."),
     "predict": _Entry("cli.serving:predict_app", "Say which emotion is heard in recordings."),
     "serve": _Entry("cli.serving:serve_app", "Serve a pushed model as TF Serving does, for development."),
     "ui": _Entry("cli.serving:ui_app", "Open a web page that records or takes a file and shows what the model hears."),

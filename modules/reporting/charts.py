@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from modules.reporting.summary import CalibrationBin, Training, Tuning
+from modules.reporting.summary import CalibrationBin, DriftedFeature, Training, Tuning
 
 WIDTH, HEIGHT = 380, 230
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 38
@@ -113,6 +113,38 @@ def calibration_chart(bins: Sequence[CalibrationBin]) -> Markup:
         words = f"said {each.confidence:.0%}, right {each.accuracy:.0%} of {each.clips} clips"
         parts.append(_DOT.format("dot test", axes.x(each.confidence or 0), axes.y(each.accuracy or 0), 3.5, words))
     return _SVG.format(WIDTH, HEIGHT, "Accuracy by stated confidence", Markup("").join(parts))
+
+
+def drift_chart(features: Sequence[DriftedFeature]) -> Markup:
+    """Kolmogorov-Smirnov statistic of each feature, a row each, with the largest that chance explains as a dash."""
+    axes = Axes(0, 1, len(features), 0)
+    parts = [axes.grid((0, 0.25, 0.5, 0.75, 1), (), x_title="KS statistic")]
+    for row, feature in enumerate(features):
+        middle = axes.y(row + 0.5)
+        seen, bound = feature.ks.value or 0.0, feature.ks.threshold or 0.0
+        words = f"{feature.name}: {seen:.3f}, by chance up to {bound:.3f}"
+        parts.append(_TEXT.format("tick end", LEFT - 6, middle + 4, feature.name))
+        parts.append(_LINE.format("grid", LEFT, middle, axes.x(1), middle))
+        parts.append(_LINE.format("ideal", axes.x(min(bound, 1)), axes.y(row), axes.x(min(bound, 1)), axes.y(row + 1)))
+        parts.append(_DOT.format("dot test", axes.x(seen), middle, 3.5, words))
+    return _SVG.format(WIDTH, HEIGHT, "Kolmogorov-Smirnov statistic by feature", Markup("").join(parts))
+
+
+def label_shift_chart(before: Mapping[str, float | None], now: Mapping[str, float | None]) -> Markup | None:
+    """Share of each emotion in both samples: a grey column before, a dot now; nothing where labels are not known."""
+    if not before:
+        return None
+    most = max([share or 0.0 for share in (*before.values(), *now.values())] + [0.01])
+    axes = Axes(0, len(before), 0, most)
+    parts = [axes.grid((), _ticks(0, most), x_title="")]
+    for column, (emotion, share) in enumerate(before.items()):
+        left, right, top = axes.x(column + 0.2), axes.x(column + 0.8), axes.y(share or 0.0)
+        later = now.get(emotion) or 0.0
+        words = f"{emotion}: {share or 0:.1%} before, {later:.1%} now"
+        parts.append(_BAR.format("column", left, top, right - left, axes.y(0) - top, words))
+        parts.append(_DOT.format("dot test", (left + right) / 2, axes.y(later), 3.5, words))
+        parts.append(_TEXT.format("tick middle", (left + right) / 2, HEIGHT - BOTTOM + 16, emotion[:7]))
+    return _SVG.format(WIDTH, HEIGHT, "Share of each emotion before and now", Markup("").join(parts))
 
 
 def trials_chart(tuning: Tuning) -> Markup:

@@ -33,14 +33,14 @@ class Headline:
     sentence: str
 
 
-def render(summary: RunSummary) -> str:
-    """The report of a run, complete or not, as an HTML document."""
+def render(summary: RunSummary, head: Headline | None = None) -> str:
+    """The report of a run, complete or not, as an HTML document; ``head`` takes the place of the run's outcome."""
     return (
         _environment()
         .get_template(TEMPLATE_FILE)
         .render(
             summary=summary,
-            headline=headline(summary),
+            headline=head or headline(summary),
             style=Markup(Path(__file__).with_name(STYLE_FILE).read_text(encoding="utf-8")),
             confusions=_frequent_confusions(summary.evaluation),
             slices=_slice_groups(summary.evaluation),

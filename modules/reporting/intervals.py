@@ -204,7 +204,7 @@ class _ClusterSums:
             By name, ``[resamples]`` or ``[resamples, classes]``.
         """
         clips = weights @ self.bins[:, :, 0].sum(axis=1)
-        found = _confusion_scores(np.tensordot(weights, self.confusion, axes=1))
+        found = confusion_scores(np.tensordot(weights, self.confusion, axes=1))
         found["log_loss"] = weights @ self.loss / clips
         bins = np.tensordot(weights, self.bins, axes=1)
         found["ece"] = np.abs(bins[:, :, 1] - bins[:, :, 2]).sum(axis=1) / clips
@@ -213,8 +213,16 @@ class _ClusterSums:
         return {name: found[name] for name in names}
 
 
-def _confusion_scores(confusion: np.ndarray) -> Scores:
-    """Metrics of confusion matrices of shape ``[..., classes, classes]``."""
+def confusion_scores(confusion: np.ndarray) -> Scores:
+    """The metrics that follow from confusion matrices, true class by predicted class.
+
+    Args:
+        confusion: float64 ``[..., classes, classes]``.
+
+    Returns:
+        By name, ``[...]`` or, for the names in :data:`CLASS_METRICS`, ``[..., classes]``; NaN for classes that do not
+        occur.
+    """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     true, predicted, total = confusion.sum(axis=-1), confusion.sum(axis=-2), confusion.sum(axis=(-2, -1))
     present = true > 0

@@ -352,6 +352,57 @@ class Lineage(_Section):
     data_fingerprint: str | None = None
 
 
+class Bounded(_Section):
+    """A statistic and the largest value that chance explains."""
+
+    value: Number
+    threshold: Number
+
+    @property
+    def drifted(self) -> bool:
+        return self.value is not None and self.threshold is not None and self.value > self.threshold
+
+
+class DriftedFeature(_Section):
+    """One feature then and now; :mod:`modules.drift` says what the statistics are."""
+
+    name: str
+    ks: Bounded
+    psi: Bounded
+    jensen_shannon: Bounded
+    reference_median: Number = None
+    current_median: Number = None
+
+
+class Drift(_Section):
+    """New data, or requests, against the data that the blessed baseline was trained on.
+
+    Attributes:
+        not_compared: Why there is nothing else here, where there is not.
+        features: The most drifted first; of many the first ones.
+        feature_count: How many were compared.
+        reference_labels: Share of each emotion; empty where labels are not known.
+    """
+
+    what: str
+    reference: str = ""
+    current: str = ""
+    not_compared: str | None = None
+    drifted: bool = False
+    reasons: tuple[str, ...] = ()
+    p_value: Number = None
+    false_alarm_rate: Number = None
+    reference_clips: int = 0
+    reference_speakers: int | None = None
+    current_clips: int = 0
+    current_speakers: int | None = None
+    mean_ks: Bounded | None = None
+    features: tuple[DriftedFeature, ...] = ()
+    feature_count: int = 0
+    reference_labels: dict[str, Number] = Field(default_factory=dict)
+    current_labels: dict[str, Number] = Field(default_factory=dict)
+
+
 class RunSummary(_Section):
     """Everything a run says about itself."""
 
@@ -364,6 +415,7 @@ class RunSummary(_Section):
     evaluation: Evaluation | None = None
     verdict: Verdict | None = None
     baseline: Baseline | None = None
+    drift: tuple[Drift, ...] = ()
     pushed: Push | None = None
     components: tuple[Component, ...] = ()
     lineage: Lineage | None = None

@@ -38,7 +38,7 @@ from modules.reporting.write import write
 
 SECTIONS = (
     "verdict", "metrics", "confusion", "slices", "training",
-    "calibration", "data", "tuning", "components", "lineage",
+    "calibration", "data", "drift", "tuning", "components", "lineage",
 )  # fmt: skip
 HOSTILE = "Actor_01/<script>alert('x')</script>\"&.wav"
 

@@ -1,0 +1,119 @@
+"""``ser drift``: say whether new recordings, examples or requests differ from those that a model was trained on."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cli.errors import CommandFailed
+
+if TYPE_CHECKING:
+    from modules.audio_spec import AudioSpec
+    from modules.drift import Compared, DriftReport, Sample
+
+app = typer.Typer(add_completion=False)
+
+DRIFTED = 3
+
+_ROWS = 15
+_PLACE = "Folder of recordings, examples that an AudioExampleGen wrote, or a server's request log."
+
+
+@app.command()
+def drift(
+    reference: Annotated[str, typer.Argument(help=f"What a model was trained on. {_PLACE}")],
+    current: Annotated[str, typer.Argument(help=f"What is new. {_PLACE}")],
+    split: Annotated[str, typer.Option(help="Of examples: train, eval, test, or all.")] = "train",
+    false_alarm_rate: Annotated[float, typer.Option(help="Share of comparisons without drift that may alarm.")] = 0.04,
+    deals: Annotated[int, typer.Option(help="How often the speakers are dealt anew to find the thresholds.")] = 500,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Compare two samples of recordings: exit code 0 when they differ no more than by chance, 3 when they drifted."""
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from modules.drift import NotComparable, compare
+    from modules.drift_settings import DriftSettings
+
+    try:
+        settings = DriftSettings(false_alarm_rate=false_alarm_rate, deals=deals, seed=seed)
+        samples = _read_both(reference, current, split)
+        report = compare(*samples, settings)
+    except NotComparable as error:
+        raise CommandFailed(f"cannot compare: {error}") from error
+    except (ValueError, OSError) as error:
+        raise CommandFailed(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+    else:
+        _print(report)
+    if report.drifted:
+        raise typer.Exit(DRIFTED)
+
+
+def _read_both(reference: str, current: str, split: str) -> tuple["Sample", "Sample"]:
+    # Only now: TensorFlow takes longer to load than `ser drift --help` takes to answer.
+    from components.drift_monitor import sources
+    from modules.audio_spec import AudioSpec
+
+    specs = [sources.spec_of_examples(place) for place in (reference, current) if sources.holds_examples(place)]
+    spec = specs[0] if specs else AudioSpec()
+    for other in specs[1:]:
+        spec.require_same(other.fingerprint, whose=current)
+    first, second = (_read(place, spec, split) for place in (reference, current))
+    return first, second
+
+
+def _read(place: str, spec: "AudioSpec", split: str) -> "Sample":
+    from components.audio_example_gen.settings import IngestSettings
+    from components.drift_monitor import sources
+
+    if sources.holds_examples(place):
+        return sources.read_examples(place, split=None if split == "all" else split)
+    if sources.holds_request_log(place):
+        return sources.read_request_log(place, spec=spec)
+    if not Path(place).is_dir():
+        raise CommandFailed(f"there is no folder {place}; name recordings, examples or a request log")
+    return sources.read_recordings(place, settings=IngestSettings(audio=spec)).sample
+
+
+def _print(report: "DriftReport") -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file has no edge to fit
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("most drifted", no_wrap=True)
+    for name in ("KS", "limit", "PSI", "limit", "JS", "limit", "median", "was"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for feature in report.features[:_ROWS]:
+        numbers = [text for one in (feature.ks, feature.psi, feature.jensen_shannon) for text in _texts(one)]
+        medians = f"{feature.current_median:.4g}", f"{feature.reference_median:.4g}"
+        table.add_row(feature.name, *numbers, *medians, style="bold" if feature.drifted else None)
+    console.print(table)
+    for line in _summary(report):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _texts(compared: "Compared") -> tuple[str, str]:
+    return f"{compared.value:.3f}{'!' if compared.drifted else ' '}", f"{compared.threshold:.3f}"
+
+
+def _summary(report: "DriftReport") -> list[str]:
+    def size(clips: int, speakers: int | None) -> str:
+        return f"{clips} clips of {'unknown' if speakers is None else speakers} speakers"
+
+    sizes = [
+        size(report.reference_clips, report.reference_speakers),
+        size(report.current_clips, report.current_speakers),
+    ]
+    rate = report.settings.false_alarm_rate
+    verdict = [f"Drifted. {reason}" if number == 0 else reason for number, reason in enumerate(report.reasons)]
+    return [
+        f"{sizes[1]} against {sizes[0]}, {report.shared_speakers} of them in both; p = {report.p_value:.3f}",
+        *(verdict or [f"No drift: chance explains the differences (false-alarm rate {rate:g})."]),
+    ]

@@ -1,0 +1,104 @@
+"""``ser evaluate``: how good a model of this configuration is on voices that it has never heard."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cli.errors import CommandFailed
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+    from pipeline.cross_validation import CrossValidation
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of recordings; several corpora may lie in it.")],
+    folds: Annotated[int, typer.Option(help="Each leaves other speakers out.")] = 6,
+    leave_corpus_out: Annotated[
+        bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="YAML file; configs/local.yaml lists every key.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="One value, such as training.epochs=20; may be repeated.")
+    ] = None,
+    root: Annotated[Path, typer.Option(help="Where features, results and the report go.")] = Path("output"),
+) -> None:
+    """Cross-validate: train and judge a model for each fold. A stopped run goes on where it was."""
+    from pipeline.config import ConfigError, load_config
+    from pipeline.quiet import quiet
+    from pipeline.root import LOG_FILE, RootInUse
+
+    if not data.is_dir():
+        raise CommandFailed(f"there is no folder {data}; name the one that holds the recordings")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        settings: PipelineConfig = load_config(config, overrides=overrides or [], environ=os.environ)
+        with quiet(root / LOG_FILE):
+            found = _cross_validate(settings, data, root, folds, leave_corpus_out)
+    except (ConfigError, RootInUse) as error:
+        raise CommandFailed(str(error)) from error
+    _print(found)
+
+
+def _cross_validate(
+    config: "PipelineConfig", data: Path, root: Path, folds: int, leave_corpus_out: bool
+) -> "CrossValidation":
+    print("Loading TensorFlow ...", file=sys.stderr, flush=True)
+    import yaml
+
+    from modules.training import TrainingDiverged  # all of these take seconds
+    from pipeline import cross_validation, fold_report
+    from pipeline.folds import FoldsError
+    from pipeline.root import exclusive
+
+    try:
+        with exclusive(root):
+            found = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
+            command = shlex.join(["ser", *sys.argv[1:]])
+            text = yaml.safe_dump(config.to_dict(), sort_keys=False)
+            paths = fold_report.write(found, root, name=config.name, command=command, config=text)
+    except (FoldsError, TrainingDiverged) as error:
+        raise CommandFailed(str(error)) from error
+    print(f"Written: {', '.join(map(str, paths))}", file=sys.stderr)
+    return found
+
+
+def _print(found: "CrossValidation") -> None:
+    from modules.reporting.metric_names import metric_name
+    from pipeline.fold_report import caution, range_text, value_text
+
+    evaluation = found.evaluation
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a file has no edge to fit
+    folds = _table("fold", "clips", "UAR", "interval", "accuracy", "epochs")
+    for fold in found.folds:
+        uar, accuracy = fold.metrics
+        cells = (str(fold.clips), value_text(uar), range_text(uar), value_text(accuracy), str(fold.epochs))
+        folds.add_row(fold.name, *cells)
+    console.print(folds)
+    metrics = _table(f"all {evaluation.clips} clips, {evaluation.speakers} speakers", "value", "95 % interval")
+    for metric in evaluation.metrics:
+        metrics.add_row(metric_name(metric.name).title, value_text(metric), range_text(metric))
+    console.print(metrics)
+    if text := caution(found):
+        console.print(text)
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

@@ -1,0 +1,233 @@
+"""Leaves speakers, or a whole corpus, out of training and asks the model about them: fold after fold.
+
+What a fold gave is a file, so a run that was stopped goes on where it was.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from modules import examples
+from modules.augmentation import PLAIN
+from modules.calibration import temper
+from modules.progress import Progress
+from modules.reporting import evaluate
+from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, SplitData
+from modules.splits import EVAL, TEST, TRAIN
+from modules.training import train_model
+from pipeline import whole_corpus
+from pipeline.config import PipelineConfig
+from pipeline.folds import Fold, FoldsError, Kind, corpus_folds, speaker_folds
+from pipeline.whole_corpus import Corpus
+
+FOLDER = "cross_validation"
+
+_SLICES = (examples.CORPUS, examples.SEX, examples.INTENSITY)
+_FOLD_METRICS = ("uar", "accuracy")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FoldResult(_Section):
+    """One fold: ``probabilities`` of each test clip, ``clip_ids`` in the same order."""
+
+    name: str
+    train: tuple[str, ...]
+    eval: tuple[str, ...]
+    test: tuple[str, ...]
+    clip_ids: tuple[str, ...]
+    probabilities: tuple[tuple[float, ...], ...]
+    epochs: int
+    seconds: float
+
+
+class FoldSummary(_Section):
+    """One fold in the table; intervals over its own test speakers."""
+
+    name: str
+    test: tuple[str, ...]
+    clips: int
+    epochs: int
+    seconds: float
+    metrics: tuple[Metric, ...]
+
+
+class CrossValidation(_Section):
+    """All folds. In ``evaluation`` every clip counts once, judged by the one model that had not heard its speaker."""
+
+    kind: Kind
+    data_fingerprint: str
+    folds: tuple[FoldSummary, ...]
+    evaluation: Evaluation
+    data: Data
+
+
+def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_corpus_out: bool) -> CrossValidation:
+    """Trains and judges a model for each fold that has no result yet, and puts all results together.
+
+    Args:
+        data: Folder of recordings.
+        root: Ingested examples and results go below ``root/cross_validation``.
+        folds: How many, where speakers are left out.
+        leave_corpus_out: Leaves one corpus out of each fold instead.
+
+    Raises:
+        FoldsError: The recordings do not make such folds.
+        modules.training.TrainingDiverged: A loss was no longer a number.
+    """
+    if "{" in config.ingest.pattern:
+        raise FoldsError(
+            f"ingest.pattern is {config.ingest.pattern}: a cross-validation reads no spans. Name the folder of one "
+            "with --data and give a pattern without {SPAN}, such as --set ingest.pattern=*/*"
+        )
+    folder = root / FOLDER
+    corpus = whole_corpus.load(config, data=data, folder=folder / "examples")
+    clips = [outcome.clip for outcome in corpus.outcomes if outcome.used]
+    if not clips:
+        raise FoldsError(f"{data} holds no recording that can be used")
+    kind: Kind = "corpus" if leave_corpus_out else "speakers"
+    planned = corpus_folds(clips, config.splits) if leave_corpus_out else speaker_folds(clips, folds, config.splits)
+    results = list(_results(config, corpus, planned, folder / "folds"))
+    return _joined(kind, corpus, results)
+
+
+def _results(config: PipelineConfig, corpus: Corpus, planned: Sequence[Fold], folder: Path) -> Iterator[FoldResult]:
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = Progress("Folds", total=len(planned), unit="folds", every_sec=0)
+    for fold in planned:
+        path = folder / f"{_key(config, corpus, fold)}.json"
+        if not path.exists():
+            print(f"Fold     {fold.name}", file=sys.stderr, flush=True)
+            _write(path, _train_and_ask(config, corpus, fold).model_dump_json())
+        progress.advance()
+        yield FoldResult.model_validate_json(path.read_text())
+
+
+def _key(config: PipelineConfig, corpus: Corpus, fold: Fold) -> str:
+    """Differs when anything that the fold's result depends on does."""
+    settings = [dataclasses.asdict(config.training), config.transform.model_dump()]
+    text = json.dumps([settings, corpus.fingerprint, fold.to_json()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _train_and_ask(config: PipelineConfig, corpus: Corpus, fold: Fold) -> FoldResult:
+    started_sec = time.monotonic()
+    keras.backend.clear_session()  # or each fold would keep the former models' memory
+    positions = {
+        TRAIN: corpus.of(fold.train, plain=False),
+        EVAL: corpus.of(fold.eval, plain=True),
+        TEST: corpus.of(fold.test, plain=True),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        features = whole_corpus.normalised(config, corpus, positions[TRAIN], Path(scratch))
+    splits = {name: whole_corpus.split(corpus, features, chosen) for name, chosen in positions.items()}
+    trained = train_model(config.training, config.audio, splits[TRAIN], splits[EVAL])
+    answers = trained.model.predict(splits[TEST].inputs, batch_size=256, verbose=0)
+    return FoldResult(
+        name=fold.name,
+        train=fold.train,
+        eval=fold.eval,
+        test=fold.test,
+        clip_ids=tuple(corpus.columns[examples.CLIP_ID][positions[TEST]].tolist()),
+        probabilities=tuple(tuple(row) for row in temper(answers, trained.temperature).tolist()),
+        epochs=len(trained.history["loss"]),
+        seconds=time.monotonic() - started_sec,
+    )
+
+
+def _joined(kind: Kind, corpus: Corpus, results: Sequence[FoldResult]) -> CrossValidation:
+    position_of = {
+        (clip, copy): index
+        for index, (clip, copy) in enumerate(
+            zip(corpus.columns[examples.CLIP_ID], corpus.columns[examples.AUGMENTATION], strict=True)
+        )
+    }
+    tested = [[position_of[clip, PLAIN] for clip in result.clip_ids] for result in results]
+    answers = [np.array(result.probabilities) for result in results]
+    names = [result.name for result, chosen in zip(results, tested, strict=True) for _ in chosen]
+    return CrossValidation(
+        kind=kind,
+        data_fingerprint=corpus.fingerprint,
+        folds=tuple(
+            FoldSummary(
+                name=result.name,
+                test=result.test,
+                clips=len(chosen),
+                epochs=result.epochs,
+                seconds=result.seconds,
+                metrics=_fold_metrics(_evaluated(corpus, chosen, rows)),
+            )
+            for result, chosen, rows in zip(results, tested, answers, strict=True)
+        ),
+        evaluation=_evaluated(corpus, list(itertools.chain(*tested)), np.concatenate(answers), {"fold": names}),
+        data=_data(corpus),
+    )
+
+
+def _data(corpus: Corpus) -> Data:
+    """As of a single split, since every clip is tested once."""
+    used = [outcome for outcome in corpus.outcomes if outcome.used]
+    clips = [outcome.clip for outcome in used]
+    return Data(
+        splits=(
+            SplitData(
+                split="all folds",
+                clips=len(used),
+                examples=sum(outcome.examples for outcome in used),
+                speakers=len({clip.speaker for clip in clips}),
+                hours=sum(outcome.duration_sec for outcome in used) / 3600,
+                by_corpus=collections.Counter(clip.corpus for clip in clips),
+                by_emotion=collections.Counter(clip.emotion for clip in clips),
+                by_sex=collections.Counter(clip.sex for clip in clips),
+            ),
+        ),
+        quarantined=tuple(
+            QuarantinedClip(path=outcome.clip.path, reason=outcome.reason)
+            for outcome in corpus.outcomes
+            if outcome.reason
+        ),
+        duplicates=tuple(
+            Duplicate(kept=outcome.duplicate_of, dropped=outcome.clip.path)
+            for outcome in corpus.outcomes
+            if outcome.duplicate_of
+        ),
+    )
+
+
+def _evaluated(
+    corpus: Corpus, positions: list[int], probabilities: np.ndarray, more: dict[str, list[str]] | None = None
+) -> Evaluation:
+    columns = {name: values[positions] for name, values in corpus.columns.items()}
+    slices = {name: columns[name].tolist() for name in _SLICES}
+    slices["length"] = [evaluate.length_slice(float(sec)) for sec in columns[examples.DURATION_SEC]]
+    return evaluate.evaluate(
+        columns[examples.EMOTION_ID],
+        probabilities,
+        columns[examples.SPEAKER].tolist(),
+        slices=slices | (more or {}),
+    )
+
+
+def _fold_metrics(evaluation: Evaluation) -> tuple[Metric, ...]:
+    return tuple(metric for metric in evaluation.metrics if metric.name in _FOLD_METRICS)
+
+
+def _write(path: Path, text: str) -> None:
+    """Aside, then renamed: a result is whole or absent."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text)
+    aside.replace(path)

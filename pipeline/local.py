@@ -1,0 +1,149 @@
+"""Runs the pipeline on this machine, with Beam's local runner and ML Metadata in a file."""
+
+import datetime
+import platform
+import time
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from absl import logging as absl_logging
+from tfx.orchestration import metadata as tfx_metadata
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.orchestration.local import local_dag_runner
+
+from modules.reporting import summary as reporting
+from modules.reporting.write import SUMMARY_FILE, write
+from pipeline.config import PipelineConfig
+from pipeline.create import Site, create_pipeline
+from pipeline.lineage import NodeRecord, code_version, latest_run
+from pipeline.progress import ComponentProgress
+from pipeline.root import LOG_FILE, SERVING_DIR, exclusive
+
+_RECORDED_PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "librosa", "numpy")
+
+
+def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> reporting.RunSummary:
+    """Runs the whole DAG and writes ``summary.json`` and ``report.html`` into ``root``, whatever comes of it.
+
+    Args:
+        data: Folder of recordings.
+        root: Everything that the run leaves goes below it.
+        command: What the user typed, for the report.
+
+    Returns:
+        The summary, whose ``run.status`` says whether every component finished.
+
+    Raises:
+        RootInUse: Another run works in ``root``.
+    """
+    with exclusive(root):
+        pipeline = create_pipeline(config, _site(config, data, root))
+        started, started_sec = datetime.datetime.now(datetime.UTC), time.monotonic()
+        progress = ComponentProgress(total=len(pipeline.components))
+        failure = _execute(pipeline, progress)
+        records = _records(pipeline)
+        head = reporting.Run(
+            name=config.name,
+            started=started,
+            seconds=time.monotonic() - started_sec,
+            command=command,
+            config=yaml.safe_dump(config.to_dict(), sort_keys=False),
+            **_outcome(progress, failure),
+        )
+        summary = _gathered(records, head).model_copy(
+            update={
+                "run": head,
+                "components": _components(records, progress),
+                "lineage": _lineage(config, records),
+            }
+        )
+        write(summary, root)
+        return summary
+
+
+def _site(config: PipelineConfig, data: Path, root: Path) -> Site:
+    root = root.resolve()
+    return Site(
+        input_base=str(data.resolve()),
+        pipeline_root=str(root / "artifacts"),
+        serving_dir=str(root / SERVING_DIR),
+        beam_pipeline_args=(
+            # Beam's default runner would first look for a binary on the network, so that machines would differ.
+            "--runner=FnApiRunner",
+            f"--direct_running_mode={config.beam.mode}",
+            f"--direct_num_workers={config.beam.workers}",
+            # Without it TFX builds a source distribution of itself before each component.
+            "--sdk_container_image=unused",
+        ),
+        metadata=tfx_metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite")),
+    )
+
+
+def _execute(pipeline: tfx_pipeline.Pipeline, progress: ComponentProgress) -> Exception | None:
+    absl_logger = absl_logging.get_absl_logger()
+    absl_logger.addHandler(progress)
+    try:
+        local_dag_runner.LocalDagRunner().run(pipeline)
+    except Exception as error:  # whatever a component raises is the run's outcome; the traceback goes to the log
+        absl_logging.exception("%s failed", progress.running)
+        progress.fail()
+        return error
+    finally:
+        absl_logger.removeHandler(progress)
+    return None
+
+
+def _outcome(progress: ComponentProgress, failure: Exception | None) -> dict[str, Any]:
+    if failure is None:
+        return {"status": "completed"}
+    return {
+        "status": "failed",
+        "failed_component": progress.running,
+        "error": f"{type(failure).__name__}: {failure}",
+        "next_step": (
+            f"Mend the cause and run the same command again: what finished is reused. {LOG_FILE} has the whole story."
+        ),
+    }
+
+
+def _records(pipeline: tfx_pipeline.Pipeline) -> dict[str, NodeRecord]:
+    with tfx_metadata.Metadata(pipeline.metadata_connection_config) as handle:
+        return latest_run(handle.store, pipeline.pipeline_info.pipeline_name)
+
+
+def _gathered(records: dict[str, NodeRecord], head: reporting.Run) -> reporting.RunSummary:
+    """What the RunReport node gathered; nothing where the run failed before it."""
+    record = records.get("RunReport")
+    if head.status == "failed" or record is None:
+        return reporting.RunSummary(run=head)
+    return reporting.RunSummary.from_json((Path(record.output("report").uri) / SUMMARY_FILE).read_text())
+
+
+def _components(records: dict[str, NodeRecord], progress: ComponentProgress) -> tuple[reporting.Component, ...]:
+    return tuple(
+        reporting.Component(
+            name=name, seconds=seconds, state=_state(records.get(name), failed=name == progress.running)
+        )
+        for name, seconds in progress.seconds.items()
+    )
+
+
+def _state(record: NodeRecord | None, *, failed: bool) -> Literal["ran", "cached", "failed"]:
+    if failed or record is None:
+        return "failed"
+    return "cached" if record.cached else "ran"
+
+
+def _lineage(config: PipelineConfig, records: dict[str, NodeRecord]) -> reporting.Lineage:
+    examples = records["AudioExampleGen"].outputs.get("examples") if "AudioExampleGen" in records else None
+    properties = examples[0].custom_properties if examples else {}
+    return reporting.Lineage(
+        config_fingerprint=config.fingerprint,
+        code_version=code_version(),
+        python=platform.python_version(),
+        packages={name: packages.version(name) for name in _RECORDED_PACKAGES},
+        data_span=properties["span"].int_value if "span" in properties else None,
+        data_fingerprint=properties["input_fingerprint"].string_value if "input_fingerprint" in properties else None,
+    )

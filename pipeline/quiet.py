@@ -1,0 +1,64 @@
+"""Keeps the terminal for what a person wants to read; the rest goes to the run's log."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import logging as absl_logging
+
+# Loggers whose lines are progress: they show on the terminal too.
+_SHOWN = ("modules",)
+
+
+@contextlib.contextmanager
+def quiet(log_path: Path) -> Iterator[None]:
+    """Sends native libraries' and child processes' standard error and Python's logging into ``log_path``.
+
+    ``sys.stderr`` stays the terminal.
+    """
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with _native_stderr_to(log_path), _logging_to(log_path):
+        yield
+
+
+@contextlib.contextmanager
+def _native_stderr_to(log_path: Path) -> Iterator[None]:
+    """TensorFlow's C++ writes to file descriptor 2 before any log level can reach it."""
+    sys.stderr.flush()
+    former, terminal_fd = sys.stderr, os.dup(2)
+    with log_path.open("ab") as log, os.fdopen(os.dup(terminal_fd), "w", buffering=1) as terminal:
+        os.dup2(log.fileno(), 2)
+        sys.stderr = terminal
+        try:
+            yield
+        finally:
+            sys.stderr = former
+            os.dup2(terminal_fd, 2)
+            os.close(terminal_fd)
+
+
+@contextlib.contextmanager
+def _logging_to(log_path: Path) -> Iterator[None]:
+    to_file = logging.FileHandler(log_path)
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+    to_terminal = logging.StreamHandler(sys.stderr)
+    to_terminal.setFormatter(logging.Formatter("         %(message)s"))
+    root = logging.getLogger()
+    absl_logging.use_absl_handler()  # now, since absl would add its handler to the root logger later
+    former_handlers, former_level = root.handlers[:], root.level
+    root.handlers[:] = [to_file]
+    root.setLevel(logging.INFO)
+    absl_logging.set_verbosity(absl_logging.INFO)
+    for name in _SHOWN:
+        logging.getLogger(name).addHandler(to_terminal)
+    try:
+        yield
+    finally:
+        for name in _SHOWN:
+            logging.getLogger(name).removeHandler(to_terminal)
+        root.handlers[:] = former_handlers
+        root.setLevel(former_level)
+        to_file.close()

@@ -1,0 +1,115 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from cli.main import main
+from components.drift_monitor import sources
+from modules import examples
+from modules.audio_spec import AudioSpec
+from modules.clips import Clip
+from modules.labels import EMOTIONS
+
+SPEC = AudioSpec(mel_bands=16, mfcc_coefficients=4)
+SPEAKERS, CLIPS_EACH = 6, 21
+DEALS = "--deals=100"
+
+
+def write_examples(folder: Path, *, seed: int, shift: float = 0.0, spec: AudioSpec = SPEC) -> str:
+    rng = np.random.default_rng(seed)
+    split = folder / "Split-train"
+    split.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(split / "data_tfrecord-00000-of-00001.gz"), "GZIP") as writer:
+        for number in range(SPEAKERS * CLIPS_EACH):
+            example = examples.make_example(
+                Clip(
+                    path=f"{number}.wav",
+                    corpus="toy",
+                    emotion=EMOTIONS[number % len(EMOTIONS)],
+                    speaker=f"toy-{number // CLIPS_EACH}",
+                ),
+                features=rng.normal(loc=shift, size=spec.feature_shape).astype(np.float32),
+                valid_frames=spec.window_frames,
+                augmentation="plain",
+                duration_sec=2.5,
+                native_sample_rate_hz=48_000,
+                spec=spec,
+            )
+            writer.write(example.SerializeToString())
+    (folder / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(spec)}))
+    return str(folder)
+
+
+def write_recordings(folder: Path, *, gain: float = 1.0, seed: int = 0) -> str:
+    """Noise of eight actors in RAVDESS's names; actors differ in level."""
+    for actor in range(1, 9):
+        for repetition in range(1, 4):
+            rng = np.random.default_rng([seed, actor, repetition])
+            samples = gain * 0.02 * actor * rng.normal(scale=0.5, size=8000)
+            path = folder / f"Actor_{actor:02d}" / f"03-01-01-01-01-{repetition:02d}-{actor:02d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> str:
+    return write_examples(tmp_path_factory.mktemp("reference") / "examples", seed=0)
+
+
+def ser(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["drift", *arguments])
+    return stopped.value.code
+
+
+def test_no_drift_exits_with_0(reference, tmp_path, capsys):
+    assert ser(reference, write_examples(tmp_path / "new", seed=2), DEALS) == 0
+    printed = capsys.readouterr().out
+    assert "No drift" in printed
+    assert "126 clips of 6 speakers against 126 clips of 6 speakers, 6 of them in both" in printed
+
+
+def test_drift_exits_with_3_and_names_features(reference, tmp_path, capsys):
+    assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), DEALS) == 3
+    printed = capsys.readouterr().out
+    assert "Drifted. 34 of 34 features drifted" in printed
+    assert "!" in printed
+
+
+def test_json_says_the_same(reference, tmp_path, capsys):
+    assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), DEALS, "--json") == 3
+    content = json.loads(capsys.readouterr().out)
+    assert content["drifted"]
+    assert len(content["features"]) == 34
+    assert content["settings"]["deals"] == 100
+
+
+def test_folders_of_recordings_are_compared(tmp_path, capsys):
+    reference = write_recordings(tmp_path / "reference")
+    assert ser(reference, write_recordings(tmp_path / "same", seed=1), DEALS) == 0
+    assert ser(reference, write_recordings(tmp_path / "louder", seed=1, gain=2.0), DEALS) == 3
+    assert "All features together drifted" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_exits_with_1_and_one_line(reference, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    other = write_examples(tmp_path / "other", seed=1, spec=dataclasses.replace(SPEC, n_fft=1024))
+    for current, complaint in (
+        (str(tmp_path / "missing"), "there is no folder"),
+        (str(tmp_path / "empty"), "no recording that can be used"),
+        (other, "audio spec"),
+    ):
+        assert ser(reference, current, DEALS) == 1
+        message = capsys.readouterr().err.strip().splitlines()
+        assert complaint in message[-1]
+    assert ser(reference, reference, "--deals=3") == 1
+    assert "drift.deals is 3" in capsys.readouterr().err
+
+
+def test_wrong_usage_exits_with_2(reference):
+    assert ser(reference) == 2

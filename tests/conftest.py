@@ -1,0 +1,54 @@
+"""What many tests share: real recordings where they are at hand, and one finished run of the pipeline."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """A run of ``runner_local.py`` as a user starts it."""
+
+    data: Path
+    root: Path
+    overrides: tuple[str, ...]
+
+    @property
+    def command(self) -> list[str]:
+        settings = [argument for override in self.overrides for argument in ("--set", override)]
+        return [sys.executable, "runner_local.py", "--data", str(self.data), "--root", str(self.root), *settings]
+
+    def start(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory) -> Path:
+    """A small demo corpus: every emotion of every one of its 24 speakers, twice."""
+    from modules.demo_corpus.corpus import write_corpus
+
+    folder = tmp_path_factory.mktemp("demo") / "corpus"
+    write_corpus(folder, clips=24 * 7 * 2, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_run(demo_data, tmp_path_factory) -> LocalRun:
+    """The whole DAG, run once on the demo corpus: a few epochs, and a gate that what they teach can pass."""
+    run = LocalRun(
+        data=demo_data,
+        root=tmp_path_factory.mktemp("run") / "output",
+        overrides=("training.epochs=6", "gate.min_uar=0.15", "gate.min_slice_uar=0.1", "augmentation.variants=[plain]"),
+    )
+    finished = run.start()
+    assert finished.returncode == 0, finished.stderr + finished.stdout
+    return run

@@ -1,0 +1,218 @@
+"""One run of the whole DAG, as a user starts it, and what follows from it."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from modules.reporting.summary import RunSummary
+from pipeline.root import exclusive
+
+NODES = [
+    "AudioExampleGen",
+    "CuratedSchema",
+    "StatisticsGen",
+    "ExampleValidator",
+    "AnomalyGate",
+    "Transform",
+    "Trainer",
+    "BaselineResolver",
+    "ServingValidator",
+    "GatedEvaluator",
+    "AtomicPusher",
+    "RunReport",
+]
+
+
+def summary_of(run) -> RunSummary:
+    return RunSummary.from_json((run.root / "summary.json").read_text())
+
+
+def states(run) -> dict[str, str]:
+    return {component.name: component.state for component in summary_of(run).components}
+
+
+def versions(run) -> list[str]:
+    return sorted(path.name for path in (run.root / "serving").iterdir())
+
+
+def test_the_summary_says_what_came_of_the_run(local_run):
+    summary = summary_of(local_run)
+    assert summary.run.status == "completed"
+    assert [component.name for component in summary.components] == NODES
+    assert summary.verdict.blessed
+    checks = {check.name for check in summary.verdict.checks}
+    assert checks >= {"UAR", "UAR of corpus demo", "UAR of sex female", "Answers over gRPC"}
+    uar = summary.evaluation.metric("uar")
+    assert uar.low <= uar.value <= uar.high
+    assert uar.resampled == "speakers"
+    assert [uar.value] == [check.value for check in summary.verdict.checks if check.name == "UAR"]
+
+
+def test_nobody_is_in_two_splits(local_run):
+    speakers = summary_of(local_run).protocol.speakers
+    assert all(speakers.values())
+    assert sum(map(len, speakers.values())) == len(set().union(*speakers.values())) == 24
+
+
+def test_the_report_stands_beside_the_summary(local_run):
+    html = (local_run.root / "report.html").read_text()
+    assert "<html" in html
+    assert summary_of(local_run).pushed.version in html
+
+
+def test_the_pushed_model_answers_about_a_recording(local_run):
+    (version,) = versions(local_run)
+    model = tf.saved_model.load(str(local_run.root / "serving" / version))
+    clip = min(local_run.data.rglob("*.wav"))
+    answer = model.signatures["serving_default"](audio=tf.constant([clip.read_bytes()]))
+    assert answer["probabilities"].shape == (1, 7)
+    assert float(tf.reduce_sum(answer["probabilities"])) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_model_card_is_pushed_with_the_model(local_run):
+    (version,) = versions(local_run)
+    beside = local_run.root / "serving" / version / "assets.extra"
+    card = json.loads((beside / "model_card.json").read_text())
+    assert [corpus["title"] for corpus in card["corpora"]] == ["Demo corpus"]
+    assert "Synthetic speech" in (beside / "model_card.md").read_text()
+    (uar,) = [metric["value"] for metric in card["metrics"] if metric["name"] == "uar"]
+    assert uar == summary_of(local_run).evaluation.metric("uar").value
+
+
+def test_a_run_with_nothing_changed_redoes_nothing(local_run):
+    before = versions(local_run)
+    assert local_run.start().returncode == 0
+    redone = {name for name, state in states(local_run).items() if state != "cached"}
+    # A resolver looks up and a gate checks; neither makes anything.
+    assert redone <= {"BaselineResolver", "AnomalyGate"}
+    assert versions(local_run) == before
+
+
+@pytest.fixture(scope="module")
+def retrained(local_run):
+    """The same root, after a change of the model alone."""
+    run = dataclasses.replace(local_run, overrides=(*local_run.overrides, "training.epochs=7"))
+    finished = run.start()
+    assert finished.returncode == 0, finished.stderr
+    return run
+
+
+def test_a_change_of_the_model_reuses_ingest_and_transform(retrained):
+    found = states(retrained)
+    assert {found[name] for name in NODES[:6] if name != "AnomalyGate"} == {"cached"}
+    assert found["Trainer"] == found["GatedEvaluator"] == "ran"
+
+
+def test_a_second_model_is_compared_with_the_blessed_one(retrained):
+    summary = summary_of(retrained)
+    assert "UAR against the blessed baseline" in {check.name for check in summary.verdict.checks}
+    difference = next(found for found in summary.baseline.differences if found.name == "uar")
+    check = next(check for check in summary.verdict.checks if check.name == "UAR against the blessed baseline")
+    assert check.value == pytest.approx(difference.difference, abs=1e-6)
+
+
+def test_a_candidate_below_the_floor_is_rejected_with_the_reason_and_not_pushed(retrained):
+    before = versions(retrained)
+    strict = dataclasses.replace(retrained, overrides=(*retrained.overrides, "gate.min_uar=0.999"))
+    finished = strict.start()
+    assert finished.returncode == 0
+    summary = summary_of(strict)
+    assert not summary.verdict.blessed
+    assert "must be at least 99.9%" in summary.verdict.reasons[0]
+    assert summary.verdict.reasons[0] in finished.stdout
+    assert summary.pushed.version is None
+    assert versions(strict) == before
+
+
+def test_an_override_pushes_what_the_gate_rejects_and_is_recorded(retrained):
+    before = versions(retrained)
+    override = ("gate.min_uar=0.999", "gate.override=Ada: only to see it served")
+    forced = dataclasses.replace(retrained, overrides=(*retrained.overrides, *override))
+    assert forced.start().returncode == 0
+    summary = summary_of(forced)
+    assert summary.verdict.blessed
+    assert summary.verdict.override == "Ada: only to see it served"
+    assert "must be at least 99.9%" in " ".join(summary.verdict.reasons)
+    assert "only to see it served" in (forced.root / "report.html").read_text()
+    assert summary.pushed.version in versions(forced)
+    assert set(versions(forced)) >= set(before)
+
+
+def test_what_a_search_found_trains_the_model(retrained):
+    search = ("tuner.enabled=true", "tuner.max_trials=2", "tuner.epochs=1")
+    searched = dataclasses.replace(retrained, overrides=(*retrained.overrides, *search))
+    assert searched.start().returncode == 0
+    summary = summary_of(searched)
+    assert len(summary.tuning.trials) == 2
+    best = summary.tuning.ranked[0]
+    assert best.score is not None
+    assert summary.training.hyperparameters == best.hyperparameters
+
+
+@pytest.mark.parametrize("component", ["AudioExampleGen", "Transform", "Trainer"])
+def test_after_a_kill_the_next_run_completes(local_run, tmp_path, component):
+    _kill_in(dataclasses.replace(local_run, root=tmp_path), component)
+
+
+@pytest.mark.slow
+def test_after_a_kill_in_each_component_the_next_run_completes(local_run, tmp_path):
+    run = dataclasses.replace(local_run, root=tmp_path)
+    for component in NODES:
+        _start_and_kill(run, component)
+    assert run.start().returncode == 0
+    assert summary_of(run).verdict.blessed
+
+
+def _kill_in(run, component: str) -> None:
+    _start_and_kill(run, component)
+    serving = run.root / "serving"
+    assert not [path for path in serving.glob("*") if path.name.isdigit()]
+    assert run.start().returncode == 0
+    assert len(versions(run)) == 1
+
+
+def _start_and_kill(run, component: str) -> None:
+    """SIGKILL as soon as the component is at work."""
+    process = subprocess.Popen(run.command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+    with process:
+        for line in process.stderr:
+            if line.rstrip().endswith(f"] {component}"):
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stderr.read()
+    assert process.returncode == -signal.SIGKILL, f"{component} did not start"
+
+
+def test_two_runs_in_one_root_are_refused(local_run):
+    with exclusive(local_run.root):
+        refused = local_run.start()
+    assert refused.returncode == 2
+    assert "another run works in" in refused.stderr
+
+
+def test_bad_input_is_refused_before_anything_is_loaded(local_run, tmp_path):
+    for run, complaint in (
+        (dataclasses.replace(local_run, data=tmp_path / "none"), "no folder of recordings"),
+        (dataclasses.replace(local_run, overrides=("training.epoch=1",)), "there is no such key"),
+        (dataclasses.replace(local_run, root=local_run.data / "output"), "lies inside --data"),
+    ):
+        refused = run.start()
+        assert refused.returncode == 2
+        assert complaint in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_a_failed_run_leaves_a_report_that_says_where_and_why(tmp_path, local_run):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "notes.txt").write_text("no sound")
+    failed = dataclasses.replace(local_run, data=tmp_path / "data", root=tmp_path / "output")
+    assert failed.start().returncode == 1
+    summary = summary_of(failed)
+    assert summary.run.failed_component == "AudioExampleGen"
+    assert json.loads((failed.root / "summary.json").read_text())["run"]["error"]
+    assert "AudioExampleGen" in (failed.root / "report.html").read_text()

@@ -1,0 +1,148 @@
+"""The compiled pipeline."""
+
+import difflib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from apache_beam.options import pipeline_options
+from google.cloud import aiplatform_v1
+from tfx.dsl.components.base import executor_spec
+
+from pipeline.config import ConfigError, load_config
+from pipeline.create import Site, create_pipeline
+from pipeline.vertex import compile_pipeline, make_pipeline
+from pipeline.vertex_config import VertexConfig
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+REGENERATE = ["runner_vertex.py", "compile", "--config", "tests/golden/vertex.yaml", "--output"]
+
+
+@pytest.fixture(scope="module")
+def spec(golden_config) -> dict:
+    return compile_pipeline(golden_config)["pipelineSpec"]
+
+
+def container(spec: dict, node: str) -> dict:
+    return spec["deploymentSpec"]["executors"][spec["components"][node]["executorLabel"]]["container"]
+
+
+def constant(spec: dict, node: str, parameter: str) -> dict:
+    given = spec["root"]["dag"]["tasks"][node]["inputs"]["parameters"][parameter]
+    return json.loads(given["runtimeValue"]["constant"])
+
+
+def beam_options(spec: dict, node: str) -> dict:
+    return pipeline_options.PipelineOptions(container(spec, node)["args"]).get_all_options()
+
+
+def test_the_command_writes_the_golden_without_credentials_or_network(tmp_path):
+    nowhere = "http://127.0.0.1:9"
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("SER__", "GOOGLE_"))},
+        "https_proxy": nowhere, "http_proxy": nowhere, "grpc_proxy": nowhere, "PYTHONHASHSEED": "7",
+    }  # fmt: skip
+    written = tmp_path / "vertex_pipeline.json"
+    command = [sys.executable, *REGENERATE, str(written), "--log", str(tmp_path / "log")]
+    finished = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    golden, found = ((folder / "vertex_pipeline.json").read_text().splitlines() for folder in (GOLDEN, tmp_path))
+    assert not list(itertools.islice(difflib.unified_diff(golden, found, lineterm="", n=0), 20)), (
+        "the compiled pipeline is not the golden one. If that is meant: "
+        f"python {' '.join(REGENERATE)} tests/golden/vertex_pipeline.json"
+    )
+
+
+def test_both_runners_have_the_same_nodes(golden_config):
+    local = create_pipeline(
+        golden_config, Site(input_base="/data", pipeline_root="/root", serving_dir="/serving", beam_pipeline_args=())
+    )
+    here = {node.id: node for node in local.components}
+    there = {node.id: node for node in make_pipeline(golden_config).components}
+    assert set(there) == set(here)
+    for name, node in here.items():
+        assert set(there[name].outputs) <= set(node.outputs)
+        if name != "BaselineResolver":  # Vertex resolves before there is a candidate that could be left out
+            assert {node.id for node in there[name].upstream_nodes} == {node.id for node in node.upstream_nodes}
+
+
+def test_beam_works_on_dataflow_in_the_pipelines_own_image(golden_config, spec):
+    on_dataflow = set()
+    for node in make_pipeline(golden_config).components:
+        if node.id not in spec["components"]:
+            continue  # the resolver, which is not a container
+        options = beam_options(spec, node.id)
+        if isinstance(node.executor_spec, executor_spec.BeamExecutorSpec):
+            assert options["runner"] == "DataflowRunner"
+            assert options["sdk_container_image"] == golden_config.vertex.image
+            assert options["temp_location"].startswith("gs://")
+            assert options["use_public_ips"] is False
+            on_dataflow.add(node.id)
+        else:
+            assert options["runner"] == "FnApiRunner"
+    assert on_dataflow >= {"AudioExampleGen", "StatisticsGen", "Transform"}
+    assert any("Evaluator" in node for node in on_dataflow)
+
+
+def test_without_dataflow_beam_works_in_the_containers(golden_config):
+    config = load_config(GOLDEN / "vertex.yaml", overrides=["vertex.dataflow.enabled=false"], tree=VertexConfig)
+    assert beam_options(compile_pipeline(config)["pipelineSpec"], "AudioExampleGen")["runner"] == "FnApiRunner"
+
+
+def test_every_container_has_its_machine(golden_config, spec):
+    for node in spec["components"]:
+        if "resolver" not in node:
+            wanted = golden_config.vertex.node(node)
+            assert container(spec, node)["resources"] == {"cpuLimit": wanted.cpu, "memoryLimit": wanted.memory_gb}
+    assert container(spec, "AudioExampleGen")["resources"]["memoryLimit"] == 32
+
+
+def test_tasks_are_retried_except_where_it_is_of_no_use(spec):
+    tasks = spec["root"]["dag"]["tasks"]
+    assert tasks["Trainer"]["retryPolicy"]["maxRetryCount"] == 2
+    assert "retryPolicy" not in tasks["AnomalyGate"]
+
+
+@pytest.mark.parametrize(
+    ("node", "key", "spot"),
+    [("Trainer", "ai_platform_training_args", True), ("Tuner", "ai_platform_tuning_args", False)],
+)
+def test_training_and_tuning_are_jobs_on_gpus(spec, golden_config, node, key, spot):
+    custom_config = constant(spec, node, "custom_config")
+    assert custom_config["ai_platform_enable_vertex"] is True
+    assert custom_config["ai_platform_vertex_region"] == "europe-west4"
+    job = aiplatform_v1.CustomJob(display_name="x", job_spec=custom_config[key]["job_spec"])
+    (pool,) = job.job_spec.worker_pool_specs
+    assert pool.machine_spec.accelerator_type == aiplatform_v1.AcceleratorType.NVIDIA_TESLA_T4
+    assert pool.container_spec.image_uri == golden_config.vertex.gpu_image
+    scheduling = job.job_spec.scheduling
+    assert (scheduling.strategy == aiplatform_v1.Scheduling.Strategy.SPOT) is spot
+    assert scheduling.timeout.total_seconds() == golden_config.vertex.trainer.timeout_sec
+
+
+def test_several_machines_tune_at_once(spec):
+    assert constant(spec, "Tuner", "tune_args") == {"num_parallel_trials": 4}
+
+
+def test_a_span_is_a_parameter_of_the_run(golden_config, spec):
+    given = spec["root"]["dag"]["tasks"]["AudioExampleGen"]["inputs"]["parameters"]["range_config"]
+    assert given == {"componentInputParameter": "span_range"}
+    assert compile_pipeline(golden_config, span=3)["runtimeConfig"]["parameterValues"] == golden_config.span_range(3)
+
+
+def test_a_pipeline_without_spans_has_no_parameter():
+    config = load_config(GOLDEN / "vertex.yaml", overrides=["ingest.pattern='*/*'"], tree=VertexConfig)
+    job = compile_pipeline(config)
+    assert "parameterValues" not in job["runtimeConfig"]
+    assert "inputDefinitions" not in job["pipelineSpec"]["root"]
+
+
+def test_an_unknown_node_is_refused():
+    config = load_config(GOLDEN / "vertex.yaml", overrides=["vertex.nodes.Trainr.cpu=2"], tree=VertexConfig)
+    with pytest.raises(ConfigError, match=r"vertex\.nodes names \['Trainr'\]; the pipeline has .*'Trainer'"):
+        compile_pipeline(config)

@@ -1,0 +1,163 @@
+"""Runs and schedules, against a stand-in for Vertex AI that unmodified clients reach over TLS."""
+
+import grpc
+import pytest
+from google.cloud import aiplatform_v1 as vertex
+from google.protobuf import json_format
+
+import runner_vertex
+from pipeline import vertex_jobs
+from tests.fakes.vertex import FakeVertex
+from tests.fakes.vertex_runs import Pipelines, Schedules
+
+CONFIG = "tests/golden/vertex.yaml"
+RUNNING, FAILED, SUCCEEDED = (
+    vertex.PipelineState.PIPELINE_STATE_RUNNING,
+    vertex.PipelineState.PIPELINE_STATE_FAILED,
+    vertex.PipelineState.PIPELINE_STATE_SUCCEEDED,
+)
+
+
+class Cloud:
+    """The stand-in, and what it holds."""
+
+    def __init__(self, fake: FakeVertex, pipelines: Pipelines, schedules: Schedules) -> None:
+        self.fake, self.pipelines, self.schedules = fake, pipelines, schedules
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """One server for all tests: gRPC reads the certificate authority once in a process."""
+    fake = FakeVertex(tmp_path_factory.mktemp("vertex"), {})
+    with fake, pytest.MonkeyPatch.context() as patch:
+        for name, value in fake.environ.items():
+            patch.setenv(name, value)
+        yield fake
+
+
+@pytest.fixture
+def cloud(served) -> Cloud:
+    found = Cloud(served, Pipelines(), Schedules())
+    served.reset({"pipeline_service": found.pipelines, "schedule_service": found.schedules})
+    return found
+
+
+def test_a_run_is_started_as_configured(cloud, golden_config, golden_job):
+    run = vertex_jobs.submit(golden_config, golden_job)
+    job = cloud.pipelines.jobs[run.name]
+    assert run.name.startswith("projects/example-project/locations/europe-west4/pipelineJobs/ser-")
+    assert run.console == (
+        f"https://console.cloud.google.com/vertex-ai/locations/europe-west4/pipelines/runs/{run.run_id}"
+        "?project=example-project"
+    )
+    assert job.service_account == golden_config.vertex.service_account
+    assert job.labels["system"] == "ser"
+    assert job.runtime_config.gcs_output_directory == golden_config.vertex.pipeline_root
+    assert job.runtime_config.failure_policy == vertex.PipelineFailurePolicy.PIPELINE_FAILURE_POLICY_FAIL_FAST
+    arrived = json_format.MessageToDict(vertex.PipelineJob.pb(job))
+    assert arrived["pipelineSpec"] == golden_job["pipelineSpec"]
+    assert arrived["runtimeConfig"]["parameterValues"] == {"span_range": ""}
+
+
+def test_an_unavailable_service_is_asked_again(cloud, golden_config, golden_job):
+    cloud.fake.fail_next("create_pipeline_job", grpc.StatusCode.UNAVAILABLE)
+    run = vertex_jobs.submit(golden_config, golden_job)
+    assert list(cloud.pipelines.jobs) == [run.name]
+    assert len(cloud.fake.called("create_pipeline_job")) == 2
+
+
+def test_an_answer_that_got_lost_starts_no_second_run(cloud, golden_config, golden_job):
+    cloud.fake.lose_next("create_pipeline_job")
+    run = vertex_jobs.submit(golden_config, golden_job)
+    assert list(cloud.pipelines.jobs) == [run.name]
+    assert len(cloud.fake.called("create_pipeline_job")) == 2
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED])
+def test_a_refusal_is_told_with_what_to_do(cloud, golden_config, golden_job, code):
+    cloud.fake.fail_next("create_pipeline_job", code, "because of this")
+    with pytest.raises(vertex_jobs.CloudError) as error:
+        vertex_jobs.submit(golden_config, golden_job)
+    assert "because of this" in str(error.value)
+    assert "docs/production.md" in str(error.value)
+    assert len(cloud.fake.called("create_pipeline_job")) == 1
+
+
+@pytest.mark.parametrize(("end", "succeeded"), [(SUCCEEDED, True), (FAILED, False)])
+def test_a_run_is_followed_to_its_end(cloud, golden_config, golden_job, end, succeeded):
+    cloud.pipelines.progress = (RUNNING, RUNNING, end)
+    run, said = vertex_jobs.submit(golden_config, golden_job), []
+    assert vertex_jobs.follow(golden_config, run, said.append, poll_sec=0) is succeeded
+    assert said.count("Trainer: running") == 1
+    assert said[-1] == f"run {run.run_id}: {'succeeded' if succeeded else 'failed'}"
+
+
+def test_a_schedule_is_created_updated_paused_resumed_and_listed(cloud, golden_config, golden_job, capsys):
+    name = vertex_jobs.create_schedule(golden_config, golden_job)
+    created = cloud.schedules.schedules[name]
+    assert (created.cron, created.max_concurrent_run_count, created.allow_queueing) == (
+        "TZ=Etc/UTC 0 2 * * *",
+        1,
+        False,
+    )
+    job = created.create_pipeline_job_request.pipeline_job
+    assert job.service_account == golden_config.vertex.service_account
+
+    weekly = golden_config.vertex.schedule.model_copy(update={"cron": "0 3 * * 1", "max_concurrent_runs": 2})
+    section = golden_config.vertex.model_copy(update={"schedule": weekly, "service_account": "other@example.com"})
+    changed = golden_config.model_copy(update={"vertex": section})
+    assert vertex_jobs.update_schedule(changed, golden_job) == name
+    updated = cloud.schedules.schedules[name]
+    assert (updated.cron, updated.max_concurrent_run_count) == ("0 3 * * 1", 2)
+    assert updated.create_pipeline_job_request.pipeline_job.service_account == "other@example.com"
+
+    assert vertex_jobs.pause_schedule(golden_config) == name
+    assert updated.state == vertex.Schedule.State.PAUSED
+    assert vertex_jobs.resume_schedule(golden_config) == name
+    (listed,) = vertex_jobs.list_schedules(golden_config)
+    assert vertex_jobs.describe_schedule(listed).startswith("ser  active  0 3 * * 1  next ")
+
+
+def test_a_schedule_is_not_made_twice(cloud, golden_config, golden_job):
+    vertex_jobs.create_schedule(golden_config, golden_job)
+    with pytest.raises(vertex_jobs.CloudError, match="schedule update"):
+        vertex_jobs.create_schedule(golden_config, golden_job)
+    assert len(cloud.schedules.schedules) == 1
+
+
+def test_what_is_not_there_or_not_unique_is_told(cloud, golden_config, golden_job):
+    with pytest.raises(vertex_jobs.CloudError, match="there is no schedule 'ser'"):
+        vertex_jobs.pause_schedule(golden_config)
+    name = vertex_jobs.create_schedule(golden_config, golden_job)
+    cloud.schedules.schedules[f"{name}0"] = vertex.Schedule(cloud.schedules.schedules[name], name=f"{name}0")
+    with pytest.raises(vertex_jobs.CloudError, match="2 schedules are named 'ser'"):
+        vertex_jobs.pause_schedule(golden_config)
+
+
+def test_missing_credentials_are_told(cloud, golden_config, golden_job, monkeypatch, tmp_path):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    with pytest.raises(vertex_jobs.CloudError, match="gcloud auth application-default login"):
+        vertex_jobs.submit(golden_config, golden_job)
+
+
+def test_the_runner_submits_and_waits(cloud, capfd, tmp_path):
+    cloud.pipelines.progress = (RUNNING, SUCCEEDED)
+    command = ["submit", "--config", CONFIG, "--span", "4", "--wait", "--poll-sec", "0", "--log", str(tmp_path / "log")]
+    assert runner_vertex.main(command) == 0
+    (job,) = cloud.pipelines.jobs.values()
+    shown = capfd.readouterr()
+    assert job.name in shown.out
+    assert "https://console.cloud.google.com/vertex-ai/" in shown.out
+    assert "Trainer: succeeded" in shown.err
+    assert '"start_span_number": 4' in dict(job.runtime_config.parameter_values)["span_range"]
+
+
+def test_the_runner_manages_schedules(cloud, capsys, tmp_path):
+    def run(*command: str) -> int:
+        return runner_vertex.main(["schedule", *command, "--config", CONFIG, "--log", str(tmp_path / "log")])
+
+    assert [run("create"), run("update"), run("pause"), run("list"), run("resume")] == [0] * 5
+    assert "paused  TZ=Etc/UTC 0 2 * * *" in capsys.readouterr().out
+    cloud.schedules.schedules.clear()
+    assert run("pause") == 1
+    assert "runner_vertex: there is no schedule 'ser'" in capsys.readouterr().err
