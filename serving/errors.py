@@ -1,0 +1,85 @@
+"""Everything the client raises.
+
+::
+
+    ServingError
+     ├── AudioError             the recording cannot be read or sent (also a ValueError)
+     ├── AddressError           the address has none of the known forms (also a ValueError)
+     ├── UnexpectedAnswer       the server answered, but not as a model of this project does
+     └── RequestFailed          the server's own error, with its gRPC status code
+          ├── InvalidRequest       INVALID_ARGUMENT: the model cannot use this recording; the message says why
+          ├── ModelNotFound        NOT_FOUND: no such model, version, label or signature
+          ├── Overloaded           RESOURCE_EXHAUSTED: the server's queue is full, or the request too large
+          ├── DeadlineExceeded     DEADLINE_EXCEEDED: no answer within the client's timeout
+          └── ServerUnreachable    UNAVAILABLE: nothing answers at this address, after the retries
+"""
+
+from typing import ClassVar
+
+import grpc
+
+
+class ServingError(Exception):
+    """Base of all errors of the client."""
+
+
+class AudioError(ServingError, ValueError):
+    """The recording cannot be read, or cannot be sent as 16-bit WAV."""
+
+
+class AddressError(ServingError, ValueError):
+    """The address has none of the known forms."""
+
+
+class UnexpectedAnswer(ServingError):
+    """The server answered, but not as a model of this project does."""
+
+
+class RequestFailed(ServingError):
+    """The server's own error.
+
+    Attributes:
+        code: The gRPC status code; for REST, the code that TF Serving maps onto the HTTP status.
+        details: The server's message.
+    """
+
+    by_code: ClassVar[dict[grpc.StatusCode, type["RequestFailed"]]] = {}
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(f"{code.name}: {details}")
+        self.code = code
+        self.details = details
+
+    @classmethod
+    def of(cls, code: grpc.StatusCode, details: str) -> "RequestFailed":
+        """The subclass that belongs to ``code``."""
+        return cls.by_code.get(code, RequestFailed)(code, details)
+
+
+class InvalidRequest(RequestFailed):
+    """The model cannot use this recording."""
+
+
+class ModelNotFound(RequestFailed):
+    """No such model, version, label or signature."""
+
+
+class Overloaded(RequestFailed):
+    """The server's queue is full, or the request is larger than it accepts."""
+
+
+class DeadlineExceeded(RequestFailed):
+    """No answer within the client's timeout."""
+
+
+class ServerUnreachable(RequestFailed):
+    """Nothing answers at this address."""
+
+
+RequestFailed.by_code = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.NOT_FOUND: ModelNotFound,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNAVAILABLE: ServerUnreachable,
+}

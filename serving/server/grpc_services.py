@@ -1,0 +1,108 @@
+"""TF Serving's gRPC services."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf import message
+from tensorflow.core.protobuf import meta_graph_pb2  # noqa: F401 - registers what GetModelMetadata packs
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving.server.faults import Fault, invalid
+from serving.server.handler import Handler
+from serving.server.tensors import arrays_of_protos, proto_of_array
+
+_Response = TypeVar("_Response", bound=message.Message)
+
+METADATA_FIELD = "signature_def"
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict and GetModelMetadata; the methods for ``tf.Example`` APIs answer UNIMPLEMENTED."""
+
+    def __init__(self, handler: Handler, *, max_items: int) -> None:
+        self._handler = handler
+        self._max_items = max_items
+
+    async def Predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
+    ) -> predict_pb2.PredictResponse:
+        return await _answer(context, lambda: self._predict(request))
+
+    async def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.aio.ServicerContext
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        return await _answer(context, lambda: self._metadata(request))
+
+    async def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        spec = request.model_spec
+        with self._handler.metrics.request(self._handler.known_name(spec.name), "GRPC"):
+            servable = self._handler.servable(spec)
+            inputs = arrays_of_protos(request.inputs, max_items=self._max_items)
+            answer = await self._handler.predict(servable, spec.signature_name, inputs, request.output_filter)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = spec.name
+        response.model_spec.version.value = servable.version
+        response.model_spec.signature_name = answer.signature
+        for name, array in answer.outputs.items():
+            response.outputs[name].CopyFrom(proto_of_array(array))
+        return response
+
+    async def _metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        if list(request.metadata_field) != [METADATA_FIELD]:
+            raise invalid(f"metadata_field is {list(request.metadata_field)}; it must be ['{METADATA_FIELD}']")
+        servable = self._handler.servable(request.model_spec)
+        definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.version.value = servable.version
+        response.metadata[METADATA_FIELD].Pack(definitions)
+        return response
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """Which versions there are, and which there shall be."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._manager = handler.manager
+
+    async def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.aio.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        return await _answer(context, lambda: self._status(request))
+
+    async def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.aio.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Answers with the failure in the response, not as a failed call: TF Serving's way."""
+        response = model_management_pb2.ReloadConfigResponse()
+        try:
+            await self._manager.apply(request.config)
+        except Fault as fault:
+            response.status.error_code = fault.code.value[0]
+            response.status.error_message = fault.message
+        return response
+
+    async def _status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        statuses = self._manager.model(request.model_spec.name).status(request.model_spec)
+        return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
+
+
+async def _answer(context: grpc.aio.ServicerContext, ask: Callable[[], Awaitable[_Response]]) -> _Response:
+    try:
+        return await ask()
+    except Fault as fault:
+        await context.abort(fault.code, fault.message)
+        raise  # abort raises; this is for readers and type checkers

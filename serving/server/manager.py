@@ -1,0 +1,256 @@
+"""Which versions are loaded: what the folders hold and the configuration asks for, without a gap for the callers."""
+
+import asyncio
+import dataclasses
+import gc
+import logging
+import re
+import time
+from collections.abc import Iterable
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import get_model_status_pb2, model_pb2, status_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.server.faults import Fault, not_found
+from serving.server.metrics import Metrics
+from serving.server.servable import Servable
+
+_LOG = logging.getLogger(__name__)
+
+_State = get_model_status_pb2.ModelVersionStatus.State
+_MAX_LOAD_ATTEMPTS = 6
+_VERSION_FOLDER = re.compile(r"(\d+)/?")
+
+
+@dataclasses.dataclass
+class _History:
+    """What became of a version, loaded or not."""
+
+    state: int = _State.START
+    error: str = ""
+    failed_attempts: int = 0
+    retry_at: float = 0.0
+
+    @property
+    def may_load(self) -> bool:
+        """Not while it is there or on its way out, and after a failure only for so often, ever more seldom."""
+        if self.state not in (_State.START, _State.END):
+            return False
+        return self.failed_attempts < _MAX_LOAD_ATTEMPTS and time.monotonic() >= self.retry_at
+
+
+class ServedModel:
+    """The versions of one model."""
+
+    def __init__(self, config: model_server_config_pb2.ModelConfig, metrics: Metrics, poll_sec: float) -> None:
+        self.config = config
+        self._metrics = metrics
+        self._poll_sec = poll_sec
+        self._histories: dict[int, _History] = {}
+        self._ready: dict[int, Servable] = {}
+        self._unloading: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready_versions(self) -> list[int]:
+        return sorted(self._ready)
+
+    def servable(self, spec: model_pb2.ModelSpec) -> Servable:
+        """The version that ``spec`` asks for; the newest when it does not say.
+
+        Raises:
+            Fault: It is not loaded.
+        """
+        wanted = self._wanted_version(spec)
+        number = max(self._ready, default=None) if wanted is None else wanted
+        if number not in self._ready:
+            version = "" if wanted is None else f" version {wanted}"
+            raise not_found(
+                f"model {self.config.name!r}{version} is not loaded; loaded versions are {self.ready_versions}"
+            )
+        return self._ready[number]
+
+    def status(self, spec: model_pb2.ModelSpec) -> Iterable[get_model_status_pb2.ModelVersionStatus]:
+        """State of the version that ``spec`` asks for, or of all, newest first."""
+        wanted = self._wanted_version(spec)
+        if wanted is not None and wanted not in self._histories:
+            raise not_found(f"model {self.config.name!r} has no version {wanted}; it has {sorted(self._histories)}")
+        for number in [wanted] if wanted is not None else sorted(self._histories, reverse=True):
+            history = self._histories[number]
+            code = grpc.StatusCode.UNKNOWN.value[0] if history.error else grpc.StatusCode.OK.value[0]
+            status = status_pb2.StatusProto(error_code=code, error_message=history.error)
+            yield get_model_status_pb2.ModelVersionStatus(version=number, state=history.state, status=status)
+
+    async def reconcile(self) -> None:
+        """Loads what is wanted and not loaded, then unloads what is loaded and not wanted.
+
+        A version that is not wanted stays until a wanted one is ready, so that there always is one to ask.
+        """
+        wanted = await asyncio.to_thread(self._wanted_on_disk)
+        for number in wanted:
+            await self._load(number)
+        if set(wanted) & set(self._ready):
+            for number in set(self._ready) - set(wanted):
+                self._unload(number)
+
+    async def remove(self) -> None:
+        """Unloads everything and waits until it is gone."""
+        for number in list(self._ready):
+            self._unload(number)
+        await asyncio.gather(*self._unloading)
+
+    def _wanted_version(self, spec: model_pb2.ModelSpec) -> int | None:
+        if spec.HasField("version"):
+            return spec.version.value
+        if not spec.version_label:
+            return None
+        labels = self.config.version_labels
+        if spec.version_label not in labels:
+            raise not_found(
+                f"model {self.config.name!r} has no label {spec.version_label!r}; it has {sorted(labels) or 'none'}"
+            )
+        return labels[spec.version_label]
+
+    def _wanted_on_disk(self) -> list[int]:
+        base_path = self.config.base_path
+        names = tf.io.gfile.listdir(base_path) if tf.io.gfile.isdir(base_path) else []
+        found = sorted(int(match[1]) for match in map(_VERSION_FOLDER.fullmatch, names) if match)
+        whole = [number for number in found if tf.io.gfile.exists(f"{base_path}/{number}/saved_model.pb")]
+        policy = self.config.model_version_policy
+        if policy.HasField("all"):
+            return whole
+        if policy.HasField("specific"):
+            return [number for number in whole if number in policy.specific.versions]
+        return whole[-(policy.latest.num_versions or 1) :]
+
+    async def _load(self, number: int) -> None:
+        history = self._histories.setdefault(number, _History())
+        if not history.may_load:
+            return
+        history.state, history.error = _State.LOADING, ""
+        path = f"{self.config.base_path}/{number}"
+        started = time.perf_counter()
+        try:
+            servable, warmups = await asyncio.to_thread(_load_warm, self.config.name, number, path)
+        except Exception as error:  # a broken version must not take the server, and the versions that work, with it
+            self._note_failure(history, path, error)
+            return
+        self._ready[number] = servable
+        history.state = _State.AVAILABLE
+        elapsed_sec = time.perf_counter() - started
+        self._metrics.load_attempt_count.labels(path, "success").inc()
+        self._metrics.load_latency.labels(path).inc(elapsed_sec * 1e6)
+        _LOG.info("loaded %s in %.1f s, %d warm-up requests", path, elapsed_sec, warmups)
+
+    def _note_failure(self, history: _History, path: str, error: Exception) -> None:
+        history.failed_attempts += 1
+        history.retry_at = time.monotonic() + self._poll_sec * 2**history.failed_attempts
+        history.state, history.error = _State.END, str(error)
+        self._metrics.load_attempt_count.labels(path, "fail").inc()
+        _LOG.error("cannot load %s (attempt %d of %d): %s", path, history.failed_attempts, _MAX_LOAD_ATTEMPTS, error)
+
+    def _unload(self, number: int) -> None:
+        """From now on nobody is sent there; it goes when the last request is answered."""
+        self._histories[number].state = _State.UNLOADING
+        task = asyncio.create_task(self._unload_when_idle(number, self._ready.pop(number)))
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
+
+    async def _unload_when_idle(self, number: int, servable: Servable) -> None:
+        await servable.wait_idle()
+        del servable
+        gc.collect()  # a SavedModel is full of cycles
+        self._histories[number] = _History(state=_State.END)
+        _LOG.info("unloaded %s/%d", self.config.base_path, number)
+
+
+class ModelManager:
+    """All models of a server."""
+
+    def __init__(self, metrics: Metrics, *, poll_sec: float) -> None:
+        self._metrics = metrics
+        self._poll_sec = poll_sec
+        self._models: dict[str, ServedModel] = {}
+        self._changing = asyncio.Lock()
+
+    def knows(self, name: str) -> bool:
+        return name in self._models
+
+    def model(self, name: str) -> ServedModel:
+        """Raises :class:`Fault` when there is no such model."""
+        if name not in self._models:
+            raise not_found(f"no model {name!r}; this server has {', '.join(sorted(self._models)) or 'none'}")
+        return self._models[name]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model has a version that answers."""
+        return bool(self._models) and all(model.ready_versions for model in self._models.values())
+
+    async def apply(self, config: model_server_config_pb2.ModelServerConfig) -> None:
+        """Serves what ``config`` says and nothing else; returns when that is loaded.
+
+        Raises:
+            Fault: The configuration cannot be used, and nothing has changed; or a model has no version that loads, or
+                a label points to a version that is not loaded.
+        """
+        wanted = _checked(config)
+        async with self._changing:
+            for name in set(self._models) - set(wanted):
+                await self._models.pop(name).remove()
+            for name, model_config in wanted.items():
+                if name in self._models:
+                    self._models[name].config = model_config
+                else:
+                    self._models[name] = ServedModel(model_config, self._metrics, self._poll_sec)
+                await self._models[name].reconcile()
+        self._require_complete()
+
+    async def poll(self) -> None:
+        """Looks for new and removed versions, for as long as it is left running."""
+        while True:
+            await asyncio.sleep(self._poll_sec)
+            async with self._changing:
+                for model in self._models.values():
+                    try:
+                        await model.reconcile()
+                    except (OSError, tf.errors.OpError) as error:
+                        _LOG.warning("cannot look for versions in %s: %s", model.config.base_path, error)
+
+    def _require_complete(self) -> None:
+        for name, model in self._models.items():
+            if not model.ready_versions:
+                raise Fault(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    f"model {name!r} has no version that loads in {model.config.base_path}; a version is a folder "
+                    "with a number for a name and a SavedModel in it",
+                )
+            for label, number in model.config.version_labels.items():
+                if number not in model.ready_versions:
+                    raise Fault(
+                        grpc.StatusCode.FAILED_PRECONDITION,
+                        f"label {label!r} of model {name!r} points to version {number}, which is not loaded; loaded "
+                        f"versions are {model.ready_versions}",
+                    )
+
+
+def _load_warm(model_name: str, number: int, path: str) -> tuple[Servable, int]:
+    servable = Servable(model_name, number, path)
+    return servable, servable.warm_up()
+
+
+def _checked(
+    config: model_server_config_pb2.ModelServerConfig,
+) -> dict[str, model_server_config_pb2.ModelConfig]:
+    models = {model.name: model for model in config.model_config_list.config}
+    if not models or len(models) != len(config.model_config_list.config):
+        raise Fault(grpc.StatusCode.INVALID_ARGUMENT, "the configuration must name at least one model, and each once")
+    for name, model in models.items():
+        if not name or not model.base_path or model.model_platform not in ("", "tensorflow"):
+            raise Fault(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"model {name!r} has base_path {model.base_path!r} and model_platform {model.model_platform!r}; a name "
+                "and a base_path are needed, and the platform must be 'tensorflow'",
+            )
+    return models

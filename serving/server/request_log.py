@@ -1,0 +1,167 @@
+"""A sample of the requests, in the format that TFX reads: TFRecords of ``PredictionLog``.
+
+What is written is not the sound but its features, as a request to the ``features`` signature with the answer that the
+client got: what a drift report needs, and no voice leaves the memory.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from modules import frontend
+from modules.audio_spec import AudioSpec
+from modules.contract import load_contract
+from modules.examples import FEATURES, VALID_FRAMES
+from serving.server.metrics import Metrics
+from serving.server.servable import Servable
+from serving.server.tensors import proto_of_array
+
+_LOG = logging.getLogger(__name__)
+
+_FILES = 8
+_MAX_WAITING = 64
+_MAX_FILE_AGE_SEC = 3600.0
+
+
+class RequestLog:
+    """Writes on a thread of its own, so that no caller waits for it; what comes too fast is dropped and counted.
+
+    Args:
+        directory: Created when missing; nothing is written when it is ``None``.
+        rate: Share of the requests that are written.
+        max_bytes: Bound on all files together.
+    """
+
+    def __init__(self, directory: Path | None, *, rate: float, max_bytes: int, metrics: Metrics) -> None:
+        self._rate = rate if directory else 0.0
+        self._metrics = metrics
+        self._waiting: deque[tuple[Servable, str, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        if directory and rate:
+            self._files = _RotatingFiles(directory, max_bytes)
+            self._thread = threading.Thread(target=self._write_all, name="request-log", daemon=True)
+            self._thread.start()
+
+    def offer(
+        self,
+        servable: Servable,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray],
+    ) -> None:
+        """Writes the request, if the dice say so and features can be told from it."""
+        if signature not in ("serving_default", "features") or random.random() >= self._rate:
+            return
+        if len(self._waiting) >= _MAX_WAITING:
+            self._metrics.request_log_count.labels(servable.model_name, "RESOURCE_EXHAUSTED").inc()
+            return
+        self._waiting.append((servable, signature, inputs, outputs))
+        self._wake.set()
+
+    def close(self) -> None:
+        """Writes what waits, and closes the file."""
+        if self._rate:
+            self._closing = True
+            self._wake.set()
+            self._thread.join()
+            self._files.close()
+
+    def _write_all(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                self._write(*self._waiting.popleft())
+            if self._closing:
+                return
+
+    def _write(
+        self,
+        servable: Servable,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray],
+    ) -> None:
+        status = "OK"
+        try:
+            features = inputs if signature == "features" else _extract(inputs["audio"], servable.path)
+            self._files.write(_log_entry(servable, features, outputs).SerializeToString())
+        except (OSError, ValueError, tf.errors.OpError) as error:  # a full disk is no reason not to answer
+            status = "UNKNOWN"
+            _LOG.warning("cannot log a request: %s", error)
+        self._metrics.request_log_count.labels(servable.model_name, status).inc()
+
+
+class _RotatingFiles:
+    """A new file when the last is full or old; the oldest go when all together are too large."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._max_file_bytes = max_bytes // _FILES
+        self._writer: tf.io.TFRecordWriter | None = None
+        self._bytes = 0
+        self._opened_at = 0.0
+
+    def write(self, record: bytes) -> None:
+        too_old = time.monotonic() - self._opened_at > _MAX_FILE_AGE_SEC
+        if too_old or self._bytes + len(record) > self._max_file_bytes:
+            self.close()
+        if self._writer is None:
+            self._writer = self._open_next()
+        self._writer.write(record)
+        self._writer.flush()
+        self._bytes += len(record)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+    def _open_next(self) -> tf.io.TFRecordWriter:
+        for file in sorted(self._directory.glob("requests-*.tfrecord"))[: -(_FILES - 1)]:
+            file.unlink()
+        self._bytes, self._opened_at = 0, time.monotonic()
+        return tf.io.TFRecordWriter(str(self._directory / f"requests-{time.time_ns()}.tfrecord"))
+
+
+def _log_entry(
+    servable: Servable, features: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+) -> prediction_log_pb2.PredictionLog:
+    entry = prediction_log_pb2.PredictionLog()
+    entry.log_metadata.timestamp_secs = int(time.time())
+    for spec in (
+        entry.log_metadata.model_spec,
+        entry.predict_log.request.model_spec,
+        entry.predict_log.response.model_spec,
+    ):
+        spec.name, spec.version.value, spec.signature_name = servable.model_name, servable.version, "features"
+    for name, array in features.items():
+        entry.predict_log.request.inputs[name].CopyFrom(proto_of_array(array))
+    for name, array in outputs.items():
+        entry.predict_log.response.outputs[name].CopyFrom(proto_of_array(array))
+    return entry
+
+
+_EXTRACTORS: dict[AudioSpec, tf.types.experimental.GenericFunction] = {}
+
+
+def _extract(audio: np.ndarray, model_dir: str) -> dict[str, np.ndarray]:
+    """The features that the model computed of ``audio``: by the same function, from the spec that it carries."""
+    spec, _ = load_contract(model_dir)
+    if spec not in _EXTRACTORS:
+        _EXTRACTORS[spec] = tf.function(
+            lambda encoded: frontend.features_of_wavs(encoded, spec),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+        )
+    features, valid_frames = _EXTRACTORS[spec](tf.constant(audio))
+    return {FEATURES: features.numpy(), VALID_FRAMES: valid_frames.numpy()}

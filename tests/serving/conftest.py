@@ -1,0 +1,252 @@
+"""A really exported model with untrained weights, and servers for it on free ports of the loopback interface."""
+
+import asyncio
+import dataclasses
+import datetime
+import functools
+import io
+import ipaddress
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import grpc
+import httpx
+import keras
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+
+from modules import decoding, examples, frontend, models, preprocessing, signatures
+from modules.audio_spec import AudioSpec
+from modules.clips import Clip
+from modules.labels import EMOTIONS
+from serving.server.app import Server
+from serving.server.options import ServerOptions
+
+RATE_HZ = 48_000
+
+
+def _speechlike(duration_sec: float = 3.0, *, rate_hz: int = RATE_HZ, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    time_sec = np.arange(round(duration_sec * rate_hz)) / rate_hz
+    pitch_hz = 120 + 40 * seed + 60 * np.sin(2 * np.pi * time_sec / 3)
+    tone = np.sin(2 * np.pi * np.cumsum(pitch_hz) / rate_hz) * (1 + np.sin(2 * np.pi * 3 * time_sec))
+    return (0.2 * tone + 0.01 * rng.normal(size=time_sec.shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def speechlike() -> Callable[..., np.ndarray]:
+    """A gliding tone in noise: float32 ``[samples]`` at 48 kHz unless told otherwise, different for every seed."""
+    return _speechlike
+
+
+@pytest.fixture(scope="session")
+def wav_bytes() -> bytes:
+    """Three seconds, 16-bit, mono, 48 kHz."""
+    file = io.BytesIO()
+    soundfile.write(file, _speechlike(), RATE_HZ, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def ravdess() -> Path:
+    folder = Path(__file__).parents[3] / "shared" / "corpora" / "ravdess"
+    if not folder.is_dir():
+        pytest.skip(f"the recordings of RAVDESS are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def audio_spec() -> AudioSpec:
+    return AudioSpec()
+
+
+@pytest.fixture(scope="session")
+def exported_model(tmp_path_factory: pytest.TempPathFactory, audio_spec: AudioSpec) -> Path:
+    """A SavedModel as the Trainer exports it; the weights are random."""
+    folder = tmp_path_factory.mktemp("model")
+    write_transform_graph(audio_spec, folder / "graph")
+    keras.utils.set_random_seed(1)
+    model = models.build("original_cnn", input_shape=audio_spec.feature_shape, classes=len(EMOTIONS))
+    transform = tft.TFTransformOutput(str(folder / "graph"))
+    signatures.export(model, transform, audio_spec, str(folder / "exported"))
+    return folder / "exported"
+
+
+def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
+    """Runs the real preprocessing over a few examples with random features."""
+    rng = np.random.default_rng(0)
+    clip = Clip(path="a.wav", corpus="toy", emotion="sad", speaker="toy-01")
+    packed = [
+        examples.make_example(
+            clip,
+            features=rng.normal(size=spec.feature_shape).astype(np.float32),
+            valid_frames=spec.window_frames,
+            augmentation="plain",
+            duration_sec=3.0,
+            native_sample_rate_hz=RATE_HZ,
+            spec=spec,
+        )
+        for _ in range(8)
+    ]
+    scalars = {examples.VALID_FRAMES: tf.int64, examples.EMOTION_ID: tf.int64}
+    scalars |= dict.fromkeys((examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC), tf.string)
+    feature_spec = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in scalars.items()}
+    feature_spec[examples.FEATURES] = tf.io.FixedLenFeature(spec.feature_shape, tf.float32)
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(feature_spec))
+    rows = [
+        {
+            name: value.numpy()
+            for name, value in tf.io.parse_single_example(example.SerializeToString(), feature_spec).items()
+        }
+        for example in packed
+    ]
+    config = preprocessing.transform_config(spec)
+    with (
+        beam.Pipeline("FnApiRunner") as pipeline,
+        tft_beam.Context(temp_dir=f"{folder}-temp", force_tf_compat_v1=False),
+    ):
+        transform_fn = (pipeline | beam.Create(rows), metadata) | tft_beam.AnalyzeDataset(
+            lambda inputs: preprocessing.preprocessing_fn(inputs, config)
+        )
+        transform_fn | tft_beam.WriteTransformFn(str(folder))
+    metadata_io.write_metadata(metadata, str(folder / "metadata"))
+
+
+def _push(model: Path, base: Path, version: int) -> None:
+    base.mkdir(exist_ok=True)
+    shutil.copytree(model, base / f"{version}.partial")
+    (base / f"{version}.partial").rename(base / str(version))
+
+
+@pytest.fixture(scope="session")
+def push(exported_model: Path) -> Callable[[Path, int], None]:
+    """As the Pusher does: whatever is seen under the version's number is whole."""
+    return functools.partial(_push, exported_model)
+
+
+@dataclasses.dataclass
+class RunningServer:
+    """A server on an event loop of its own, in a thread of this process."""
+
+    loop: asyncio.AbstractEventLoop
+    server: Any
+
+    @property
+    def address(self) -> str:
+        return f"localhost:{self.server.port}"
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://localhost:{self.server.rest_api_port}"
+
+    def channel(self, **options: Any) -> grpc.Channel:
+        return grpc.insecure_channel(self.address, **options)
+
+    def metrics(self) -> str:
+        """The metrics page."""
+        return httpx.get(f"{self.rest_url}/monitoring/prometheus/metrics").text
+
+    def predict_from_features_of(self, encoded: bytes) -> np.ndarray:
+        """Probabilities that the ``features`` signature gives of what the ExampleGen computes of a recording."""
+        recording = decoding.decode(encoded)
+        features, valid_frames = frontend.features_of_waveform(recording.samples, recording.sample_rate_hz, AudioSpec())
+        return self.predict_from_features(features.numpy()[np.newaxis], valid_frames.numpy()[np.newaxis])
+
+    def predict_from_features(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
+        """Probabilities of one item, float32 ``[emotions]``."""
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "ser", "features"
+        request.inputs["features"].CopyFrom(tf.make_tensor_proto(features))
+        request.inputs["valid_frames"].CopyFrom(tf.make_tensor_proto(valid_frames))
+        with self.channel() as channel:
+            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=10)
+        return tf.make_ndarray(answer.outputs["probabilities"])[0]
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.server.stop(), self.loop).result(60)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Files with a self-signed certificate for localhost, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "server.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.key").write_bytes(key.private_bytes(*private))
+    return folder / "server.crt", folder / "server.key"
+
+
+@pytest.fixture(scope="session")
+def server_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """One for all servers of the process: gRPC's asyncio binding is happiest with one."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def run_server(server_loop: asyncio.AbstractEventLoop) -> Callable[..., RunningServer]:
+    """Starts a server; whoever does stops it."""
+
+    async def start(options: ServerOptions) -> Server:
+        server = Server(options)
+        await server.start()
+        return server
+
+    def run(**options: Any) -> RunningServer:
+        settings = ServerOptions(**({"port": 0, "rest_api_port": 0, "poll_sec": 0.2, "drain_sec": 5} | options))
+        started: Future[Server] = asyncio.run_coroutine_threadsafe(start(settings), server_loop)
+        return RunningServer(server_loop, started.result(60))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shared_server(
+    push: Callable[[Path, int], None],
+    tmp_path_factory: pytest.TempPathFactory,
+    run_server: Callable[..., RunningServer],
+) -> Iterator[RunningServer]:
+    """One server, with batching, for all tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("shared")
+    push(folder / "serving", 3)
+    batching = folder / "batching.config"
+    batching.write_text(
+        "max_batch_size { value: 16 } max_enqueued_batches { value: 16 } num_batch_threads { value: 2 }"
+    )
+    running = run_server(model_base_path=folder / "serving", batching_parameters_file=batching, max_audio_sec=60)
+    yield running
+    running.stop()

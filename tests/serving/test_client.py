@@ -1,0 +1,227 @@
+"""The client against a running server."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from concurrent import futures
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+
+from modules.labels import EMOTIONS
+from serving import client as ser
+from serving.client import AsyncClient, Client
+from serving.recordings import to_wav
+from serving.wire import predict_pb2 as wire
+
+RATE_HZ = 48_000
+
+
+@pytest.fixture
+def client(shared_server):
+    with Client(shared_server.address) as client:
+        yield client
+
+
+def test_a_prediction_names_every_emotion_and_the_version(client, speechlike):
+    found = client.predict((speechlike(), RATE_HZ))
+    assert list(found.probabilities) == list(EMOTIONS)
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert found.emotion == max(found.probabilities, key=found.probabilities.get)
+    assert found.model_version == 3
+
+
+def test_files_bytes_and_arrays_give_the_same_prediction(client, speechlike, wav_bytes, tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav_bytes)
+    samples, rate_hz = soundfile.read(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "a.flac", samples, rate_hz)
+    ways = [tmp_path / "a.wav", str(tmp_path / "a.flac"), wav_bytes, (samples, rate_hz)]
+    first, *others = (client.predict(way) for way in ways)
+    assert all(other == first for other in others)
+
+
+def test_a_batch_is_answered_in_order(client, speechlike):
+    recordings = [(speechlike(1.0, seed=seed), RATE_HZ) for seed in range(20)]
+    together = client.predict_batch(recordings)
+    alone = [client.predict(recording) for recording in recordings]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=1e-5)
+    assert len({prediction.probabilities["sad"] for prediction in together}) == 20
+
+
+@pytest.mark.parametrize("duration_sec", [0.5, 2.5, 30.0, 31.2, 75.3])
+def test_a_timeline_in_chunks_is_that_of_the_whole(client, shared_server, speechlike, duration_sec, monkeypatch):
+    recording = (speechlike(duration_sec, rate_hz=8_000), 8_000)
+    whole_sec = 60.0
+    chunked = list(client.timeline(recording))
+    monkeypatch.setattr("serving.predictions.CHUNK_SEC", whole_sec if duration_sec < whole_sec else 55.0)
+    whole = list(client.timeline(recording))
+    assert chunked[0].start_sec == 0
+    assert chunked[-1].end_sec == pytest.approx(duration_sec, abs=1e-3)
+    assert [segment.start_sec for segment in chunked] == pytest.approx(
+        [segment.start_sec for segment in whole], abs=1e-3
+    )
+    for one, other in zip(chunked, whole, strict=True):
+        np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=2e-3)
+
+
+def test_a_timeline_goes_on_after_silence(client, speechlike):
+    sound = speechlike(20.0, rate_hz=8_000)
+    silence = np.zeros(8_000 * 60, np.float32)
+    starts = [segment.start_sec for segment in client.timeline((np.concatenate([sound, silence, sound]), 8_000))]
+    assert starts == sorted(starts)
+    assert starts[0] == 0
+    assert starts[-1] == pytest.approx(100 - 2.5, abs=1e-3)
+
+
+def test_rest_gives_the_same_prediction(client, shared_server, wav_bytes):
+    with Client(shared_server.rest_url) as rest:
+        found = rest.predict(wav_bytes)
+        segments = list(rest.timeline(wav_bytes))
+    assert found.probabilities == pytest.approx(client.predict(wav_bytes).probabilities)
+    assert found.model_version is None
+    assert [segment.start_sec for segment in segments] == [0, 0.5]
+
+
+@pytest.mark.parametrize("form", ["address", "rest_url"])
+def test_the_async_client_answers_as_the_sync_one(client, shared_server, speechlike, form):
+    recordings = [(speechlike(seed=seed), RATE_HZ) for seed in range(3)]
+
+    async def ask():
+        async with AsyncClient(getattr(shared_server, form)) as asynchronous:
+            at_once = await asyncio.gather(*map(asynchronous.predict, recordings))
+            segments = [segment async for segment in asynchronous.timeline(recordings[0])]
+            return at_once, segments
+
+    at_once, segments = asyncio.run_coroutine_threadsafe(ask(), shared_server.loop).result(60)
+    for one, other in zip(at_once, client.predict_batch(recordings), strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    assert [segment.start_sec for segment in segments] == [0, 0.5]
+
+
+@pytest.mark.parametrize("form", ["address", "rest_url"])
+def test_errors_of_the_server_are_told_apart(shared_server, wav_bytes, speechlike, form):
+    address = getattr(shared_server, form)
+    with Client(address, model="other") as client, pytest.raises(ser.ModelNotFound, match="no model 'other'"):
+        client.predict(wav_bytes)
+    with Client(address, version=99) as client, pytest.raises(ser.ModelNotFound, match="version 99"):
+        client.predict(wav_bytes)
+    with Client(address, label="canary") as client, pytest.raises(ser.ModelNotFound, match="no label 'canary'"):
+        client.predict(wav_bytes)
+    with Client(address) as client, pytest.raises(ser.InvalidRequest, match=r"item 0: .* 61\.0 s long; at most 60 s"):
+        client.predict((speechlike(61.0, rate_hz=8_000), 8_000))
+    with Client(address, timeout_sec=1e-3) as client, pytest.raises(ser.DeadlineExceeded):
+        client.predict(wav_bytes)
+
+
+@pytest.mark.parametrize("form", ["localhost:{}", "http://localhost:{}"])
+def test_an_address_where_nobody_listens(wav_bytes, unused_tcp_port, form):
+    with Client(form.format(unused_tcp_port)) as client, pytest.raises(ser.ServerUnreachable):
+        client.predict(wav_bytes)
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "ftp://localhost:21", "vertex://project/region", "a b:1/x"])
+def test_addresses_of_no_known_form(address):
+    with pytest.raises(ser.AddressError, match="known forms"):
+        Client(address)
+
+
+def test_version_and_label_exclude_each_other():
+    with pytest.raises(ValueError, match="at most one"):
+        Client(version=1, label="stable")
+
+
+def test_another_kind_of_server_is_told_apart(wav_bytes):
+    with (
+        strange_server(lambda request, context: wire.PredictResponse()) as address,
+        Client(address) as client,
+        pytest.raises(ser.UnexpectedAnswer, match="'labels' is missing"),
+    ):
+        client.predict(wav_bytes)
+
+
+@pytest.mark.parametrize(("code", "calls"), [(grpc.StatusCode.UNAVAILABLE, 4), (grpc.StatusCode.INTERNAL, 1)])
+def test_only_unavailable_is_tried_again(wav_bytes, code, calls):
+    seen = []
+
+    def refuse(request, context):
+        seen.append(request)
+        context.abort(code, "not now")
+
+    with strange_server(refuse) as address, Client(address) as client, pytest.raises(ser.RequestFailed) as caught:
+        client.predict(wav_bytes)
+    assert caught.value.code == code
+    assert len(seen) == calls
+
+
+def test_a_server_that_comes_back_in_time_is_not_missed(wav_bytes, unused_tcp_port):
+    answered = threading.Event()
+
+    def answer(request, context):
+        answered.set()
+        return wire.PredictResponse()
+
+    def come_back():
+        time.sleep(0.3)
+        with strange_server(answer, unused_tcp_port):
+            answered.wait(10)
+            time.sleep(0.5)  # lets the answer go out
+
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    with Client(f"localhost:{unused_tcp_port}") as client, pytest.raises(ser.UnexpectedAnswer):
+        client.predict(wav_bytes)
+    thread.join()
+
+
+@contextlib.contextmanager
+def strange_server(predict, port=0):
+    """A gRPC server whose Predict does what the test says."""
+    method = grpc.unary_unary_rpc_method_handler(
+        predict, wire.PredictRequest.FromString, wire.PredictResponse.SerializeToString
+    )
+    handler = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": method})
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers([handler])
+    bound_port = server.add_insecure_port(f"localhost:{port}")
+    server.start()
+    yield f"localhost:{bound_port}"
+    server.stop(None).wait()
+
+
+def test_neither_tensorflow_nor_tfx_is_imported(shared_server, wav_bytes, tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav_bytes)
+    code = f"""
+import sys
+from serving.client import Client
+with Client({shared_server.address!r}) as client:
+    client.predict({str(tmp_path / "a.wav")!r})
+heavy = {{"tensorflow", "tfx", "keras", "librosa", "google.cloud.aiplatform", "httpx"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_sound_and_its_features_give_the_same_prediction(client, shared_server, speechlike, rate_hz, channels):
+    samples = 0.005 * speechlike(rate_hz=rate_hz, seed=2)  # as quiet as RAVDESS's pauses: rounding twice would show
+    if channels == 2:
+        samples = np.stack([samples, 0.005 * speechlike(rate_hz=rate_hz, seed=3)], axis=1)
+    prediction = client.predict((samples, rate_hz))
+    expected = shared_server.predict_from_features_of(to_wav((samples, rate_hz)))
+    np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)
+
+
+@pytest.mark.corpus
+def test_real_recordings_and_their_features_give_the_same_predictions(client, shared_server, ravdess):
+    files = sorted(ravdess.glob("Actor_*/*.flac"))[::60]
+    assert len(files) >= 20
+    for file, prediction in zip(files, client.predict_batch(files), strict=True):
+        expected = shared_server.predict_from_features_of(file.read_bytes())
+        np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)

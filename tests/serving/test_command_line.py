@@ -1,0 +1,149 @@
+"""``ser serve`` and ``ser predict`` as processes."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+import soundfile
+
+from serving.client import Client, ServerUnreachable
+from serving.predictions import ModelChoice
+from serving.recordings import to_wav
+from serving.transport.grpc_direct import PREDICT_METHOD
+
+ROOT = Path(__file__).parents[2]
+SER = [sys.executable, "-c", "from cli.main import main; main()"]
+
+
+def ser(*arguments):
+    return subprocess.run([*SER, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+class Process:
+    """``ser serve`` on free ports, or on given ones."""
+
+    def __init__(self, base, port=0, rest_api_port=0):
+        ports = ["--port", str(port), "--rest-api-port", str(rest_api_port)]
+        command = [*SER, "serve", "--model-base-path", str(base), "--drain-sec", "20", *ports]
+        self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        self.log = ""
+        for line in self._process.stderr:
+            self.log += line
+            if found := re.search(r"gRPC on port (\d+), REST and metrics on port (\d+)", line):
+                self.port, self.rest_api_port = map(int, found.groups())
+                return
+        raise AssertionError(self.log)
+
+    def terminate(self):
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self):
+        self.log += self._process.communicate(timeout=60)[1]
+        return self._process.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def sound_file(tmp_path, speechlike):
+    file = tmp_path / "speech.flac"
+    soundfile.write(file, speechlike(), 48_000)
+    return file
+
+
+def runs(server):
+    """Batches that the server has begun so far."""
+    text = httpx.get(f"http://127.0.0.1:{server.rest_api_port}/monitoring/prometheus/metrics").text
+    return sum(map(float, re.findall(r"processed_batch_size_count\{.*\} (\S+)", text)))
+
+
+def test_sigterm_drains_and_a_restart_is_found_again(push, tmp_path, speechlike, wav_bytes):
+    push(tmp_path / "serving", 1)
+    address = "127.0.0.1:{}"
+    with Process(tmp_path / "serving") as server, Client(address.format(server.port), timeout_sec=30) as client:
+        assert client.predict(wav_bytes).model_version == 1
+        before = runs(server)
+        long_request = ModelChoice(name="ser").request("timeline", [to_wav((speechlike(110.0), 48_000))])
+        with grpc.insecure_channel(address.format(server.port)) as channel:
+            predict = channel.unary_unary(PREDICT_METHOD, type(long_request).SerializeToString)
+            in_flight = predict.future(long_request, timeout=30)
+            while runs(server) == before:
+                time.sleep(0.01)
+            server.terminate()
+            assert not in_flight.done()
+            assert in_flight.code() == grpc.StatusCode.OK
+        assert server.wait() == 0, server.log
+        assert "draining" in server.log
+        with pytest.raises(ServerUnreachable):
+            client.predict(wav_bytes)
+        with Process(tmp_path / "serving", server.port, server.rest_api_port) as again:
+            assert again.port == server.port
+            assert client.predict(wav_bytes).model_version == 1
+            refused = ser(
+                "serve", "--model-base-path", tmp_path / "serving", "--port", server.port, "--rest-api-port", 0
+            )
+            assert refused.returncode == 1
+            assert refused.stderr.splitlines()[-1].startswith("ser: cannot serve: ")
+
+
+def test_serving_nothing_says_what_to_do(tmp_path):
+    finished = ser("serve", "--model-base-path", tmp_path / "missing")
+    assert finished.returncode == 1
+    assert "Run the pipeline first" in finished.stderr
+    finished = ser("serve", "--model-base-path", tmp_path, "--port", 0, "--rest-api-port", 0)
+    assert finished.returncode == 1
+    assert "has no version that loads" in finished.stderr.splitlines()[-1]
+
+
+def test_predict_prints_the_emotion_and_a_bar_per_emotion(shared_server, sound_file):
+    finished = ser("predict", sound_file, "--address", shared_server.address)
+    assert finished.returncode == 0, finished.stderr
+    assert "model version 3" in finished.stdout
+    rows = re.findall(r"^ ([a-z]+) +\S* +([\d.]+)%", finished.stdout, re.MULTILINE)
+    assert len(rows) == 7
+    shares = [float(share) for _, share in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert f": {rows[0][0]}, model" in finished.stdout.replace("\n", "")
+
+
+def test_predict_follows_a_long_recording(shared_server, sound_file):
+    finished = ser("predict", sound_file, "--timeline", "--address", shared_server.rest_url)
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r"^ +0\.0 +2\.5 ", finished.stdout, re.MULTILINE)
+    assert re.search(r"^ +0\.5 +3\.0 ", finished.stdout, re.MULTILINE)
+
+
+def test_predict_gives_json_for_the_good_files_and_names_the_bad(shared_server, sound_file, tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    finished = ser(
+        "predict", sound_file, tmp_path / "bad.wav", sound_file, "--json", "--address", shared_server.address
+    )
+    lines = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [str(sound_file)] * 2
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
+    assert lines[0]["model_version"] == 3
+    assert finished.returncode == 1
+    assert "bad.wav: not a readable sound file" in finished.stderr
+    assert "1 of 3 recordings could not be used" in finished.stderr
+    timeline = ser("predict", sound_file, "--json", "--timeline", "--address", shared_server.address).stdout
+    assert [segment["start_sec"] for segment in json.loads(timeline)["segments"]] == [0, 0.5]
+
+
+def test_predict_without_a_server_says_what_to_do(sound_file, unused_tcp_port):
+    finished = ser("predict", sound_file, "--address", f"localhost:{unused_tcp_port}")
+    assert finished.returncode == 1
+    assert "no server answers" in finished.stderr
+    assert "ser serve" in finished.stderr
+    assert "known forms" in ser("predict", sound_file, "--address", "nowhere").stderr

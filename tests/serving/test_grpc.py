@@ -1,0 +1,226 @@
+"""The server through TF Serving's own stubs."""
+
+import re
+
+import grpc
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from hypothesis import strategies
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from modules.labels import EMOTIONS
+
+
+@pytest.fixture(scope="module")
+def channel(shared_server):
+    with shared_server.channel() as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def stub(channel):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+def request(signature="serving_default", *, model="ser", **inputs):
+    made = predict_pb2.PredictRequest()
+    made.model_spec.name, made.model_spec.signature_name = model, signature
+    for name, value in inputs.items():
+        made.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return made
+
+
+def refusal(stub, asked, **options):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Predict(asked, timeout=10, **options)
+    return caught.value.code().name, caught.value.details()
+
+
+def test_predict_tells_outputs_version_and_signature(stub, wav_bytes):
+    answer = stub.Predict(request("", audio=[wav_bytes, wav_bytes]))
+    assert answer.model_spec.version.value == 3
+    assert answer.model_spec.signature_name == "serving_default"
+    probabilities = tf.make_ndarray(answer.outputs["probabilities"])
+    assert probabilities.shape == (2, 7)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    emotions = [EMOTIONS[index].encode() for index in probabilities.argmax(axis=1)]
+    assert tf.make_ndarray(answer.outputs["emotion"]).tolist() == emotions
+
+
+def test_every_signature_answers(stub, wav_bytes, speechlike, audio_spec):
+    features, frames = np.zeros((1, *audio_spec.feature_shape), np.float32), np.array([100], np.int64)
+    example = tf.train.Example()
+    example.features.feature["features"].float_list.value.extend(features.ravel())
+    example.features.feature["valid_frames"].int64_list.value.append(100)
+    inputs = {
+        "serving_default": {"audio": [wav_bytes]},
+        "waveform": {"waveform": speechlike()[np.newaxis], "sample_rate_hz": np.array([48_000], np.int32)},
+        "features": {"features": features, "valid_frames": frames},
+        "examples": {"examples": [example.SerializeToString()]},
+        "timeline": {"audio": [wav_bytes]},
+    }
+    answers = {name: stub.Predict(request(name, **values)) for name, values in inputs.items()}
+    probabilities = {name: tf.make_ndarray(answer.outputs["probabilities"]) for name, answer in answers.items()}
+    np.testing.assert_allclose(probabilities["waveform"], probabilities["serving_default"], atol=1e-4)
+    np.testing.assert_allclose(probabilities["examples"], probabilities["features"], atol=1e-6)
+    assert probabilities["timeline"].shape == (1, 2, 7)
+
+
+def test_output_filter(stub, wav_bytes):
+    asked = request(audio=[wav_bytes])
+    asked.output_filter.append("emotion")
+    assert list(stub.Predict(asked).outputs) == ["emotion"]
+    asked.output_filter.append("mood")
+    assert refusal(stub, asked) == (
+        "INVALID_ARGUMENT",
+        "output_filter names ['mood']; the signature's outputs are ['emotion', 'labels', 'probabilities']",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda wav: b"", "item 1: the audio is empty"),
+        (lambda wav: wav[:5_000], "item 1: .*truncated"),
+        (lambda wav: b"not sound", "item 1: not a WAV file"),
+    ],
+)
+def test_bad_audio_says_which_item_and_why(stub, wav_bytes, change, message):
+    code, details = refusal(stub, request(audio=[wav_bytes, change(wav_bytes)]))
+    assert code == "INVALID_ARGUMENT"
+    assert re.match(message, details), details
+    assert "\n" not in details
+
+
+def malformed(kind):
+    asked = request(audio=[b"RIFF"])
+    tensor = asked.inputs["audio"]
+    if kind == "huge":
+        asked = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
+        asked.inputs["features"].tensor_shape.dim[0].size = 10**12
+    elif kind == "negative":
+        tensor.tensor_shape.dim[0].size = -1
+    elif kind == "unknown rank":
+        tensor.tensor_shape.unknown_rank = True
+    elif kind == "count":
+        tensor.string_val.append(b"one more")
+    elif kind == "type":
+        tensor.dtype = 999
+    elif kind == "content":
+        asked = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
+        asked.inputs["features"].tensor_content = b"123"
+    return asked
+
+
+@pytest.mark.parametrize("kind", ["huge", "negative", "unknown rank", "count", "type", "content"])
+def test_malformed_tensors_are_refused(stub, kind):
+    code, details = refusal(stub, malformed(kind))
+    assert code == "INVALID_ARGUMENT"
+    assert "shape" in details
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "message"),
+    [
+        (request(model="nobody"), "NOT_FOUND", "no model 'nobody'; this server has ser"),
+        (request("sing"), "INVALID_ARGUMENT", "the model has no signature 'sing'"),
+        (request(), "INVALID_ARGUMENT", r"inputs are \[\]; signature 'serving_default' takes \['audio'\]"),
+        (request(audio=[1.0]), "INVALID_ARGUMENT", "input 'audio' is float32 of shape"),
+        (request(audio=[[b"a"]]), "INVALID_ARGUMENT", r"of shape \[1, 1\]; .* takes string of shape \(None,\)"),
+        (request(audio=np.zeros(0, object)), "INVALID_ARGUMENT", "at least one"),
+        (
+            request("features", features=np.zeros((2, 270), np.float32), valid_frames=np.ones(1, np.int64)),
+            "INVALID_ARGUMENT",
+            "as many items each",
+        ),
+    ],
+)
+def test_requests_that_do_not_fit_the_model(stub, asked, code, message):
+    seen_code, details = refusal(stub, asked)
+    assert seen_code == code
+    assert re.search(message, details), details
+
+
+def test_a_request_beyond_the_size_limit(shared_server, stub):
+    code, details = refusal(stub, request(audio=[b"x" * (33 << 20)]))
+    assert code == "RESOURCE_EXHAUSTED"
+    assert "larger than max" in details
+
+
+@hypothesis.settings(deadline=None, max_examples=150, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(data=strategies.data())
+def test_the_server_survives_arbitrary_bytes(stub, wav_bytes, data):
+    head = data.draw(strategies.integers(0, 60), label="bytes kept of a WAV file")
+    rest = data.draw(strategies.binary(max_size=200), label="bytes that follow")
+    answer = stub.Predict.future(request(audio=[wav_bytes[:head] + rest]), timeout=10)
+    assert answer.code() in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT), answer.details()
+    assert stub.Predict(request(audio=[wav_bytes]), timeout=10).outputs
+
+
+@hypothesis.settings(deadline=None, max_examples=50, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(body=strategies.binary(max_size=300))
+def test_the_server_survives_arbitrary_messages(channel, stub, wav_bytes, body):
+    raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError):
+        raw(body, timeout=10)
+    assert stub.Predict(request(audio=[wav_bytes]), timeout=10).outputs
+
+
+def test_the_metadata_are_the_signatures(stub):
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    asked.model_spec.name = "ser"
+    answer = stub.GetModelMetadata(asked)
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(definitions)
+    assert set(definitions.signature_def) == {"serving_default", "waveform", "features", "examples", "timeline"}
+    assert definitions.signature_def["features"].inputs["features"].tensor_shape.dim[1].size == 270
+    asked.metadata_field[:] = ["weights"]
+    with pytest.raises(grpc.RpcError, match="signature_def"):
+        stub.GetModelMetadata(asked)
+
+
+def test_apis_that_the_model_does_not_have_are_unimplemented(stub):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Classify(classification_pb2.ClassificationRequest())
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_model_status(channel):
+    stub = model_service_pb2_grpc.ModelServiceStub(channel)
+    asked = get_model_status_pb2.GetModelStatusRequest()
+    asked.model_spec.name = "ser"
+    (status,) = stub.GetModelStatus(asked).model_version_status
+    assert (status.version, status.state) == (3, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+    asked.model_spec.version.value = 4
+    with pytest.raises(grpc.RpcError, match="no version 4"):
+        stub.GetModelStatus(asked)
+
+
+@pytest.mark.parametrize("service", ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"])
+def test_health(channel, service):
+    asked = health_pb2.HealthCheckRequest(service=service)
+    assert health_pb2_grpc.HealthStub(channel).Check(asked).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_and_describes_the_services(channel):
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="tensorflow.serving.PredictionService"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="tensorflow.serving.ModelService"),
+    ]
+    listed, *described = stub.ServerReflectionInfo(iter(requests))
+    names = {service.name for service in listed.list_services_response.service}
+    assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"} < names
+    assert all(answer.file_descriptor_response.file_descriptor_proto for answer in described)

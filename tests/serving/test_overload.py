@@ -1,0 +1,136 @@
+"""More work than the server can do at once."""
+
+import time
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from serving.recordings import to_wav
+
+QUEUED_ITEMS = 8
+
+
+@pytest.fixture(scope="module")
+def server(run_server, push, tmp_path_factory):
+    """One thread, batches of at most 8, and as many waiting."""
+    folder = tmp_path_factory.mktemp("overload")
+    push(folder / "serving", 1)
+    batching = folder / "batching.config"
+    batching.write_text(
+        "max_batch_size { value: 8 } max_enqueued_batches { value: 1 } num_batch_threads { value: 1 } "
+        "allowed_batch_sizes: 2 allowed_batch_sizes: 8"
+    )
+    running = run_server(model_base_path=folder / "serving", batching_parameters_file=batching, max_audio_sec=300)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def predict(server):
+    """Asks without waiting; returns a future."""
+    with server.channel() as channel:
+        yield prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future
+
+
+@pytest.fixture(scope="module")
+def slow(speechlike):
+    """A request that keeps the only thread busy for about a second."""
+    return request("timeline", to_wav((speechlike(290.0, rate_hz=8_000), 8_000)))
+
+
+def request(signature, *wavs):
+    made = predict_pb2.PredictRequest()
+    made.model_spec.name, made.model_spec.signature_name = "ser", signature
+    made.inputs["audio"].CopyFrom(tf.make_tensor_proto(list(wavs)))
+    return made
+
+
+def probabilities(answer):
+    return tf.make_ndarray(answer.outputs["probabilities"])
+
+
+def batches_run(server):
+    """Number of batches so far, and items in them."""
+    text = server.metrics()
+    name = ':tensorflow:serving:batching_session:processed_batch_size_{}{{model_name="ser"}} '
+    return [
+        next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name.format(part)))
+        for part in ("count", "sum")
+    ]
+
+
+def when_busy(predict, slow):
+    """Occupies the thread; returns the request that does."""
+    busy = predict(slow)
+    time.sleep(0.2)
+    assert not busy.done()
+    return busy
+
+
+def test_requests_that_wait_together_run_together(server, predict, slow, speechlike):
+    recordings = [to_wav((speechlike(1.0, seed=seed), 48_000)) for seed in range(6)]
+    alone = [probabilities(predict(request("serving_default", wav)).result()) for wav in recordings]
+    busy = when_busy(predict, slow)
+    before = batches_run(server)
+    together = [predict(request("serving_default", wav)) for wav in recordings]
+    answers = [probabilities(future.result()) for future in together]
+    busy.result()
+    after = batches_run(server)
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 6)
+    np.testing.assert_allclose(answers, alone, atol=1e-5)
+    assert len({answer.tobytes() for answer in answers}) == 6
+
+
+def test_a_bad_request_does_not_spoil_the_others_of_its_batch(predict, slow, wav_bytes):
+    busy = when_busy(predict, slow)
+    good = [predict(request("serving_default", wav_bytes)) for _ in range(2)]
+    bad = predict(request("serving_default", wav_bytes, b"bad"))
+    good.append(predict(request("serving_default", wav_bytes)))
+    busy.result()
+    assert all(future.result().outputs for future in good)
+    assert bad.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert bad.details().startswith("item 1: not a WAV file")
+
+
+def test_a_full_queue_answers_resource_exhausted_and_recovers(predict, slow, wav_bytes):
+    busy = when_busy(predict, slow)
+    futures = [predict(request("serving_default", wav_bytes)) for _ in range(20)]
+    codes = [future.code() for future in futures]
+    busy.result()
+    assert codes.count(grpc.StatusCode.OK) == QUEUED_ITEMS
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 20 - QUEUED_ITEMS
+    refused = next(future for future in futures if future.code() != grpc.StatusCode.OK)
+    assert "queue is full (8 items wait)" in refused.details()
+    assert predict(request("serving_default", wav_bytes)).result().outputs
+
+
+def test_nothing_is_computed_after_the_deadline(server, predict, slow, wav_bytes):
+    busy = when_busy(predict, slow)
+    before = batches_run(server)
+    late = [predict(request("serving_default", wav_bytes), timeout=0.1) for _ in range(QUEUED_ITEMS)]
+    assert {future.code() for future in late} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    time.sleep(0.1)  # the server notices a moment after the client
+    room = predict(request("serving_default", wav_bytes))  # and nobody in the queue takes it
+    assert room.result().outputs
+    busy.result()
+    assert batches_run(server)[1] == before[1] + 1
+
+
+def test_nothing_is_computed_for_who_hangs_up(server, predict, slow, wav_bytes):
+    busy = when_busy(predict, slow)
+    before = batches_run(server)
+    given_up = [predict(request("serving_default", wav_bytes)) for _ in range(4)]
+    time.sleep(0.1)
+    for future in given_up:
+        future.cancel()
+    busy.result()
+    assert predict(request("serving_default", wav_bytes)).result().outputs
+    assert batches_run(server)[1] == before[1] + 1
+
+
+def test_a_request_larger_than_a_batch_runs_alone(predict, wav_bytes):
+    answer = predict(request("serving_default", *[wav_bytes] * 11)).result()
+    assert probabilities(answer).shape == (11, 7)

@@ -1,0 +1,144 @@
+"""The files that TF Serving is started with in production."""
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serving.client import Client
+from serving.server.options import (
+    METRICS_PATH,
+    ConfigError,
+    ServerOptions,
+    read_batching,
+    read_metrics_path,
+    read_models,
+)
+
+SERVING = Path(__file__).parents[2] / "serving"
+CONFIG = SERVING / "config"
+ENTRYPOINT = SERVING / "container" / "entrypoint.sh"
+
+
+def test_the_embedded_server_starts_from_the_production_files(run_server, push, tmp_path, wav_bytes):
+    push(tmp_path / "pushed", 7)
+    running = run_server(
+        model_config_file=CONFIG / "models.config",
+        model_base_path=tmp_path / "pushed",
+        batching_parameters_file=CONFIG / "batching.config",
+        monitoring_config_file=CONFIG / "monitoring.config",
+    )
+    with Client(running.address) as client:
+        assert client.predict(wav_bytes).model_version == 7
+    running.stop()
+
+
+def test_the_model_has_the_name_that_the_client_asks_for():
+    (model,) = read_models(ServerOptions(model_config_file=CONFIG / "models.config")).model_config_list.config
+    assert (model.name, model.base_path) == ("ser", "/models/ser")
+
+
+def test_prometheus_scrapes_where_the_metrics_are():
+    (job,) = yaml.safe_load((CONFIG / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["metrics_path"] == read_metrics_path(CONFIG / "monitoring.config") == METRICS_PATH
+
+
+def test_the_dashboard_asks_for_metrics_that_the_server_exports(shared_server, wav_bytes):
+    with Client(shared_server.address) as client:
+        client.predict(wav_bytes)
+    exported = shared_server.metrics()
+    panels = json.loads((CONFIG / "grafana-dashboard.json").read_text())["panels"]
+    asked = {
+        name for panel in panels for target in panel["targets"] for name in re.findall(r":[a-z_:]+", target["expr"])
+    }
+    assert len(asked) >= 7
+    for name in asked:
+        assert f"\n{name}{{" in exported, name
+
+
+def entrypoint(tmp_path, *arguments, **variables):
+    """Runs the entrypoint with a ``tensorflow_model_server`` that prints its flags."""
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    binary.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SER_CONFIG_DIR": str(CONFIG), **variables}
+    command = ["sh", str(ENTRYPOINT), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_entrypoint_alone_serves_the_configured_models(tmp_path):
+    flags = entrypoint(tmp_path, "--max_num_load_retries=1").stdout.split()
+    assert "--port=8500" in flags
+    assert "--rest_api_port=8501" in flags
+    assert f"--model_config_file={CONFIG}/models.config" in flags
+    assert flags[-1] == "--max_num_load_retries=1"
+    for flag in flags:
+        name, _, value = flag.partition("=")
+        assert not name.endswith("_file") or Path(value).is_file()
+
+
+def test_the_entrypoint_on_vertex_serves_what_vertex_says(tmp_path):
+    flags = entrypoint(
+        tmp_path,
+        AIP_HTTP_PORT="8080",
+        AIP_STORAGE_URI="gs://bucket/model",
+        AIP_HEALTH_ROUTE="/v1/models/ser",
+        AIP_PREDICT_ROUTE="/v1/models/ser:predict",
+    ).stdout.split()
+    assert {"--rest_api_port=8080", "--model_name=ser", "--model_base_path=gs://bucket/model"} <= set(flags)
+    assert not any(flag.startswith("--model_config_file") for flag in flags)
+
+
+@pytest.mark.parametrize("variable", ["AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"])
+def test_the_entrypoint_refuses_routes_that_tf_serving_does_not_have(tmp_path, variable):
+    finished = entrypoint(tmp_path, **{variable: "/predict"})
+    assert finished.returncode == 64
+    assert f"{variable} is /predict, but this model answers on /v1/models/ser" in finished.stderr
+
+
+def test_the_image_is_of_the_release_whose_api_is_locked():
+    version = importlib.metadata.version("tensorflow-serving-api")
+    assert f"ARG TF_SERVING_VERSION={version}\n" in (SERVING / "container" / "Dockerfile").read_text()
+
+
+def test_batching_that_is_left_out_has_tf_servings_defaults(tmp_path):
+    (tmp_path / "empty.config").write_text("")
+    options = read_batching(tmp_path / "empty.config")
+    assert (options.max_batch_size, options.timeout_sec, options.max_queued_items) == (1000, 0, 10_000)
+    assert read_batching(None).max_batch_size == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_batch_sizes { value: 1 }", "is not a BatchingParameters in text format"),
+        ("max_batch_size { value: 0 }", "max_batch_size is 0; it must be 1 or above"),
+        ("max_batch_size { value: 4 } allowed_batch_sizes: 2", "must increase and end with max_batch_size, 4"),
+        ("pad_variable_length_inputs: true", "supports false only"),
+    ],
+)
+def test_batching_that_cannot_be_used(tmp_path, text, message):
+    (tmp_path / "batching.config").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_batching(tmp_path / "batching.config")
+
+
+def test_metrics_can_be_switched_off(tmp_path):
+    (tmp_path / "monitoring.config").write_text("prometheus_config { enable: false }")
+    assert read_metrics_path(tmp_path / "monitoring.config") is None
+
+
+def test_options_that_exclude_each_other(tmp_path):
+    with pytest.raises(ConfigError, match="model_base_path, a model_config_file, or both"):
+        ServerOptions()
+    with pytest.raises(ConfigError, match="both a certificate file and a key file"):
+        ServerOptions(model_base_path=tmp_path, tls_key_file=tmp_path)
+    with pytest.raises(ConfigError, match="request_log_rate is 2"):
+        ServerOptions(model_base_path=tmp_path, request_log_rate=2)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_models(ServerOptions(model_config_file=tmp_path / "none"))

@@ -1,0 +1,126 @@
+"""The server through TF Serving's REST interface."""
+
+import base64
+
+import httpx
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def http(shared_server):
+    with httpx.Client(base_url=shared_server.rest_url, timeout=30) as http:
+        yield http
+
+
+@pytest.fixture
+def audio(wav_bytes):
+    return {"b64": base64.b64encode(wav_bytes).decode()}
+
+
+def test_rows_and_columns_hold_the_same_prediction(http, audio):
+    rows = http.post("/v1/models/ser:predict", json={"instances": [{"audio": audio}, audio]})
+    columns = http.post("/v1/models/ser:predict", json={"inputs": {"audio": [audio, audio]}})
+    unnamed = http.post("/v1/models/ser:predict", json={"inputs": [audio, audio]})
+    predictions = rows.json()["predictions"]
+    assert [set(prediction) for prediction in predictions] == [{"probabilities", "emotion", "labels"}] * 2
+    outputs = columns.json()["outputs"]
+    assert unnamed.json()["outputs"].keys() == outputs.keys()
+    assert outputs["emotion"] == [prediction["emotion"] for prediction in predictions]
+    np.testing.assert_allclose(outputs["probabilities"], [row["probabilities"] for row in predictions], atol=1e-6)
+
+
+def test_other_signatures(http):
+    item = {"features": [0.0] * 270, "valid_frames": 100}
+    body = {"signature_name": "features", "instances": [item, item]}
+    rows = http.post("/v1/models/ser:predict", json=body).json()["predictions"]
+    assert len(rows) == 2
+    assert sum(rows[0]["probabilities"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("path", ["ser", "ser/versions/3"])
+def test_status_and_metadata(http, path):
+    status = http.get(f"/v1/models/{path}").json()
+    assert status == {
+        "model_version_status": [
+            {"version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        ]
+    }
+    metadata = http.get(f"/v1/models/{path}/metadata").json()
+    assert metadata["model_spec"] == {"name": "ser", "signature_name": "", "version": "3"}
+    assert "timeline" in metadata["metadata"]["signature_def"]["signature_def"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("other:predict", 404, "no model 'other'"),
+        ("ser/versions/9:predict", 404, "version 9 is not loaded"),
+        ("ser/labels/canary:predict", 404, "no label 'canary'"),
+        ("ser:classify", 404, "no such path"),
+        ("ser/metadata", 404, "only :predict"),
+        ("ser/versions/x:predict", 404, "no such path"),
+    ],
+)
+def test_paths_that_lead_nowhere(http, audio, path, status, message):
+    answer = http.post(f"/v1/models/{path}", json={"instances": [audio]})
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[1, 2]", "'instances' (row format) or 'inputs' (columnar)"),
+        (b'{"instances": [], "inputs": []}', "either"),
+        (b'{"instances": []}', "at least one item"),
+        (b'{"instances": 3}', "at least one item"),
+        (b'{"instances": [3]}', "must hold strings"),
+        (b'{"instances": [{"b64": "***"}]}', "not base64"),
+        (b'{"instances": [{"sound": "x"}]}', "must hold strings"),
+        (b'{"inputs": {"audio": {"b64": "UklGRg=="}}}', "of shape []"),
+        (b'{"signature_name": "sing", "instances": ["x"]}', "no signature 'sing'"),
+        (b'{"signature_name": ["x"], "instances": ["x"]}', "no signature"),
+        (b'{"signature_name": "features", "instances": [{"features": [1]}]}', "item 0"),
+        (b'{"signature_name": "features", "inputs": {"features": [[1], [1, 2]]}}', "regular array of float32"),
+        (b'{"signature_name": "features", "inputs": [1]}', "must be an object"),
+        (b'{"signature_name": "features", "inputs": {"sound": [1]}}', "'sound' is unknown"),
+        (b'{"instances": ["not sound"]}', "item 0: not a WAV file"),
+    ],
+)
+def test_bodies_that_cannot_be_used(http, body, message):
+    answer = http.post("/v1/models/ser:predict", content=body)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+
+
+def test_a_body_beyond_the_size_limit(http):
+    answer = http.post("/v1/models/ser:predict", content=b"x" * (33 << 20))
+    assert answer.status_code == 429
+    assert "larger than" in answer.json()["error"]
+
+
+def test_metrics_have_tf_servings_names_and_count(http, shared_server, audio):
+    def count(status):
+        text = shared_server.metrics()
+        line = f':tensorflow:serving:request_count{{model_name="ser",status="{status}"}} '
+        return sum(float(row[len(line) :]) for row in text.splitlines() if row.startswith(line))
+
+    before = count("OK"), count("INVALID_ARGUMENT")
+    http.post("/v1/models/ser:predict", json={"instances": [audio]})
+    http.post("/v1/models/ser:predict", json={"instances": ["bad"]})
+    assert (count("OK"), count("INVALID_ARGUMENT")) == (before[0] + 1, before[1] + 1)
+    text = shared_server.metrics()
+    for name in ("request_latency_bucket", "runtime_latency_sum", "batching_session:queuing_latency_count"):
+        assert f":tensorflow:serving:{name}{{" in text
+    assert ":tensorflow:cc:saved_model:load_latency{" in text
+
+
+def test_unknown_model_names_make_no_metrics(http, shared_server):
+    http.post("/v1/models/made-up:predict", json={"instances": ["x"]})
+    text = shared_server.metrics()
+    assert "made-up" not in text
+    assert 'model_name="unknown",status="NOT_FOUND"' in text

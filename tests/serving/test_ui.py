@@ -1,0 +1,115 @@
+"""The web page in a real browser."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import soundfile
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver is installed")
+
+
+@pytest.fixture(scope="module")
+def start_page(tmp_path_factory):
+    """Starts ``ser ui`` for an address on a port; returns the page's URL."""
+    processes = []
+
+    def start(address, port):
+        code = "from cli.main import main; main()"
+        command = [sys.executable, "-c", code, "ui", "--address", address, "--port", str(port)]
+        processes.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while not answers(url):
+            assert time.monotonic() < deadline, "the page does not come up"
+            time.sleep(0.2)
+        return url
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait()
+
+
+def answers(url):
+    try:
+        return httpx.get(f"{url}/_stcore/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,1900"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(start_page, shared_server, unused_tcp_port_factory):
+    return start_page(shared_server.address, unused_tcp_port_factory())
+
+
+@pytest.fixture
+def upload(browser, page, tmp_path):
+    """Opens the page afresh, uploads a file, and waits for a text."""
+
+    def run(name, content, *texts, url=page):
+        (tmp_path / name).write_bytes(content)
+        browser.get(url)
+        wait = WebDriverWait(browser, 60)
+        wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[type=file]"))[0].send_keys(str(tmp_path / name))
+        for text in texts:
+            wait.until(lambda it, text=text: text in it.find_element(By.TAG_NAME, "body").text)
+        return browser.find_element(By.TAG_NAME, "body").text
+
+    return run
+
+
+def test_a_long_recording_shows_everything(upload, browser, speechlike, tmp_path):
+    soundfile.write(tmp_path / "long.flac", speechlike(8.0), 48_000)
+    text = upload(
+        "a.flac",
+        (tmp_path / "long.flac").read_bytes(),
+        "Model version 3",
+        "8.0 s at 48 kHz",
+        "Waveform and mel spectrogram",
+        "From window to window",
+    )
+    assert "cannot" not in text
+    WebDriverWait(browser, 30).until(lambda it: len(it.find_elements(By.CSS_SELECTOR, "canvas, svg.marks")) >= 2)
+    (picture,) = browser.find_elements(By.CSS_SELECTOR, "[data-testid=stImage] img")
+    assert picture.get_property("naturalWidth") > 500
+
+
+def test_a_short_recording_has_no_timeline(upload, wav_bytes):
+    assert "From window to window" not in upload("a.wav", wav_bytes, "Model version 3")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"not sound", "This recording cannot be used: not a readable sound file"), (b"", "empty file")],
+)
+def test_bad_audio_is_explained(upload, content, message):
+    upload("a.wav", content, message)
+
+
+def test_a_missing_server_is_explained(upload, start_page, unused_tcp_port_factory, wav_bytes):
+    nobody = f"localhost:{unused_tcp_port_factory()}"
+    url = start_page(nobody, unused_tcp_port_factory())
+    upload("a.wav", wav_bytes, f"No server answers at {nobody}. Start one with", url=url)

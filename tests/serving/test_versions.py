@@ -1,0 +1,160 @@
+"""New versions, labels and configurations while requests come in."""
+
+import shutil
+import threading
+import time
+
+import grpc
+import pytest
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+
+from serving.client import Client, ModelNotFound
+
+State = get_model_status_pb2.ModelVersionStatus.State
+
+
+@pytest.fixture(scope="module")
+def model_base(tmp_path_factory, push):
+    """A folder of versions, as the Pusher leaves it, with version 1."""
+    base = tmp_path_factory.mktemp("versions") / "serving"
+    push(base, 1)
+    return base
+
+
+@pytest.fixture(scope="module")
+def server(run_server, model_base):
+    running = run_server(model_base_path=model_base)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def newest(server):
+    """The version that answers when the test begins; loading one takes so long that the tests share a server."""
+    return max(version for version, (state, _) in states(server).items() if state == "AVAILABLE")
+
+
+def states(server):
+    asked = get_model_status_pb2.GetModelStatusRequest()
+    asked.model_spec.name = "ser"
+    with server.channel() as channel:
+        answer = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(asked)
+    return {status.version: (State.Name(status.state), status.status) for status in answer.model_version_status}
+
+
+def wait_for(condition, timeout_sec=60):
+    deadline = time.monotonic() + timeout_sec
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+class Load:
+    """Clients that ask all the time; ``versions`` and ``errors`` tell what they got."""
+
+    def __init__(self, address, wav_bytes, clients=4):
+        self.versions, self.errors = [], []
+        self._stop = threading.Event()
+        arguments = (address, wav_bytes)
+        self._threads = [threading.Thread(target=self._ask, args=arguments) for _ in range(clients)]
+
+    def _ask(self, address, wav_bytes):
+        with Client(address) as client:
+            while not self._stop.is_set():
+                try:
+                    self.versions.append(client.predict(wav_bytes).model_version)
+                except Exception as error:  # whatever it is, the test wants to see it
+                    self.errors.append(error)
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_a_push_is_switched_to_without_a_failed_request_and_the_old_version_goes(
+    server, newest, model_base, push, wav_bytes
+):
+    with Load(server.address, wav_bytes) as load:
+        wait_for(lambda: newest in load.versions)
+        push(model_base, newest + 1)
+        wait_for(lambda: newest + 1 in load.versions)
+        wait_for(lambda: states(server)[newest][0] == "END")
+        answered = len(load.versions)
+        wait_for(lambda: len(load.versions) > answered + 20)
+    assert load.errors == []
+    # One that was asked before the switch may be answered after it, but not more than each client's one.
+    first_of_new = load.versions.index(newest + 1)
+    assert load.versions[first_of_new:].count(newest) <= 4
+    assert states(server)[newest + 1][0] == "AVAILABLE"
+
+
+def test_a_broken_push_changes_nothing_until_it_is_mended(server, newest, model_base, push, wav_bytes):
+    broken = newest + 1
+    (model_base / str(broken)).mkdir()
+    (model_base / str(broken) / "saved_model.pb").write_bytes(b"broken")
+    (model_base / "not-a-version").mkdir()
+    wait_for(lambda: broken in states(server) and states(server)[broken][0] == "END")
+    status = states(server)[broken][1]
+    assert status.error_code == grpc.StatusCode.UNKNOWN.value[0]
+    assert "not a SavedModel" in status.error_message
+    with Client(server.address) as client:
+        assert client.predict(wav_bytes).model_version == newest
+        shutil.rmtree(model_base / str(broken))
+        push(model_base, broken)
+        wait_for(lambda: states(server)[broken][0] == "AVAILABLE")
+        assert client.predict(wav_bytes).model_version == broken
+
+
+def reload(server, **model):
+    asked = model_management_pb2.ReloadConfigRequest()
+    config = asked.config.model_config_list.config.add(model_platform="tensorflow")
+    config.name, config.base_path = model.get("name", "ser"), str(model["base_path"])
+    config.model_version_policy.specific.versions.extend(model.get("versions", ()))
+    for label, version in model.get("labels", {}).items():
+        config.version_labels[label] = version
+    with server.channel() as channel:
+        return model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(asked).status
+
+
+def test_two_versions_with_labels(server, newest, model_base, push, wav_bytes):
+    old, new = newest, newest + 1
+    push(model_base, new)
+    labels = {"stable": old, "canary": new}
+    assert reload(server, base_path=model_base, versions=[old, new], labels=labels).error_code == 0
+
+    def version_of(**choice):
+        with Client(server.address, **choice) as client:
+            return client.predict(wav_bytes).model_version
+
+    assert version_of(label="stable") == version_of(version=old) == old
+    assert version_of(label="canary") == version_of(version=new) == version_of() == new
+    with Client(f"{server.rest_url}", label="stable") as client:
+        assert client.predict(wav_bytes).emotion
+    with pytest.raises(ModelNotFound, match=r"it has \['canary', 'stable'\]"):
+        version_of(label="beta")
+    assert reload(server, base_path=model_base, versions=[new], labels={"stable": new}).error_code == 0
+    wait_for(lambda: states(server)[old][0] == "END")
+    assert version_of(label="stable") == new
+
+
+def test_configurations_that_cannot_be_used(server, newest, model_base, wav_bytes):
+    status = reload(server, base_path=model_base, labels={"canary": 999})
+    assert status.error_code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    assert "label 'canary' of model 'ser' points to version 999, which is not loaded" in status.error_message
+    nameless = reload(server, name="", base_path=model_base)
+    assert nameless.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    with Client(server.address) as client:
+        assert client.predict(wav_bytes).model_version == newest
+
+
+def test_the_last_version_stays_when_its_folder_goes(server, newest, model_base, wav_bytes):
+    shutil.rmtree(model_base)
+    time.sleep(1)
+    with Client(server.address) as client:
+        assert client.predict(wav_bytes).model_version == newest
