@@ -1,0 +1,156 @@
+"""Runs the pipeline on Vertex AI: compile it, submit a run, schedule runs.
+
+python runner_vertex.py compile|submit|schedule [--config FILE] [--set section.key=value ...]
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before TensorFlow is imported anywhere: Transform and TFMA would otherwise switch child processes to Keras 2.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from pipeline.config import ConfigError, load_config
+from pipeline.quiet import quiet
+from pipeline.vertex_config import VertexConfig
+
+FAILED, UNUSABLE = 1, 2
+
+_DEFAULT_CONFIG = Path(__file__).parent / "configs" / "vertex.yaml"
+_LOG = Path("output") / "vertex.log"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Does as asked; the exit status is 0 when it is done, 1 when the cloud or a run failed, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load_config(options.config, overrides=options.overrides, environ=os.environ, tree=VertexConfig)
+        config.span_range(options.span)
+    except ConfigError as error:
+        return _complain(str(error), UNUSABLE)
+    _say("Loading TensorFlow Extended and Google Cloud ...")
+    from pipeline.vertex_jobs import CloudError  # takes seconds: after all that a user may have got wrong
+
+    try:
+        with quiet(options.log):
+            return options.act(config, options)
+    except ConfigError as error:
+        return _complain(str(error), UNUSABLE)
+    except CloudError as error:
+        return _complain(str(error), FAILED)
+
+
+def _compile(config: VertexConfig, options: argparse.Namespace) -> int:
+    text = json.dumps(_job(config, options), indent=1, sort_keys=True) + "\n"
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text)
+    print(f"{options.output}: {len(text) // 1024} KiB, for `submit` or any client of Vertex AI Pipelines")
+    return 0
+
+
+def _submit(config: VertexConfig, options: argparse.Namespace) -> int:
+    from pipeline import vertex_jobs
+
+    run = vertex_jobs.submit(config, _job(config, options))
+    print(f"run      {run.run_id}\nname     {run.name}\nconsole  {run.console}", flush=True)
+    if not options.wait:
+        return 0
+    return 0 if vertex_jobs.follow(config, run, _say, poll_sec=options.poll_sec) else FAILED
+
+
+def _create(config: VertexConfig, options: argparse.Namespace) -> int:
+    from pipeline import vertex_jobs
+
+    return _done("created", vertex_jobs.create_schedule(config, _job(config, options)))
+
+
+def _update(config: VertexConfig, options: argparse.Namespace) -> int:
+    from pipeline import vertex_jobs
+
+    return _done("updated", vertex_jobs.update_schedule(config, _job(config, options)))
+
+
+def _pause(config: VertexConfig, _: argparse.Namespace) -> int:
+    from pipeline import vertex_jobs
+
+    return _done("paused", vertex_jobs.pause_schedule(config))
+
+
+def _resume(config: VertexConfig, _: argparse.Namespace) -> int:
+    from pipeline import vertex_jobs
+
+    return _done("resumed", vertex_jobs.resume_schedule(config))
+
+
+def _list(config: VertexConfig, _: argparse.Namespace) -> int:
+    from pipeline import vertex_jobs
+
+    found = vertex_jobs.list_schedules(config)
+    print("\n".join(map(vertex_jobs.describe_schedule, found)) or "no schedules; `schedule create` makes one")
+    return 0
+
+
+def _job(config: VertexConfig, options: argparse.Namespace) -> dict[str, Any]:
+    from pipeline.vertex import compile_pipeline
+
+    return compile_pipeline(config, span=options.span)
+
+
+def _done(what: str, name: str) -> int:
+    print(f"{what}  {name}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="runner_vertex.py", description="Run the speech-emotion pipeline on Vertex AI."
+    )
+    commands = parser.add_subparsers(required=True, metavar="compile|submit|schedule")
+    compiling = _command(commands, "compile", _compile, "write the pipeline as JSON; needs no credentials")
+    compiling.add_argument("--output", type=Path, default=Path("pipeline.json"), help="the file (%(default)s)")
+    submitting = _command(commands, "submit", _submit, "start a run")
+    submitting.add_argument("--wait", action="store_true", help="follow the run to its end")
+    submitting.add_argument("--poll-sec", type=float, default=15, help="how often to look with --wait (%(default)s)")
+    for command in (compiling, submitting):
+        command.add_argument("--span", type=int, metavar="N", help="span of recordings to read instead of the newest")
+    schedule = commands.add_parser("schedule", help="runs by the clock").add_subparsers(
+        required=True, metavar="create|update|pause|resume|list"
+    )
+    _command(schedule, "create", _create, "create vertex.schedule.name with vertex.schedule.cron")
+    _command(schedule, "update", _update, "give it the present times, limit and pipeline")
+    _command(schedule, "pause", _pause, "start no more runs")
+    _command(schedule, "resume", _resume, "start runs again")
+    _command(schedule, "list", _list, "show all schedules of the project and region")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, act: Callable[[VertexConfig, argparse.Namespace], int], purpose: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=purpose, description=purpose)
+    parser.set_defaults(act=act, span=None)
+    parser.add_argument("--config", type=Path, default=_DEFAULT_CONFIG, help="YAML file (configs/vertex.yaml)")
+    parser.add_argument("--log", type=Path, default=_LOG, help="where libraries' messages go (%(default)s)")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        help="one configuration value, such as vertex.project=my-project; may be repeated",
+    )  # fmt: skip
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _complain(message: str, status: int) -> int:
+    _say(f"runner_vertex: {message}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

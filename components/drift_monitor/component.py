@@ -1,0 +1,60 @@
+"""Compares new data with the data that the blessed baseline was trained on."""
+
+from typing import ClassVar
+
+from tfx import types
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+
+from components.drift_monitor import executor
+from components.drift_monitor.settings import MonitorSettings
+
+
+class DriftMonitorSpec(types.ComponentSpec):
+    """Interface of :class:`DriftMonitor`."""
+
+    PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {executor.SETTINGS_KEY: ExecutionParameter(type=str)}
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+        executor.REFERENCE_KEY: ChannelParameter(
+            type=standard_artifacts.Examples, optional=True, allow_empty_explicitly=True
+        ),
+    }
+    OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        # Vertex knows no artifact types of ours; of TFX's own this one says best what it holds.
+        executor.DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+    }
+
+
+class DriftMonitor(base_component.BaseComponent):
+    """Writes ``drift.json``: what drifted since the baseline was trained, in this span and in what is served.
+
+    It stops the run where ``settings.stop_on`` says so. What must wait for it names it with ``add_upstream_node``.
+    """
+
+    SPEC_CLASS = DriftMonitorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        *,
+        examples: types.BaseChannel,
+        settings: MonitorSettings,
+        reference: types.BaseChannel | None = None,
+    ) -> None:
+        """Wires the monitor.
+
+        Args:
+            examples: Of this run; their training split is compared.
+            settings: What else is compared, and how.
+            reference: Examples that the blessed baseline was trained on; may be empty, as it is in a first run.
+        """
+        super().__init__(
+            spec=DriftMonitorSpec(
+                examples=examples,
+                reference=reference,
+                settings=settings.to_json(),
+                drift=types.Channel(type=standard_artifacts.ExampleAnomalies),
+            )
+        )

@@ -1,0 +1,17 @@
+output "vertex_settings" {
+  description = "For configs/vertex.yaml, or as --set."
+  value = {
+    "vertex.project"             = var.project
+    "vertex.region"              = var.region
+    "vertex.data"                = "gs://${google_storage_bucket.data.name}/recordings"
+    "vertex.pipeline_root"       = "gs://${google_storage_bucket.pipelines.name}/root"
+    "vertex.serving_dir"         = "gs://${google_storage_bucket.models.name}/ser"
+    "vertex.service_account"     = google_service_account.pipeline.email
+    "vertex.dataflow.subnetwork" = "regions/${var.region}/subnetworks/${google_compute_subnetwork.ser.name}"
+  }
+}
+
+output "registry" {
+  description = "Where cloudbuild.yaml pushes images."
+  value       = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}"
+}

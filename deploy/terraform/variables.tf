@@ -1,0 +1,50 @@
+variable "project" {
+  description = "Id of an existing Google Cloud project with billing."
+  type        = string
+}
+
+variable "region" {
+  description = "Where machines, buckets and images are, such as europe-west4."
+  type        = string
+  default     = "europe-west4"
+}
+
+variable "alert_email" {
+  description = "Who is told when a run fails or the endpoint is unwell."
+  type        = string
+}
+
+variable "github" {
+  description = "Owner and name of the repository that Cloud Build is connected to; null makes no trigger."
+  type        = object({ owner = string, name = string })
+  default     = null
+}
+
+variable "run_retention_days" {
+  description = "How long what runs leave is kept. Blessed models are kept for ever."
+  type        = number
+  default     = 90
+}
+
+variable "schedule" {
+  description = "Cron times of the pipeline and how many runs at once; null makes no schedule. Needs an image that cloudbuild.yaml pushed."
+  type = object({
+    cron                = string
+    max_concurrent_runs = number
+    image               = string
+    gpu_image           = string
+  })
+  default = null
+}
+
+variable "error_rate_threshold" {
+  description = "Share of failed predictions that raises an alert."
+  type        = number
+  default     = 0.02
+}
+
+variable "latency_threshold_ms" {
+  description = "95th percentile of the prediction latency that raises an alert."
+  type        = number
+  default     = 500
+}

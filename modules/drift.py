@@ -1,0 +1,513 @@
+"""Whether two samples of recordings differ by more than chance: per feature, in their labels, and as a whole.
+
+How large a difference chance makes depends on the number of clips and, more, on the number of speakers: the clips of
+one speaker are alike. So every threshold comes from the samples at hand, with the speakers dealt anew many times: each
+speaker takes the place of another, whole, with as many clips in the one sample and in the other. What the statistics
+reach then is what they reach without drift, for so many clips of so many speakers. A speaker who is in both samples
+stays in both, and only the clips change sides. This is a permutation test, which keeps its false-alarm rate with few
+speakers too (Good 2005, Permutation, Parametric and Bootstrap Tests of Hypotheses, chapter 3); a bootstrap of the
+reference's speakers, tried first, alarmed at 15 % of the halves of RAVDESS instead of 2 %.
+
+Two questions share the false-alarm rate equally. Has anything drifted? Each statistic is standardised by its mean and
+standard deviation without drift, and the largest of them all decides, so that the thresholds hold for all together (the
+single-step maxT of Westfall & Young 1993, Resampling-Based Multiple Testing, section 2.3). Has everything drifted a
+little, as after a change of gain? The mean of the Kolmogorov-Smirnov statistics decides.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import scipy.spatial.distance
+import scipy.stats
+
+from modules.drift_settings import DriftSettings
+from modules.labels import EMOTIONS
+
+SMOOTHING_CLIPS = 0.5
+"""Added to the count of every bin before proportions are taken, so that the PSI of an empty bin is finite."""
+
+MIN_NULL_DEVIATION = 0.01
+"""Least standard deviation of a statistic without drift: what hardly ever varies would alarm at a single clip."""
+
+MIN_STAND_INS = 8
+"""A sample without speakers, however small, is taken to have so many, if the other has twice as many."""
+
+_CHUNK = 64
+
+
+class NotComparable(ValueError):
+    """The two samples cannot be compared; the message says what is missing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Clips to compare.
+
+    Attributes:
+        values: ``[clips, features]``.
+        names: Of the features.
+        speakers: Of each clip, where they are known. Where they are not, consecutive clips stand for one speaker.
+        emotions: Of each clip, where they are known.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    speakers: tuple[str, ...] | None = None
+    emotions: tuple[str, ...] | None = None
+
+    @property
+    def clips(self) -> int:
+        return len(self.values)
+
+    @property
+    def speaker_count(self) -> int | None:
+        return None if self.speakers is None else len(set(self.speakers))
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> "Sample":
+        """Some of the clips, in the order of ``rows``."""
+        return dataclasses.replace(
+            self,
+            values=self.values[rows],
+            speakers=tuple(self.speakers[row] for row in rows) if self.speakers else None,
+            emotions=tuple(self.emotions[row] for row in rows) if self.emotions else None,
+        )
+
+
+Statistic = Literal["ks", "psi", "jensen_shannon"]
+STATISTICS: tuple[Statistic, ...] = ("ks", "psi", "jensen_shannon")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A statistic and the largest value that chance explains."""
+
+    value: float
+    threshold: float
+
+    @property
+    def drifted(self) -> bool:
+        return self.value > self.threshold
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureDrift:
+    """One feature in both samples.
+
+    Attributes:
+        ks: Kolmogorov-Smirnov statistic, 0 to 1.
+        psi: Population stability index, 0 and above.
+        jensen_shannon: Divergence with logarithms to base 2, 0 to 1.
+    """
+
+    name: str
+    ks: Compared
+    psi: Compared
+    jensen_shannon: Compared
+    reference_median: float
+    current_median: float
+
+    @property
+    def drifted(self) -> bool:
+        return self.ks.drifted or self.psi.drifted or self.jensen_shannon.drifted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelDrift:
+    """How often each emotion occurs.
+
+    Attributes:
+        reference: Share of each emotion in the reference.
+        current: The same in the other sample.
+        jensen_shannon: Divergence of the two, base 2.
+    """
+
+    reference: Mapping[str, float]
+    current: Mapping[str, float]
+    jensen_shannon: Compared
+
+    @property
+    def drifted(self) -> bool:
+        return self.jensen_shannon.drifted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmotionDrift:
+    """How one emotion sounds: what a wrong label mapping changes, even where every feature and label is as frequent.
+
+    Attributes:
+        feature: The one that changed most.
+        rank_shift: Change of this feature's mean rank among all clips, 0 to 1, in clips of this emotion.
+    """
+
+    emotion: str
+    feature: str
+    rank_shift: Compared
+
+    @property
+    def drifted(self) -> bool:
+        return self.rank_shift.drifted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DriftReport:
+    """The comparison of two samples.
+
+    Attributes:
+        p_value: How rare this much difference is without drift: twice the smaller one of the shares of deals that
+            reach what was seen, once in the largest statistic, once in ``mean_ks``.
+        mean_ks: Mean of the Kolmogorov-Smirnov statistics of all features.
+        features: The most drifted first.
+        labels: Where both samples have labels.
+        emotions: The same.
+    """
+
+    settings: DriftSettings
+    reference_clips: int
+    reference_speakers: int | None
+    current_clips: int
+    current_speakers: int | None
+    shared_speakers: int
+    p_value: float
+    mean_ks: Compared
+    features: tuple[FeatureDrift, ...]
+    labels: LabelDrift | None = None
+    emotions: tuple[EmotionDrift, ...] = ()
+
+    @property
+    def drifted_features(self) -> tuple[FeatureDrift, ...]:
+        return tuple(feature for feature in self.features if feature.drifted)
+
+    @property
+    def drifted(self) -> bool:
+        parts = (self.mean_ks, *self.features, *self.emotions, *((self.labels,) if self.labels else ()))
+        return any(part.drifted for part in parts)
+
+    @property
+    def labels_suspect(self) -> bool:
+        """Whether the sound is as it was, but not what it is called: the mark of a broken label mapping."""
+        if self.mean_ks.drifted or self.drifted_features:
+            return False
+        return bool(self.labels and self.labels.drifted) or any(emotion.drifted for emotion in self.emotions)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What drifted, in sentences; none when nothing did."""
+        sentences = []
+        if self.drifted_features:
+            worst = ", ".join(feature.name for feature in self.drifted_features[:3])
+            sentences.append(
+                f"{len(self.drifted_features)} of {len(self.features)} features drifted, most of all {worst}."
+            )
+        if self.mean_ks.drifted:
+            sentences.append(
+                f"All features together drifted: the mean KS is {self.mean_ks.value:.3f}, and up to "
+                f"{self.mean_ks.threshold:.3f} is chance."
+            )
+        if self.labels is not None and self.labels.drifted:
+            sentences.append("The emotions occur with other frequencies.")
+        emotions = [f"{emotion.emotion} (in {emotion.feature})" for emotion in self.emotions if emotion.drifted]
+        if emotions:
+            sentences.append(f"Clips with these labels sound different: {', '.join(emotions)}.")
+        return tuple(sentences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the verdict and its reasons among them."""
+        return {
+            "drifted": self.drifted,
+            "labels_suspect": self.labels_suspect,
+            "reasons": list(self.reasons),
+            **dataclasses.asdict(self),
+        }
+
+
+def compare(reference: Sample, current: Sample, settings: DriftSettings) -> DriftReport:
+    """Compares a sample with the reference.
+
+    Raises:
+        NotComparable: A sample is too small, has other features, or has values that are not finite.
+    """
+    _require_comparable(reference, current, settings)
+    rng = np.random.default_rng(settings.seed)
+    reference, current = (_thin(sample, settings.max_clips, rng) for sample in (reference, current))
+    speakers = _named_speakers(reference, current)
+    _require_enough_speakers(speakers[: reference.clips], speakers[reference.clips :], settings)
+    pool = _Pool(reference, current, settings.bins)
+    seen = pool.measure(*_membership(reference, current))
+    dealt = pool.measure(*_deal(speakers, reference.clips, settings.deals, rng))
+    return _report(reference, current, seen, _Judge(seen, dealt, settings.false_alarm_rate), settings)
+
+
+def population_stability(reference_counts: np.ndarray, current_counts: np.ndarray) -> np.ndarray:
+    """Population stability index over the last axis, of proportions: sum of ``(p - q) ln(p / q)``.
+
+    Siddiqi (2006), Credit Risk Scorecards, p. 136; Yurdakul & Naranjo (2020), Statistical properties of the population
+    stability index, Journal of Risk Model Validation 14(4). Counts would give a number that grows with the samples.
+    """
+    p, q = (_proportions(counts, SMOOTHING_CLIPS) for counts in (reference_counts, current_counts))
+    return np.asarray(((p - q) * np.log(p / q)).sum(axis=-1))
+
+
+def jensen_shannon(reference_counts: np.ndarray, current_counts: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon divergence over the last axis, base 2: Lin (1991), IEEE Trans. Inf. Theory 37(1)."""
+    return np.asarray(scipy.spatial.distance.jensenshannon(reference_counts, current_counts, base=2, axis=-1) ** 2)
+
+
+def quantile_edges(reference: np.ndarray, bins: int) -> np.ndarray:
+    """Inner edges ``[bins - 1, features]`` that put equal shares of the reference between them."""
+    return np.asarray(np.quantile(reference, np.arange(1, bins) / bins, axis=0))
+
+
+def band_means(spectrograms: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
+    """Means ``[clips, bands]`` over the valid frames of ``[clips, frames, bands]``."""
+    inside = np.arange(spectrograms.shape[1]) < np.asarray(valid_frames)[:, np.newaxis]
+    return np.asarray(np.mean(spectrograms, axis=1, where=inside[:, :, np.newaxis], dtype=np.float64))
+
+
+def _proportions(counts: np.ndarray, smoothing: float) -> np.ndarray:
+    smoothed = np.asarray(counts, np.float64) + smoothing
+    return smoothed / smoothed.sum(axis=-1, keepdims=True)
+
+
+def _require_comparable(reference: Sample, current: Sample, settings: DriftSettings) -> None:
+    if reference.names != current.names:
+        raise NotComparable(
+            f"the reference has {len(reference.names)} features, the current sample {len(current.names)} or others; "
+            "compare samples of one audio spec"
+        )
+    for whose, sample in (("reference", reference), ("current sample", current)):
+        if sample.clips < settings.min_clips:
+            raise NotComparable(
+                f"the {whose} has {sample.clips} clips; at least {settings.min_clips} are needed (drift.min_clips)"
+            )
+        broken = [
+            name for name, fine in zip(sample.names, np.isfinite(sample.values).all(axis=0), strict=True) if not fine
+        ]
+        if broken:
+            raise NotComparable(f"the {whose} has values that are not numbers in {', '.join(broken[:5])}")
+
+
+def _require_enough_speakers(reference: np.ndarray, current: np.ndarray, settings: DriftSettings) -> None:
+    """Where nobody is in both samples, the speakers must have enough ways to be dealt for any to be a rare one."""
+    ours, others = set(reference.tolist()), set(current.tolist())
+    if not ours & others and math.comb(len(ours) + len(others), len(others)) * settings.false_alarm_rate < 1:
+        raise NotComparable(
+            f"{len(others)} speakers are compared with {len(ours)} others; so few differ by chance as much as by "
+            "drift. Add speakers, to 4 and 4 at least, or recordings of the same ones"
+        )
+
+
+def _thin(sample: Sample, max_clips: int, rng: np.random.Generator) -> Sample:
+    if sample.clips <= max_clips:
+        return sample
+    return sample.take(np.sort(rng.choice(sample.clips, max_clips, replace=False)))
+
+
+def _named_speakers(reference: Sample, current: Sample) -> np.ndarray:
+    """Of the reference's clips, then of the current sample's; stand-ins where they are not known."""
+    return np.concatenate(
+        [
+            np.array(one.speakers) if one.speakers is not None else _stand_ins(one.clips, other, name)
+            for name, one, other in (("reference", reference, current), ("current", current, reference))
+        ]
+    )
+
+
+def _stand_ins(clips: int, other: Sample, name: str) -> np.ndarray:
+    """Makes consecutive clips one speaker: about as many as ``other`` has of one, but half as many speakers at most.
+
+    Stand-ins made of many people's clips hardly differ, and dealt among the speakers would make chance look small. Half
+    as many make up for that, since the mean of fewer varies more.
+    """
+    speakers = other.speaker_count or math.isqrt(other.clips)
+    count = min(clips, max(2, round(speakers / 2)), max(MIN_STAND_INS, round(clips * speakers / other.clips)))
+    return np.array([f"{name} {number * count // clips}" for number in range(clips)])
+
+
+def _membership(reference: Sample, current: Sample) -> np.ndarray:
+    """The two samples as weights of all clips, float32 ``[2, 1, clips]``."""
+    return np.repeat(np.eye(2, dtype=np.float32), (reference.clips, current.clips), axis=1)[:, np.newaxis]
+
+
+def _deal(speakers: np.ndarray, reference_clips: int, deals: int, rng: np.random.Generator) -> np.ndarray:
+    """Deals the speakers anew.
+
+    A speaker takes the place of another: gives as many clips to the reference and to the current sample, chosen at
+    random; in proportion where there are not as many.
+
+    Args:
+        speakers: Of each clip, those of the reference first.
+
+    Returns:
+        1 where a clip is in the reference, and in the current sample, of each deal; float32 ``[2, deals, clips]``.
+    """
+    _, number_of, sizes = np.unique(speakers, return_inverse=True, return_counts=True)
+    to_reference = np.bincount(number_of[:reference_clips], minlength=len(sizes))
+    position = np.arange(len(speakers)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    dealt = np.zeros((2, deals, len(speakers)), np.float32)
+    for deal in range(deals):
+        place = rng.permutation(len(sizes))
+        given = np.minimum(sizes, sizes[place])
+        kept = np.rint(given * (to_reference[place] / sizes[place]))
+        mixed = np.argsort(number_of + rng.random(len(speakers)))  # speaker by speaker
+        in_reference = position < np.repeat(kept, sizes)
+        dealt[0, deal, mixed[in_reference]] = 1
+        dealt[1, deal, mixed[~in_reference & (position < np.repeat(given, sizes))]] = 1
+    return dealt
+
+
+_LABELS = "labels"
+_SKEWED = ("psi", "jensen_shannon", _LABELS)
+
+_Statistics = dict[str, np.ndarray]
+"""``[deals, n]`` by name: of each feature, or one of the labels, or of each feature within one emotion."""
+
+
+class _Pool:
+    """All clips of both samples. A sample of them is a row of weights, and so a thousand samples are a matrix."""
+
+    def __init__(self, reference: Sample, current: Sample, bins: int) -> None:
+        self._values = np.concatenate([reference.values, current.values])
+        self._reference_values = reference.values
+        self._bins = bins
+        self._emotions: dict[str, np.ndarray] = {}
+        if reference.emotions is not None and current.emotions is not None:
+            named = np.array(reference.emotions + current.emotions)
+            self._emotions = {emotion: np.flatnonzero(named == emotion) for emotion in EMOTIONS}
+
+    def measure(self, first: np.ndarray, second: np.ndarray) -> _Statistics:
+        """Compares samples given by how often each clip is in them, twice float32 ``[deals, clips]``."""
+        counts = self._bin_counts(first), self._bin_counts(second)
+        statistics = {
+            "ks": self._ks(first, second),
+            "psi": population_stability(*counts),
+            "jensen_shannon": jensen_shannon(*counts),
+        }
+        if self._emotions:
+            labels = jensen_shannon(self._label_counts(first), self._label_counts(second))
+            statistics |= {_LABELS: labels[:, np.newaxis], **self._rank_shifts(first, second)}
+        return statistics
+
+    def _bin_counts(self, weights: np.ndarray) -> np.ndarray:
+        edges = quantile_edges(self._reference_values, self._bins)
+        bins = np.stack([np.searchsorted(*pair) for pair in zip(edges.T, self._values.T, strict=True)], axis=1)
+        return np.stack([weights @ (bins == number).astype(np.float32) for number in range(self._bins)], axis=-1)
+
+    def _ks(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """The largest distance of the distribution functions, as :func:`scipy.stats.ks_2samp` has it."""
+        difference = (first / first.sum(axis=1, keepdims=True) - second / second.sum(axis=1, keepdims=True)).T
+        result = np.empty((len(first), self._values.shape[1]))
+        for feature, rows in enumerate(np.argsort(self._values, axis=0).T):
+            in_order = self._values[rows, feature]
+            inside_step = np.flatnonzero(in_order[1:] == in_order[:-1])  # between equal values nothing is reached
+            for start in range(0, len(first), _CHUNK):
+                distances = np.cumsum(difference[rows, start : start + _CHUNK], axis=0)
+                distances[inside_step] = 0
+                largest = np.maximum(distances.max(axis=0), -distances.min(axis=0))
+                result[start : start + _CHUNK, feature] = largest
+        return result
+
+    def _label_counts(self, weights: np.ndarray) -> np.ndarray:
+        return np.stack([weights[:, rows].sum(axis=1) for rows in self._emotions.values()], axis=-1)
+
+    def _rank_shifts(self, first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
+        shifts, ranks = {}, scipy.stats.rankdata(self._values, axis=0).astype(np.float32) / len(self._values)
+        for emotion, rows in self._emotions.items():
+            counts = [weights[:, rows].sum(axis=1, keepdims=True) for weights in (first, second)]
+            means = [
+                weights[:, rows] @ ranks[rows] / np.maximum(count, 1)
+                for weights, count in zip((first, second), counts, strict=True)
+            ]
+            shifts[emotion] = np.where(np.minimum(*counts) > 0, np.abs(means[0] - means[1]), 0.0)
+        return shifts
+
+
+class _Judge:
+    """Thresholds that hold for all statistics together."""
+
+    def __init__(self, seen: _Statistics, dealt: _Statistics, false_alarm_rate: float) -> None:
+        # The samples as they are count as one of the deals. Without them, the deals would be measured by a mean and a
+        # deviation that they had a part in and the samples had not, and look less extreme for that.
+        null = {name: np.concatenate([seen[name], values]) for name, values in dealt.items()}
+        self._seen, self._centre, self._spread = seen, {}, {}
+        for name, values in null.items():
+            self._centre[name] = _unskewed(name, values).mean(axis=0)
+            self._spread[name] = np.maximum(_unskewed(name, values).std(axis=0), MIN_NULL_DEVIATION)
+        self._largest_by_chance = self._largest(null)
+        self._mean_by_chance = null["ks"].mean(axis=1)
+        self._level = 1 - false_alarm_rate / 2
+        self._limit = np.quantile(self._largest_by_chance, self._level, method="higher")
+
+    @property
+    def p_value(self) -> float:
+        in_largest = np.mean(self._largest_by_chance >= self._largest_by_chance[0])
+        in_mean = np.mean(self._mean_by_chance >= self._mean_by_chance[0])
+        return min(1.0, 2 * float(min(in_largest, in_mean)))
+
+    @property
+    def mean_ks(self) -> Compared:
+        threshold = np.quantile(self._mean_by_chance, self._level, method="higher")
+        return Compared(value=float(self._mean_by_chance[0]), threshold=float(threshold))
+
+    def compared(self, name: str, number: int = 0) -> Compared:
+        threshold = max(0.0, self._centre[name][number] + self._limit * self._spread[name][number])
+        return Compared(
+            value=float(self._seen[name][0, number]), threshold=float(threshold**2 if name in _SKEWED else threshold)
+        )
+
+    def standardised(self, name: str, values: np.ndarray) -> np.ndarray:
+        return (_unskewed(name, values) - self._centre[name]) / self._spread[name]
+
+    def _largest(self, statistics: _Statistics) -> np.ndarray:
+        return np.max([self.standardised(name, values).max(axis=1) for name, values in statistics.items()], axis=0)
+
+
+def _unskewed(name: str, values: np.ndarray) -> np.ndarray:
+    """Squares of distances are lopsided; their roots are less so, and are standardised with more right."""
+    return np.sqrt(np.maximum(values, 0)) if name in _SKEWED else values
+
+
+def _report(
+    reference: Sample, current: Sample, seen: _Statistics, judge: _Judge, settings: DriftSettings
+) -> DriftReport:
+    extent = np.max([judge.standardised(statistic, seen[statistic])[0] for statistic in STATISTICS], axis=0)
+    return DriftReport(
+        settings=settings,
+        reference_clips=reference.clips,
+        reference_speakers=reference.speaker_count,
+        current_clips=current.clips,
+        current_speakers=current.speaker_count,
+        shared_speakers=len(set(reference.speakers or ()) & set(current.speakers or ())),
+        p_value=judge.p_value,
+        mean_ks=judge.mean_ks,
+        features=tuple(
+            FeatureDrift(
+                name=reference.names[number],
+                **{statistic: judge.compared(statistic, number) for statistic in STATISTICS},
+                reference_median=float(np.median(reference.values[:, number])),
+                current_median=float(np.median(current.values[:, number])),
+            )
+            for number in np.argsort(-extent, kind="stable")
+        ),
+        labels=_label_drift(reference, current, judge) if _LABELS in seen else None,
+        emotions=tuple(_emotion_drift(emotion, reference, seen, judge) for emotion in EMOTIONS if emotion in seen),
+    )
+
+
+def _label_drift(reference: Sample, current: Sample, judge: _Judge) -> LabelDrift:
+    return LabelDrift(
+        reference=_label_shares(reference), current=_label_shares(current), jensen_shannon=judge.compared(_LABELS)
+    )
+
+
+def _label_shares(sample: Sample) -> dict[str, float]:
+    counts = collections.Counter(sample.emotions)
+    return {emotion: counts[emotion] / sample.clips for emotion in EMOTIONS}
+
+
+def _emotion_drift(emotion: str, reference: Sample, seen: _Statistics, judge: _Judge) -> EmotionDrift:
+    worst = int(np.argmax(judge.standardised(emotion, seen[emotion])[0]))
+    return EmotionDrift(emotion=emotion, feature=reference.names[worst], rank_shift=judge.compared(emotion, worst))

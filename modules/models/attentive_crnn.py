@@ -1,0 +1,204 @@
+"""Convolutions and a recurrent layer over cepstra of the aligned speech, beside statistics of the whole utterance.
+
+The speech is cut out and stretched to a fixed length. One branch follows it in time: cepstra of the whole spectrum (the
+vocal tract) and of the low bands alone, whose ripple is the pitch, go through convolutions, a bidirectional GRU and
+attention, after Mirsamadi et al., Automatic Speech Emotion Recognition Using Recurrent Neural Networks with Local
+Attention (2017). The other branch sees the utterance at once: the slowest waves of the spectrogram in time and
+frequency (a two-dimensional cosine transform) and means and spreads, as the acoustic parameter sets of the field have
+them (Eyben et al., The Geneva Minimalistic Acoustic Parameter Set, 2016).
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from modules.models.family import FEATURES, VALID_FRAMES, ModelFamily
+
+if TYPE_CHECKING:
+    import keras
+    import keras_tuner
+
+# The lowest bands of 128 between 0 and 11 kHz, where the mel scale is linear and harmonics are evenly spaced.
+_PITCH_SHARE = 40 / 128
+
+# Bands of the smooth spectrum: enough for formants, too few for harmonics.
+_SMOOTH_BANDS = 64
+
+_VOCAL_TRACT_COEFFICIENTS = 24
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentiveCrnnHyperparameters:
+    """What can be varied.
+
+    Attributes:
+        frames: That the speech of a clip is stretched to.
+        filters: Of each of the two convolutions over time.
+        kernel: Frames under one convolution.
+        recurrent_units: Of the GRU, in each direction.
+        attention_units: Of the network that weighs the frames.
+        waves: Of the slowest waves of the spectrogram that are kept, in time as in frequency.
+        utterance_units: Of the layer over the utterance's statistics.
+        map_dropout: Share of whole channels that training drops after a convolution.
+        dropout: Share of values that training drops before and after the recurrent layer.
+        utterance_dropout: Share of values that training drops before and after the layer over the statistics.
+        time_jitter: Largest move of the speech's ends while training, as a share of its length.
+        band_shift: Largest move along the mel bands while training, as a share of all bands.
+        band_stretch: Largest stretch along the mel bands while training, as a natural logarithm.
+        gain: Standard deviation of the gain while training, in the unit of the normalised features.
+        masks: Stripes that training blanks out along time, and as many along frequency.
+        mask_share: Largest width of a stripe, as a share of the frames or of the bands.
+    """
+
+    frames: int = 64
+    filters: int = 96
+    kernel: int = 5
+    recurrent_units: int = 48
+    attention_units: int = 64
+    waves: int = 12
+    utterance_units: int = 128
+    map_dropout: float = 0.1
+    dropout: float = 0.3
+    utterance_dropout: float = 0.4
+    time_jitter: float = 0.06
+    band_shift: float = 0.0
+    band_stretch: float = 0.0
+    gain: float = 0.3
+    masks: int = 2
+    mask_share: float = 0.12
+
+    def __post_init__(self) -> None:
+        self._require("frames", self.frames >= 8, "8 or above")
+        for name in ("filters", "kernel", "recurrent_units", "attention_units", "utterance_units", "waves"):
+            self._require(name, getattr(self, name) >= 1, "1 or above")
+        for name in ("map_dropout", "dropout", "utterance_dropout", "time_jitter", "band_shift", "mask_share"):
+            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        for name in ("band_stretch", "gain", "masks"):
+            self._require(name, getattr(self, name) >= 0, "0 or above")
+
+    def _require(self, name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise ValueError(f"training.hyperparameters.{name} is {getattr(self, name)}; it must be {allowed}")
+
+
+def search_space(
+    hp: "keras_tuner.HyperParameters", hyperparameters: AttentiveCrnnHyperparameters
+) -> AttentiveCrnnHyperparameters:
+    return dataclasses.replace(
+        hyperparameters,
+        filters=hp.Choice("filters", [48, 64, 96, 128], default=96),
+        recurrent_units=hp.Choice("recurrent_units", [32, 48, 64, 96], default=48),
+        utterance_units=hp.Choice("utterance_units", [64, 128, 256], default=128),
+        dropout=hp.Float("dropout", 0.1, 0.5, step=0.1, default=0.3),
+        utterance_dropout=hp.Float("utterance_dropout", 0.2, 0.6, step=0.1, default=0.4),
+        band_shift=hp.Choice("band_shift", [0.0, 0.01, 0.02], default=0.0),
+        mask_share=hp.Choice("mask_share", [0.0, 0.06, 0.12, 0.2], default=0.12),
+    )
+
+
+def build(input_shape: tuple[int, ...], classes: int, hyperparameters: AttentiveCrnnHyperparameters) -> "keras.Model":
+    import keras  # here, because settings name this family where nobody trains
+
+    features = keras.Input(input_shape, name=FEATURES)
+    valid_frames = keras.Input((), dtype="int32", name=VALID_FRAMES)
+    speech, share = _augmented_speech(features, valid_frames, hyperparameters)
+    pitch, smooth = _pitch_and_smooth_spectrum(speech)
+    course = _course(pitch, smooth, hyperparameters)
+    utterance = _utterance(pitch, smooth, share, hyperparameters)
+    x = keras.layers.Concatenate()([course, utterance])
+    # float32 whatever the precision of the rest: half a byte of probability is too coarse for a loss
+    probabilities = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
+    return keras.Model({FEATURES: features, VALID_FRAMES: valid_frames}, probabilities, name="attentive_crnn")
+
+
+def _augmented_speech(
+    features: "keras.KerasTensor", valid_frames: "keras.KerasTensor", hyperparameters: AttentiveCrnnHyperparameters
+) -> tuple["keras.KerasTensor", "keras.KerasTensor"]:
+    """``[batch, frames, bands]`` of mean 0 and deviation 1, and the speech's share of the window, ``[batch, 1]``."""
+    from modules.models import spectrogram_layers as layers
+
+    aligned = layers.AlignedSpeech(hyperparameters.frames, jitter=hyperparameters.time_jitter)
+    speech, share = aligned(features, valid_frames)
+    # The features are normalised with the silence that is gone now; a masked stripe should still be the mean.
+    speech = _normalised(speech)
+    if hyperparameters.band_shift or hyperparameters.band_stretch:
+        speech = layers.FrequencyWarp(hyperparameters.band_shift, hyperparameters.band_stretch)(speech)
+    speech = layers.RandomGain(hyperparameters.gain)(speech)
+    speech = layers.SpecMask(hyperparameters.masks, hyperparameters.mask_share)(speech)
+    return speech, share
+
+
+def _pitch_and_smooth_spectrum(speech: "keras.KerasTensor") -> tuple["keras.KerasTensor", "keras.KerasTensor"]:
+    """The cepstrum of the low bands, and the spectrum in at most :data:`_SMOOTH_BANDS` bands or nearly so."""
+    from keras import ops
+
+    from modules.models.spectrogram_layers import cosine_transform
+
+    frames, bands = speech.shape[1:]
+    low = max(round(_PITCH_SHARE * bands), 1)
+    pitch = cosine_transform(speech[:, :, :low], low)
+    merged = max(bands // _SMOOTH_BANDS, 1)
+    smooth = bands // merged
+    pairs = ops.reshape(speech[:, :, : smooth * merged], (-1, frames, smooth, merged))
+    return pitch, ops.mean(pairs, axis=-1)
+
+
+def _course(
+    pitch: "keras.KerasTensor", smooth: "keras.KerasTensor", hyperparameters: AttentiveCrnnHyperparameters
+) -> "keras.KerasTensor":
+    """What happens in which order."""
+    import keras
+
+    from modules.models.spectrogram_layers import AttentionPooling, cosine_transform
+
+    vocal_tract = cosine_transform(smooth, min(_VOCAL_TRACT_COEFFICIENTS, smooth.shape[2]))
+    x = keras.layers.BatchNormalization(momentum=0.95)(keras.layers.Concatenate()([pitch, vocal_tract]))
+    for _ in range(2):
+        x = keras.layers.Conv1D(
+            hyperparameters.filters, hyperparameters.kernel, strides=2, padding="same", use_bias=False
+        )(x)
+        x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(momentum=0.95)(x))
+        x = keras.layers.SpatialDropout1D(hyperparameters.map_dropout)(x)
+    x = keras.layers.Dropout(hyperparameters.dropout)(x)
+    x = keras.layers.Bidirectional(keras.layers.GRU(hyperparameters.recurrent_units, return_sequences=True))(x)
+    x = AttentionPooling(hyperparameters.attention_units)(x)
+    return keras.layers.Dropout(hyperparameters.dropout)(x)
+
+
+def _utterance(
+    pitch: "keras.KerasTensor",
+    smooth: "keras.KerasTensor",
+    share: "keras.KerasTensor",
+    hyperparameters: AttentiveCrnnHyperparameters,
+) -> "keras.KerasTensor":
+    """What the clip is like as a whole."""
+    import keras
+    from keras import ops
+
+    from modules.models.spectrogram_layers import cosine_transform, time_statistics
+
+    waves = min(hyperparameters.waves, smooth.shape[2], hyperparameters.frames)
+    over_frequency = cosine_transform(smooth, waves)
+    over_both = cosine_transform(ops.transpose(over_frequency, (0, 2, 1)), waves)
+    vocal_tract = cosine_transform(smooth, min(20, smooth.shape[2]))
+    parts = [time_statistics(x) for x in (pitch, smooth, vocal_tract)]
+    parts += [keras.layers.Flatten()(over_both), ops.mean(ops.abs(pitch), axis=1), share]
+    x = keras.layers.BatchNormalization(momentum=0.95)(keras.layers.Concatenate()(parts))
+    x = keras.layers.Dropout(hyperparameters.utterance_dropout)(x)
+    x = keras.layers.Dense(hyperparameters.utterance_units, use_bias=False)(x)
+    x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(momentum=0.95)(x))
+    return keras.layers.Dropout(hyperparameters.utterance_dropout)(x)
+
+
+def _normalised(speech: "keras.KerasTensor") -> "keras.KerasTensor":
+    import keras
+
+    return keras.layers.BatchNormalization(momentum=0.95, center=False, scale=False, name="speech_scale")(speech)
+
+
+ATTENTIVE_CRNN = ModelFamily(
+    name="attentive_crnn",
+    feature_family="logmel",
+    hyperparameters_type=AttentiveCrnnHyperparameters,
+    search_space=search_space,
+    build=build,
+)

@@ -1,0 +1,243 @@
+"""Keras layers of the families that read log-mel features, the augmentation among them acting in training alone.
+
+Features are float32 ``[batch, frames, bands]``, normalised per band; ``valid_frames`` is int32 ``[batch]``. Only Keras
+operations, so that a model of them trains on any backend.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# Of the speech's energy, the share at either end that may be a click or a breath.
+_OUTER_SHARE = 0.01
+
+# Bands, as shares of all, where speech stands out: not below, where rooms hum, nor above, where they hiss.
+_SPEECH_BANDS = (0.03, 0.625)
+
+
+class _TrainingOnly(keras.layers.Layer):
+    """Has random numbers of its own, a few per clip."""
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.random = keras.random.SeedGenerator(seed)
+
+    def uniform(self, values: keras.KerasTensor, low: float, high: float) -> keras.KerasTensor:
+        """One number per clip, ``[batch, 1]``."""
+        return keras.random.uniform((ops.shape(values)[0], 1), low, high, seed=self.random)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="ser")
+class AlignedSpeech(_TrainingOnly):
+    """Cuts out the speech, from its first to its last sound, and stretches it to a fixed number of frames.
+
+    Silence around it, whatever its length, is gone then, and the same part of a sentence lies at about the same
+    place in every clip. A frame counts by how far its loudest band rises above ``range`` below the clip's loudest
+    frame; the speech lies between the 1st and the 99th hundredth of that sum.
+
+    Args:
+        frames: Of the result.
+        range: In the unit of the normalised features, which is about 20 dB.
+        margin: Share of the speech's length that is kept before and after it.
+        jitter: Largest move of either end while training, as a share of the speech's length.
+    """
+
+    def __init__(
+        self,
+        frames: int,
+        range: float = 1.8,
+        margin: float = 0.06,
+        jitter: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, **kwargs)
+        self.frames = frames
+        self.range = range
+        self.margin = margin
+        self.jitter = jitter
+
+    def call(
+        self, features: keras.KerasTensor, valid_frames: keras.KerasTensor, training: bool = False
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Returns ``[batch, self.frames, bands]`` and the speech's share of the window, ``[batch, 1]``."""
+        start, end = self._ends(features, valid_frames)
+        length = end - start
+        start, end = start - self.margin * length, end + self.margin * length
+        if training:
+            start = start + length * self.uniform(features, -self.jitter, self.jitter)
+            end = end + length * self.uniform(features, -self.jitter, self.jitter)
+        places = ops.linspace(0.0, 1.0, self.frames)[None]
+        last = ops.maximum(ops.cast(valid_frames, "float32")[:, None] - 1, 0.0)
+        positions = ops.clip(start + (end - start) * places, 0.0, last)
+        taken = ops.cast(interpolation(positions, features.shape[1]), features.dtype)
+        return ops.matmul(taken, features), ops.cast(length / features.shape[1], features.dtype)
+
+    def _ends(
+        self, features: keras.KerasTensor, valid_frames: keras.KerasTensor
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        frames, bands = features.shape[1:]
+        speech = features[:, :, int(_SPEECH_BANDS[0] * bands) : max(int(_SPEECH_BANDS[1] * bands), 1)]
+        loudness = ops.cast(ops.max(speech, axis=2), "float32")
+        count = ops.arange(frames, dtype="int32")[None]
+        valid = count < ops.maximum(ops.cast(valid_frames, "int32")[:, None], 1)
+        peak = ops.max(ops.where(valid, loudness, -1e4), axis=1, keepdims=True)
+        above = ops.where(valid, ops.relu(loudness - peak + self.range), 0.0)
+        so_far = ops.cumsum(above, axis=1) / ops.sum(above, axis=1, keepdims=True)
+        # How many frames end before a share is reached is the number of the frame that reaches it.
+        start = ops.sum(ops.cast(so_far <= _OUTER_SHARE, "float32"), axis=1, keepdims=True)
+        end = ops.sum(ops.cast(so_far <= 1 - _OUTER_SHARE, "float32"), axis=1, keepdims=True)
+        return start, end
+
+    def compute_output_shape(
+        self, features_shape: tuple[int | None, ...], valid_frames_shape: tuple[int | None, ...]
+    ) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+        return (features_shape[0], self.frames, features_shape[2]), (features_shape[0], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"frames": self.frames, "range": self.range, "margin": self.margin, "jitter": self.jitter}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="ser")
+class FrequencyWarp(_TrainingOnly):
+    """Stretches and moves the spectrum along the mel bands, as another vocal tract would (Jaitly and Hinton 2013).
+
+    Args:
+        max_shift: Largest move in either direction, as a share of all bands.
+        max_log_scale: Largest stretch in either direction, as a natural logarithm of the factor.
+    """
+
+    def __init__(self, max_shift: float, max_log_scale: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.max_shift = max_shift
+        self.max_log_scale = max_log_scale
+
+    def call(self, features: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        if not training:
+            return features
+        bands = features.shape[2]
+        scale = ops.exp(self.uniform(features, -self.max_log_scale, self.max_log_scale))
+        shift = bands * self.uniform(features, -self.max_shift, self.max_shift)
+        taken = interpolation(ops.arange(bands, dtype="float32")[None] * scale + shift, bands)
+        return ops.matmul(features, ops.cast(ops.transpose(taken, (0, 2, 1)), features.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "max_shift": self.max_shift, "max_log_scale": self.max_log_scale}
+
+
+@keras.saving.register_keras_serializable(package="ser")
+class RandomGain(_TrainingOnly):
+    """Adds one normally distributed number per clip to all cells: a gain, since the features are decibels.
+
+    Args:
+        deviation: Of the gain, in the features' unit, which is about 20 dB.
+    """
+
+    def __init__(self, deviation: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.deviation = deviation
+
+    def call(self, features: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        if not training:
+            return features
+        shape = (ops.shape(features)[0], 1, 1)
+        return features + keras.random.normal(shape, stddev=self.deviation, seed=self.random, dtype=features.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "deviation": self.deviation}
+
+
+@keras.saving.register_keras_serializable(package="ser")
+class SpecMask(_TrainingOnly):
+    """Sets random stripes to zero, the mean (SpecAugment without its warp, Park et al. 2019).
+
+    Args:
+        masks: Stripes along time, and as many along frequency.
+        max_share: Largest width of a stripe, as a share of all frames or bands.
+    """
+
+    def __init__(self, masks: int, max_share: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.masks = masks
+        self.max_share = max_share
+
+    def call(self, features: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        if not training:
+            return features
+        for _ in range(self.masks):
+            features = features * ops.cast(self._kept(features, axis=1)[:, :, None], features.dtype)
+            features = features * ops.cast(self._kept(features, axis=2)[:, None, :], features.dtype)
+        return features
+
+    def _kept(self, features: keras.KerasTensor, *, axis: int) -> keras.KerasTensor:
+        size = features.shape[axis]
+        width = size * self.uniform(features, 0.0, self.max_share)
+        start = (size - width) * self.uniform(features, 0.0, 1.0)
+        place = ops.arange(size, dtype="float32")[None]
+        return ops.logical_or(place < start, place >= start + width)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "masks": self.masks, "max_share": self.max_share}
+
+
+@keras.saving.register_keras_serializable(package="ser")
+class AttentionPooling(keras.layers.Layer):
+    """The mean over time, weighted by how telling a small network finds each frame (Mirsamadi et al. 2017).
+
+    ``[batch, frames, channels]`` becomes ``[batch, channels]``.
+    """
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.hidden = keras.layers.Dense(units, activation="tanh", name="hidden")
+        self.score = keras.layers.Dense(1, name="score")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.hidden.build(input_shape)
+        self.score.build((*input_shape[:-1], self.units))
+
+    def call(self, values: keras.KerasTensor) -> keras.KerasTensor:
+        return ops.sum(ops.softmax(self.score(self.hidden(values)), axis=1) * values, axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+def interpolation(positions: keras.KerasTensor, size: int) -> keras.KerasTensor:
+    """``[batch, places, size]`` weights that read ``size`` values at fractional ``positions``, ``[batch, places]``.
+
+    Positions outside read the first or the last value.
+    """
+    inside = ops.clip(positions, 0.0, size - 1.0)
+    return ops.relu(1.0 - ops.abs(inside[:, :, None] - ops.arange(size, dtype="float32")))
+
+
+def cosine_transform(values: keras.KerasTensor, coefficients: int) -> keras.KerasTensor:
+    """The first ``coefficients`` of the orthonormal DCT-II along the last axis."""
+    size = values.shape[-1]
+    order = np.arange(coefficients)
+    basis = np.cos(np.pi * (np.arange(size)[:, None] + 0.5) * order / size) * np.sqrt(np.where(order, 2, 1) / size)
+    return ops.matmul(values, ops.convert_to_tensor(basis.astype(np.float32), dtype=values.dtype))
+
+
+def time_statistics(values: keras.KerasTensor) -> keras.KerasTensor:
+    """What ``[batch, frames, channels]`` does over time, ``[batch, 4 channels]``.
+
+    Mean and standard deviation, and of the steps from frame to frame the standard deviation and the mean size.
+    """
+    steps = values[:, 1:] - values[:, :-1]
+    parts = [ops.mean(values, 1), _deviation(values), _deviation(steps), ops.mean(ops.abs(steps), 1)]
+    return ops.concatenate(parts, axis=-1)
+
+
+def _deviation(values: keras.KerasTensor) -> keras.KerasTensor:
+    # The root's slope is infinite at 0, which silence reaches.
+    return ops.sqrt(ops.var(values, axis=1) + 1e-6)

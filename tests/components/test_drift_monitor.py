@@ -1,0 +1,197 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.audio_example_gen.settings import IngestSettings
+from components.drift_monitor import executor, sources
+from components.drift_monitor.settings import MonitorSettings
+from modules import examples
+from modules.audio_spec import AudioSpec, AudioSpecMismatch
+from modules.clips import Clip
+from modules.labels import EMOTIONS
+
+SPEC = AudioSpec(mel_bands=16, mfcc_coefficients=4)
+SETTINGS = MonitorSettings(deals=100)
+SPEAKERS, CLIPS_EACH = 6, 42
+
+
+def clips(*, seed: int, shift: float = 0.0) -> list[tuple[str, str, np.ndarray]]:
+    """Speaker, emotion and features of clips by the same speakers, whatever the seed."""
+    voices = np.random.default_rng(0).normal(size=(SPEAKERS, *SPEC.feature_shape))
+    rng, made = np.random.default_rng([1, seed]), []
+    for number in range(SPEAKERS * CLIPS_EACH):
+        speaker, emotion = number // CLIPS_EACH, number % len(EMOTIONS)
+        values = voices[speaker] + rng.normal(size=SPEC.feature_shape) + shift
+        values[emotion] += 3
+        made.append((f"toy-{speaker}", EMOTIONS[emotion], values))
+    return made
+
+
+def write_examples(folder: Path, *, names: dict[str, str] | None = None, **how: float) -> Path:
+    """As an AudioExampleGen writes them, each clip with an augmented copy that is far from it."""
+    split = folder / "Split-train"
+    split.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(split / "data_tfrecord-00000-of-00001.gz"), "GZIP") as writer:
+        for number, (speaker, emotion, values) in enumerate(clips(**how)):
+            label = (names or {}).get(emotion, emotion)
+            for augmentation, offset in (("plain", 0.0), ("noise", 100.0)):
+                writer.write(make_example(number, speaker, label, values + offset, augmentation, SPEC))
+    (folder / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(SPEC)}))
+    return folder
+
+
+def make_example(
+    number: int, speaker: str, emotion: str, values: np.ndarray, augmentation: str, spec: AudioSpec
+) -> bytes:
+    return examples.make_example(
+        Clip(path=f"{number}.wav", corpus="toy", emotion=emotion, speaker=speaker),
+        features=values.astype(np.float32),
+        valid_frames=spec.window_frames - 9,
+        augmentation=augmentation,
+        duration_sec=2.5,
+        native_sample_rate_hz=48_000,
+        spec=spec,
+    ).SerializeToString()
+
+
+def write_request_log(folder: Path, **how: float) -> Path:
+    """As the embedded server writes it: one ``PredictionLog`` for a request of several clips."""
+    folder.mkdir()
+    with tf.io.TFRecordWriter(str(folder / "requests-1.tfrecord")) as writer:
+        made = clips(**how)
+        for start in range(0, len(made), 2):
+            entry = prediction_log_pb2.PredictionLog()
+            inputs = entry.predict_log.request.inputs
+            values = np.stack([values for _, _, values in made[start : start + 2]]).astype(np.float32)
+            inputs[examples.FEATURES].CopyFrom(tf.make_tensor_proto(values))
+            inputs[examples.VALID_FRAMES].CopyFrom(tf.make_tensor_proto(np.full(len(values), 100, np.int64)))
+            writer.write(entry.SerializeToString())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    return write_examples(tmp_path_factory.mktemp("reference") / "examples", seed=0)
+
+
+@pytest.fixture
+def monitor(reference, tmp_path):
+    """Runs the executor on a folder of examples and returns the comparisons in ``drift.json``."""
+
+    def run(current: Path, settings: MonitorSettings = SETTINGS, *, first_run: bool = False) -> list[dict]:
+        inputs = {executor.EXAMPLES_KEY: [artifact(current)]}
+        inputs[executor.REFERENCE_KEY] = [] if first_run else [artifact(reference)]
+        output = standard_artifacts.ExampleAnomalies()
+        output.uri = str(tmp_path / "drift")
+        executor.Executor().Do(inputs, {executor.DRIFT_KEY: [output]}, {executor.SETTINGS_KEY: settings.to_json()})
+        return json.loads((tmp_path / "drift" / executor.DRIFT_FILE).read_text())["comparisons"]
+
+    def artifact(folder: Path) -> standard_artifacts.Examples:
+        made = standard_artifacts.Examples()
+        made.uri = str(folder)
+        made.split_names = artifact_utils.encode_split_names(["train"])
+        return made
+
+    return run
+
+
+def test_more_of_the_same_is_no_drift(monitor, tmp_path):
+    (found,) = monitor(write_examples(tmp_path / "new", seed=1), dataclasses.replace(SETTINGS, stop_on="any"))
+    report = found["report"]
+    assert not report["drifted"]
+    assert report["reference_clips"] == report["current_clips"] == SPEAKERS * CLIPS_EACH, "no augmented copy counts"
+    assert report["shared_speakers"] == SPEAKERS
+
+
+def test_drift_is_reported_and_stops_the_run_only_on_request(monitor, tmp_path):
+    current = write_examples(tmp_path / "new", seed=1, shift=1.0)
+    (found,) = monitor(current)
+    assert found["report"]["drifted"]
+    assert not found["report"]["labels_suspect"]
+    with pytest.raises(executor.DriftAlarm, match="features drifted"):
+        monitor(current, dataclasses.replace(SETTINGS, stop_on="any"))
+
+
+def test_a_broken_label_mapping_stops_the_run(monitor, tmp_path):
+    swapped = {"angry": "sad", "sad": "happy", "happy": "angry"}
+    current = write_examples(tmp_path / "new", seed=1, names=swapped)
+    with pytest.raises(executor.DriftAlarm, match="sound different: angry"):
+        monitor(current)
+    (found,) = monitor(current, dataclasses.replace(SETTINGS, stop_on="never"))
+    assert found["report"]["labels_suspect"]
+
+
+def test_a_first_run_has_nothing_to_be_compared_with(monitor, tmp_path):
+    (found,) = monitor(write_examples(tmp_path / "new", seed=1), first_run=True)
+    assert "No blessed model" in found["not_compared"]
+
+
+def test_too_few_clips_are_said_not_judged(monitor, tmp_path):
+    settings = dataclasses.replace(SETTINGS, min_clips=1000, stop_on="any")
+    (found,) = monitor(write_examples(tmp_path / "new", seed=1, shift=1.0), settings)
+    assert "at least 1000" in found["not_compared"]
+
+
+def test_examples_of_another_audio_spec_are_not_compared(monitor, tmp_path):
+    current = write_examples(tmp_path / "new", seed=1)
+    (current / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(AudioSpec())}))
+    assert AudioSpec().fingerprint in monitor(current)[0]["not_compared"]
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_logged_requests_are_compared_too(monitor, tmp_path, shift):
+    log = write_request_log(tmp_path / "log", seed=2, shift=shift)
+    current = write_examples(tmp_path / "new", seed=1)
+    new_data, requests = monitor(current, dataclasses.replace(SETTINGS, request_log=str(log)))
+    assert not new_data["report"]["drifted"]
+    assert requests["report"]["drifted"] == bool(shift)
+    assert requests["report"]["labels"] is None
+
+
+def test_a_log_of_another_audio_spec_is_refused(tmp_path):
+    log = write_request_log(tmp_path / "log", seed=0)
+    with pytest.raises(AudioSpecMismatch, match=r"\(34,\).*\(270,\)"):
+        sources.read_request_log(str(log), spec=AudioSpec())
+
+
+def test_log_mel_examples_become_means_over_their_own_frames(tmp_path):
+    spec = AudioSpec(feature_family="logmel", mel_bands=4, mfcc_coefficients=4)
+    values = np.full(spec.feature_shape, -100.0)
+    values[: spec.window_frames - 9] = [1.0, 2.0, 3.0, 4.0]
+    folder = tmp_path / "Split-train"
+    folder.mkdir()
+    with tf.io.TFRecordWriter(str(folder / "data.gz"), "GZIP") as writer:
+        writer.write(make_example(0, "toy-0", "sad", values, "plain", spec))
+    (tmp_path / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(spec)}))
+    sample = sources.read_examples(str(tmp_path))
+    np.testing.assert_allclose(sample.values, [[1, 2, 3, 4]])
+    assert sample.names == ("mel_000", "mel_001", "mel_002", "mel_003")
+    assert sample.speakers == ("toy-0",)
+    assert sample.emotions == ("sad",)
+
+
+def test_recordings_are_read_with_their_speakers_and_bad_ones_named(tmp_path):
+    rng = np.random.default_rng(0)
+    for emotion in ("01", "05"):
+        soundfile.write(tmp_path / f"03-01-{emotion}-01-01-01-07.wav", rng.normal(scale=0.1, size=30_000), 16_000)
+    (tmp_path / "03-01-04-01-01-01-07.wav").write_bytes(b"RIFF")
+    found = sources.read_recordings(str(tmp_path), settings=IngestSettings())
+    assert found.sample.speakers == ("ravdess-07", "ravdess-07")
+    assert found.sample.emotions == ("neutral", "angry")
+    assert found.sample.values.shape == (2, 270)
+    assert [file.path for file in found.rejected] == ["03-01-04-01-01-01-07.wav"]
+    louder = sources.read_recordings(str(tmp_path), settings=IngestSettings(), change=lambda samples, rate: samples * 2)
+    rms = found.sample.names.index("rms")
+    np.testing.assert_allclose(louder.sample.values[:, rms], 2 * found.sample.values[:, rms], rtol=1e-4)
+
+
+def test_an_empty_place_is_said(tmp_path):
+    with pytest.raises(sources.UnreadableSample, match="no recording that can be used"):
+        sources.read_recordings(str(tmp_path), settings=IngestSettings())

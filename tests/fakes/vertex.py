@@ -1,0 +1,334 @@
+"""A stand-in for the Vertex AI services, for unmodified clients: gRPC over TLS on loopback, reached through a proxy.
+
+What it imitates is the wire: every client of ``<region>-aiplatform.googleapis.com`` that obeys the environment in
+:attr:`FakeVertex.environ` talks to it, with TLS, HTTP/2 and credentials as in production. Method paths and message
+types are read from the installed Google client, so they are Google's. What a method does is told by services: objects
+with a method for each RPC that they answer (``create_pipeline_job`` for ``CreatePipelineJob``), which take the request
+and a :class:`grpc.ServicerContext` and return the response, or raise :class:`Refused`. An RPC that nobody answers is
+UNIMPLEMENTED. Long-running operations are answered as done at once: :func:`done`.
+
+A service that streams or is not part of ``aiplatform_v1`` is not served. A process that opened a TLS channel before its
+environment was set has read the machine's authorities, and keeps them.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import datetime
+import functools
+import importlib
+import ipaddress
+import json
+import re
+import select
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth import credentials as auth_credentials
+from google.longrunning import operations_pb2
+
+_CLIENTS = "google.cloud.aiplatform_v1.services"
+_LOOPBACK = "127.0.0.1"
+_MAX_MESSAGE_BYTES = 64 * 2**20
+
+
+class Refused(Exception):
+    """What a service raises to answer with an error."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One RPC as the installed client knows it."""
+
+    path: str
+    request: Any
+    response: Any
+
+    @property
+    def name(self) -> str:
+        """As services name it: ``create_pipeline_job``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", self.path.rpartition("/")[2]).lower()
+
+
+@functools.cache
+def methods(service: str) -> dict[str, Method]:
+    """The RPCs of a service such as ``pipeline_service``, by path, from Google's own client."""
+    module = importlib.import_module(f"{_CLIENTS}.{service}.transports.grpc")
+    transport_class = next(value for name, value in vars(module).items() if name.endswith("ServiceGrpcTransport"))
+    recorder = _Recorder()
+    transport = transport_class(channel=recorder, credentials=auth_credentials.AnonymousCredentials())
+    transport._logged_channel = recorder
+    transport._stubs = {}
+    for name, member in vars(transport_class).items():
+        if isinstance(member, property):
+            getattr(transport, name)
+    return recorder.methods
+
+
+class _Recorder(grpc.Channel):
+    """A channel that only remembers what it is asked to make."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Method] = {}
+
+    def unary_unary(self, method, request_serializer=None, response_deserializer=None, _registered_method=False):
+        if method.startswith("/google.cloud.aiplatform"):
+            request = request_serializer.__self__
+            response = getattr(response_deserializer, "__self__", None) or operations_pb2.Operation
+            self.methods[method] = Method(method, request, response)
+        return lambda *_, **__: None
+
+    def unary_stream(self, *_, **__):
+        return lambda *_, **__: None
+
+    stream_unary = stream_stream = unary_stream
+
+    def subscribe(self, callback, try_to_connect=False):
+        pass
+
+    def unsubscribe(self, callback):
+        pass
+
+    def close(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+def done(response: Any, name: str = "projects/1/locations/r/operations/1") -> operations_pb2.Operation:
+    """A finished long-running operation with a result."""
+    operation = operations_pb2.Operation(name=name, done=True)
+    operation.response.Pack(type(response).pb(response))
+    return operation
+
+
+class FakeVertex(grpc.GenericRpcHandler):
+    """Serves services over TLS on loopback; a context manager.
+
+    Attributes:
+        environ: For the processes of clients: proxy, certificate authority, a service account's key.
+        calls: Every request so far, as (method name, request).
+    """
+
+    def __init__(self, folder: Path, services: dict[str, Any], *, region: str = "europe-west4") -> None:
+        """Takes the services by the name of Google's client for them: ``{"pipeline_service": …}``."""
+        self.calls: list[tuple[str, Any]] = []
+        self.environ: dict[str, str] = {}
+        self._services = services
+        self._folder = folder
+        self._host = f"{region}-aiplatform.googleapis.com"
+        self._failures: dict[str, collections.deque[Refused]] = collections.defaultdict(collections.deque)
+        self._lost: collections.Counter[str] = collections.Counter()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "FakeVertex":
+        certificates = make_certificates(self._folder, self._host)
+        server = grpc.server(
+            futures.ThreadPoolExecutor(16),
+            handlers=[self],
+            options=[("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)],
+        )
+        credentials = grpc.ssl_server_credentials([(certificates.key.read_bytes(), certificates.chain.read_bytes())])
+        port = server.add_secure_port(f"{_LOOPBACK}:0", credentials)
+        server.start()
+        self._stack.callback(lambda: server.stop(grace=None).wait())
+        proxy = self._stack.enter_context(connect_proxy({self._host: port}))
+        self.environ = {
+            "grpc_proxy": f"http://{_LOOPBACK}:{proxy}",
+            "no_grpc_proxy": "localhost,127.0.0.1",  # what a component serves to itself
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(certificates.authority),
+            "GOOGLE_APPLICATION_CREDENTIALS": str(_make_service_account(self._folder)),
+            "NO_GCE_CHECK": "true",
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def reset(self, services: dict[str, Any]) -> None:
+        """Begins anew with other services, on the same ports and with the same keys."""
+        self._services = services
+        self.calls.clear()
+        self._failures.clear()
+        self._lost.clear()
+
+    def lose_next(self, method: str) -> None:
+        """Lets the next call of a method do its work, and its answer never arrive."""
+        self._lost[method] += 1
+
+    def fail_next(self, method: str, code: grpc.StatusCode, message: str = "injected", *, times: int = 1) -> None:
+        """Lets the next calls of a method (``create_schedule``) end with an error."""
+        self._failures[method].extend([Refused(code, message)] * times)
+
+    def called(self, method: str) -> list[Any]:
+        """The requests that a method has had."""
+        return [request for name, request in self.calls if name == method]
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        for name, service in self._services.items():
+            method = methods(name).get(handler_call_details.method)
+            answer = getattr(service, method.name, None) if method else None
+            if method and answer:
+                return grpc.unary_unary_rpc_method_handler(
+                    functools.partial(self._answer, method, answer),
+                    request_deserializer=method.request.deserialize,
+                    response_serializer=_serialize,
+                )
+        return None
+
+    def _answer(self, method: Method, answer: Callable[..., Any], request: Any, context: grpc.ServicerContext) -> Any:
+        self.calls.append((method.name, request))
+        if dict(context.invocation_metadata()).get("authorization", "")[:7] != "Bearer ":
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no bearer token")
+        try:
+            if self._failures[method.name]:
+                raise self._failures[method.name].popleft()
+            response = answer(request, context)
+            if self._lost[method.name]:
+                self._lost[method.name] -= 1
+                raise Refused(grpc.StatusCode.UNAVAILABLE, "connection lost")
+            return response
+        except Refused as refused:
+            context.abort(refused.code, refused.message)
+
+
+def _serialize(message: Any) -> bytes:
+    return message.SerializeToString() if hasattr(message, "SerializeToString") else type(message).serialize(message)
+
+
+@contextlib.contextmanager
+def connect_proxy(ports: dict[str, int]) -> Iterator[int]:
+    """An HTTP proxy on loopback that tunnels to local ports by host name, and refuses every other host."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            head = _read_head(self.request)
+            host = head.split(b" ")[1].decode().partition(":")[0] if head.startswith(b"CONNECT ") else ""
+            if host not in ports:
+                self.request.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+                return
+            with socket.create_connection((_LOOPBACK, ports[host])) as upstream:
+                self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                _pipe(self.request, upstream)
+
+    socketserver.ThreadingTCPServer.daemon_threads = True
+    with socketserver.ThreadingTCPServer((_LOOPBACK, 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def _read_head(connection: socket.socket) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        received = connection.recv(4096)
+        if not received:
+            break
+        head += received
+    return head
+
+
+def _pipe(left: socket.socket, right: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # either side hung up
+        while True:
+            for readable in select.select([left, right], [], [])[0]:
+                received = readable.recv(65536)
+                if not received:
+                    return
+                (right if readable is left else left).sendall(received)
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificates:
+    """PEM files."""
+
+    authority: Path
+    chain: Path
+    key: Path
+
+
+def make_certificates(folder: Path, *hosts: str) -> Certificates:
+    """A certificate for ``hosts`` and loopback, and the authority that signed it."""
+    authority_key, authority = _authority()
+    key = _make_key()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0])])
+    alternatives = [*map(x509.DNSName, hosts), x509.IPAddress(ipaddress.ip_address(_LOOPBACK))]
+    server = _certificate(name, authority.subject, key, authority_key).add_extension(
+        x509.SubjectAlternativeName(alternatives), critical=False
+    )
+    paths = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server.key")
+    encoding = serialization.Encoding.PEM
+    paths.authority.write_bytes(authority.public_bytes(encoding))
+    paths.chain.write_bytes(server.sign(authority_key, hashes.SHA256()).public_bytes(encoding))
+    paths.key.write_bytes(_pem(key))
+    return paths
+
+
+@functools.cache
+def _authority() -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+    """One for all servers of a process: its gRPC clients read the authorities' file once."""
+    key, name = _make_key(), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
+    certificate = _certificate(name, name, key, key)
+    certificate = certificate.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    return key, certificate.sign(key, hashes.SHA256())
+
+
+def _certificate(
+    name: x509.Name, issuer: x509.Name, key: rsa.RSAPrivateKey, issuer_key: rsa.RSAPrivateKey
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(issuer_id, critical=False)
+    )
+
+
+def _make_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def _pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _make_service_account(folder: Path) -> Path:
+    """A key that nobody knows. Clients sign their own tokens with it; nothing is asked of ``token_uri``."""
+    path = folder / "service_account.json"
+    account = {
+        "type": "service_account",
+        "project_id": "example-project",
+        "private_key_id": "1",
+        "private_key": _pem(_make_key()).decode(),
+        "client_email": "tests@example-project.iam.gserviceaccount.com",
+        "client_id": "1",
+        "token_uri": f"http://{_LOOPBACK}:9/token",
+    }
+    path.write_text(json.dumps(account))
+    return path

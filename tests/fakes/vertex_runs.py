@@ -1,0 +1,173 @@
+"""Vertex AI's PipelineService, ScheduleService and JobService, as far as the runner and TFX's Trainer use them.
+
+The contract that is imitated, from Google's reference:
+
+* ``CreatePipelineJob`` takes the id from the caller, answers ALREADY_EXISTS for one that is taken, INVALID_ARGUMENT
+  for a spec that is not 2.x, for a task without its component, for a root parameter without a value.
+* ``CreateSchedule`` gives the id; cron and a limit of concurrent runs are required; names are not unique.
+* ``UpdateSchedule`` changes what the mask names. ``PauseSchedule`` of a paused one and ``ResumeSchedule`` of an
+  active one are FAILED_PRECONDITION.
+* ``CreateCustomJob`` starts the first pool's command; ``GetCustomJob`` says how it goes.
+"""
+
+import datetime
+import itertools
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.cloud import aiplatform_v1 as vertex
+from google.protobuf import json_format
+
+from tests.fakes.vertex import Refused
+
+_CRON = re.compile(r"^((CRON_)?TZ=\S+ )?(\S+ ){4}\S+$")
+
+
+class Pipelines:
+    """PipelineService. A run goes through the states that ``progress`` holds, one at each look."""
+
+    def __init__(self, progress: tuple[vertex.PipelineState, ...] = (vertex.PipelineState.PIPELINE_STATE_SUCCEEDED,)):
+        self.jobs: dict[str, vertex.PipelineJob] = {}
+        self.progress = progress
+        self._looks: dict[str, int] = {}
+
+    def create_pipeline_job(self, request: Any, _: grpc.ServicerContext) -> vertex.PipelineJob:
+        name = f"{request.parent}/pipelineJobs/{request.pipeline_job_id}"
+        if name in self.jobs:
+            raise Refused(grpc.StatusCode.ALREADY_EXISTS, f"{name} exists")
+        validate(request.pipeline_job)
+        job = request.pipeline_job
+        job.name, job.state = name, vertex.PipelineState.PIPELINE_STATE_PENDING
+        self.jobs[name] = job
+        return job
+
+    def get_pipeline_job(self, request: Any, _: grpc.ServicerContext) -> vertex.PipelineJob:
+        if request.name not in self.jobs:
+            raise Refused(grpc.StatusCode.NOT_FOUND, f"{request.name} does not exist")
+        job, look = self.jobs[request.name], self._looks.get(request.name, 0)
+        self._looks[request.name] = look + 1
+        job.state = self.progress[min(look, len(self.progress) - 1)]
+        task_state = job.state.name.removeprefix("PIPELINE_STATE_")
+        names = json_format.MessageToDict(vertex.PipelineJob.pb(job).pipeline_spec)["root"]["dag"]["tasks"]
+        job.job_detail.task_details = [{"task_name": name, "state": task_state} for name in sorted(names)]
+        return job
+
+
+def validate(job: vertex.PipelineJob) -> None:
+    """Refuses what Vertex would refuse."""
+    values = json_format.MessageToDict(vertex.PipelineJob.pb(job))
+    spec = values["pipelineSpec"]
+    if not spec.get("schemaVersion", "").startswith("2."):
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "schemaVersion must be 2.x")
+    tasks = spec["root"]["dag"]["tasks"]
+    missing = [name for name, task in tasks.items() if task["componentRef"]["name"] not in spec["components"]]
+    given = set(values["runtimeConfig"].get("parameterValues", {}))
+    parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    unset = [name for name, definition in parameters.items() if "defaultValue" not in definition and name not in given]
+    if missing or unset or given - set(parameters):
+        raise Refused(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"tasks without component {missing}, parameters without value {unset}, unknown {given - set(parameters)}",
+        )
+
+
+class Schedules:
+    """ScheduleService."""
+
+    def __init__(self) -> None:
+        self.schedules: dict[str, vertex.Schedule] = {}
+        self._ids = itertools.count(1)
+
+    def create_schedule(self, request: Any, _: grpc.ServicerContext) -> vertex.Schedule:
+        schedule = request.schedule
+        _validate_schedule(schedule)
+        schedule.name = f"{request.parent}/schedules/{next(self._ids)}"
+        schedule.state = vertex.Schedule.State.ACTIVE
+        schedule.next_run_time = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+        self.schedules[schedule.name] = schedule
+        return schedule
+
+    def list_schedules(self, request: Any, _: grpc.ServicerContext) -> vertex.ListSchedulesResponse:
+        found = [value for name, value in self.schedules.items() if name.startswith(f"{request.parent}/")]
+        return vertex.ListSchedulesResponse(schedules=found)
+
+    def update_schedule(self, request: Any, _: grpc.ServicerContext) -> vertex.Schedule:
+        schedule = self._get(request.schedule.name)
+        for path in request.update_mask.paths:
+            setattr(schedule, path, getattr(request.schedule, path))
+        _validate_schedule(schedule)
+        return schedule
+
+    def pause_schedule(self, request: Any, _: grpc.ServicerContext) -> Any:
+        return self._turn(request.name, vertex.Schedule.State.ACTIVE, vertex.Schedule.State.PAUSED)
+
+    def resume_schedule(self, request: Any, _: grpc.ServicerContext) -> Any:
+        return self._turn(request.name, vertex.Schedule.State.PAUSED, vertex.Schedule.State.ACTIVE)
+
+    def _turn(self, name: str, before: vertex.Schedule.State, after: vertex.Schedule.State) -> Any:
+        from google.protobuf import empty_pb2
+
+        schedule = self._get(name)
+        if schedule.state != before:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{name} is {schedule.state.name}")
+        schedule.state = after
+        return empty_pb2.Empty()
+
+    def _get(self, name: str) -> vertex.Schedule:
+        if name not in self.schedules:
+            raise Refused(grpc.StatusCode.NOT_FOUND, f"{name} does not exist")
+        return self.schedules[name]
+
+
+def _validate_schedule(schedule: vertex.Schedule) -> None:
+    if not _CRON.match(schedule.cron) or schedule.max_concurrent_run_count < 1:
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "cron and max_concurrent_run_count are required")
+    validate(schedule.create_pipeline_job_request.pipeline_job)
+
+
+class CustomJobs:
+    """JobService. A job's command runs in a process of this machine, in the place of its image."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        """Takes where logs go and the environment that the image would give."""
+        self.jobs: dict[str, vertex.CustomJob] = {}
+        self._folder = folder
+        self._environ = dict(environ)
+        self._ids = itertools.count(1)
+
+    def create_custom_job(self, request: Any, _: grpc.ServicerContext) -> vertex.CustomJob:
+        job = request.custom_job
+        pools = job.job_spec.worker_pool_specs
+        if not pools or not pools[0].machine_spec.machine_type or not pools[0].container_spec.image_uri:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "worker_pool_specs needs a machine_type and an image_uri")
+        job.name = f"{request.parent}/customJobs/{next(self._ids)}"
+        job.state = vertex.JobState.JOB_STATE_RUNNING
+        self.jobs[job.name] = job
+        threading.Thread(target=self._work, args=(job,), daemon=True).start()
+        return job
+
+    def get_custom_job(self, request: Any, _: grpc.ServicerContext) -> vertex.CustomJob:
+        if request.name not in self.jobs:
+            raise Refused(grpc.StatusCode.NOT_FOUND, f"{request.name} does not exist")
+        return self.jobs[request.name]
+
+    def log(self, name: str) -> Path:
+        """What a job printed."""
+        return self._folder / f"custom_job_{name.rpartition('/')[2]}.log"
+
+    def _work(self, job: vertex.CustomJob) -> None:
+        container = job.job_spec.worker_pool_specs[0].container_spec
+        command = [sys.executable if part == "python" else part for part in [*container.command, *container.args]]
+        with self.log(job.name).open("w") as log:
+            finished = subprocess.run(command, env=self._environ, stdout=log, stderr=log, cwd=self._folder, check=False)
+        if finished.returncode:
+            job.error.message = f"exit status {finished.returncode}, see {self.log(job.name)}"
+            job.state = vertex.JobState.JOB_STATE_FAILED
+        else:
+            job.state = vertex.JobState.JOB_STATE_SUCCEEDED
