@@ -297,7 +297,7 @@ def measure(model_base_path: Path, data: Path, seconds: float) -> dict[str, obje
     direct = in_process(model_dir)
     with serve(model_base_path) as off, serve(model_base_path, "--batching-parameters-file", str(BATCHING_FILE)) as on:
         single = _measure_one_client(direct, requests, wavs, off, on)
-        batched = {name: best_batch(direct[name], requests[name]) for name in SIGNATURES}
+        sweeps: dict[str, list[dict[int, float]]] = {name: [] for name in SIGNATURES}
         loads: dict[str, list[Load]] = {}
         for _ in range(ROUNDS):
             for mode, server in (("off", off), ("on", on)):
@@ -306,9 +306,12 @@ def measure(model_base_path: Path, data: Path, seconds: float) -> dict[str, obje
                     load = many_clients(grpc_load, server.grpc_address, packed, seconds)
                     loads.setdefault(f"{name}, batching {mode}", []).append(load)
             loads.setdefault("(b) librosa and REST", []).append(many_clients(librosa_load, on.rest_url, wavs, seconds))
-            for name in SIGNATURES:  # again, so that a change of the machine's pace hits both sides
-                for size, per_sec in best_batch(direct[name], requests[name]).items():
-                    batched[name][size] = max(batched[name][size], per_sec)
+            for name in SIGNATURES:
+                sweeps[name].append(best_batch(direct[name], requests[name]))
+    batched = {
+        name: {size: statistics.median(sweep[size] for sweep in found) for size in BATCH_SIZES}
+        for name, found in sweeps.items()
+    }
     many = {name: _summary([sec for load in found for sec in load.latencies_sec]) for name, found in loads.items()}
     for name, found in loads.items():
         many[name]["per_sec"] = statistics.median(load.per_sec for load in found)

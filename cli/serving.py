@@ -1,12 +1,13 @@
 """``ser predict``, ``ser serve`` and ``ser ui``: ask a model, serve one, look at one."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,7 @@ Address = Annotated[
     str, typer.Option(help="HOST:PORT, grpcs://HOST:PORT, http(s)://HOST[:PORT] or vertex://PROJECT/REGION/ENDPOINT.")
 ]
 _BAR_WIDTH = 30
+_LOADING_SEC = 120.0
 
 
 @predict_app.command()
@@ -43,6 +45,9 @@ def predict(
     label: Annotated[str | None, typer.Option(help="Ask the version with this label, such as canary.")] = None,
     timeout_sec: Annotated[float, typer.Option(help="Deadline of one request.")] = 10.0,
     ca_file: Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")] = None,
+    model_base_path: Annotated[
+        Path | None, typer.Option(help="Ask no running server: start one on this folder, for this question alone.")
+    ] = None,
 ) -> None:
     """Say which emotion is heard in recordings."""
     from serving.client import AddressError, AudioError, Client, ServerUnreachable, ServingError
@@ -51,9 +56,12 @@ def predict(
         raise CommandFailed("--version and --label were both given; give at most one")
     bad_files = 0
     try:
-        with Client(
-            address, model=model, version=version, label=label, timeout_sec=timeout_sec, ca_file=ca_file
-        ) as client:
+        with (
+            _server(address, model_base_path) as asked,
+            Client(
+                asked, model=model, version=version, label=label, timeout_sec=timeout_sec, ca_file=ca_file
+            ) as client,
+        ):
             for file in files:
                 try:
                     _show(file, _listen(client, file, timeline), as_json=as_json)
@@ -102,11 +110,8 @@ def serve(
 ) -> None:
     """Serve a pushed model as TF Serving does, for development. New versions are picked up while it runs."""
     base_path = model_base_path or (None if model_config_file else DEFAULT_BASE_PATH)
-    if base_path and not base_path.is_dir():
-        raise CommandFailed(
-            f"there is no folder {base_path}. Run the pipeline first, which pushes there, or name the folder of "
-            "versions with --model-base-path."
-        )
+    if base_path:
+        _require_folder(base_path)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # Only now: TensorFlow takes seconds, and reads the variable above.
@@ -157,6 +162,31 @@ def ui(
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [sys.executable, "-m", "streamlit", "run", str(page), *words, "--", "--address", address]
     os.execv(sys.executable, command)  # this process is no longer needed, and signals reach the page directly
+
+
+@contextlib.contextmanager
+def _server(address: str, model_base_path: Path | None) -> Iterator[str]:
+    """The address to ask: ``address``, or that of a server that lives as long as the context."""
+    if model_base_path is None:
+        yield address
+        return
+    from components.serving_validator.child_server import NotServing, served
+
+    _require_folder(model_base_path)
+    print(f"ser: loading the newest model below {model_base_path} ...", file=sys.stderr)
+    try:
+        with served(str(model_base_path.resolve()), timeout_sec=_LOADING_SEC) as started:
+            yield started
+    except NotServing as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _require_folder(model_base_path: Path) -> None:
+    if not model_base_path.is_dir():
+        raise CommandFailed(
+            f"there is no folder {model_base_path}. Run the pipeline first, which pushes there, or name the folder of "
+            "versions with --model-base-path."
+        )
 
 
 def _listen(client: "Client", file: Path, timeline: bool) -> "Sequence[Prediction | Segment]":

@@ -32,7 +32,8 @@ class TrainingSettings:
         label_smoothing: Share of the target that is spread over all classes.
         early_stopping_patience: Epochs without the loss on ``eval`` falling by ``early_stopping_min_delta``
             after which training ends; 0 never ends early.
-        restore_best_weights: Whether the model is the best epoch's instead of the last.
+        restore_best_weights: Whether the model is that of the epoch with the least loss on ``eval`` instead of the
+            last. Off, as in the original: growing overconfidence raises that loss while the recall still improves.
         calibrate: Whether the probabilities are tempered so that the loss on ``eval`` is least (temperature
             scaling, Guo et al. 2017). It changes no decision, only how sure the model says it is.
         precision: Keras' dtype policy while training; the exported model computes in float32.
@@ -54,7 +55,7 @@ class TrainingSettings:
     label_smoothing: float = 0.0
     early_stopping_patience: int = 4
     early_stopping_min_delta: float = 0.001
-    restore_best_weights: bool = True
+    restore_best_weights: bool = False
     calibrate: bool = True
     precision: Precision = "float32"
     xla: bool = False

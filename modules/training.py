@@ -46,11 +46,6 @@ class TrainedModel:
     seconds: float
     temperature: float
 
-    @property
-    def best_epoch(self) -> int:
-        """The epoch, from 1, whose loss on ``eval`` was least."""
-        return 1 + int(np.argmin(self.history["val_loss"]))
-
 
 def trainer_config(spec: AudioSpec, settings: TrainingSettings, limits: AudioLimits = DEFAULT_LIMITS) -> dict[str, Any]:
     """The ``custom_config`` that :func:`run_fn` wants of the Trainer component.
@@ -257,12 +252,18 @@ def training_report(trained: TrainedModel, settings: TrainingSettings, *, clips:
         "parameters": trained.model.count_params(),
         "clips": dict(clips),
         "epochs": epochs,
-        "best_epoch": trained.best_epoch,
+        "kept_epoch": _kept_epoch(trained.history, settings),
         "seconds": trained.seconds,
         "seconds_per_epoch": trained.seconds / epochs,
         "temperature": trained.temperature,
         "history": trained.history,
     }
+
+
+def _kept_epoch(history: Mapping[str, list[float]], settings: TrainingSettings) -> int:
+    """The epoch, from 1, whose weights the model has."""
+    restored = settings.restore_best_weights and settings.early_stopping_patience
+    return 1 + int(np.argmin(history["val_loss"])) if restored else len(history["val_loss"])
 
 
 def _say(text: str) -> None:

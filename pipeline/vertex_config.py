@@ -142,6 +142,15 @@ class VertexConfig(PipelineConfig):
 
     vertex: VertexSettings = pydantic.Field(default_factory=dict, validate_default=True)
 
+    @pydantic.model_validator(mode="after")
+    def _require_drift_reference(self) -> "VertexConfig":
+        if self.drift.enabled and not self.drift.reference:
+            raise ValueError(
+                "drift.enabled is true and drift.reference is not set; Vertex AI cannot look up which examples a model "
+                "was trained on, so set drift.reference or drift.enabled=false"
+            )
+        return self
+
     @property
     def has_spans(self) -> bool:
         """Whether the recordings come in numbered spans, of which a run may choose one."""

@@ -17,9 +17,7 @@ class DriftMonitorSpec(types.ComponentSpec):
     PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {executor.SETTINGS_KEY: ExecutionParameter(type=str)}
     INPUTS: ClassVar[dict[str, ChannelParameter]] = {
         executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
-        executor.REFERENCE_KEY: ChannelParameter(
-            type=standard_artifacts.Examples, optional=True, allow_empty_explicitly=True
-        ),
+        executor.REFERENCE_KEY: ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
     OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
         # Vertex knows no artifact types of ours; of TFX's own this one says best what it holds.

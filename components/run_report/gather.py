@@ -44,7 +44,7 @@ def training(model_run_uri: str) -> summary.Training:
         parameters=report["parameters"],
         epochs_run=report["epochs"],
         epochs_limit=report["settings"]["epochs"],
-        best_epoch=report["best_epoch"],
+        kept_epoch=report["kept_epoch"],
         seconds=report["seconds"],
         history=report["history"],
         hyperparameters={name: _scalar(value) for name, value in report["settings"]["hyperparameters"].items()},

@@ -71,7 +71,7 @@ def _learning_curve(training: Training, name: str) -> Figure:
     lines = {"train": training.history[name], "eval": training.history.get(f"val_{name}", ())}
     lines = {css: values for css, values in lines.items() if _known(values)}
     title = name.replace("_", " ").capitalize()
-    marked = training.best_epoch
+    marked = training.kept_epoch
     return Figure(
         title=title,
         svg=line_chart(lines, label=f"{title} per epoch", x_title="epoch", marked_x=marked),

@@ -144,14 +144,14 @@ class Training(_Section):
 
     Attributes:
         history: Per epoch, by Keras's names: ``loss``, ``val_loss``, ``accuracy``, ...
-        best_epoch: Counted from 1: the epoch whose weights were kept.
+        kept_epoch: Counted from 1: the epoch whose weights the model has.
     """
 
     family: str
     parameters: int
     epochs_run: int
     epochs_limit: int | None = None
-    best_epoch: int | None = None
+    kept_epoch: int | None = None
     seconds: Number = None
     history: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
     hyperparameters: dict[str, Scalar] = Field(default_factory=dict)

@@ -15,10 +15,13 @@ from modules.reporting.evaluate import compare, evaluate, length_slice
 from modules.reporting.html import headline, render
 from modules.reporting.intervals import Predictions, estimates, paired_differences, point_estimates
 from modules.reporting.summary import (
+    Bounded,
     Check,
     Component,
     Data,
     Difference,
+    Drift,
+    DriftedFeature,
     Duplicate,
     Lineage,
     Metric,
@@ -340,7 +343,7 @@ def complete() -> RunSummary:
         protocol=Protocol(kind="speaker", seed=7, speakers={"test": tuple(np.unique(candidate.speakers).tolist())}),
         data=_data(),
         training=Training(
-            family="original", parameters=1_284_551, epochs_run=3, epochs_limit=50, best_epoch=2, seconds=58.0,
+            family="original", parameters=1_284_551, epochs_run=3, epochs_limit=50, kept_epoch=2, seconds=58.0,
             history={"loss": (2.0, float("nan"), 1.5), "val_loss": (1.9, 1.8, 1.85)}, hyperparameters={"dropout": 0.2},
         ),
         tuning=Tuning(
@@ -468,6 +471,29 @@ class TestReport:
             "1763700000", "Only 4 speakers", "emodb: boredom", "0d831b1c227118ba", "Hyperband", "feature_family",
         ):  # fmt: skip
             assert shown in text, shown
+
+    def test_shows_what_drifted_and_what_could_not_be_compared(self, complete):
+        seen = {"ks": (0.41, 0.2), "psi": (0.9, 0.5), "jensen_shannon": (0.05, 0.1)}
+        bounded = {name: Bounded(value=value, threshold=threshold) for name, (value, threshold) in seen.items()}
+        drift = (
+            Drift(
+                what="new data", drifted=True, reasons=("1 of 270 features drifted, most of all rms.",),
+                p_value=0.004, false_alarm_rate=0.04, reference_clips=1008, reference_speakers=17, current_clips=210,
+                mean_ks=Bounded(value=0.1, threshold=0.2), feature_count=270,
+                features=(DriftedFeature(name="rms", reference_median=0.01, current_median=0.02, **bounded),),
+                reference_labels={"angry": 0.5, "sad": 0.5}, current_labels={"angry": 0.25, "sad": 0.75},
+            ),
+            Drift(what="requests", not_compared="The log holds <nothing>."),
+        )  # fmt: skip
+        html = render(complete.model_copy(update={"drift": drift}))
+        text = _Page(html).text
+        for shown in ("✗ drifted", "1 of 270 features", "0.410", "unknown speakers", "The log holds <nothing>."):
+            assert shown in text, shown
+        assert "rms: 0.410, by chance up to 0.200" in html
+        assert "angry: 50.0% before, 25.0% now" in html
+        assert "<strong>0.050</strong>" not in html, "below its threshold"
+        summary = complete.model_copy(update={"drift": drift})
+        assert RunSummary.from_json(summary.to_json()).drift == drift
 
     def test_strings_from_outside_are_escaped(self, complete):
         text = render(complete)

@@ -52,10 +52,9 @@ def test_the_command_writes_the_golden_without_credentials_or_network(tmp_path):
     finished = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     golden, found = ((folder / "vertex_pipeline.json").read_text().splitlines() for folder in (GOLDEN, tmp_path))
-    assert not list(itertools.islice(difflib.unified_diff(golden, found, lineterm="", n=0), 20)), (
-        "the compiled pipeline is not the golden one. If that is meant: "
-        f"python {' '.join(REGENERATE)} tests/golden/vertex_pipeline.json"
-    )
+    differences = list(itertools.islice(difflib.unified_diff(golden, found, lineterm="", n=0), 20))
+    regenerate = f"python {' '.join(REGENERATE)} tests/golden/vertex_pipeline.json"
+    assert not differences, f"the compiled pipeline is not the golden one. If that is meant: {regenerate}"
 
 
 def test_both_runners_have_the_same_nodes(golden_config):

@@ -53,6 +53,7 @@ def test_environment_and_command_line_reach_every_level(golden_config):
         ("vertex.pipeline_root=bucket/folder", "vertex.pipeline_root"),
         ("vertex.trainer.accelerator_type=null", "give both, or null and 0"),
         ("vertex.gpu_image=null", "gpu_image must be set for the accelerators"),
+        ("drift.enabled=true", "set drift.reference or drift.enabled=false"),
         ("vertex.endpoint.canary_percent=200", "vertex.endpoint.canary_percent"),
         ("vertex.trainer.gpus=2", "allowed beside it: accelerator_count, accelerator_type"),
         ("vertex.nodes.Trainer.ram=2", "allowed beside it: cpu, memory_gb, retries"),

@@ -1,0 +1,119 @@
+"""New data arrive span by span: as before, wrongly labelled, and from another kind of recording."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from components.audio_example_gen.corpora.arrive import arrive
+from modules.demo_corpus.corpus import write_corpus
+from modules.reporting.summary import RunSummary
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+CLIPS = 24 * 7
+NARROW_RATE_HZ = 8000
+MIXED_UP = {"03": "04", "04": "05", "05": "03"}  # RAVDESS's happy, sad and angry
+SETTINGS = (
+    "ingest.pattern=span-{SPAN}/*/*",
+    "augmentation.variants=[plain]",
+    "training.epochs=6",
+    "gate.min_uar=0.15",
+    "gate.min_slice_uar=0.1",
+    "gate.max_uar_loss=1",
+    "drift.enabled=true",
+)
+
+
+def mix_up_labels(span: Path) -> None:
+    moves = []
+    for file in span.rglob("*.wav"):
+        fields = file.stem.split("-")
+        fields[2] = MIXED_UP.get(fields[2], fields[2])
+        aside = file.with_suffix(".aside")
+        file.rename(aside)
+        moves.append((aside, file.with_stem("-".join(fields))))
+    for aside, target in moves:
+        aside.rename(target)
+
+
+def record_by_telephone(span: Path) -> None:
+    for file in span.rglob("*.wav"):
+        samples, rate_hz = soundfile.read(file, dtype="float32")
+        narrow = soxr.resample(samples, rate_hz, NARROW_RATE_HZ)
+        soundfile.write(file, np.clip(narrow, -1, 1), NARROW_RATE_HZ)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    status: int
+    summary: RunSummary
+    report: str
+    versions: list[str]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Run]:
+    """A run after each of three spans, over one root."""
+    folder = tmp_path_factory.mktemp("continuous")
+    write_corpus(folder / "reservoir", clips=3 * CLIPS, seed=0)
+    found = {}
+    for name, change in (("normal", None), ("mislabelled", mix_up_labels), ("telephone", record_by_telephone)):
+        span = arrive(folder / "reservoir", folder / "data", clips=CLIPS)
+        if change:
+            change(span)
+        found[name] = start(folder / "data", folder / "output")
+        if not change:
+            found["repeated"] = start(folder / "data", folder / "output")
+    return found
+
+
+def start(data: Path, root: Path) -> Run:
+    settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
+    command = [sys.executable, "runner_local.py", "--data", str(data), "--root", str(root), *settings]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert (root / "summary.json").exists(), finished.stdout + finished.stderr
+    return Run(
+        status=finished.returncode,
+        summary=RunSummary.from_json((root / "summary.json").read_text()),
+        report=(root / "report.html").read_text(),
+        versions=sorted(path.name for path in (root / "serving").iterdir()),
+    )
+
+
+def test_the_first_span_has_nothing_to_be_compared_with_and_is_pushed(runs):
+    run = runs["normal"]
+    assert run.status == 0
+    assert "No blessed model" in run.summary.drift[0].not_compared
+    assert run.versions == [run.summary.pushed.version]
+
+
+def test_the_same_span_is_not_compared_with_itself(runs):
+    states = {component.name: component.state for component in runs["repeated"].summary.components}
+    assert states["DriftMonitor"] == "cached"
+    assert runs["repeated"].versions == runs["normal"].versions
+
+
+def test_a_broken_label_mapping_stops_the_run_before_anything_is_trained(runs):
+    run = runs["mislabelled"]
+    assert run.status == 1
+    assert run.summary.run.failed_component == "DriftMonitor"
+    assert "sound different: angry" in run.summary.run.error
+    assert run.versions == runs["normal"].versions
+
+
+def test_drifted_recordings_alarm_in_the_report(runs):
+    run = runs["telephone"]
+    assert run.status == 0
+    (drift,) = run.summary.drift
+    assert drift.drifted
+    assert drift.current_clips < CLIPS, "the training split alone is compared"
+    assert "features drifted" in drift.reasons[0]
+    assert "Kolmogorov-Smirnov statistic by feature" in run.report
+    assert run.summary.evaluation is not None
