@@ -143,7 +143,7 @@ def label_shift_chart(before: Mapping[str, float | None], now: Mapping[str, floa
         words = f"{emotion}: {share or 0:.1%} before, {later:.1%} now"
         parts.append(_BAR.format("column", left, top, right - left, axes.y(0) - top, words))
         parts.append(_DOT.format("dot test", (left + right) / 2, axes.y(later), 3.5, words))
-        parts.append(_TEXT.format("tick middle", (left + right) / 2, HEIGHT - BOTTOM + 16, emotion[:7]))
+        parts.append(_TEXT.format("tick middle", (left + right) / 2, HEIGHT - BOTTOM + 16, emotion))
     return _SVG.format(WIDTH, HEIGHT, "Share of each emotion before and now", Markup("").join(parts))
 
 
