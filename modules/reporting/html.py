@@ -92,9 +92,16 @@ def _environment() -> jinja2.Environment:
         "name": metric_name,
         "splits": lambda splits: sorted(splits, key=lambda split: split_order(split.split)),
         "scalar": scalar_text,
-        "short": lambda value: MISSING if value is None else f"{value:.3f}",
+        "short": _short,
     }
     return environment
+
+
+def _short(value: float | None) -> str:
+    """Counts as they are, shares and differences with three decimals."""
+    if value is None:
+        return MISSING
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
