@@ -60,8 +60,8 @@ class AttentiveCrnnHyperparameters:
     dropout: float = 0.3
     utterance_dropout: float = 0.4
     time_jitter: float = 0.06
-    band_shift: float = 0.0
-    band_stretch: float = 0.0
+    band_shift: float = 0.01
+    band_stretch: float = 0.03
     gain: float = 0.3
     masks: int = 2
     mask_share: float = 0.12
@@ -90,7 +90,8 @@ def search_space(
         utterance_units=hp.Choice("utterance_units", [64, 128, 256], default=128),
         dropout=hp.Float("dropout", 0.1, 0.5, step=0.1, default=0.3),
         utterance_dropout=hp.Float("utterance_dropout", 0.2, 0.6, step=0.1, default=0.4),
-        band_shift=hp.Choice("band_shift", [0.0, 0.01, 0.02], default=0.0),
+        band_shift=hp.Choice("band_shift", [0.0, 0.01, 0.02], default=0.01),
+        band_stretch=hp.Choice("band_stretch", [0.0, 0.03, 0.06], default=0.03),
         mask_share=hp.Choice("mask_share", [0.0, 0.06, 0.12, 0.2], default=0.12),
     )
 
