@@ -149,7 +149,7 @@ def _drift_nodes(
     if site.baseline_strategy is not LatestOtherBlessedModel:
         raise ConfigError(
             "drift.enabled: Vertex AI cannot find the examples that a model was trained on; name them with "
-            "drift.reference, such as gs://bucket/root/.../AudioExampleGen/examples/1"
+            "drift.reference, such as gs://bucket/artifacts/AudioExampleGen/examples/1"
         )
     reference = resolver.Resolver(
         strategy_class=drift_strategy.ExamplesOfBaseline,

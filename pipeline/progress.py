@@ -31,7 +31,7 @@ class ComponentProgress(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.msg == _STARTED:
-            self._start(str(record.args[0]))  # type: ignore[index]
+            self._start(str(record.args[0]))  # type: ignore[index]  # the message has the one argument
         elif record.msg == _REUSED:
             self._reused = True
         elif record.msg == _FINISHED:
