@@ -65,13 +65,13 @@ CORPORA: dict[str, CorpusFacts] = {
     ),
     "tess": CorpusFacts(
         title="TESS",
-        licence="CC BY-NC-ND 4.0",
-        commercial_use="no",
+        licence="see the terms at its source",
+        commercial_use="unknown",
         reference="Pichora-Fuller & Dupuis (2020), Toronto emotional speech set",
     ),
     "savee": CorpusFacts(
         title="SAVEE",
-        licence="given for research after registration; see the terms at its source",
+        licence="see the terms at its source",
         commercial_use="unknown",
         reference="Haq & Jackson (2010), in Machine Audition: Principles, Algorithms and Systems",
     ),

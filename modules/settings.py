@@ -33,7 +33,7 @@ class TrainingSettings:
         early_stopping_patience: Epochs without the loss on ``eval`` falling by ``early_stopping_min_delta``
             after which training ends; 0 never ends early.
         restore_best_weights: Whether the model is that of the epoch with the least loss on ``eval`` instead of the
-            last. Off, as in the original: growing overconfidence raises that loss while the recall still improves.
+            last. Off, as in the original: that loss rises while the accuracy still improves (docs/results.md).
         calibrate: Whether the probabilities are tempered so that the loss on ``eval`` is least (temperature
             scaling, Guo et al. 2017). It changes no decision, only how sure the model says it is.
         precision: Keras' dtype policy while training; the exported model computes in float32.
