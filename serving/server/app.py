@@ -40,6 +40,7 @@ class Server:
     Attributes:
         port: Where gRPC listens, after :meth:`start`.
         rest_api_port: Where REST listens, after :meth:`start`.
+        scheduler: What runs the models.
 
     Raises:
         ConfigError: The options or a configuration file cannot be used.
@@ -50,7 +51,7 @@ class Server:
         self._models = read_models(options)
         self._metrics_path = read_metrics_path(options.monitoring_config_file)
         self._metrics = Metrics()
-        self._scheduler = BatchScheduler(read_batching(options.batching_parameters_file), self._metrics)
+        self.scheduler = BatchScheduler(read_batching(options.batching_parameters_file), self._metrics)
         self._manager = ModelManager(self._metrics, poll_sec=options.poll_sec)
         self._request_log = RequestLog(
             options.request_log_dir,
@@ -60,7 +61,7 @@ class Server:
         )
         self._handler = Handler(
             self._manager,
-            self._scheduler,
+            self.scheduler,
             self._metrics,
             self._request_log,
             max_audio_sec=options.max_audio_sec,
@@ -98,7 +99,7 @@ class Server:
             self._poll_task.cancel()
         self._rest.should_exit = True
         await asyncio.gather(self._grpc.stop(self._options.drain_sec), self._rest_task)
-        self._scheduler.close()
+        self.scheduler.close()
         await asyncio.to_thread(self._request_log.close)
 
     def _make_grpc(self) -> grpc.aio.Server:

@@ -35,14 +35,18 @@ class BatchScheduler:
     """A queue per kind of request, served in turn.
 
     It lives on one event loop, which alone touches the queues; only the runs of the graph are on threads.
+
+    Attributes:
+        queued_items: Items that wait for a thread.
+        free_threads: Threads without a batch.
     """
 
     def __init__(self, options: BatchingOptions, metrics: Metrics) -> None:
         self._options = options
         self._metrics = metrics
         self._queues: dict[Hashable | None, deque[_Task]] = {}
-        self._queued_items = 0
-        self._free_threads = options.threads
+        self.queued_items = 0
+        self.free_threads = options.threads
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="batch")
         self._running: set[asyncio.Task[None]] = set()
 
@@ -56,13 +60,13 @@ class BatchScheduler:
             Fault: The queue is full, or the run failed; a request does not fail for what another one contains.
         """
         items = max((len(array) for array in inputs.values() if array.ndim), default=1)
-        if self._queued_items and self._queued_items + items > self._options.max_queued_items:
-            raise exhausted(f"the queue is full ({self._queued_items} items wait); try again later")
+        if self.queued_items and self.queued_items + items > self._options.max_queued_items:
+            raise exhausted(f"the queue is full ({self.queued_items} items wait); try again later")
         answer = asyncio.get_running_loop().create_future()
         kind = self._kind(servable, signature, inputs)
         task = _Task(servable, signature, inputs, items, kind, answer, time.monotonic())
         self._queues.setdefault(kind, deque()).append(task)
-        self._queued_items += items
+        self.queued_items += items
         self._dispatch()
         try:
             return await answer
@@ -83,11 +87,11 @@ class BatchScheduler:
         queue = self._queues.get(task.kind)
         if queue and task in queue:
             queue.remove(task)
-            self._queued_items -= task.items
+            self.queued_items -= task.items
 
     def _dispatch(self) -> None:
         for kind in list(self._queues):
-            if not self._free_threads:
+            if not self.free_threads:
                 return
             self._dispatch_kind(kind)
 
@@ -116,11 +120,11 @@ class BatchScheduler:
         while queue and batch[0].kind is not None and size + queue[0].items <= self._options.max_batch_size:
             size += queue[0].items
             batch.append(queue.popleft())
-        self._queued_items -= size
+        self.queued_items -= size
         return batch
 
     def _start(self, batch: list[_Task]) -> None:
-        self._free_threads -= 1
+        self.free_threads -= 1
         run = asyncio.create_task(self._run_batch(batch))
         self._running.add(run)
         run.add_done_callback(self._running.discard)
@@ -129,7 +133,7 @@ class BatchScheduler:
         try:
             await self._answer(batch)
         finally:
-            self._free_threads += 1
+            self.free_threads += 1
             self._dispatch()
 
     async def _answer(self, batch: list[_Task]) -> None:

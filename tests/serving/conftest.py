@@ -153,6 +153,10 @@ class RunningServer:
     def rest_url(self) -> str:
         return f"http://localhost:{self.server.rest_api_port}"
 
+    @property
+    def scheduler(self) -> Any:
+        return self.server.scheduler
+
     def channel(self, **options: Any) -> grpc.Channel:
         return grpc.insecure_channel(self.address, **options)
 

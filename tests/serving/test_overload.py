@@ -1,5 +1,7 @@
 """More work than the server can do at once."""
 
+import contextlib
+import threading
 import time
 
 import grpc
@@ -35,10 +37,31 @@ def predict(server):
         yield prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future
 
 
-@pytest.fixture(scope="module")
-def slow(speechlike):
-    """A request that keeps the only thread busy for about a second."""
-    return request("timeline", to_wav((speechlike(290.0, rate_hz=8_000), 8_000)))
+@pytest.fixture
+def busy(server, predict, wav_bytes):
+    """A context in which the only thread is at work, however fast the machine is."""
+
+    @contextlib.contextmanager
+    def hold():
+        release = threading.Event()
+        server.scheduler._pool.submit(release.wait)
+        running = predict(request("serving_default", wav_bytes))  # waits for the thread, and is waited for in its turn
+        until(lambda: server.scheduler.free_threads == 0)
+        try:
+            yield
+        finally:
+            release.set()
+            running.result()
+
+    return hold
+
+
+def until(holds):
+    """Waits for what another thread does."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def request(signature, *wavs):
@@ -62,44 +85,36 @@ def batches_run(server):
     ]
 
 
-def when_busy(predict, slow):
-    """Occupies the thread; returns the request that does."""
-    busy = predict(slow)
-    time.sleep(0.2)
-    assert not busy.done()
-    return busy
-
-
-def test_requests_that_wait_together_run_together(server, predict, slow, speechlike):
+def test_requests_that_wait_together_run_together(server, predict, busy, speechlike):
     recordings = [to_wav((speechlike(1.0, seed=seed), 48_000)) for seed in range(6)]
     alone = [probabilities(predict(request("serving_default", wav)).result()) for wav in recordings]
-    busy = when_busy(predict, slow)
-    before = batches_run(server)
-    together = [predict(request("serving_default", wav)) for wav in recordings]
+    with busy():
+        before = batches_run(server)
+        together = [predict(request("serving_default", wav)) for wav in recordings]
+        until(lambda: server.scheduler.queued_items == 6)
     answers = [probabilities(future.result()) for future in together]
-    busy.result()
     after = batches_run(server)
     assert (after[0] - before[0], after[1] - before[1]) == (1, 6)
     np.testing.assert_allclose(answers, alone, atol=1e-5)
     assert len({answer.tobytes() for answer in answers}) == 6
 
 
-def test_a_bad_request_does_not_spoil_the_others_of_its_batch(predict, slow, wav_bytes):
-    busy = when_busy(predict, slow)
-    good = [predict(request("serving_default", wav_bytes)) for _ in range(2)]
-    bad = predict(request("serving_default", wav_bytes, b"bad"))
-    good.append(predict(request("serving_default", wav_bytes)))
-    busy.result()
+def test_a_bad_request_does_not_spoil_the_others_of_its_batch(server, predict, busy, wav_bytes):
+    with busy():
+        good = [predict(request("serving_default", wav_bytes)) for _ in range(2)]
+        bad = predict(request("serving_default", wav_bytes, b"bad"))
+        good.append(predict(request("serving_default", wav_bytes)))
+        until(lambda: server.scheduler.queued_items == 5)
     assert all(future.result().outputs for future in good)
     assert bad.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert bad.details().startswith("item 1: not a WAV file")
 
 
-def test_a_full_queue_answers_resource_exhausted_and_recovers(predict, slow, wav_bytes):
-    busy = when_busy(predict, slow)
-    futures = [predict(request("serving_default", wav_bytes)) for _ in range(20)]
+def test_a_full_queue_answers_resource_exhausted_and_recovers(predict, busy, wav_bytes):
+    with busy():
+        futures = [predict(request("serving_default", wav_bytes)) for _ in range(20)]
+        until(lambda: sum(future.done() for future in futures) == 20 - QUEUED_ITEMS)
     codes = [future.code() for future in futures]
-    busy.result()
     assert codes.count(grpc.StatusCode.OK) == QUEUED_ITEMS
     assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 20 - QUEUED_ITEMS
     refused = next(future for future in futures if future.code() != grpc.StatusCode.OK)
@@ -107,26 +122,26 @@ def test_a_full_queue_answers_resource_exhausted_and_recovers(predict, slow, wav
     assert predict(request("serving_default", wav_bytes)).result().outputs
 
 
-def test_nothing_is_computed_after_the_deadline(server, predict, slow, wav_bytes):
-    busy = when_busy(predict, slow)
-    before = batches_run(server)
-    late = [predict(request("serving_default", wav_bytes), timeout=0.1) for _ in range(QUEUED_ITEMS)]
-    assert {future.code() for future in late} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-    time.sleep(0.1)  # the server notices a moment after the client
-    room = predict(request("serving_default", wav_bytes))  # and nobody in the queue takes it
+def test_nothing_is_computed_after_the_deadline(server, predict, busy, wav_bytes):
+    with busy():
+        before = batches_run(server)
+        late = [predict(request("serving_default", wav_bytes), timeout=0.1) for _ in range(QUEUED_ITEMS)]
+        assert {future.code() for future in late} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        until(lambda: server.scheduler.queued_items == 0)  # the server notices a moment after the client
+        room = predict(request("serving_default", wav_bytes))
+        until(lambda: server.scheduler.queued_items == 1)
     assert room.result().outputs
-    busy.result()
     assert batches_run(server)[1] == before[1] + 1
 
 
-def test_nothing_is_computed_for_who_hangs_up(server, predict, slow, wav_bytes):
-    busy = when_busy(predict, slow)
-    before = batches_run(server)
-    given_up = [predict(request("serving_default", wav_bytes)) for _ in range(4)]
-    time.sleep(0.1)
-    for future in given_up:
-        future.cancel()
-    busy.result()
+def test_nothing_is_computed_for_who_hangs_up(server, predict, busy, wav_bytes):
+    with busy():
+        before = batches_run(server)
+        given_up = [predict(request("serving_default", wav_bytes)) for _ in range(4)]
+        until(lambda: server.scheduler.queued_items == 4)
+        for future in given_up:
+            future.cancel()
+        until(lambda: server.scheduler.queued_items == 0)
     assert predict(request("serving_default", wav_bytes)).result().outputs
     assert batches_run(server)[1] == before[1] + 1
 
