@@ -59,10 +59,10 @@ def drift(
 def _read_both(reference: str, current: str, split: str) -> tuple["Sample", "Sample"]:
     # Only now: TensorFlow takes longer to load than `ser drift --help` takes to answer.
     from components.drift_monitor import sources
-    from modules.audio_spec import AudioSpec
+    from pipeline.config import PipelineConfig
 
     specs = [sources.spec_of_examples(place) for place in (reference, current) if sources.holds_examples(place)]
-    spec = specs[0] if specs else AudioSpec()
+    spec = specs[0] if specs else PipelineConfig().audio
     for other in specs[1:]:
         spec.require_same(other.fingerprint, whose=current)
     first, second = (_read(place, spec, split) for place in (reference, current))

@@ -1,6 +1,7 @@
 """The one place where everything is configured: a frozen, validated tree.
 
-A value comes from the defaults here, then the YAML file, then the environment, then ``--set``; the later wins.
+A value comes from the defaults here, then the recipe of the model family, then the YAML file, then the environment,
+then ``--set``; the later wins.
 The environment is read in this module alone: ``SER__TRAINING__EPOCHS=3`` says ``--set training.epochs=3``.
 """
 
@@ -20,6 +21,7 @@ from modules.audio_spec import AudioSpec
 from modules.augmentation import AugmentationSettings
 from modules.decoding import AudioLimits
 from modules.gate import GateSettings
+from modules.models import DEFAULT_FAMILY, FAMILIES
 from modules.settings import TrainingSettings, TuningSettings
 from modules.splits import SplitSettings
 
@@ -87,6 +89,19 @@ class PipelineConfig(Section):
             return values
         seeded = {name: {"seed": values["seed"], **values.get(name, {})} for name in _SEEDED_SECTIONS}
         return {**values, **seeded}
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _begin_with_recipe(cls, values: Any) -> Any:
+        """Whoever names a model family gets the features and the training that go with it, but for what is set."""
+        if not isinstance(values, dict) or not isinstance(values.get("training", {}), dict):
+            return values
+        family = FAMILIES.get(values.get("training", {}).get("family", DEFAULT_FAMILY))
+        if family is None or not all(isinstance(values.get(name, {}), dict) for name in family.recipe):
+            return values  # whose validation says what is wrong
+        sections = {name: {**keys, **values.get(name, {})} for name, keys in family.recipe.items()}
+        training = {"family": family.name, **sections.get("training", values.get("training", {}))}
+        return {**values, **sections, "training": training}
 
     @pydantic.model_validator(mode="after")
     def _require_matching_features(self) -> "PipelineConfig":

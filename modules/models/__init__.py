@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     import keras
 
 FAMILIES: dict[str, ModelFamily[Any]] = {
-    "original_cnn": ORIGINAL_CNN,
     "attentive_crnn": ATTENTIVE_CRNN,
+    "original_cnn": ORIGINAL_CNN,
 }
+DEFAULT_FAMILY = "attentive_crnn"
 
 
 def family_named(name: str) -> ModelFamily[Any]:

@@ -202,4 +202,16 @@ ATTENTIVE_CRNN = ModelFamily(
     hyperparameters_type=AttentiveCrnnHyperparameters,
     search_space=search_space,
     build=build,
+    recipe={
+        "audio": {"feature_family": "logmel", "window_offset_sec": 0.5, "window_sec": 3.5},
+        "augmentation": {"variants": ["plain"]},  # the network augments while it trains
+        "training": {
+            "epochs": 50,
+            "learning_rate": 0.002,
+            "learning_rate_schedule": "cosine",
+            "weight_decay": 0.02,
+            "label_smoothing": 0.1,
+            "early_stopping_patience": 0,
+        },
+    },
 )

@@ -34,6 +34,8 @@ class ModelFamily(Generic[HyperparametersT]):
             int32 [batch]}``, normalised, with zeros beyond the valid frames; its output is float32
             probabilities ``[batch, classes]``. Only Keras operations, so that it trains on any backend.
             Augmentation is a layer that acts when ``training`` is true.
+        recipe: What the configuration holds, by section and key, where nobody set anything else: the features that
+            the family was designed for and the training that suits it. Without a recipe the settings' own defaults do.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ModelFamily(Generic[HyperparametersT]):
     hyperparameters_type: type[HyperparametersT]
     search_space: Callable[["keras_tuner.HyperParameters", HyperparametersT], HyperparametersT]
     build: Callable[[tuple[int, ...], int, HyperparametersT], "keras.Model"]
+    recipe: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def hyperparameters(self, values: Mapping[str, Any]) -> HyperparametersT:
         """The family's hyperparameters with ``values`` in place of its defaults.

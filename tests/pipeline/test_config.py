@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from modules.models import FAMILIES
 from pipeline.config import ConfigError, PipelineConfig, load_config
 
 LOCAL_YAML = Path(__file__).parents[2] / "configs" / "local.yaml"
@@ -17,6 +18,21 @@ def test_later_sources_win(tmp_path):
     environ = {"SER__TRAINING__EPOCHS": "2", "SER__TRAINING__BATCH_SIZE": "9", "PATH": "/bin"}
     training = load_config(file, environ=environ, overrides=["training.epochs=3"]).training
     assert (training.epochs, training.batch_size, training.learning_rate) == (3, 9, 0.5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_brings_its_recipe(family):
+    config = load_config(overrides=[f"training.family={family}"])
+    assert config.training.family == family
+    for section, keys in FAMILIES[family].recipe.items():
+        assert keys.items() <= config.to_dict()[section].items()
+
+
+def test_what_is_set_goes_before_the_recipe():
+    config = load_config(overrides=["training.family=attentive_crnn", "training.epochs=3", "audio.window_sec=2"])
+    assert (config.training.epochs, config.audio.window_sec) == (3, 2.0)
+    assert config.training.learning_rate_schedule == "cosine"
+    assert config.audio.feature_family == "logmel"
 
 
 def test_one_seed_serves_every_section_without_its_own():
@@ -35,7 +51,7 @@ def test_one_seed_serves_every_section_without_its_own():
         ("gate.min_uar=1.5", ["gate.min_uar is 1.5", "between 0 and 1"]),
         ("training.epochs=many", ["training.epochs", "integer", "'many'"]),
         ("training.family=transformer", ["training.family is 'transformer'", "original_cnn"]),
-        ("audio.feature_family=logmel", ["original_cnn", "utterance features", "audio.feature_family is logmel"]),
+        ("audio.feature_family=utterance", ["attentive_crnn", "logmel features", "audio.feature_family is utterance"]),
         ("training.epochs", ["--set training.epochs", "section.key=value"]),
         ("name.x=1", ["name"]),
     ],
