@@ -68,6 +68,7 @@ class Client:
         model: The name it is served under.
         version: Asks this version instead of the newest.
         label: Asks the version with this label, such as ``canary``.
+        canary_percent: Asks the label ``canary`` for so many of the requests, at random, and ``stable`` for the others.
         timeout_sec: Deadline of each request, retries included.
         ca_file: Certificates in PEM to trust over TLS, in place of the system's.
 
@@ -82,10 +83,11 @@ class Client:
         model: str = DEFAULT_MODEL,
         version: int | None = None,
         label: str | None = None,
+        canary_percent: float | None = None,
         timeout_sec: float = DEFAULT_TIMEOUT_SEC,
         ca_file: Path | None = None,
     ) -> None:
-        self._model = ModelChoice(name=model, version=version, label=label)
+        self._model = ModelChoice(name=model, version=version, label=label, canary_percent=canary_percent)
         self._timeout_sec = timeout_sec
         self._transport = connect(address, ca_file=ca_file)
 
@@ -138,10 +140,11 @@ class AsyncClient:
         model: str = DEFAULT_MODEL,
         version: int | None = None,
         label: str | None = None,
+        canary_percent: float | None = None,
         timeout_sec: float = DEFAULT_TIMEOUT_SEC,
         ca_file: Path | None = None,
     ) -> None:
-        self._model = ModelChoice(name=model, version=version, label=label)
+        self._model = ModelChoice(name=model, version=version, label=label, canary_percent=canary_percent)
         self._timeout_sec = timeout_sec
         self._transport = connect_async(address, ca_file=ca_file)
 

@@ -1,6 +1,7 @@
 """What the client asks and what it is answered: requests from WAV bytes, predictions from responses."""
 
 import dataclasses
+import random
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -43,15 +44,24 @@ class Segment(Prediction):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelChoice:
-    """Which model a client talks to; without ``version`` and ``label``, its newest version."""
+    """Which model a client talks to; with the name alone, its newest version.
+
+    Attributes:
+        canary_percent: Share of the requests that go to the label ``canary``; the others go to ``stable``.
+    """
 
     name: str
     version: int | None = None
     label: str | None = None
+    canary_percent: float | None = None
 
     def __post_init__(self) -> None:
-        if self.version is not None and self.label is not None:
-            raise ValueError(f"version {self.version} and label {self.label!r} were both given; give at most one")
+        choices = {"version": self.version, "label": self.label, "canary_percent": self.canary_percent}
+        given = {name: choice for name, choice in choices.items() if choice is not None}
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} were given, {list(given.values())}; give at most one")
+        if self.canary_percent is not None and not 0 <= self.canary_percent <= 100:
+            raise ValueError(f"canary_percent is {self.canary_percent}; it must be between 0 and 100")
 
     def request(self, signature: str, wavs: Sequence[bytes]) -> wire.PredictRequest:
         """Asks ``signature`` about a batch of encoded WAV files."""
@@ -62,9 +72,14 @@ class ModelChoice:
         request.model_spec.signature_name = signature
         if self.version is not None:
             request.model_spec.version.value = self.version
-        if self.label is not None:
-            request.model_spec.version_label = self.label
+        if (label := self._label()) is not None:
+            request.model_spec.version_label = label
         return request
+
+    def _label(self) -> str | None:
+        if self.canary_percent is None:
+            return self.label
+        return "canary" if 100 * random.random() < self.canary_percent else "stable"
 
 
 def predictions(response: wire.PredictResponse) -> list[Prediction]:

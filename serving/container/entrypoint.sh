@@ -23,8 +23,10 @@ if [ -n "${AIP_STORAGE_URI:-}" ]; then
     # Vertex's copy of the pushed folder, with the numbered version inside.
     set -- "--model_name=$model_name" "--model_base_path=$AIP_STORAGE_URI" "$@"
 else
-    # Looks for new pushes as often as the server for development does.
-    set -- "--model_config_file=$config_dir/models.config" "--file_system_poll_wait_seconds=1" "$@"
+    # Looks for new pushes as often as the server for development does. The labels that `ser rollout` writes into
+    # models.config must not keep the server from starting, before it has loaded what they stand for.
+    set -- "--model_config_file=$config_dir/models.config" "--file_system_poll_wait_seconds=1" \
+        --allow_version_labels_for_unavailable_models=true "$@"
 fi
 
 exec tensorflow_model_server \

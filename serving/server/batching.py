@@ -17,6 +17,9 @@ from serving.server.servable import Servable
 
 _Arrays = Mapping[str, np.ndarray]
 
+_COMPANY_SEC = 0.002
+"""How long a thread waits for a batch as large as the last one: about what it takes to receive a dozen requests."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Task:
@@ -34,6 +37,11 @@ class _Task:
 class BatchScheduler:
     """A queue per kind of request, served in turn.
 
+    TF Serving starts a batch when a thread is free and the oldest request has waited ``timeout_sec``. Here, receiving
+    a request can take longer than a small network takes to answer it, and batches would stay small. So a free thread
+    also waits a moment while there are fewer items than in the batch before: who is alone never waits, and those who
+    ask at the same time run together.
+
     It lives on one event loop, which alone touches the queues; only the runs of the graph are on threads.
 
     Attributes:
@@ -48,6 +56,9 @@ class BatchScheduler:
         self.queued_items = 0
         self.free_threads = options.threads
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="batch")
+        self._last_batch_items = 1
+        self._freed_at = 0.0  # when a thread last had nothing to do any more
+        self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self, servable: Servable, signature: str, inputs: _Arrays) -> _Arrays:
@@ -99,7 +110,7 @@ class BatchScheduler:
         queue = self._queues[kind]
         wait_sec = self._wait_sec(queue)
         if wait_sec > 0:
-            asyncio.get_running_loop().call_later(wait_sec, self._dispatch)
+            self._dispatch_later(wait_sec)
             return
         del self._queues[kind]
         if not queue:
@@ -108,11 +119,27 @@ class BatchScheduler:
         if queue:
             self._queues[kind] = queue  # at the end: the other kinds come first
 
+    def _dispatch_later(self, wait_sec: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer and self._timer.when() > loop.time() + wait_sec:
+            self._timer.cancel()
+            self._timer = None
+        if not self._timer:
+            self._timer = loop.call_later(wait_sec, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._dispatch()
+
     def _wait_sec(self, queue: deque[_Task]) -> float:
         """How much longer the oldest request waits for company."""
-        if not queue or queue[0].kind is None or sum(task.items for task in queue) >= self._options.max_batch_size:
+        items = sum(task.items for task in queue)
+        if not queue or queue[0].kind is None or items >= self._options.max_batch_size:
             return 0.0
-        return queue[0].queued_at + self._options.timeout_sec - time.monotonic()
+        starts_at = queue[0].queued_at + self._options.timeout_sec
+        if items < self._last_batch_items:
+            starts_at = max(starts_at, max(queue[0].queued_at, self._freed_at) + _COMPANY_SEC)
+        return starts_at - time.monotonic()
 
     def _take(self, queue: deque[_Task]) -> list[_Task]:
         batch = [queue.popleft()]
@@ -121,6 +148,7 @@ class BatchScheduler:
             size += queue[0].items
             batch.append(queue.popleft())
         self.queued_items -= size
+        self._last_batch_items = size
         return batch
 
     def _start(self, batch: list[_Task]) -> None:
@@ -134,6 +162,7 @@ class BatchScheduler:
             await self._answer(batch)
         finally:
             self.free_threads += 1
+            self._freed_at = time.monotonic()
             self._dispatch()
 
     async def _answer(self, batch: list[_Task]) -> None:

@@ -87,7 +87,7 @@ class BatchingOptions:
     max_batch_size: int = 1
     timeout_sec: float = 0.0
     max_queued_items: int = 256
-    threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    threads: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     allowed_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -112,7 +112,8 @@ def read_batching(file: Path | None) -> BatchingOptions:
         raise ConfigError(f"{file}: pad_variable_length_inputs is true; this server supports false only")
     max_batch_size = parameters.max_batch_size.value if parameters.HasField("max_batch_size") else 1000
     queued_batches = parameters.max_enqueued_batches.value if parameters.HasField("max_enqueued_batches") else 10
-    threads = parameters.num_batch_threads.value if parameters.HasField("num_batch_threads") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
+    threads = parameters.num_batch_threads.value if parameters.HasField("num_batch_threads") else cores
     return BatchingOptions(
         max_batch_size=max_batch_size,
         timeout_sec=parameters.batch_timeout_micros.value / 1e6,

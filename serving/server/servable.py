@@ -39,6 +39,8 @@ class Servable:
         self._signatures = {
             name: signature for name, signature in self._loaded.signatures.items() if name != _INTERNAL_SIGNATURE
         }
+        self._specs = {name: signature.structured_input_signature[1] for name, signature in self._signatures.items()}
+        self._batchable = {name for name in self._signatures if self._items_are_apart(name)}
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -65,16 +67,13 @@ class Servable:
         Raises:
             Fault: No such signature.
         """
-        if signature not in self._signatures:
-            raise invalid(f"the model has no signature {signature!r}; it has {', '.join(sorted(self._signatures))}")
-        return self._signatures[signature].structured_input_signature[1]
+        if signature not in self._specs:
+            raise invalid(f"the model has no signature {signature!r}; it has {', '.join(sorted(self._specs))}")
+        return self._specs[signature]
 
     def can_batch(self, signature: str) -> bool:
         """Whether items of different requests may run together: only if no item's output depends on the others."""
-        function = self._signatures[signature]
-        inputs = all(spec.shape.rank for spec in self.input_specs(signature).values())
-        outputs = [spec.shape for spec in function.structured_outputs.values()]
-        return inputs and all(shape.rank and shape[1:].is_fully_defined() for shape in outputs)
+        return signature in self._batchable
 
     def check(self, signature: str, inputs: Mapping[str, np.ndarray]) -> None:
         """Raises :class:`Fault` unless names, types and shapes fit and all inputs have as many items."""
@@ -104,6 +103,12 @@ class Servable:
         except tf.errors.OpError as error:
             code = _STATUS_OF_CODE.get(error.error_code, grpc.StatusCode.UNKNOWN)
             raise Fault(code, _caller_message(error.message)) from error
+
+    def _items_are_apart(self, signature: str) -> bool:
+        """Every tensor has the batch first, and no output's further dimensions follow from the items."""
+        inputs = all(spec.shape.rank for spec in self._specs[signature].values())
+        outputs = [spec.shape for spec in self._signatures[signature].structured_outputs.values()]
+        return inputs and all(shape.rank and shape[1:].is_fully_defined() for shape in outputs)
 
     def warm_up(self) -> int:
         """Runs the requests that the model brings for this purpose; returns how many there were."""

@@ -76,6 +76,8 @@ def rows_or_columns(outputs: Mapping[str, np.ndarray], *, rows: bool) -> dict[st
 def _array_of_proto(proto: tensor_pb2.TensorProto, shape: list[int]) -> np.ndarray:
     if proto.dtype == types_pb2.DT_STRING and len(proto.string_val) == math.prod(shape):  # not copied, unlike below
         return np.array(list(proto.string_val), dtype=object).reshape(shape)
+    if proto.tensor_content:
+        return np.frombuffer(proto.tensor_content, tf.as_dtype(proto.dtype).as_numpy_dtype).reshape(shape)
     return tf.make_ndarray(proto)
 
 

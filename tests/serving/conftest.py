@@ -1,6 +1,7 @@
 """A really exported model with untrained weights, and servers for it on free ports of the loopback interface."""
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -103,7 +104,9 @@ def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
         for _ in range(8)
     ]
     scalars = {examples.VALID_FRAMES: tf.int64, examples.EMOTION_ID: tf.int64}
-    scalars |= dict.fromkeys((examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC), tf.string)
+    scalars |= dict.fromkeys(
+        (examples.SPEAKER, examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC), tf.string
+    )
     feature_spec = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in scalars.items()}
     feature_spec[examples.FEATURES] = tf.io.FixedLenFeature(spec.feature_shape, tf.float32)
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(feature_spec))
@@ -179,6 +182,17 @@ class RunningServer:
         with self.channel() as channel:
             answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=10)
         return tf.make_ndarray(answer.outputs["probabilities"])[0]
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A context in which no request is answered, however fast the machine is."""
+        release = threading.Event()
+        for _ in range(self.scheduler.free_threads):
+            self.scheduler._pool.submit(release.wait)
+        try:
+            yield
+        finally:
+            release.set()
 
     def stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self.server.stop(), self.loop).result(60)

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import grpc
@@ -17,6 +16,7 @@ from serving.client import Client, ServerUnreachable
 from serving.predictions import ModelChoice
 from serving.recordings import to_wav
 from serving.transport.grpc_direct import PREDICT_METHOD
+from serving.wire import predict_pb2 as wire
 
 ROOT = Path(__file__).parents[2]
 SER = [sys.executable, "-c", "from cli.main import main; main()"]
@@ -31,7 +31,7 @@ class Process:
 
     def __init__(self, base, port=0, rest_api_port=0):
         ports = ["--port", str(port), "--rest-api-port", str(rest_api_port)]
-        command = [*SER, "serve", "--model-base-path", str(base), "--drain-sec", "20", *ports]
+        command = [*SER, "serve", "--model-base-path", str(base), "--drain-sec", "60", *ports]
         self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         self.log = ""
         for line in self._process.stderr:
@@ -41,11 +41,11 @@ class Process:
                 return
         raise AssertionError(self.log)
 
-    def terminate(self):
-        self._process.send_signal(signal.SIGTERM)
+    def send(self, number):
+        self._process.send_signal(number)
 
     def wait(self):
-        self.log += self._process.communicate(timeout=60)[1]
+        self.log += self._process.communicate(timeout=120)[1]
         return self._process.returncode
 
     def __enter__(self):
@@ -69,20 +69,31 @@ def runs(server):
     return sum(map(float, re.findall(r"processed_batch_size_count\{.*\} (\S+)", text)))
 
 
+def paused_with_a_request(server, channel, recording):
+    """Stops the server while it works on a request; with so many recordings that it is no matter of luck."""
+    predict = channel.unary_unary(PREDICT_METHOD, wire.PredictRequest.SerializeToString)
+    for items in (1, 2, 4, 8, 16):
+        before = runs(server)
+        in_flight = predict.future(ModelChoice(name="ser").request("timeline", [recording] * items), timeout=120)
+        while runs(server) == before and not in_flight.done():
+            pass
+        server.send(signal.SIGSTOP)
+        if not in_flight.done():
+            return in_flight
+        server.send(signal.SIGCONT)
+    raise AssertionError("every request was answered before the server could be stopped")
+
+
 def test_sigterm_drains_and_a_restart_is_found_again(push, tmp_path, speechlike, wav_bytes):
     push(tmp_path / "serving", 1)
     address = "127.0.0.1:{}"
     with Process(tmp_path / "serving") as server, Client(address.format(server.port), timeout_sec=30) as client:
         assert client.predict(wav_bytes).model_version == 1
-        before = runs(server)
-        long_request = ModelChoice(name="ser").request("timeline", [to_wav((speechlike(110.0), 48_000))])
+        recording = to_wav((speechlike(110.0, rate_hz=8_000), 8_000))
         with grpc.insecure_channel(address.format(server.port)) as channel:
-            predict = channel.unary_unary(PREDICT_METHOD, type(long_request).SerializeToString)
-            in_flight = predict.future(long_request, timeout=30)
-            while runs(server) == before:
-                time.sleep(0.01)
-            server.terminate()
-            assert not in_flight.done()
+            in_flight = paused_with_a_request(server, channel, recording)
+            server.send(signal.SIGTERM)
+            server.send(signal.SIGCONT)
             assert in_flight.code() == grpc.StatusCode.OK
         assert server.wait() == 0, server.log
         assert "draining" in server.log

@@ -99,6 +99,30 @@ def test_requests_that_wait_together_run_together(server, predict, busy, speechl
     assert len({answer.tobytes() for answer in answers}) == 6
 
 
+def test_who_is_alone_never_waits_and_those_who_were_together_wait_for_each_other(
+    server, predict, busy, wav_bytes, monkeypatch
+):
+    asked = request("serving_default", wav_bytes)
+    with busy():
+        together = [predict(asked) for _ in range(3)]
+        until(lambda: server.scheduler.queued_items == 3)
+    assert all(future.result().outputs for future in together)
+    monkeypatch.setattr("serving.server.batching._COMPANY_SEC", 600)
+    before = batches_run(server)
+    first, second = predict(asked), predict(asked)
+    until(lambda: server.scheduler.queued_items == 2)
+    assert server.scheduler.free_threads == 1
+    assert predict(asked).result().outputs
+    assert first.result().outputs
+    assert second.result().outputs
+    after = batches_run(server)
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 3)
+    monkeypatch.undo()
+    assert predict(asked).result().outputs  # waits a moment for the other two, in vain
+    monkeypatch.setattr("serving.server.batching._COMPANY_SEC", 600)
+    assert predict(asked).result().outputs
+
+
 def test_a_bad_request_does_not_spoil_the_others_of_its_batch(server, predict, busy, wav_bytes):
     with busy():
         good = [predict(request("serving_default", wav_bytes)) for _ in range(2)]

@@ -76,6 +76,7 @@ def test_the_entrypoint_alone_serves_the_configured_models(tmp_path):
     assert "--port=8500" in flags
     assert "--rest_api_port=8501" in flags
     assert f"--model_config_file={CONFIG}/models.config" in flags
+    assert "--allow_version_labels_for_unavailable_models=true" in flags
     assert flags[-1] == "--max_num_load_retries=1"
     for flag in flags:
         name, _, value = flag.partition("=")

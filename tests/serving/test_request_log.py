@@ -1,6 +1,9 @@
 """The sample of requests that a server keeps."""
 
+import re
+import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.client import Client
+from serving.server.metrics import Metrics
+from serving.server.request_log import RequestLog
 
 
 def entries(folder):
@@ -34,13 +39,12 @@ def logging_server(run_server, push, tmp_path):
 def test_entries_hold_the_features_and_the_answer_and_files_rotate(logging_server, speechlike, wav_bytes, tmp_path):
     with Client(logging_server.address) as client:
         answered = client.predict(wav_bytes)
-        wait_until_written(tmp_path / "log", 1)
+        wait_until_written(logging_server, 1)
         (entry,) = entries(tmp_path / "log")
-        for _ in range(60):
+        for _ in range(60):  # as many may wait; what comes faster than it is written would be dropped
             client.predict(wav_bytes)
-            time.sleep(0.01)  # what comes faster than it can be written is dropped
-        wait_until_written(tmp_path / "log", 20)
         list(client.timeline(wav_bytes))
+    wait_until_written(logging_server, 61)
     request, response = entry.predict_log.request, entry.predict_log.response
     assert request.model_spec.signature_name == "features"
     assert request.model_spec.version.value == 1
@@ -55,8 +59,36 @@ def test_entries_hold_the_features_and_the_answer_and_files_rotate(logging_serve
     assert sum(file.stat().st_size for file in files) <= 64 * 1024
 
 
-def wait_until_written(folder, count):
-    deadline = time.monotonic() + 30
-    while len(entries(folder)) < count:
-        assert time.monotonic() < deadline, f"{len(entries(folder))} of {count} entries were written"
+class HeldBack(dict):
+    """Features that the writer has to wait for."""
+
+    def __init__(self, release, **features):
+        super().__init__(features)
+        self._release = release
+
+    def items(self):
+        self._release.wait()
+        return super().items()
+
+
+def test_what_comes_too_fast_is_dropped_and_counted(tmp_path):
+    metrics = Metrics()
+    log = RequestLog(tmp_path, rate=1.0, max_bytes=1 << 20, metrics=metrics)
+    servable = SimpleNamespace(model_name="ser", version=1, path="")
+    release = threading.Event()
+    inputs = HeldBack(release, features=np.zeros((1, 270), np.float32))
+    for _ in range(80):
+        log.offer(servable, "features", inputs, {})
+    release.set()
+    log.close()
+    told = dict(re.findall(r'request_log_count{model_name="ser",status="(\w+)"} (\S+)', metrics.text().decode()))
+    assert float(told["RESOURCE_EXHAUSTED"]) in (15, 16)  # 64 wait, and the writer may have taken one more
+    assert len(entries(tmp_path)) == float(told["OK"]) == 80 - float(told["RESOURCE_EXHAUSTED"])
+
+
+def wait_until_written(server, count):
+    line = f':tensorflow:serving:request_log_count{{model_name="ser",status="OK"}} {float(count)}'
+    deadline = time.monotonic() + 60
+    while line not in server.metrics().splitlines():
+        assert time.monotonic() < deadline, f"{line} was waited for in vain"
         time.sleep(0.05)

@@ -1,5 +1,6 @@
 """The web page in a real browser."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,16 @@ import pytest
 import soundfile
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver is installed")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium with its driver is installed (Debian: chromium, chromium-driver)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +54,16 @@ def answers(url):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(wav_bytes, tmp_path_factory):
+    """Its microphone hears a file, over and over, and it does not ask whether it may."""
+    heard = tmp_path_factory.mktemp("microphone") / "heard.wav"
+    heard.write_bytes(wav_bytes)
+    microphone = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,1900"):
-        options.add_argument(argument)
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1000,1900", *microphone):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--use-file-for-fake-audio-capture={heard}")
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     yield driver
     driver.quit()
@@ -99,6 +108,25 @@ def test_a_long_recording_shows_everything(upload, browser, speechlike, tmp_path
 
 def test_a_short_recording_has_no_timeline(upload, wav_bytes):
     assert "From window to window" not in upload("a.wav", wav_bytes, "Model version 3")
+
+
+def test_a_recording_of_the_microphone_is_answered(browser, page):
+    browser.get(page)
+    wait = WebDriverWait(browser, 60)
+
+    def click(path):
+        wait.until(expected_conditions.element_to_be_clickable((By.XPATH, path))).click()
+
+    click("//*[@role='tab'][contains(., 'Record')]")
+    click("//button[@aria-label='Record']")
+    clock = browser.find_element(By.CSS_SELECTOR, "[data-testid=stAudioInputWaveformTimeCode]")
+    wait.until(lambda _: clock.text >= "00:02")
+    click("//button[@aria-label='Stop recording']")
+    wait.until(lambda it: "Model version 3" in it.find_element(By.TAG_NAME, "body").text)
+    text = browser.find_element(By.TAG_NAME, "body").text
+    recorded_sec = float(re.search(r"([\d.]+) s at 16 kHz", text)[1])
+    assert recorded_sec >= 2
+    assert "cannot" not in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,344 @@
+"""``ser rollout``: put a version on trial beside the stable one, promote it or take it back."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cli.errors import CommandFailed
+
+if TYPE_CHECKING:
+    from serving.client import Client
+    from serving.rollout.state import RolloutState, Target
+    from serving.rollout.verdict import Check, Observed
+    from serving.rollout.watch import Observations, Watched
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Try a new version beside the stable one.")
+
+ROLLED_BACK, UNDECIDED, FAILED = 1, 2, 3
+
+_EXIT_OF = {"promoted": 0, "rolled back": ROLLED_BACK, "undecided": UNDECIDED}
+_RESULT_OF = {True: "pass", False: "FAIL", None: "open"}
+_SOUND_FILES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+_MAX_RECORDINGS = 200
+_PROGRESS_SEC = 5.0
+_TF_SERVING_NOTE = (
+    "Share: of the requests that name neither version nor label; TF Serving sends them to the highest version. Callers "
+    "choose with the labels stable and canary."
+)
+
+Address = Annotated[
+    str,
+    typer.Option(
+        help="TF Serving's gRPC as HOST:PORT or grpcs://HOST:PORT, or vertex://PROJECT/REGION/ENDPOINT.",
+        show_default=True,
+    ),
+]
+ModelsConfig = Annotated[
+    Path | None, typer.Option(help="The models.config that TF Serving starts from; it is rewritten.")
+]
+Model = Annotated[str, typer.Option(help="Name it is served under; on Vertex AI, its id in the registry.")]
+BasePath = Annotated[
+    Path | None, typer.Option(help="What `ser serve --model-base-path` was given beside the models.config.")
+]
+CaFile = Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_ADDRESS = "localhost:8500"
+_MODEL = "ser"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where the models are served, as all commands take it."""
+
+    address: str
+    models_config: Path | None
+    model: str
+    model_base_path: Path | None
+    ca_file: Path | None
+
+    def target(self) -> "Target":
+        from serving.rollout.targets import target_at
+
+        return target_at(
+            self.address,
+            models_config=self.models_config,
+            model=self.model,
+            model_base_path=self.model_base_path,
+            ca_file=self.ca_file,
+        )
+
+    def client(self, label: str) -> "Client":
+        from serving.client import Client
+
+        return Client(self.address, model=self.model, label=label, ca_file=self.ca_file)
+
+
+@app.command()
+def status(
+    address: Address = _ADDRESS,
+    models_config: ModelsConfig = None,
+    model: Model = _MODEL,
+    model_base_path: BasePath = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which versions take requests."""
+    with _reported():
+        target = _Place(address, models_config, model, model_base_path, ca_file).target()
+        _show(target, target.state(), as_json=as_json)
+
+
+@app.command()
+def canary(
+    version: Annotated[str, typer.Argument(help="Name of its folder below the base path.")],
+    stable: Annotated[
+        str | None, typer.Option(help="The stable version, where the server has no labels yet.", show_default="highest")
+    ] = None,
+    address: Address = _ADDRESS,
+    models_config: ModelsConfig = None,
+    model: Model = _MODEL,
+    model_base_path: BasePath = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a pushed version beside the stable one on TF Serving. On Vertex AI the push does that."""
+    with _reported():
+        target = _Place(address, models_config, model, model_base_path, ca_file).target()
+        from serving.rollout.tf_serving import TfServingTarget
+
+        if not isinstance(target, TfServingTarget):
+            raise CommandFailed(f"{target.name} gets its canary from a push: run the pipeline with runner_vertex.py")
+        _show(target, target.start_canary(version, stable=stable), as_json=as_json)
+
+
+@app.command()
+def promote(
+    address: Address = _ADDRESS,
+    models_config: ModelsConfig = None,
+    model: Model = _MODEL,
+    model_base_path: BasePath = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give all requests to the canary and undeploy the old stable version."""
+    with _reported():
+        target = _Place(address, models_config, model, model_base_path, ca_file).target()
+        _show(target, target.promote(), as_json=as_json)
+
+
+@app.command()
+def rollback(
+    address: Address = _ADDRESS,
+    models_config: ModelsConfig = None,
+    model: Model = _MODEL,
+    model_base_path: BasePath = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give all requests back to the stable version; without a canary, to the champion before it."""
+    with _reported():
+        target = _Place(address, models_config, model, model_base_path, ca_file).target()
+        _show(target, target.rollback(), as_json=as_json)
+
+
+@app.command()
+def abort(
+    address: Address = _ADDRESS,
+    models_config: ModelsConfig = None,
+    model: Model = _MODEL,
+    model_base_path: BasePath = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Undeploy the canary; the stable version keeps all requests. Without a canary that is an error."""
+    with _reported():
+        target = _Place(address, models_config, model, model_base_path, ca_file).target()
+        _show(target, target.abort(), as_json=as_json)
+
+
+@app.command()
+def watch(
+    probe: Annotated[Path, typer.Option(help="Folder of recordings to ask both versions about.")],
+    minutes: Annotated[float, typer.Option(help="How long; each recording is asked about once at least.")] = 10.0,
+    interval_sec: Annotated[float, typer.Option(help="Pause between two recordings.")] = 1.0,
+    min_requests: Annotated[int, typer.Option(help="That each version must have answered.")] = 100,
+    min_recordings: Annotated[int, typer.Option(help="Different ones, that both must have answered.")] = 20,
+    max_error_rate: Annotated[float, typer.Option(help="Above that of the stable version.")] = 0.01,
+    max_latency_ratio: Annotated[float, typer.Option(help="Canary by stable version.")] = 1.5,
+    max_prediction_drift: Annotated[float, typer.Option(help="Jensen-Shannon divergence, 0 to 1.")] = 0.2,
+    address: Address = _ADDRESS,
+    models_config: ModelsConfig = None,
+    model: Model = _MODEL,
+    model_base_path: BasePath = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the canary with the stable version for a while, then promote it or roll it back.
+
+    Exit code 0: promoted. 1: rolled back. 2: undecided or interrupted, nothing was changed. 3: it could not be done.
+    """
+    from serving.rollout.verdict import WatchSettings
+    from serving.rollout.watch import watch as watch_target
+
+    try:
+        settings = WatchSettings(
+            min_requests=min_requests,
+            min_recordings=min_recordings,
+            max_error_rate=max_error_rate,
+            max_latency_ratio=max_latency_ratio,
+            max_prediction_drift=max_prediction_drift,
+        )
+    except ValueError as error:
+        raise _given_up(error) from error
+    place = _Place(address, models_config, model, model_base_path, ca_file)
+    try:
+        with _reported():
+            target = place.target()
+            with _observations(target, place, _recordings(probe)) as observations:
+                watched = watch_target(
+                    target, observations, settings, minutes=minutes, interval_sec=interval_sec, progress=_Progress()
+                )
+    except CommandFailed as error:
+        raise _given_up(error) from error
+    except KeyboardInterrupt:
+        print("ser: interrupted; nothing was changed, the canary is still there", file=sys.stderr)
+        raise typer.Exit(UNDECIDED) from None
+    if as_json:
+        print(json.dumps(watched.to_dict() | _plain(target, watched.state), indent=2))
+    else:
+        _show_watched(target, watched)
+    raise typer.Exit(_EXIT_OF[watched.outcome])
+
+
+def _given_up(error: Exception) -> typer.Exit:
+    """Not exit code 1, which means that a canary was rolled back."""
+    print(f"ser: {error}", file=sys.stderr)
+    return typer.Exit(FAILED)
+
+
+@contextlib.contextmanager
+def _observations(target: "Target", place: "_Place", wavs: dict[str, bytes]) -> "Iterator[Observations]":
+    from serving.rollout.tf_serving import CANARY, STABLE, TfServingTarget
+    from serving.rollout.watch import Probes, SharedProbes, both_versions
+
+    if isinstance(target, TfServingTarget):
+        with place.client(STABLE) as stable, place.client(CANARY) as canary:
+            yield Probes(stable, canary, wavs)
+        return
+    from serving.client import Client
+    from serving.rollout.vertex import MODEL_NAME, VertexTarget
+
+    assert isinstance(target, VertexTarget)  # there is no third kind
+    with Client(target.address, model=MODEL_NAME) as client:
+        yield SharedProbes(client, *both_versions(target), wavs)
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    from serving.errors import ServingError
+    from serving.rollout.state import RolloutError
+
+    try:
+        yield
+    except (RolloutError, ServingError) as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _recordings(folder: Path) -> dict[str, bytes]:
+    """Recordings below ``folder`` as WAV; of very many, some from everywhere in the list."""
+    from serving.client import AudioError
+    from serving.recordings import to_wav
+
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SOUND_FILES)
+    if not files:
+        raise CommandFailed(f"there are no recordings below {folder}; name a folder with {', '.join(_SOUND_FILES)}")
+    chosen = files[:: -(-len(files) // _MAX_RECORDINGS)]
+    try:
+        return {str(file): to_wav(file) for file in chosen}
+    except AudioError as error:
+        raise CommandFailed(f"{error}; every recording below {folder} must be readable") from error
+
+
+class _Progress:
+    """A line on standard error every few seconds."""
+
+    def __init__(self) -> None:
+        self._next_sec = time.monotonic() + _PROGRESS_SEC
+
+    def __call__(self, stable: "Observed", canary: "Observed") -> None:
+        if time.monotonic() < self._next_sec:
+            return
+        self._next_sec = time.monotonic() + _PROGRESS_SEC
+        print(
+            f"stable: {stable.requests} requests, {stable.errors} failed; "
+            f"canary: {canary.requests} requests, {canary.errors} failed",
+            file=sys.stderr,
+        )
+
+
+def _plain(target: "Target", state: "RolloutState") -> dict[str, Any]:
+    served = {
+        role: dataclasses.asdict(deployed) | {"since": deployed.since.isoformat() if deployed.since else None}
+        if deployed
+        else None
+        for role, deployed in (("stable", state.stable), ("canary", state.canary))
+    }
+    return {"target": target.name} | served
+
+
+def _show(target: "Target", state: "RolloutState", *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_plain(target, state), indent=2))
+        return
+    from serving.rollout.tf_serving import TfServingTarget
+
+    table = Table(box=box.SIMPLE_HEAD, title=target.name, title_justify="left")
+    for column in ("", "version", "share", "since"):
+        table.add_column(column, justify="right" if column == "share" else "left")
+    for role, deployed in (("stable", state.stable), ("canary", state.canary)):
+        if deployed is None:
+            table.add_row(role, "none", "", "")
+            continue
+        since = f"{deployed.since.astimezone():%Y-%m-%d %H:%M}" if deployed.since else "unknown"
+        table.add_row(role, deployed.version, f"{deployed.percent} %", since)
+    console = Console(highlight=False)
+    console.print(table)
+    if isinstance(target, TfServingTarget) and state.canary is not None:
+        console.print(_TF_SERVING_NOTE, soft_wrap=True)
+
+
+def _show_watched(target: "Target", watched: "Watched") -> None:
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("check", "value", "bound", ""):
+        table.add_column(column, justify="right" if column in ("value", "bound") else "left", no_wrap=True)
+    for check in watched.verdict.checks:
+        value = "" if check.value is None else f"{check.value:.4g}"
+        table.add_row(check.name, value, f"{check.bound:.4g}", _RESULT_OF[check.passed])
+    console.print(table)
+    for line in _reasons(watched):
+        console.print(line, soft_wrap=True, markup=False)
+    _show(target, watched.state, as_json=False)
+
+
+def _reasons(watched: "Watched") -> Iterator[str]:
+    said = {"promoted": "Promoted: every check passed.", "rolled back": "Rolled back."}
+    yield said.get(watched.outcome, "Undecided: nothing was changed. Watch longer, or decide yourself.")
+    if watched.note:
+        yield f"{watched.note[0].upper()}{watched.note[1:]}."
+    yield from (_reason(check) for check in watched.verdict.checks if not check.passed)
+
+
+def _reason(check: "Check") -> str:
+    return f"{_RESULT_OF[check.passed]}: {check.text}"

@@ -1,0 +1,91 @@
+"""What was rolled out when, beside the server's configuration: a line of JSON for each change.
+
+The server tells what it serves, but not since when, nor what it served before. The file is also the lock that keeps two
+rollouts from changing the same server.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from serving.rollout.state import RolloutError
+
+Role = Literal["stable", "canary"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """One change, and what was served after it; ``time`` is ISO 8601 with a time zone."""
+
+    time: str
+    action: str
+    stable: str
+    canary: str | None
+
+
+class Journal:
+    """The changes of one models.config, oldest first."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other rollouts out, also those of other processes.
+
+        Raises:
+            RolloutError: Another is at it, or the file cannot be written.
+        """
+        try:
+            file = self._file.open("a")
+        except OSError as error:
+            raise RolloutError(f"cannot write {self._file}: {error.strerror}; nothing was changed") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RolloutError(f"another rollout holds {self._file}; nothing was changed, try again") from error
+            yield
+
+    def append(self, *, action: str, stable: str, canary: str | None) -> None:
+        """Notes a change as of now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        record = Record(time=now, action=action, stable=stable, canary=canary)
+        with self._file.open("a") as file:
+            file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+
+    def since(self, role: Role, version: str) -> datetime | None:
+        """When ``version`` took the role that it has had ever since; ``None`` where that is not on record."""
+        records = self._records()
+        start = len(records)
+        while start and getattr(records[start - 1], role) == version:
+            start -= 1
+        unknown = start == 0 if role == "stable" else False  # the first record found it there
+        return None if unknown or start == len(records) else datetime.fromisoformat(records[start].time)
+
+    def champion_before(self, stable: str) -> str | None:
+        """The stable version before ``stable``, those that were rolled back left out."""
+        champions: list[str] = []
+        for record in self._records():
+            if record.stable in champions:
+                del champions[champions.index(record.stable) + 1 :]
+            else:
+                champions.append(record.stable)
+        if stable not in champions or champions.index(stable) == 0:
+            return None
+        return champions[champions.index(stable) - 1]
+
+    def _records(self) -> list[Record]:
+        try:
+            lines = self._file.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        try:
+            return [Record(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise RolloutError(f"{self._file} is not a rollout's journal: {error}; move it away") from error

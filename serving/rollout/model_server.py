@@ -1,0 +1,117 @@
+"""What a rollout asks of a TF Serving host, or of the embedded server: status, labels, and another configuration.
+
+Without TensorFlow: messages are those of :mod:`serving.wire`, and ``tensorflow_serving.config``, which imports none.
+"""
+
+from pathlib import Path
+
+import grpc
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.rollout.state import RolloutError
+from serving.wire import model_service_pb2 as wire
+
+State = wire.ModelVersionStatus.State
+
+_MODEL_SERVICE = "/tensorflow.serving.ModelService"
+_METADATA_METHOD = "/tensorflow.serving.PredictionService/GetModelMetadata"
+_TIMEOUT_SEC = 30.0
+# A signature brings the description of its tensors along.
+_OPTIONS = [("grpc.max_receive_message_length", 32 * 1024 * 1024)]
+_NO_SUCH_LABEL = (
+    grpc.StatusCode.NOT_FOUND,  # the embedded server; TF Serving where the label's version is not loaded
+    grpc.StatusCode.INVALID_ARGUMENT,  # TF Serving: "Unrecognized servable version label"
+)
+
+
+class ModelServer:
+    """The management calls of one server about one model.
+
+    Args:
+        address: ``HOST:PORT``, or ``grpcs://HOST:PORT`` for TLS.
+        model: The name it is served under.
+        ca_file: Certificates in PEM to trust over TLS, in place of the system's.
+    """
+
+    def __init__(self, address: str, *, model: str, ca_file: Path | None = None) -> None:
+        self.address = address
+        self.model = model
+        self._channel = _channel(address, ca_file)
+        self._status = self._channel.unary_unary(
+            f"{_MODEL_SERVICE}/GetModelStatus",
+            wire.GetModelStatusRequest.SerializeToString,
+            wire.GetModelStatusResponse.FromString,
+        )
+        self._reload = self._channel.unary_unary(
+            f"{_MODEL_SERVICE}/HandleReloadConfigRequest",
+            wire.ReloadConfigRequest.SerializeToString,
+            wire.ReloadConfigResponse.FromString,
+        )
+        self._metadata = self._channel.unary_unary(
+            _METADATA_METHOD,
+            wire.GetModelMetadataRequest.SerializeToString,
+            wire.GetModelMetadataResponse.FromString,
+        )
+
+    def statuses(self) -> dict[int, wire.ModelVersionStatus]:
+        """What the server knows of each version, those that it has unloaded included.
+
+        Raises:
+            RolloutError: No answer, or no such model.
+        """
+        asked = wire.GetModelStatusRequest()
+        asked.model_spec.name = self.model
+        try:
+            answer = self._status(asked, timeout=_TIMEOUT_SEC)
+        except grpc.RpcError as error:
+            raise self._failed(error) from error
+        return {status.version: status for status in answer.model_version_status}
+
+    def available(self) -> list[int]:
+        """Versions that answer, lowest first."""
+        return sorted(number for number, status in self.statuses().items() if status.state == State.AVAILABLE)
+
+    def labelled(self, label: str) -> int | None:
+        """The version that ``label`` points to; ``None`` where there is none, or it is not loaded.
+
+        TF Serving tells no labels. But it tells the version of whatever it is asked about, by label too.
+        """
+        asked = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
+        asked.model_spec.name, asked.model_spec.version_label = self.model, label
+        try:
+            return self._metadata(asked, timeout=_TIMEOUT_SEC).model_spec.version.value
+        except grpc.RpcError as error:
+            if error.code() in _NO_SUCH_LABEL:
+                return None
+            raise self._failed(error) from error
+
+    def reload(self, config: model_server_config_pb2.ModelServerConfig, *, timeout_sec: float) -> None:
+        """Makes the server serve what ``config`` says, and nothing else; labels move before versions are unloaded.
+
+        Raises:
+            RolloutError: No answer, or the server refuses the configuration.
+        """
+        asked = wire.ReloadConfigRequest(config=config.SerializeToString())
+        try:
+            status = self._reload(asked, timeout=timeout_sec).status
+        except grpc.RpcError as error:  # TF Serving fails the call as well as telling why in the response
+            raise self._failed(error) from error
+        if status.error_code:
+            raise RolloutError(f"{self.address} refuses the configuration: {status.error_message}")
+
+    def close(self) -> None:
+        """Gives up the connection."""
+        self._channel.close()
+
+    def _failed(self, error: grpc.RpcError) -> RolloutError:
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+            return RolloutError(f"no server answers at {self.address}; the address must be its gRPC port")
+        return RolloutError(f"{self.address} answers {error.code().name}: {error.details()}")
+
+
+def _channel(address: str, ca_file: Path | None) -> grpc.Channel:
+    target = address.removeprefix("grpcs://")
+    if target == address:
+        return grpc.insecure_channel(target, options=_OPTIONS)
+    trusted = ca_file.read_bytes() if ca_file else None
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(trusted), options=_OPTIONS)

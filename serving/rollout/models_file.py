@@ -1,0 +1,107 @@
+"""TF Serving's ``models.config`` on disk, rewritten whole or not at all."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.rollout.state import RolloutError
+
+ServerConfig: TypeAlias = model_server_config_pb2.ModelServerConfig
+
+
+class ModelsFile:
+    """A ``ModelServerConfig`` in text format, and one of the models in it."""
+
+    def __init__(self, path: Path, model: str) -> None:
+        self.path = path
+        self._model = model
+
+    def read(self) -> ServerConfig:
+        """The whole configuration.
+
+        Raises:
+            RolloutError: The file cannot be read, or does not name the model.
+        """
+        try:
+            config = text_format.Parse(self.path.read_text(), ServerConfig())
+        except OSError as error:
+            raise RolloutError(f"cannot read {self.path}: {error.strerror}; name the server's models.config") from error
+        except text_format.ParseError as error:
+            raise RolloutError(f"{self.path} is not a ModelServerConfig in text format: {error}") from error
+        names = [model.name for model in config.model_config_list.config]
+        if names.count(self._model) != 1:
+            raise RolloutError(f"{self.path} has the models {names}; it must have {self._model!r} once")
+        return config
+
+    def labels(self, config: ServerConfig) -> dict[str, int]:
+        """Of the model."""
+        return dict(self._entry(config).version_labels)
+
+    def arranged(self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]) -> ServerConfig:
+        """``config`` with other versions and labels for the model, and all else as it was."""
+        changed = ServerConfig()
+        changed.CopyFrom(config)
+        entry = self._entry(changed)
+        entry.model_version_policy.Clear()
+        entry.model_version_policy.specific.versions.extend(sorted(set(versions)))
+        entry.version_labels.clear()
+        for label, version in labels.items():
+            entry.version_labels[label] = version
+        return changed
+
+    def at_base_path(self, config: ServerConfig, base_path: Path | None) -> ServerConfig:
+        """``config`` as a server sees it that was started with ``--model-base-path``."""
+        moved = ServerConfig()
+        moved.CopyFrom(config)
+        if base_path is not None:
+            self._entry(moved).base_path = str(base_path.resolve())
+        return moved
+
+    @contextmanager
+    def prepared(self, config: ServerConfig) -> Iterator[Path]:
+        """Writes ``config`` beside the file, for :meth:`replace`; so a disk that cannot be written is known before.
+
+        Comments stay where they stand before the first line of the configuration; others are lost.
+
+        Raises:
+            RolloutError: The folder cannot be written.
+        """
+        lines = self.path.read_text().splitlines(keepends=True)
+        head = "".join(itertools.takewhile(lambda line: not line.strip() or line.startswith("#"), lines))
+        try:
+            descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        except OSError as error:
+            raise RolloutError(
+                f"cannot write into {self.path.parent}: {error.strerror}; nothing was changed"
+            ) from error
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(head + text_format.MessageToString(config))
+            shutil.copymode(self.path, name)
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def replace(self, prepared: Path) -> None:
+        """Puts what was prepared in the file's place.
+
+        Raises:
+            RolloutError: It cannot be replaced, as a file that is a container's mount of its own.
+        """
+        try:
+            prepared.replace(self.path)
+        except OSError as error:
+            raise RolloutError(
+                f"cannot replace {self.path}: {error.strerror}; mount its folder, not the file"
+            ) from error
+
+    def _entry(self, config: ServerConfig) -> model_server_config_pb2.ModelConfig:
+        return next(model for model in config.model_config_list.config if model.name == self._model)

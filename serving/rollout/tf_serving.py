@@ -1,0 +1,253 @@
+"""A rollout on a TF Serving host, or the embedded server, by version labels.
+
+Both versions are loaded side by side, and the labels ``stable`` and ``canary`` say which is which; callers choose. Both
+labels always point to a loaded version, to the same one while there is no canary, so that nobody who asks for one is
+ever turned away. A change is a new configuration over ModelService, and the same in ``models.config``, for the next
+start. What TF Serving demands (``server_core.cc``, release 2.19):
+
+- A label may only point to a version that is loaded. So a version is loaded first, and labelled when GetModelStatus
+  calls it AVAILABLE.
+- Labels move before versions are unloaded, within one configuration.
+- A refused configuration is remembered nevertheless, and half applied. So the one before is sent again.
+- A version is looked for at the next poll of the file system, not at once.
+- It starts with labels only with ``--allow_version_labels_for_unavailable_models``.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serving.rollout.journal import Journal, Role
+from serving.rollout.model_server import ModelServer, State
+from serving.rollout.models_file import ModelsFile, ServerConfig
+from serving.rollout.state import Deployed, RolloutError, RolloutState
+
+STABLE, CANARY = "stable", "canary"
+JOURNAL_SUFFIX = ".rollouts.jsonl"
+
+_POLL_SEC = 0.1
+
+Versions = tuple[int, int | None]
+"""Stable and canary."""
+
+
+class TfServingTarget:
+    """A :class:`serving.rollout.state.Target`.
+
+    The state's ``percent`` is the share of requests that name neither version nor label: TF Serving sends them to the
+    highest version that is loaded, whatever its label.
+
+    Args:
+        address: ``HOST:PORT`` or ``grpcs://HOST:PORT``, of gRPC.
+        models_config: The file that the server starts from, which is rewritten.
+        model: The name it is served under.
+        model_base_path: Where the server was started with another base path than the file's: that path.
+        ca_file: Certificates in PEM to trust over TLS, in place of the system's.
+        load_timeout_sec: How long a version may take to load.
+        appear_sec: How long the server may take to find a version's folder; more than its poll of the file system.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        models_config: Path,
+        model: str = "ser",
+        model_base_path: Path | None = None,
+        ca_file: Path | None = None,
+        load_timeout_sec: float = 120.0,
+        appear_sec: float = 10.0,
+    ) -> None:
+        self.name = address
+        self._server = ModelServer(address, model=model, ca_file=ca_file)
+        self._file = ModelsFile(models_config, model)
+        self._journal = Journal(models_config.with_name(models_config.name + JOURNAL_SUFFIX))
+        self._base_path = model_base_path
+        self._load_timeout_sec = load_timeout_sec
+        self._appear_sec = appear_sec
+
+    def state(self) -> RolloutState:
+        """Read from the server; a server without labels has its highest version for stable."""
+        available = self._server.available()
+        stable, canary = (self._server.labelled(label) for label in (STABLE, CANARY))
+        if stable is None:
+            stable = max(available, default=None)
+        if canary == stable:
+            canary = None
+        return RolloutState(
+            stable=self._deployed("stable", stable, available), canary=self._deployed("canary", canary, available)
+        )
+
+    def start_canary(self, version: str, *, stable: str | None = None) -> RolloutState:
+        """Loads ``version`` beside the stable one, and gives it the label ``canary``.
+
+        Args:
+            version: Name of a folder below the base path.
+            stable: The stable version, where the server has no labels yet and its highest version is not the one.
+
+        Raises:
+            RolloutError: There is a canary already, or the version does not load; what was served before still is.
+        """
+
+        def plan(state: RolloutState) -> Versions:
+            if state.canary is not None:
+                raise RolloutError(
+                    f"{self.name} has a canary, version {state.canary.version}: promote or abort it first"
+                )
+            if stable is not None and self._server.labelled(STABLE) is not None:
+                raise RolloutError(f"{self.name} has a stable version; which one can only be said where there is none")
+            champion = stable or (state.stable.version if state.stable else None)
+            if champion is None:
+                raise RolloutError(f"{self.name} serves no version that could be stable; name a stable version")
+            if version == champion:
+                raise RolloutError(
+                    f"version {version} is the stable one on {self.name}; without labels that is the highest version. "
+                    "Name the canary's version, or which one is stable"
+                )
+            return _number(champion), _number(version)
+
+        return self._change("canary", plan)
+
+    def promote(self) -> RolloutState:
+        """See :meth:`serving.rollout.state.Target.promote`."""
+        return self._change("promote", lambda state: (_number(self._canary_of(state)), None))
+
+    def abort(self) -> RolloutState:
+        """See :meth:`serving.rollout.state.Target.abort`."""
+
+        def plan(state: RolloutState) -> Versions:
+            self._canary_of(state)
+            return self._stable_of(state), None
+
+        return self._change("abort", plan)
+
+    def rollback(self) -> RolloutState:
+        """See :meth:`serving.rollout.state.Target.rollback`; the previous champion is the journal's."""
+
+        def plan(state: RolloutState) -> Versions:
+            stable = self._stable_of(state)
+            if state.canary is not None:
+                return stable, None
+            previous = self._journal.champion_before(str(stable))
+            if previous is None:
+                raise RolloutError(
+                    f"{self.name} has no canary, and no stable version before {stable} is on record: nothing to roll "
+                    "back to. `canary VERSION`, then `promote`, brings any version back"
+                )
+            return _number(previous), None
+
+        return self._change("rollback", plan)
+
+    def close(self) -> None:
+        """Gives up the connection."""
+        self._server.close()
+
+    def _deployed(self, role: Role, version: int | None, available: list[int]) -> Deployed | None:
+        if version is None:
+            return None
+        since = self._journal.since(role, str(version))
+        return Deployed(
+            version=str(version), percent=100 if version == max(available, default=None) else 0, since=since
+        )
+
+    def _canary_of(self, state: RolloutState) -> str:
+        if state.canary is None:
+            served = f"version {state.stable.version} alone" if state.stable else "nothing"
+            raise RolloutError(f"{self.name} has no canary; it serves {served}. Start one with `canary VERSION`")
+        return state.canary.version
+
+    def _stable_of(self, state: RolloutState) -> int:
+        if state.stable is None:
+            raise RolloutError(f"{self.name} has no stable version")
+        return _number(state.stable.version)
+
+    def _change(self, action: str, plan: Callable[[RolloutState], Versions]) -> RolloutState:
+        """Makes the server, and its file, serve what ``plan`` makes of the state; or leaves both as they were."""
+        with self._journal.locked():
+            state = self.state()
+            stable, canary = plan(state)
+            file = self._file.read()
+            wanted = self._file.arranged(file, versions=_present(stable, canary), labels=_labels(stable, canary))
+            with self._file.prepared(wanted) as prepared, self._restored_on_failure(self._served(file, state)) as now:
+                self._load(_present(stable, canary), now)
+                self._reload(wanted)
+                self._file.replace(prepared)
+            self._journal.append(action=action, stable=str(stable), canary=str(canary) if canary else None)
+            self._await_gone(set(_present(stable, canary)))
+            return self.state()
+
+    def _served(self, file: ServerConfig, state: RolloutState) -> ServerConfig:
+        """The configuration that the server has now: the file's, unless its labels are others than the server's."""
+        if state.stable is None or self._server.labelled(STABLE) is None:
+            return file
+        stable, canary = _number(state.stable.version), _number(state.canary.version) if state.canary else None
+        if self._file.labels(file) == _labels(stable, canary):
+            return file
+        return self._file.arranged(file, versions=_present(stable, canary), labels=_labels(stable, canary))
+
+    @contextmanager
+    def _restored_on_failure(self, config: ServerConfig) -> Iterator[ServerConfig]:
+        try:
+            yield config
+        except BaseException as failure:  # Ctrl-C too must not leave half of a change
+            try:
+                self._reload(config)
+            except RolloutError as error:
+                raise RolloutError(f"{failure}; and the configuration before cannot be restored: {error}") from failure
+            raise
+
+    def _load(self, versions: Iterable[int], now: ServerConfig) -> None:
+        """Has versions loaded beside those that are, and returns when they answer."""
+        before = self._server.statuses()
+        available = self._server.available()
+        missing = sorted(set(versions) - set(available))
+        if not missing:
+            return
+        labels = self._file.labels(now)
+        self._reload(self._file.arranged(now, versions=[*available, *missing], labels=labels))
+        for version in missing:
+            failed_before = version in before and before[version].status.error_code != 0
+            self._await_available(version, failed_before=failed_before)
+
+    def _await_available(self, version: int, *, failed_before: bool) -> None:
+        started = time.monotonic()
+        while True:
+            waited_sec = time.monotonic() - started
+            status = self._server.statuses().get(version)
+            state = State.END if status is None else status.state
+            if state == State.AVAILABLE:
+                return
+            if status is not None and state == State.END and status.status.error_code and not failed_before:
+                raise RolloutError(f"version {version} does not load: {status.status.error_message}")
+            if state == State.END and waited_sec > self._appear_sec:
+                why = status.status.error_message if status is not None else "no such folder below the base path"
+                raise RolloutError(
+                    f"{self.name} has not begun to load version {version}: {why or 'it does not say why'}"
+                )
+            if waited_sec > self._load_timeout_sec:
+                raise RolloutError(f"version {version} did not load within {self._load_timeout_sec:g} s")
+            time.sleep(_POLL_SEC)
+
+    def _await_gone(self, wanted: set[int]) -> None:
+        """Until the other versions take no more requests, which the server was told and finds out at its next poll."""
+        started = time.monotonic()
+        while set(self._server.available()) - wanted and time.monotonic() - started <= self._appear_sec:
+            time.sleep(_POLL_SEC)
+
+    def _reload(self, config: ServerConfig) -> None:
+        self._server.reload(self._file.at_base_path(config, self._base_path), timeout_sec=self._load_timeout_sec)
+
+
+def _labels(stable: int, canary: int | None) -> dict[str, int]:
+    return {STABLE: stable, CANARY: canary or stable}
+
+
+def _present(stable: int, canary: int | None) -> list[int]:
+    return [stable] if canary is None else [stable, canary]
+
+
+def _number(version: str) -> int:
+    if not version.isdecimal() or int(version) < 1:
+        raise RolloutError(f"version is {version!r}; TF Serving's versions are whole numbers from 1 on")
+    return int(version)

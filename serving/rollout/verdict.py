@@ -1,0 +1,249 @@
+"""Whether a canary may take over: what was observed of both versions comes in, checks and an outcome go out.
+
+Pure, and in the manner of the gate: each check is a number and its bound. But here the number comes from a sample that
+may be too small to tell. So a check fails when even the lower end of the number's interval lies above the bound,
+passes when the number keeps the bound, and is open in between, or where there is too little to go by.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from scipy import special
+from scipy.spatial import distance
+
+Outcome = Literal["promote", "roll back", "undecided"]
+
+CONFIDENCE = 0.95
+"""Of the intervals, two-sided."""
+
+EARLY_CONFIDENCE = 0.999
+"""Of the interval of the error rate while the watch goes on: it is looked at often."""
+
+_TAIL_REQUESTS = 500
+"""With fewer, the 99th percentile is hardly more than the largest value."""
+
+_RESAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WatchSettings:
+    """What a canary must keep.
+
+    Attributes:
+        min_requests: That each version must have answered before latency and predictions are judged.
+        min_recordings: Different ones, that both must have answered before predictions are judged.
+        max_error_rate: How far above the stable version's the share of failed requests may be.
+        max_latency_ratio: Canary by stable version, of the median time of a request, and of the 99th percentile.
+        max_prediction_drift: Jensen-Shannon divergence to base 2, 0 (the same) to 1.
+    """
+
+    min_requests: int = 100
+    min_recordings: int = 20
+    max_error_rate: float = 0.01
+    max_latency_ratio: float = 1.5
+    max_prediction_drift: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("min_requests", "min_recordings"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or above")
+        for name in ("max_error_rate", "max_prediction_drift"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+        if not self.max_latency_ratio > 0:
+            raise ValueError(f"max_latency_ratio is {self.max_latency_ratio}; it must be above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What is known of one version since the watch began.
+
+    Attributes:
+        requests: Sent to it.
+        errors: Those that were not answered, or not with numbers.
+        latencies_sec: Of each answer.
+        probabilities: By recording, and then by emotion; empty where only counts and times can be had.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    latencies_sec: tuple[float, ...] = ()
+    probabilities: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def answered(self) -> int:
+        return self.requests - self.errors
+
+    @property
+    def error_rate(self) -> float:
+        return self.errors / self.requests if self.requests else 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """One condition, in numbers and words; ``passed`` is ``None`` where nothing can be said yet."""
+
+    name: str
+    value: float | None
+    bound: float
+    passed: bool | None
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What to do with the canary, and why."""
+
+    outcome: Outcome
+    checks: tuple[Check, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def judge(stable: Observed, canary: Observed, settings: WatchSettings) -> Verdict:
+    """Rolls back if a check fails, promotes if all pass, and is undecided otherwise."""
+    checks = tuple(_checks(stable, canary, settings))
+    results = [check.passed for check in checks]
+    outcome: Outcome = "roll back" if False in results else "undecided" if None in results else "promote"
+    return Verdict(outcome=outcome, checks=checks)
+
+
+def is_hopeless(stable: Observed, canary: Observed, settings: WatchSettings) -> bool:
+    """Whether the canary fails so often that there is no need to watch on."""
+    bound = stable.error_rate + settings.max_error_rate
+    return _error_rate_low(canary, EARLY_CONFIDENCE) > bound
+
+
+def jensen_shannon(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Divergence to base 2 between distributions ``[..., emotions]``, 0 to 1 (Lin 1991)."""
+    # SciPy gives the square root; rounding may leave a hair below zero under it, which it makes NaN.
+    return np.nan_to_num(np.asarray(distance.jensenshannon(first, second, base=2, axis=-1))) ** 2
+
+
+def _checks(stable: Observed, canary: Observed, settings: WatchSettings) -> Iterator[Check]:
+    least = settings.min_requests
+    yield _count_check("Requests that the stable version answered", stable.answered, least)
+    yield _count_check("Requests sent to the canary", canary.requests, least)
+    yield _error_check(stable, canary, settings.max_error_rate)
+    enough = min(stable.answered, canary.answered) >= least
+    yield _latency_check("Median latency", 0.5, stable, canary, settings, enough=enough)
+    if min(stable.answered, canary.answered) >= _TAIL_REQUESTS:
+        yield _latency_check("99th percentile of latency", 0.99, stable, canary, settings, enough=enough)
+    yield from _drift_checks(stable, canary, settings, enough=enough)
+
+
+def _count_check(name: str, count: int, least: int) -> Check:
+    text = f"{name}: {count}; {least} are needed."
+    return Check(name=name, value=count, bound=least, passed=True if count >= least else None, text=text)
+
+
+def _error_check(stable: Observed, canary: Observed, margin: float) -> Check:
+    bound = stable.error_rate + margin
+    value = canary.error_rate if canary.requests else None
+    text = (
+        f"{canary.errors} of {canary.requests} requests to the canary failed, {stable.errors} of {stable.requests} to "
+        f"the stable version; at most {bound:.1%} may."
+    )
+    return _bounded("Error rate", value, _error_rate_low(canary, CONFIDENCE), bound, text)
+
+
+def _error_rate_low(observed: Observed, confidence: float) -> float:
+    """Lower end of the exact interval (Clopper & Pearson 1934), a quantile of a beta distribution."""
+    if not observed.errors:
+        return 0.0
+    return float(special.betaincinv(observed.errors, observed.answered + 1, (1 - confidence) / 2))
+
+
+def _latency_check(
+    name: str, quantile: float, stable: Observed, canary: Observed, settings: WatchSettings, *, enough: bool
+) -> Check:
+    bound = settings.max_latency_ratio
+    if not enough:
+        return _too_few(name, bound)
+    times_sec = np.array(stable.latencies_sec), np.array(canary.latencies_sec)
+    before_sec, now_sec = (float(np.quantile(times, quantile)) for times in times_sec)
+    value = now_sec / before_sec if before_sec > 0 else math.inf
+
+    def resampled(rng: np.random.Generator) -> float:
+        first, second = (np.quantile(rng.choice(times, len(times)), quantile) for times in times_sec)
+        return float(second / first) if first > 0 else math.inf
+
+    text = (
+        f"{name}: {now_sec * 1000:.1f} ms, {value:.2f} times the stable version's {before_sec * 1000:.1f} ms; at most "
+        f"{bound:g} times are allowed."
+    )
+    return _bounded(name, value, _bootstrap_low(resampled), bound, text)
+
+
+def _drift_checks(stable: Observed, canary: Observed, settings: WatchSettings, *, enough: bool) -> Iterator[Check]:
+    both = sorted(set(stable.probabilities) & set(canary.probabilities))
+    bound = settings.max_prediction_drift
+    names = "Drift of probabilities", "Drift of emotions"
+    if not enough or len(both) < settings.min_recordings:
+        reason = f"{len(both)} recordings were answered by both; {settings.min_recordings} are needed."
+        yield from (_too_few(name, bound, reason if enough else "") for name in names)
+        return
+    first, second = _matrices(stable.probabilities, canary.probabilities, both)
+    yield _mean_drift_check(names[0], first, second, bound)
+    yield _emotion_drift_check(names[1], first, second, bound)
+
+
+def _mean_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound: float) -> Check:
+    """Recording by recording: how differently the two hear the same."""
+    drifts = jensen_shannon(first, second)
+    value = float(drifts.mean())
+    low = _bootstrap_low(lambda rng: float(rng.choice(drifts, len(drifts)).mean()))
+    text = f"{name}: {value:.3f} on average of {len(drifts)} recordings; at most {bound:g} is allowed."
+    return _bounded(name, value, low, bound, text)
+
+
+def _emotion_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound: float) -> Check:
+    """How often each emotion is named, which shows a model that always names the same."""
+    named = [np.eye(first.shape[1])[np.argmax(rows, axis=1)] for rows in (first, second)]
+
+    def drift(rows: np.ndarray) -> float:
+        return float(jensen_shannon(named[0][rows].mean(axis=0), named[1][rows].mean(axis=0)))
+
+    every = np.arange(len(first))
+    value = drift(every)
+    low = _bootstrap_low(lambda rng: drift(rng.choice(every, len(every))))
+    text = f"{name}: {value:.3f} between how often each is named; at most {bound:g} is allowed."
+    return _bounded(name, value, low, bound, text)
+
+
+def _matrices(
+    stable: Mapping[str, Mapping[str, float]], canary: Mapping[str, Mapping[str, float]], recordings: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """``[recordings, emotions]`` of both, with every emotion that either knows."""
+    emotions = sorted({emotion for answers in (stable, canary) for row in answers.values() for emotion in row})
+    first, second = (
+        np.array([[answers[recording].get(emotion, 0.0) for emotion in emotions] for recording in recordings])
+        for answers in (stable, canary)
+    )
+    return first, second
+
+
+def _bootstrap_low(statistic: Callable[[np.random.Generator], float]) -> float:
+    """Lower end of the percentile interval (Efron & Tibshirani 1993, section 13.3); the same for the same sample."""
+    rng = np.random.default_rng(0)
+    values = [statistic(rng) for _ in range(_RESAMPLES)]
+    return float(np.quantile(values, (1 - CONFIDENCE) / 2, method="lower"))
+
+
+def _bounded(name: str, value: float | None, low: float, bound: float, text: str) -> Check:
+    if low > bound:
+        return Check(name=name, value=value, bound=bound, passed=False, text=text)
+    kept = value is not None and value <= bound
+    if not kept:
+        text += " Chance may have done it."
+    return Check(name=name, value=value, bound=bound, passed=True if kept else None, text=text)
+
+
+def _too_few(name: str, bound: float, reason: str = "") -> Check:
+    text = f"{name}: {reason or 'too few requests were answered.'}"
+    return Check(name=name, value=None, bound=bound, passed=None, text=text)

@@ -1,0 +1,79 @@
+"""What ``ser rollout`` says when it cannot do anything; what it does is in tests/serving/test_rollout.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cli.main import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as left:
+        main(["rollout", *map(str, words)])
+    captured = capsys.readouterr()
+    return left.value.code, captured.err
+
+
+@pytest.fixture
+def models_config(tmp_path):
+    file = tmp_path / "models.config"
+    file.write_text('model_config_list { config { name: "ser" base_path: "/models/ser" } }')
+    return file
+
+
+def test_help_and_status_load_nothing_heavy(models_config):
+    heavy = "tensorflow", "tfx", "apache_beam", "librosa", "keras", "google.cloud.aiplatform"
+    for words in (["--help"], ["status", "--address", "localhost:1", "--models-config", str(models_config)]):
+        code = (
+            "import sys\nfrom cli.main import main\n"
+            f"try:\n    main(['rollout', *{words!r}])\nexcept SystemExit:\n    pass\n"
+            f"print('heavy:', [name for name in {heavy!r} if name in sys.modules])"
+        )
+        finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert finished.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_addresses(models_config, capsys):
+    code, error = run(capsys, "status", "--address", "nowhere")
+    assert code == 1
+    assert "cannot use address 'nowhere'; known forms are HOST:PORT" in error
+    code, error = run(capsys, "status", "--address", "localhost:1")
+    assert code == 1
+    assert "name the models.config that the server starts from with --models-config" in error
+
+
+@pytest.mark.parametrize("command", [["status"], ["promote"], ["rollback"], ["abort"], ["canary", "4"]])
+def test_without_a_server(command, models_config, unused_tcp_port, capsys):
+    before = models_config.read_text()
+    place = ["--address", f"localhost:{unused_tcp_port}", "--models-config", models_config]
+    code, error = run(capsys, *command, *place)
+    assert code == 1
+    assert error == f"ser: no server answers at localhost:{unused_tcp_port}; the address must be its gRPC port\n"
+    assert models_config.read_text() == before
+
+
+def test_a_watch_that_cannot_begin_is_neither_a_rollback_nor_undecided(
+    models_config, tmp_path, unused_tcp_port, capsys
+):
+    place = ["--address", f"localhost:{unused_tcp_port}", "--models-config", models_config, "--probe", tmp_path]
+    code, error = run(capsys, "watch", *place)
+    assert code == 3
+    assert f"there are no recordings below {tmp_path}" in error
+    code, error = run(capsys, "watch", *place, "--max-error-rate=2")
+    assert code == 3
+    assert "max_error_rate is 2.0; it must be between 0 and 1" in error
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(16_000) / 20), 16_000)
+    code, error = run(capsys, "watch", *place)
+    assert code == 3
+    assert "no server answers" in error
+    (tmp_path / "b.wav").write_bytes(b"no sound")
+    code, error = run(capsys, "watch", *place)
+    assert code == 3
+    assert "b.wav" in error
+    assert "must be readable" in error

@@ -1,0 +1,162 @@
+"""A rollout by labels under TF Serving's own rules, which the embedded server does not all have."""
+
+import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.rollout.journal import Journal
+from serving.rollout.state import RolloutError
+from serving.rollout.tf_serving import TfServingTarget
+from tests.fakes.tf_serving import FakeTfServing
+
+NEWEST = """
+# Kept.
+model_config_list {
+  config { name: "ser" base_path: "/models/ser" model_platform: "tensorflow"
+           model_version_policy { latest { num_versions: 1 } } }
+}
+"""
+
+
+@pytest.fixture
+def models_config(tmp_path):
+    file = tmp_path / "models.config"
+    file.write_text(NEWEST)
+    return file
+
+
+@pytest.fixture
+def host():
+    """Serves the newest of two versions, as after a push."""
+    return FakeTfServing({3, 4}, served=[4])
+
+
+@pytest.fixture
+def target(host, models_config):
+    with host.listening() as address:
+        found = TfServingTarget(address, models_config=models_config, appear_sec=1, load_timeout_sec=60)
+        yield found
+        found.close()
+
+
+def versions(state):
+    return tuple(deployed.version if deployed else None for deployed in (state.stable, state.canary))
+
+
+def model_of(models_config):
+    config = model_server_config_pb2.ModelServerConfig()
+    (model,) = text_format.Parse(models_config.read_text(), config).model_config_list.config
+    return model
+
+
+def test_no_configuration_is_refused_and_no_label_ever_dangles(host, target, models_config):
+    assert versions(target.state()) == ("4", None)
+    assert versions(target.start_canary("4", stable="3")) == ("3", "4")
+    assert (host.labels, host.available) == ({"stable": 3, "canary": 4}, [3, 4])
+    assert versions(target.abort()) == ("3", None)
+    assert host.available == [3]
+    target.start_canary("4")  # loads again what was unloaded before
+    assert versions(target.promote()) == ("4", None)
+    assert target.state().stable.percent == 100
+    host.on_disk.add(5)
+    target.start_canary("5")
+    state = target.rollback()
+    assert versions(state) == ("4", None)
+    assert state.stable.percent == 100  # 5 is gone when it returns
+    target.start_canary("5")
+    target.promote()
+    assert versions(target.rollback()) == ("4", None)
+    assert versions(target.rollback()) == ("3", None)
+    assert (host.labels, host.available) == ({"stable": 3, "canary": 3}, [3])
+    assert host.refused == []
+    assert host.dangling == []
+    model = model_of(models_config)
+    assert (list(model.model_version_policy.specific.versions), dict(model.version_labels)) == ([3], host.labels)
+    assert model.base_path == "/models/ser"
+    assert "# Kept.\n" in models_config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [("9", "has not begun to load version 9: no such folder"), ("5", "version 5 does not load: out of memory")],
+)
+def test_a_version_that_does_not_load_leaves_file_and_server_as_they_were(host, target, models_config, version, reason):
+    host.on_disk.add(5)
+    host.broken[5] = "out of memory"
+    target.start_canary("4", stable="3")
+    target.abort()
+    before = models_config.read_text()
+    with pytest.raises(RolloutError, match=reason):
+        target.start_canary(version)
+    assert versions(target.state()) == ("3", None)
+    assert (host.labels, host.available) == ({"stable": 3, "canary": 3}, [3])
+    assert models_config.read_text() == before
+    assert host.dangling == []
+
+
+def test_a_version_that_is_mended_loads_at_the_next_try(host, target):
+    host.on_disk.add(5)
+    host.broken[5] = "out of memory"
+    target.start_canary("4", stable="3")
+    target.abort()
+    with pytest.raises(RolloutError, match="out of memory"):
+        target.start_canary("5")
+    del host.broken[5]
+    assert versions(target.start_canary("5")) == ("3", "5")  # not misled by the error that is still told
+
+
+def test_the_newest_version_goes_on_where_a_canary_does_not_load(host, target, models_config):
+    host.on_disk.add(5)
+    host.broken[5] = "out of memory"
+    with pytest.raises(RolloutError, match="out of memory"):
+        target.start_canary("5")
+    assert versions(target.state()) == ("4", None)
+    assert (host.labels, models_config.read_text()) == ({}, NEWEST)
+
+
+def test_a_server_that_is_ahead_of_the_file_decides(host, target, models_config):
+    """As after a process that was killed between the two."""
+    target.start_canary("4", stable="3")
+    models_config.write_text(NEWEST)
+    host.on_disk.add(5)
+    assert versions(target.state()) == ("3", "4")
+    target.abort()
+    host.broken[5] = "out of memory"
+    models_config.write_text(NEWEST)
+    with pytest.raises(RolloutError, match="out of memory"):
+        target.start_canary("5")
+    assert host.labels == {"stable": 3, "canary": 3}
+    assert versions(target.state()) == ("3", None)
+
+
+def test_other_models_of_the_file_stay(target, models_config):
+    text = NEWEST.replace("}\n}", '}\n  config { name: "other" base_path: "/models/other" }\n}')
+    models_config.write_text(text.replace('"ser"', '"another"'))
+    with pytest.raises(RolloutError, match=r"has the models \['another', 'other'\]; it must have 'ser' once"):
+        target.start_canary("4", stable="3")
+    models_config.write_text("nonsense {")
+    with pytest.raises(RolloutError, match="is not a ModelServerConfig in text format"):
+        target.start_canary("4", stable="3")
+
+
+def test_the_journal_knows_champions_and_times(tmp_path):
+    journal = Journal(tmp_path / "journal")
+    assert journal.since("stable", "3") is None
+    for action, stable, canary in (
+        ("canary", "3", "4"),
+        ("promote", "4", None),
+        ("canary", "4", "5"),
+        ("promote", "5", None),
+        ("rollback", "4", None),
+        ("canary", "4", "6"),
+    ):
+        journal.append(action=action, stable=stable, canary=canary)
+    assert journal.champion_before("4") == "3"  # not 5, which was taken back
+    assert journal.champion_before("3") is None
+    assert journal.champion_before("8") is None
+    assert journal.since("stable", "4") is not None
+    assert journal.since("canary", "6") is not None
+    assert journal.since("canary", "5") is None
+    (tmp_path / "journal").write_text("{}\n")
+    with pytest.raises(RolloutError, match="is not a rollout's journal"):
+        journal.champion_before("4")
