@@ -12,6 +12,7 @@ from modules.audio_spec import AudioSpec
 EXTRA_ASSETS = "assets.extra"
 AUDIO_SPEC_FILE = "audio_spec.json"
 LABELS_FILE = "labels.json"
+MODEL_FILE = "model.json"
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 

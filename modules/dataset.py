@@ -23,11 +23,13 @@ class Split:
         features: float32 ``[clips, *feature_shape]``.
         valid_frames: int32 ``[clips]``.
         emotion_ids: int32 ``[clips]``.
+        speakers: ``[clips]`` names.
     """
 
     features: np.ndarray
     valid_frames: np.ndarray
     emotion_ids: np.ndarray
+    speakers: np.ndarray
 
     def __len__(self) -> int:
         return len(self.features)
@@ -64,14 +66,16 @@ def read_split(file_patterns: Sequence[str], transform: tft.TFTransformOutput, s
         features=np.empty((len(positions), *spec.feature_shape), np.float32),
         valid_frames=np.empty(len(positions), np.int32),
         emotion_ids=np.empty(len(positions), np.int32),
+        speakers=np.empty(len(positions), object),
     )
-    names = (examples.FEATURES, examples.VALID_FRAMES, examples.EMOTION_ID)
+    names = (examples.FEATURES, examples.VALID_FRAMES, examples.EMOTION_ID, examples.SPEAKER)
     start = 0
     for batch in _batches(files, {name: feature_spec[name] for name in names}):
         rows = positions[start : start + len(batch[examples.EMOTION_ID])]
         split.features[rows] = batch[examples.FEATURES]
         split.valid_frames[rows] = batch[examples.VALID_FRAMES]
         split.emotion_ids[rows] = batch[examples.EMOTION_ID]
+        split.speakers[rows] = batch[examples.SPEAKER]
         start += len(rows)
     if not np.isfinite(split.features).all():
         raise ValueError(

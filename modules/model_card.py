@@ -4,9 +4,10 @@ After Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from modules.audio_spec import AudioSpec
 from modules.demo_corpus import CORPUS_NAME as DEMO_CORPUS
@@ -121,10 +122,19 @@ class SliceScore(_Section):
     uar: Metric
 
 
+class Network(_Section):
+    """What was trained; empty where a model does not say it."""
+
+    family: str | None = None
+    parameters: int | None = None
+    hyperparameters: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+
+
 class ModelCard(_Section):
     """The card; numbers are those of the run that made the model."""
 
     name: str
+    network: Network = Network()
     emotions: tuple[str, ...]
     audio_spec: dict[str, float | int | str]
     audio_spec_fingerprint: str
@@ -144,12 +154,20 @@ class ModelCard(_Section):
 
 
 def describe(
-    *, name: str, spec: AudioSpec, data: Data, protocol: Protocol, evaluation: Evaluation, verdict: Verdict
+    *,
+    name: str,
+    spec: AudioSpec,
+    data: Data,
+    protocol: Protocol,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    network: Network | None = None,
 ) -> ModelCard:
     """The card of a model, from what its run found out."""
     corpora = tuple(_share(corpus, data) for corpus in data.corpora)
     return ModelCard(
         name=name,
+        network=network or Network(),
         emotions=evaluation.classes,
         audio_spec=dataclasses.asdict(spec),
         audio_spec_fingerprint=spec.fingerprint,
@@ -174,6 +192,7 @@ def to_markdown(card: ModelCard) -> str:
         f"Names one of {', '.join(card.emotions)} for a recording of a voice. "
         f"{card.audio_spec['window_sec']:g} s are heard, at {card.audio_spec['sample_rate_hz']} Hz; "
         f"audio spec {card.audio_spec_fingerprint}.",
+        *_network_text(card.network),
         *_listed("Intended use", card.intended_use),
         *_listed("It must not be used for", card.must_not_use),
         *_listed("Limits", card.limits),
@@ -226,6 +245,17 @@ def _slices(evaluation: Evaluation) -> list[SliceScore]:
     ]
 
 
+def _network_text(network: Network) -> tuple[str, ...]:
+    if network.family is None:
+        return ()
+    size = f", {network.parameters:,} parameters" if network.parameters is not None else ""
+    values = [
+        (name, f"{value:.6g}" if isinstance(value, float) else value) for name, value in network.hyperparameters.items()
+    ]
+    table = (_table(("Hyperparameter", "Value"), values),) if values else ()
+    return "## Model", f"A network of the family {network.family}{size}.", *table
+
+
 def _verdict_text(verdict: Verdict) -> str:
     head = "Blessed." if verdict.blessed else "Rejected: it must not be served."
     override = f" **The gate was overridden: {verdict.override}**" if verdict.override else ""
@@ -247,6 +277,6 @@ def _listed(title: str, sentences: tuple[str, ...]) -> tuple[str, str]:
     return f"## {title}", "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

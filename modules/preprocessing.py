@@ -17,6 +17,7 @@ _RELATIVE_RESOLUTION = 1e-6
 PASSED_THROUGH = (
     examples.VALID_FRAMES,
     examples.EMOTION_ID,
+    examples.SPEAKER,
     examples.CLIP_ID,
     examples.AUGMENTATION,
     examples.AUDIO_SPEC,

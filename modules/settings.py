@@ -30,6 +30,7 @@ class TrainingSettings:
             fall to zero over all epochs; ``constant`` keeps it.
         weight_decay: AdamW's decoupled weight decay; 0 is Adam.
         label_smoothing: Share of the target that is spread over all classes.
+        mixup: Training clips are mixed in pairs, in shares drawn from Beta(mixup, mixup); 0 mixes nothing.
         early_stopping_patience: Epochs without the loss on ``eval`` falling by ``early_stopping_min_delta``
             after which training ends; 0 never ends early.
         restore_best_weights: Whether the model is that of the epoch with the least loss on ``eval`` instead of the
@@ -53,6 +54,7 @@ class TrainingSettings:
     plateau_min_learning_rate: float = 1e-6
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     early_stopping_patience: int = 4
     early_stopping_min_delta: float = 0.001
     restore_best_weights: bool = False
@@ -67,7 +69,7 @@ class TrainingSettings:
         _require_at_least(
             self, "training", 0, "early_stopping_patience", "early_stopping_min_delta", "weight_decay", "seed"
         )
-        _require_at_least(self, "training", 0, "plateau_min_learning_rate")
+        _require_at_least(self, "training", 0, "plateau_min_learning_rate", "mixup")
         _require_above_zero(self, "training", "learning_rate", "plateau_factor")
         _require_below_one(self, "training", "plateau_factor", "label_smoothing")
         _require_at_least(self, "training", 0, "label_smoothing")

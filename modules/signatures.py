@@ -5,7 +5,7 @@ Every signature has the batch as the first dimension of every input and output: 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 from modules import examples, frontend, wav
 from modules.audio_spec import AudioSpec
 from modules.calibration import SMALLEST_PROBABILITY
-from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, WARMUP_FILE, load_contract
+from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE, WARMUP_FILE, load_contract
 from modules.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.labels import EMOTIONS
 
@@ -39,6 +39,7 @@ def export(
     *,
     temperature: float = 1.0,
     limits: AudioLimits = DEFAULT_LIMITS,
+    description: Mapping[str, object] | None = None,
 ) -> None:
     """Writes the SavedModel with its contract and warm-up requests; whatever is seen at ``model_dir`` is whole.
 
@@ -47,6 +48,7 @@ def export(
         transform: The normalisation it was trained with.
         temperature: Of the calibration, see :mod:`modules.calibration`.
         limits: What the model accepts as sound.
+        description: Of the model, for its card: see :func:`modules.training.describe_model`.
     """
     partial_dir = f"{model_dir.rstrip('/')}.partial"
     if tf.io.gfile.exists(partial_dir):
@@ -55,7 +57,8 @@ def export(
     tf.saved_model.save(module, partial_dir, signatures={name: getattr(module, name) for name in SIGNATURES})
     extra_dir = f"{partial_dir}/{EXTRA_ASSETS}"
     tf.io.gfile.makedirs(extra_dir)
-    for name, text in ((AUDIO_SPEC_FILE, spec.to_json()), (LABELS_FILE, json.dumps(EMOTIONS))):
+    contract = {AUDIO_SPEC_FILE: spec.to_json(), LABELS_FILE: json.dumps(EMOTIONS)}
+    for name, text in (contract | {MODEL_FILE: json.dumps(description or {})}).items():
         with tf.io.gfile.GFile(f"{extra_dir}/{name}", "w") as file:
             file.write(text)
     with tf.io.TFRecordWriter(f"{extra_dir}/{WARMUP_FILE}") as writer:

@@ -19,6 +19,7 @@ from modules.audio_spec import AudioSpec
 from modules.dataset import Split, read_split
 from modules.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.labels import EMOTIONS
+from modules.mixup import MixedBatches
 from modules.settings import TrainingSettings
 
 HISTORY_FILE = "history.json"
@@ -86,6 +87,7 @@ def run_fn(fn_args: Any) -> None:
         fn_args.serving_model_dir,
         temperature=trained.temperature,
         limits=AudioLimits(**fn_args.custom_config["limits"]),
+        description=describe_model(trained.model, settings),
     )
     report = training_report(trained, settings, clips={"train": len(train), "eval": len(held_out)})
     _write_text(run_dir, HISTORY_FILE, json.dumps(report, indent=2))
@@ -128,14 +130,8 @@ def train_model(
         model = build_compiled(settings, spec, steps_per_epoch=-(-len(train) // settings.batch_size))
         _say(f"{settings.family}, {model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out")
         fitted = model.fit(
-            train.inputs,
-            train.targets,
-            batch_size=settings.batch_size,
-            epochs=settings.epochs,
-            validation_data=(held_out.inputs, held_out.targets),
-            validation_batch_size=_EVALUATION_BATCH,
+            **fit_arguments(settings, train, held_out),
             callbacks=[*training_callbacks(settings), EpochProgress(), *(callbacks or [])],
-            verbose=0,
         )
     history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
     _require_numbers(history, settings)
@@ -146,6 +142,21 @@ def train_model(
         seconds=time.monotonic() - started,
         temperature=_temperature(model, held_out) if settings.calibrate else 1.0,
     )
+
+
+def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split) -> dict[str, Any]:
+    """What a model's ``fit`` is given, but for the callbacks."""
+    if settings.mixup:
+        mixed = MixedBatches(train, batch_size=settings.batch_size, alpha=settings.mixup, seed=settings.seed)
+        clips: dict[str, Any] = {"x": mixed, "shuffle": False}  # it has its own order
+    else:
+        clips = {"x": train.inputs, "y": train.targets, "batch_size": settings.batch_size}
+    return clips | {
+        "epochs": settings.epochs,
+        "validation_data": (held_out.inputs, held_out.targets),
+        "validation_batch_size": _EVALUATION_BATCH,
+        "verbose": 0,
+    }
 
 
 def make_repeatable(settings: TrainingSettings) -> None:
@@ -243,6 +254,16 @@ def in_float32(model: keras.Model, settings: TrainingSettings, spec: AudioSpec) 
     return served
 
 
+def describe_model(model: keras.Model, settings: TrainingSettings) -> dict[str, Any]:
+    """What the model card says of the network: every hyperparameter, the family's defaults included."""
+    hyperparameters = settings.model_family.hyperparameters(settings.hyperparameters)
+    return {
+        "family": settings.family,
+        "parameters": model.count_params(),
+        "hyperparameters": dataclasses.asdict(hyperparameters),
+    }
+
+
 def training_report(trained: TrainedModel, settings: TrainingSettings, *, clips: Mapping[str, int]) -> dict[str, Any]:
     """What ``history.json`` says."""
     epochs = len(trained.history["loss"])
@@ -272,7 +293,7 @@ def _say(text: str) -> None:
 
 def _temperature(model: keras.Model, held_out: Split) -> float:
     probabilities = model.predict(held_out.inputs, batch_size=_EVALUATION_BATCH, verbose=0)
-    return calibration.fit_temperature(probabilities, held_out.emotion_ids)
+    return calibration.fit_temperature(probabilities, held_out.emotion_ids, held_out.speakers)
 
 
 def _require_numbers(history: Mapping[str, list[float]], settings: TrainingSettings) -> None:

@@ -15,7 +15,7 @@ import pydantic
 import yaml
 
 from components.audio_example_gen.corpora import LabelSettings
-from components.audio_example_gen.settings import IngestSettings
+from components.audio_example_gen.settings import FIVE_LEVELS, IngestSettings, require_spans
 from components.drift_monitor.settings import MonitorSettings
 from modules.audio_spec import AudioSpec
 from modules.augmentation import AugmentationSettings
@@ -42,11 +42,18 @@ class Section(pydantic.BaseModel):
 class InputSettings(Section):
     """Which files are read, and how many of them may be unusable.
 
-    ``pattern`` has a ``*`` for each level of folders; ``span-{SPAN}/*/*`` reads the newest span, two levels deep.
+    ``pattern`` has a ``*`` for each level of folders; ``span-{SPAN}/*/*`` reads the newest span, two levels deep, and
+    with ``spans`` above 1 those before it, too.
     """
 
-    pattern: str = "*/*/*/*/*"
+    pattern: str = FIVE_LEVELS
+    spans: int = 1
     max_quarantined_share: float = pydantic.Field(default=0.05, ge=0, le=1)
+
+    @pydantic.model_validator(mode="after")
+    def _require_spans(self) -> "InputSettings":
+        require_spans(self.pattern, self.spans)
+        return self
 
 
 class TransformSettings(Section):
@@ -100,7 +107,7 @@ class PipelineConfig(Section):
         if family is None or not all(isinstance(values.get(name, {}), dict) for name in family.recipe):
             return values  # whose validation says what is wrong
         sections = {name: {**keys, **values.get(name, {})} for name, keys in family.recipe.items()}
-        training = {"family": family.name, **sections.get("training", values.get("training", {}))}
+        training = {"family": family.name, **(sections.get("training") or values.get("training", {}))}
         return {**values, **sections, "training": training}
 
     @pydantic.model_validator(mode="after")
@@ -117,6 +124,8 @@ class PipelineConfig(Section):
             splits=self.splits,
             augmentation=self.augmentation,
             limits=self.limits,
+            pattern=self.ingest.pattern,
+            spans=self.ingest.spans,
             max_quarantined_share=self.ingest.max_quarantined_share,
             seed=self.seed,
         )

@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,13 +23,14 @@ from modules.augmentation import PLAIN
 from modules.calibration import temper
 from modules.progress import Progress
 from modules.reporting import evaluate
+from modules.reporting.intervals import Predictions
 from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, SplitData
 from modules.splits import EVAL, TEST, TRAIN
-from modules.training import train_model
+from modules.training import build_model, train_model
 from pipeline import whole_corpus
 from pipeline.config import PipelineConfig
 from pipeline.folds import Fold, FoldsError, Kind, corpus_folds, speaker_folds
-from pipeline.whole_corpus import Corpus
+from pipeline.whole_corpus import Corpus, Normalise
 
 FOLDER = "cross_validation"
 
@@ -43,7 +43,7 @@ class _Section(BaseModel):
 
 
 class FoldResult(_Section):
-    """One fold: ``probabilities`` of each test clip, ``clip_ids`` in the same order."""
+    """One fold: ``probabilities`` of each test clip, tempered, ``clip_ids`` in the same order."""
 
     name: str
     train: tuple[str, ...]
@@ -53,6 +53,8 @@ class FoldResult(_Section):
     probabilities: tuple[tuple[float, ...], ...]
     epochs: int
     seconds: float
+    parameters: int
+    temperature: float
 
 
 class FoldSummary(_Section):
@@ -76,8 +78,44 @@ class CrossValidation(_Section):
     data: Data
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be trained on what.
+
+    Attributes:
+        folder: Where each fold's result and weights are kept.
+    """
+
+    config: PipelineConfig
+    kind: Kind
+    corpus: Corpus
+    folds: tuple[Fold, ...]
+    folder: Path
+
+    def path_of(self, fold: Fold) -> Path:
+        """Of the fold's result; differs when anything that the result depends on does."""
+        training = self.config.training
+        # with the family's own defaults, which may change
+        used = training.model_family.hyperparameters(training.hyperparameters)
+        settings = [dataclasses.asdict(training), dataclasses.asdict(used), self.config.transform.model_dump()]
+        text = json.dumps([settings, self.corpus.fingerprint, fold.to_json()], sort_keys=True)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
 def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_corpus_out: bool) -> CrossValidation:
     """Trains and judges a model for each fold that has no result yet, and puts all results together.
+
+    See :func:`plan` for arguments and errors.
+
+    Raises:
+        modules.training.TrainingDiverged: A loss was no longer a number.
+    """
+    planned = plan(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
+    return _joined(planned, list(results(planned)))
+
+
+def plan(config: PipelineConfig, *, data: Path, root: Path, folds: int = 6, leave_corpus_out: bool = False) -> Plan:
+    """Reads the recordings, ingesting them where that has not been done, and deals their speakers to folds.
 
     Args:
         data: Folder of recordings.
@@ -87,7 +125,6 @@ def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_cor
 
     Raises:
         FoldsError: The recordings do not make such folds.
-        modules.training.TrainingDiverged: A loss was no longer a number.
     """
     if "{" in config.ingest.pattern:
         raise FoldsError(
@@ -99,44 +136,69 @@ def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_cor
     clips = [outcome.clip for outcome in corpus.outcomes if outcome.used]
     if not clips:
         raise FoldsError(f"{data} holds no recording that can be used")
+    dealt = corpus_folds(clips, config.splits) if leave_corpus_out else speaker_folds(clips, folds, config.splits)
     kind: Kind = "corpus" if leave_corpus_out else "speakers"
-    planned = corpus_folds(clips, config.splits) if leave_corpus_out else speaker_folds(clips, folds, config.splits)
-    results = list(_results(config, corpus, planned, folder / "folds"))
-    return _joined(kind, corpus, results)
+    return Plan(config=config, kind=kind, corpus=corpus, folds=tuple(dealt), folder=folder / "folds")
 
 
-def _results(config: PipelineConfig, corpus: Corpus, planned: Sequence[Fold], folder: Path) -> Iterator[FoldResult]:
-    folder.mkdir(parents=True, exist_ok=True)
-    progress = Progress("Folds", total=len(planned), unit="folds", every_sec=0)
-    for fold in planned:
-        path = folder / f"{_key(config, corpus, fold)}.json"
+def results(planned: Plan) -> Iterator[FoldResult]:
+    """Of one fold after the other, from its file or from training."""
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    progress = Progress("Folds", total=len(planned.folds), unit="folds", every_sec=0)
+    for fold in planned.folds:
+        path = planned.path_of(fold)
         if not path.exists():
             print(f"Fold     {fold.name}", file=sys.stderr, flush=True)
-            _write(path, _train_and_ask(config, corpus, fold).model_dump_json())
+            _write(path, _train_and_ask(planned, fold).model_dump_json())
         progress.advance()
         yield FoldResult.model_validate_json(path.read_text())
 
 
-def _key(config: PipelineConfig, corpus: Corpus, fold: Fold) -> str:
-    """Differs when anything that the fold's result depends on does."""
-    settings = [dataclasses.asdict(config.training), config.transform.model_dump()]
-    text = json.dumps([settings, corpus.fingerprint, fold.to_json()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def normaliser_of(planned: Plan, fold: Fold) -> Normalise:
+    """The normalisation that the fold's training clips make."""
+    train = planned.corpus.of(fold.train, plain=False)
+    return whole_corpus.normaliser(planned.config, planned.corpus, train, planned.folder.parent / "normalisation")
 
 
-def _train_and_ask(config: PipelineConfig, corpus: Corpus, fold: Fold) -> FoldResult:
+def trained_model(planned: Plan, fold: Fold) -> keras.Model:
+    """The model behind the result of a fold; its answers have still to be tempered."""
+    model = build_model(planned.config.training, planned.config.audio)
+    model.load_weights(_weights_of(planned, fold))
+    return model
+
+
+def predictions(planned: Plan, found: Sequence[FoldResult]) -> Predictions:
+    """Of every clip, by the one model that had not heard its speaker; ordered by clip."""
+    position_of = _position_of(planned.corpus)
+    answers = sorted(
+        (clip, row) for result in found for clip, row in zip(result.clip_ids, result.probabilities, strict=True)
+    )
+    columns, chosen = planned.corpus.columns, [position_of[clip] for clip, _ in answers]
+    return Predictions.of(
+        columns[examples.EMOTION_ID][chosen],
+        np.array([row for _, row in answers]),
+        columns[examples.SPEAKER][chosen].tolist(),
+    )
+
+
+def _weights_of(planned: Plan, fold: Fold) -> Path:
+    return planned.path_of(fold).with_suffix(".weights.h5")
+
+
+def _train_and_ask(planned: Plan, fold: Fold) -> FoldResult:
     started_sec = time.monotonic()
+    config, corpus = planned.config, planned.corpus
     keras.backend.clear_session()  # or each fold would keep the former models' memory
     positions = {
         TRAIN: corpus.of(fold.train, plain=False),
         EVAL: corpus.of(fold.eval, plain=True),
         TEST: corpus.of(fold.test, plain=True),
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        features = whole_corpus.normalised(config, corpus, positions[TRAIN], Path(scratch))
-    splits = {name: whole_corpus.split(corpus, features, chosen) for name, chosen in positions.items()}
+    normalise = normaliser_of(planned, fold)
+    splits = {name: whole_corpus.split(corpus, normalise, chosen) for name, chosen in positions.items()}
     trained = train_model(config.training, config.audio, splits[TRAIN], splits[EVAL])
     answers = trained.model.predict(splits[TEST].inputs, batch_size=256, verbose=0)
+    trained.model.save_weights(_weights_of(planned, fold))
     return FoldResult(
         name=fold.name,
         train=fold.train,
@@ -146,21 +208,24 @@ def _train_and_ask(config: PipelineConfig, corpus: Corpus, fold: Fold) -> FoldRe
         probabilities=tuple(tuple(row) for row in temper(answers, trained.temperature).tolist()),
         epochs=len(trained.history["loss"]),
         seconds=time.monotonic() - started_sec,
+        parameters=trained.model.count_params(),
+        temperature=trained.temperature,
     )
 
 
-def _joined(kind: Kind, corpus: Corpus, results: Sequence[FoldResult]) -> CrossValidation:
-    position_of = {
-        (clip, copy): index
-        for index, (clip, copy) in enumerate(
-            zip(corpus.columns[examples.CLIP_ID], corpus.columns[examples.AUGMENTATION], strict=True)
-        )
-    }
-    tested = [[position_of[clip, PLAIN] for clip in result.clip_ids] for result in results]
+def _position_of(corpus: Corpus) -> dict[str, int]:
+    """Where each recording itself, not an augmented copy, is among the examples."""
+    copies = corpus.columns[examples.AUGMENTATION]
+    return {clip: index for index, clip in enumerate(corpus.columns[examples.CLIP_ID]) if copies[index] == PLAIN}
+
+
+def _joined(planned: Plan, results: Sequence[FoldResult]) -> CrossValidation:
+    corpus, position_of = planned.corpus, _position_of(planned.corpus)
+    tested = [[position_of[clip] for clip in result.clip_ids] for result in results]
     answers = [np.array(result.probabilities) for result in results]
     names = [result.name for result, chosen in zip(results, tested, strict=True) for _ in chosen]
     return CrossValidation(
-        kind=kind,
+        kind=planned.kind,
         data_fingerprint=corpus.fingerprint,
         folds=tuple(
             FoldSummary(

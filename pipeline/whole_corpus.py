@@ -8,7 +8,8 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import apache_beam as beam
@@ -34,6 +35,8 @@ from pipeline.config import PipelineConfig
 
 _CLIPS_FILE = "clips.json"
 _BATCH = 512
+Normalise = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 _TEXT = (examples.CLIP_ID, examples.SPEAKER, examples.CORPUS, examples.SEX, examples.INTENSITY, examples.AUGMENTATION)
 
 
@@ -74,31 +77,22 @@ def load(config: PipelineConfig, *, data: Path, folder: Path) -> Corpus:
     return _read(config, fingerprint, outcomes, ingested)
 
 
-def normalised(config: PipelineConfig, corpus: Corpus, train: np.ndarray, folder: Path) -> np.ndarray:
-    """Features of all examples by the pipeline's own preprocessing, its constants learned on ``train`` alone.
+def normaliser(config: PipelineConfig, corpus: Corpus, train: np.ndarray, folder: Path) -> Normalise:
+    """The pipeline's own preprocessing, its constants learned on ``train`` alone.
 
     Args:
         train: Positions of the examples to learn from.
-        folder: Scratch.
+        folder: Keeps what was learned, for whoever asks for the same again.
 
     Returns:
-        float32 ``[examples, *feature_shape]``.
+        A function from features, float32 ``[clips, *feature_shape]``, and their valid frames, int64 ``[clips]``, to
+        normalised features of the same shape.
     """
-    graph_dir = folder / "transform_graph"
-    source = tfxio.TFExampleBeamRecord(
-        physical_format="inmem", telemetry_descriptors=["ser"], schema=schema.load(config.audio)
-    )
-    preprocess = functools.partial(
-        preprocessing.preprocessing_fn,
-        custom_config=preprocessing.transform_config(config.audio, config.transform.normalisation),
-    )
-    with (
-        beam.Pipeline("FnApiRunner") as pipeline,
-        tft_beam.Context(temp_dir=str(folder / "temp"), force_tf_compat_v1=False),
-    ):
-        batches = pipeline | beam.Create([corpus.serialized[index] for index in train]) | source.BeamSource(_BATCH)
-        learned = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(preprocess)
-        _ = learned | tft_beam.WriteTransformFn(str(graph_dir))
+    settings = preprocessing.transform_config(config.audio, config.transform.normalisation)
+    text = json.dumps([settings, corpus.fingerprint, train.tolist()], sort_keys=True)
+    graph_dir = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+    if not graph_dir.exists():
+        _learn(config, [corpus.serialized[index] for index in train], settings, graph_dir)
     transform = tft.TFTransformOutput(str(graph_dir))
 
     @tf.function
@@ -106,18 +100,39 @@ def normalised(config: PipelineConfig, corpus: Corpus, train: np.ndarray, folder
         inputs = {examples.FEATURES: features, examples.VALID_FRAMES: valid_frames}
         return transform.transform_raw_features(inputs)[examples.FEATURES]
 
-    frames = corpus.columns[examples.VALID_FRAMES]
-    starts = range(0, len(frames), _BATCH)
-    parts = [apply(corpus.features[start : start + _BATCH], frames[start : start + _BATCH]) for start in starts]
-    return np.concatenate([part.numpy() for part in parts])
+    def normalise(features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
+        starts = range(0, len(features), _BATCH)
+        parts = [apply(features[start : start + _BATCH], valid_frames[start : start + _BATCH]) for start in starts]
+        return np.concatenate([part.numpy() for part in parts])
+
+    return normalise
 
 
-def split(corpus: Corpus, features: np.ndarray, positions: np.ndarray) -> Split:
+def _learn(config: PipelineConfig, serialized: list[bytes], settings: dict[str, str], graph_dir: Path) -> None:
+    source = tfxio.TFExampleBeamRecord(
+        physical_format="inmem", telemetry_descriptors=["ser"], schema=schema.load(config.audio)
+    )
+    preprocess = functools.partial(preprocessing.preprocessing_fn, custom_config=settings)
+    graph_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=graph_dir.parent, prefix=".") as scratch:
+        with (
+            beam.Pipeline("FnApiRunner") as pipeline,
+            tft_beam.Context(temp_dir=f"{scratch}/temp", force_tf_compat_v1=False),
+        ):
+            batches = pipeline | beam.Create(serialized) | source.BeamSource(_BATCH)
+            learned = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(preprocess)
+            _ = learned | tft_beam.WriteTransformFn(f"{scratch}/graph")
+        Path(scratch, "graph").rename(graph_dir)
+
+
+def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray) -> Split:
     """Examples as training wants them."""
+    columns = {name: values[positions] for name, values in corpus.columns.items()}
     return Split(
-        features=features[positions],
-        valid_frames=corpus.columns[examples.VALID_FRAMES][positions].astype(np.int32),
-        emotion_ids=corpus.columns[examples.EMOTION_ID][positions].astype(np.int32),
+        features=normalise(corpus.features[positions], columns[examples.VALID_FRAMES]),
+        valid_frames=columns[examples.VALID_FRAMES].astype(np.int32),
+        emotion_ids=columns[examples.EMOTION_ID].astype(np.int32),
+        speakers=columns[examples.SPEAKER],
     )
 
 

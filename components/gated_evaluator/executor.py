@@ -1,5 +1,6 @@
 """The work of the GatedEvaluator."""
 
+import json
 import os
 from typing import Any
 
@@ -16,7 +17,7 @@ from components.run_report import ingest
 from modules import examples as example_keys
 from modules import gate, model_card
 from modules.audio_spec import AudioSpec
-from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE
+from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE
 from modules.predictions import SplitExamples, predict, read_examples
 from modules.reporting import evaluate
 from modules.reporting.intervals import Predictions
@@ -131,6 +132,7 @@ def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdi
         protocol=ingest.protocol(examples_uri),
         evaluation=evaluation,
         verdict=verdict,
+        network=model_card.Network(**json.loads(_read_asset(model_dir, MODEL_FILE) or "{}")),
     )
     io_utils.write_string_file(os.path.join(folder, model_card.JSON_FILE), card.model_dump_json(indent=2))
     io_utils.write_string_file(os.path.join(folder, model_card.MARKDOWN_FILE), model_card.to_markdown(card))
@@ -145,11 +147,13 @@ def _own_contract(model_dir: str) -> tuple[AudioSpec, str]:
 
 def _read_contract(model_dir: str) -> tuple[AudioSpec, str] | None:
     """Audio spec and labels, from whatever file system."""
-    paths = [os.path.join(model_dir, EXTRA_ASSETS, name) for name in (AUDIO_SPEC_FILE, LABELS_FILE)]
-    if not all(fileio.exists(path) for path in paths):
-        return None
-    spec, labels = (io_utils.read_string_file(path) for path in paths)
-    return AudioSpec.from_json(spec), labels
+    spec, labels = (_read_asset(model_dir, name) for name in (AUDIO_SPEC_FILE, LABELS_FILE))
+    return (AudioSpec.from_json(spec), labels) if spec and labels else None
+
+
+def _read_asset(model_dir: str, name: str) -> str | None:
+    path = os.path.join(model_dir, EXTRA_ASSETS, name)
+    return io_utils.read_string_file(path) if fileio.exists(path) else None
 
 
 def _model_dir(models: list[types.Artifact]) -> str:

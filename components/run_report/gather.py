@@ -12,12 +12,15 @@ from tfx.utils import io_utils
 
 from components.drift_monitor.executor import DRIFT_FILE
 from components.gated_evaluator.executor import COMPARISON_FILE, METRICS_FILE, VERDICT_FILE
+from components.resumable_tuner.executor import TRIALS_FILE
 from components.serving_validator.executor import CHECK_FILE
 from modules.reporting import summary
 from modules.training import HISTORY_FILE
 
 TUNER_RESULTS_FILE = "tuner_results.json"
 
+# The VertexPusher's; importing it would bring clients of the cloud along.
+_ENDPOINT_PROPERTY = "endpoint"
 _DRIFT_FEATURES = 20
 _DRIFT_FIELDS = (
     *("drifted", "reasons", "p_value", "mean_ks"),
@@ -52,18 +55,35 @@ def training(model_run_uri: str) -> summary.Training:
 
 
 def tuning(tuner_results_uri: str, config: dict[str, Any]) -> summary.Tuning:
-    """The trials that finished, best first: what TFX's Tuner keeps of a search."""
+    """Every trial with its curves; where TFX's own Tuner searched, only the trials that finished, without them."""
+    objective = config["tuner"]["objective"]
+    search: dict[str, Any] = {
+        "algorithm": config["tuner"]["algorithm"],
+        "objective": objective,
+        "higher_is_better": "accuracy" in objective,
+    }
+    if not fileio.exists(os.path.join(tuner_results_uri, TRIALS_FILE)):
+        return summary.Tuning(**search, trials=_finished_trials(tuner_results_uri))
+    report = _read_json(tuner_results_uri, TRIALS_FILE)
+    trials = tuple(_trial(trial, objective) for trial in report["trials"])
+    return summary.Tuning(**search, trials=trials, judged_on=summary.JudgedOn(**report["judged_on"]))
+
+
+def _trial(trial: dict[str, Any], objective: str) -> summary.Trial:
+    history = trial.pop("history")
+    return summary.Trial(**trial, curve=history.get(objective, ()))
+
+
+def _finished_trials(tuner_results_uri: str) -> tuple[summary.Trial, ...]:
     trials = _read_json(tuner_results_uri, TUNER_RESULTS_FILE)
-    return summary.Tuning(
-        algorithm=config["tuner"]["algorithm"],
-        objective=config["tuner"]["objective"],
-        higher_is_better="accuracy" in config["tuner"]["objective"],
-        trials=tuple(
-            summary.Trial(
-                name=str(trial.pop("trial_id")), status="COMPLETED", score=trial.pop("score"), hyperparameters=trial
-            )
-            for trial in trials
-        ),
+    return tuple(
+        summary.Trial(
+            name=str(int(trial.pop("trial_id")) + 1),
+            status="completed",
+            score=trial.pop("score"),
+            hyperparameters={name: value for name, value in trial.items() if not name.startswith("tuner/")},
+        )
+        for trial in trials
     )
 
 
@@ -114,10 +134,13 @@ def push(pushed_model: types.Artifact, verdict: summary.Verdict) -> summary.Push
         reasons = (*(() if verdict.blessed else verdict.reasons), *(() if serving.passed else (serving.text,)))
         return summary.Push(reason="Not pushed: " + " ".join(reasons))
     path = pushed_model.get_string_custom_property("pushed_destination")
+    endpoint = pushed_model.get_string_custom_property(_ENDPOINT_PROPERTY) or None
+    where = f"--address {endpoint}" if endpoint else f"--model-base-path {os.path.dirname(path)}"
     return summary.Push(
         version=pushed_model.get_string_custom_property("pushed_version"),
         path=path,
-        ask=(f"ser predict --model-base-path {os.path.dirname(path)} recording.wav",),
+        endpoint=endpoint,
+        ask=(f"ser predict {where} recording.wav", *((f"ser rollout status {endpoint}",) if endpoint else ())),
     )
 
 

@@ -4,6 +4,7 @@ Features are float32 ``[batch, frames, bands]``, normalised per band; ``valid_fr
 operations, so that a model of them trains on any backend.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -15,6 +16,15 @@ _OUTER_SHARE = 0.01
 
 # Bands, as shares of all, where speech stands out: not below, where rooms hum, nor above, where they hiss.
 _SPEECH_BANDS = (0.03, 0.625)
+
+# Of a power, in one unit of the normalised features, which is about 24 dB.
+_NATS = 2.4 * math.log(10)
+
+# In this unit white noise 20 to 0 dB below the speech of RAVDESS lies 0.1 to 1.8 above the mean and rises by 0.8 from
+# the lowest band to the highest, where speech is weaker; single cells stray by 0.09.
+_FLOOR_LEVELS = (-1.5, 1.5)
+_FLOOR_SLOPES = (-0.5, 1.5)
+_FLOOR_ROUGHNESS = 0.1
 
 
 class _TrainingOnly(keras.layers.Layer):
@@ -152,6 +162,35 @@ class RandomGain(_TrainingOnly):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "deviation": self.deviation}
+
+
+@keras.saving.register_keras_serializable(package="ser")
+class NoiseFloor(_TrainingOnly):
+    """Fills the spectrogram up to a random floor, as steady noise does.
+
+    The powers of sound and noise add, so that the louder of the two decides. Level and slope of the floor are drawn
+    anew for each clip; from cell to cell it varies as noise does.
+
+    Args:
+        share: Of the clips, that gets a floor.
+    """
+
+    def __init__(self, share: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.share = share
+
+    def call(self, features: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+        if not training:
+            return features
+        places = ops.linspace(-0.5, 0.5, features.shape[2])[None]
+        line = self.uniform(features, *_FLOOR_LEVELS) + self.uniform(features, *_FLOOR_SLOPES) * places
+        floor = line[:, None] + keras.random.normal(ops.shape(features), stddev=_FLOOR_ROUGHNESS, seed=self.random)
+        filled = ops.logaddexp(_NATS * ops.cast(features, "float32"), _NATS * floor) / _NATS
+        chosen = self.uniform(features, 0.0, 1.0) < self.share
+        return ops.where(chosen[:, :, None], ops.cast(filled, features.dtype), features)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "share": self.share}
 
 
 @keras.saving.register_keras_serializable(package="ser")

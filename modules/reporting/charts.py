@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from modules.reporting.summary import CalibrationBin, DriftedFeature, Training, Tuning
+from modules.reporting.summary import CalibrationBin, DriftedFeature, Training, Trial, Tuning
 
 WIDTH, HEIGHT = 380, 230
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 38
@@ -167,7 +167,7 @@ def trials_chart(tuning: Tuning) -> Markup:
 
 def trial_curves_chart(tuning: Tuning) -> Markup:
     """The objective per epoch of every trial that has a curve, the best one on top."""
-    curves = [trial.curve for trial in reversed(tuning.ranked) if _known(trial.curve)]
+    curves = [_from_first_epoch(trial) for trial in reversed(tuning.ranked) if _known(trial.curve)]
     if not curves:
         return Markup("")
     known = [value for curve in curves for value in _known(curve)]
@@ -178,6 +178,11 @@ def trial_curves_chart(tuning: Tuning) -> Markup:
     lines = [_polyline(axes, curve, "test" if curve is curves[-1] else "other") for curve in curves]
     parts = [axes.grid(x_ticks, y_ticks, x_title="epoch"), *lines]
     return _SVG.format(WIDTH, HEIGHT, f"{tuning.objective} per epoch of each trial", Markup("").join(parts))
+
+
+def _from_first_epoch(trial: Trial) -> Values:
+    """The curve, with gaps where another trial's model was trained."""
+    return (None,) * (trial.first_epoch - 1) + trial.curve
 
 
 def _best_so_far(axes: Axes, orders: Sequence[int], scores: Sequence[float], higher_is_better: bool) -> Markup:

@@ -92,6 +92,7 @@ def _environment() -> jinja2.Environment:
         "name": metric_name,
         "splits": lambda splits: sorted(splits, key=lambda split: split_order(split.split)),
         "scalar": scalar_text,
+        "score": score_text,
         "short": _short,
     }
     return environment
@@ -130,6 +131,10 @@ def difference_text(value: float | None, name: str, unit: bool = True) -> str:
     number = f"{100 * value:+.1f}" if metric_name(name).percent else f"{value:+.3f}"
     points = f"{THIN_SPACE}pp" if unit and metric_name(name).percent else ""
     return number.replace("-", MINUS) + points
+
+
+def score_text(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.4f}".replace("-", MINUS)
 
 
 def scalar_text(value: object) -> object:

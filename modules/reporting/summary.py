@@ -158,13 +158,32 @@ class Training(_Section):
 
 
 class Trial(_Section):
-    """One setting that the tuner tried; ``curve`` is the objective per epoch."""
+    """One setting that the tuner tried.
+
+    Attributes:
+        curve: The objective per epoch.
+        first_epoch: Of the curve, counted from 1; above 1 where it goes on with an earlier trial's model.
+        failure: The last line of what went wrong, where something did.
+    """
 
     name: str
     status: str
     score: Number = None
     hyperparameters: dict[str, Scalar] = Field(default_factory=dict)
     curve: tuple[Number, ...] = ()
+    first_epoch: int = 1
+    seconds: Number = None
+    failure: str = ""
+
+
+class JudgedOn(_Section):
+    """What trials were trained on and what they were judged on."""
+
+    train_examples: int
+    train_speakers: int
+    eval_clips: int
+    eval_speakers: int
+    speakers_in_both: int
 
 
 class Tuning(_Section):
@@ -174,6 +193,12 @@ class Tuning(_Section):
     objective: str
     higher_is_better: bool
     trials: tuple[Trial, ...]
+    judged_on: JudgedOn | None = None
+
+    @property
+    def epochs(self) -> int:
+        """That all trials took together."""
+        return sum(len(trial.curve) for trial in self.trials)
 
     @property
     def ranked(self) -> tuple[Trial, ...]:
@@ -325,10 +350,15 @@ class Baseline(_Section):
 
 
 class Push(_Section):
-    """Where the model went, or why it did not. ``ask`` are commands that put a question to the pushed model."""
+    """Where the model went, or why it did not. ``ask`` are commands that put a question to the pushed model.
+
+    Attributes:
+        endpoint: Address of the endpoint that it was deployed to, where it was.
+    """
 
     version: str | None = None
     path: str | None = None
+    endpoint: str | None = None
     reason: str | None = None
     ask: tuple[str, ...] = ()
 
@@ -403,6 +433,18 @@ class Drift(_Section):
     current_labels: dict[str, Number] = Field(default_factory=dict)
 
 
+class Logged(_Section):
+    """Where parameters and metrics were logged, to be compared with other runs'.
+
+    Attributes:
+        error: Why they were not, where they were not. The run goes on all the same.
+    """
+
+    where: str
+    address: str | None = None
+    error: str | None = None
+
+
 class RunSummary(_Section):
     """Everything a run says about itself."""
 
@@ -419,6 +461,7 @@ class RunSummary(_Section):
     pushed: Push | None = None
     components: tuple[Component, ...] = ()
     lineage: Lineage | None = None
+    logged: tuple[Logged, ...] = ()
 
     @property
     def demo(self) -> bool:

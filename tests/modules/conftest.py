@@ -22,6 +22,7 @@ from modules.settings import TrainingSettings
 RAW_SPEC_OF_SCALARS = {
     examples.VALID_FRAMES: tf.int64,
     examples.EMOTION_ID: tf.int64,
+    examples.SPEAKER: tf.string,
     examples.CLIP_ID: tf.string,
     examples.AUGMENTATION: tf.string,
     examples.AUDIO_SPEC: tf.string,
@@ -56,11 +57,13 @@ class Transformed:
 def make_raw_example() -> Callable[..., bytes]:
     """A serialized example of the ExampleGen's, with features around a centre of its emotion."""
 
-    def make(spec: AudioSpec, emotion_id: int, number: int, valid_frames: int | None = None) -> bytes:
+    def make(
+        spec: AudioSpec, emotion_id: int, number: int, valid_frames: int | None = None, speaker: str = "toy-01"
+    ) -> bytes:
         rng = np.random.default_rng([emotion_id, number])
         features = rng.normal(loc=emotion_id, scale=2.0, size=spec.feature_shape).astype(np.float32)
         clip = Clip(
-            path=f"{EMOTIONS[emotion_id]}/{number:03}.wav", corpus="toy", emotion=EMOTIONS[emotion_id], speaker="toy-01"
+            path=f"{EMOTIONS[emotion_id]}/{number:03}.wav", corpus="toy", emotion=EMOTIONS[emotion_id], speaker=speaker
         )
         return examples.make_example(
             clip,
@@ -136,7 +139,11 @@ def transformed(
     spec, folder = AudioSpec(), tmp_path_factory.mktemp("transformed")
     splits = {
         "train": [make_raw_example(spec, emotion, number) for emotion in range(7) for number in range(12)],
-        "eval": [make_raw_example(spec, emotion, number) for emotion in range(7) for number in range(12, 16)],
+        "eval": [
+            make_raw_example(spec, emotion, number, speaker="toy-02")
+            for emotion in range(7)
+            for number in range(12, 16)
+        ],
     }
     run_transform(spec, splits, folder)
     return Transformed(

@@ -1,14 +1,20 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from modules import model_card
 from modules.audio_spec import AudioSpec
+from modules.contract import EXTRA_ASSETS, MODEL_FILE
 from modules.labels import EMOTIONS
 from modules.reporting import evaluate
 from modules.reporting.summary import Check, Data, Protocol, SplitData, Verdict
 
 
-def card_of(*corpora: str, override: str | None = None) -> model_card.ModelCard:
+def card_of(
+    *corpora: str, override: str | None = None, network: model_card.Network | None = None
+) -> model_card.ModelCard:
     labels = np.tile(np.arange(len(EMOTIONS)), 4)
     speakers = np.repeat(["a-01", "a-02"], 14).tolist()
     rows = np.full((28, 7), 0.05) + 0.65 * np.eye(7)[(labels + (np.arange(28) % 5 == 0)) % 7]
@@ -24,6 +30,7 @@ def card_of(*corpora: str, override: str | None = None) -> model_card.ModelCard:
         verdict=Verdict(
             blessed=True, checks=(Check(name="UAR", passed=True, text="UAR is fine | really."),), override=override
         ),
+        network=network,
     )
 
 
@@ -61,6 +68,26 @@ def test_synthetic_speech_and_an_override_are_said_aloud():
     assert "Synthetic speech" in text
     assert "overridden: Ada: a demonstration" in text
     assert "Synthetic speech is among" not in model_card.to_markdown(card_of("ravdess"))
+
+
+def test_the_card_names_the_network():
+    network = model_card.Network(
+        family="toy_net", parameters=12345, hyperparameters={"filters": 8, "dropout": 0.15000000000000002}
+    )
+    card = card_of("ravdess", network=network)
+    text = model_card.to_markdown(card)
+    for wanted in ("family toy_net, 12,345 parameters", "| filters | 8 |", "| dropout | 0.15 |"):
+        assert wanted in text
+    assert model_card.ModelCard.model_validate_json(card.model_dump_json()).network == network
+    assert "## Model" not in model_card.to_markdown(card_of("ravdess"))
+
+
+def test_an_exported_model_says_what_it_is(exported):
+    text = (Path(exported.serving_model_dir) / EXTRA_ASSETS / MODEL_FILE).read_text()
+    network = model_card.Network(**json.loads(text))
+    assert network.family == "original_cnn"
+    assert network.hyperparameters == {"filters": 8, "kernel": 3, "pool": 2, "dropout": 0.2}
+    assert network.parameters > 0
 
 
 def test_a_bar_in_a_sentence_does_not_break_the_table():

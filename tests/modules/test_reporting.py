@@ -12,7 +12,7 @@ from sklearn import metrics as sklearn_metrics
 from modules.labels import EMOTIONS
 from modules.reporting import intervals
 from modules.reporting.evaluate import compare, evaluate, length_slice
-from modules.reporting.html import headline, render
+from modules.reporting.html import MISSING, headline, render
 from modules.reporting.intervals import Predictions, estimates, paired_differences, point_estimates
 from modules.reporting.summary import (
     Bounded,
@@ -23,6 +23,7 @@ from modules.reporting.summary import (
     Drift,
     DriftedFeature,
     Duplicate,
+    JudgedOn,
     Lineage,
     Metric,
     Protocol,
@@ -508,6 +509,45 @@ class TestReport:
         tuning = complete.tuning.model_copy(update={"trials": trials, "objective": HOSTILE})
         text = render(complete.model_copy(update={"training": training, "tuning": tuning}))
         assert "script" not in _Page(text).tags
+
+    def test_the_search_is_told_trial_by_trial(self, complete):
+        judged = JudgedOn(train_examples=4032, train_speakers=16, eval_clips=240, eval_speakers=4, speakers_in_both=0)
+        trials = (
+            Trial(
+                name="1", status="completed", score=1.5, curve=(1.9, 1.5), hyperparameters={"kernel": 3}, seconds=9.5
+            ),
+            Trial(name="2", status="failed", hyperparameters={"kernel": 9}, failure="ValueError: <too> large"),
+            Trial(
+                name="3", status="completed", score=1.25, curve=(1.25,), first_epoch=3, hyperparameters={"kernel": 3}
+            ),
+        )
+        tuning = Tuning(
+            algorithm="hyperband", objective="val_loss", higher_is_better=False, trials=trials, judged_on=judged
+        )
+        page = render(complete.model_copy(update={"tuning": tuning}))
+        text = _Page(page).text
+        for shown in (
+            "Hyperband search, 3 trials, 3 epochs together.",
+            "judged on 240 clips of 4 others.",
+            "ValueError: <too> large",
+            "val_loss per epoch of each trial",
+        ):
+            assert shown in text or shown in page, shown
+        rows = re.findall(r"<tr[^>]*>.*?</tr>", page[page.index('id="tuning"') :], re.DOTALL)[1:4]
+        assert [re.sub(r"<[^>]+>|\s+", " ", row).split()[:2] for row in rows] == [
+            ["3", "1.2500"],
+            ["1", "1.5000"],
+            ["2", MISSING],
+        ]
+        assert f"3{MISSING}3" in rows[0]
+        random_clips = judged.model_copy(update={"speakers_in_both": 4})
+        told = render(complete.model_copy(update={"tuning": tuning.model_copy(update={"judged_on": random_clips})}))
+        assert "4 of whom were trained on too." in _Page(told).text
+
+    def test_without_a_search_there_is_no_table_of_trials(self, complete):
+        page = render(complete.model_copy(update={"tuning": None}))
+        assert "No hyperparameters were searched." in page
+        assert "Score of each trial" not in page
 
     def test_a_failed_run_says_where_why_and_what_next(self, failed):
         text = _Page(render(failed)).text

@@ -166,6 +166,7 @@ def test_config_survives_json(transformed, quick_settings):
         ({"batch_size": 0}, r"training\.batch_size is 0; it must be 1 or above"),
         ({"learning_rate": 0.0}, r"training\.learning_rate is 0\.0; it must be above 0"),
         ({"label_smoothing": 1.0}, r"training\.label_smoothing is 1\.0; it must be below 1"),
+        ({"mixup": -0.1}, r"training\.mixup is -0\.1; it must be 0 or above"),
         ({"precision": "half"}, r"training\.precision is 'half'; it must be one of float32, mixed_float16"),
         ({"family": "cnn"}, r"training\.family is 'cnn'; it must be one of .*original_cnn"),
         ({"hyperparameters": {"depth": 1}}, r"training\.hyperparameters has depth"),

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from tfx.orchestration import metadata
 
 from modules.reporting.summary import RunSummary
+from pipeline.lineage import latest_run
 from pipeline.root import exclusive
 
 NODES = [
@@ -23,7 +25,7 @@ NODES = [
     "BaselineResolver",
     "ServingValidator",
     "GatedEvaluator",
-    "AtomicPusher",
+    "Pusher",
     "RunReport",
 ]
 
@@ -65,6 +67,18 @@ def test_the_report_stands_beside_the_summary(local_run):
     assert summary_of(local_run).pushed.version in html
 
 
+def test_parameters_and_metrics_are_in_ml_metadata(local_run):
+    summary = summary_of(local_run)
+    with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(local_run.root / "metadata.sqlite"))) as kept:
+        report = latest_run(kept.store, summary.run.name)["RunReport"].output("report")
+    uar = summary.evaluation.metric("uar")
+    kept_uar = [report.custom_properties[f"metric.test_uar{bound}"].double_value for bound in ("", "_low", "_high")]
+    assert kept_uar == [uar.value, uar.low, uar.high]
+    assert report.custom_properties["param.training.epochs"].int_value == 6
+    assert report.custom_properties["param.pushed_version"].string_value == summary.pushed.version
+    assert [(logged.where, logged.error) for logged in summary.logged] == [("ML Metadata", None)]
+
+
 def test_the_pushed_model_answers_about_a_recording(local_run):
     (version,) = versions(local_run)
     model = tf.saved_model.load(str(local_run.root / "serving" / version))
@@ -79,6 +93,7 @@ def test_the_model_card_is_pushed_with_the_model(local_run):
     beside = local_run.root / "serving" / version / "assets.extra"
     card = json.loads((beside / "model_card.json").read_text())
     assert [corpus["title"] for corpus in card["corpora"]] == ["Demo corpus"]
+    assert card["network"]["family"] == summary_of(local_run).training.family
     assert "Synthetic speech" in (beside / "model_card.md").read_text()
     (uar,) = [metric["value"] for metric in card["metrics"] if metric["name"] == "uar"]
     assert uar == summary_of(local_run).evaluation.metric("uar").value
@@ -152,6 +167,9 @@ def test_what_a_search_found_trains_the_model(retrained):
     best = summary.tuning.ranked[0]
     assert best.score is not None
     assert best.hyperparameters.items() <= summary.training.hyperparameters.items()
+    assert [len(trial.curve) for trial in summary.tuning.trials] == [1, 1]
+    assert summary.tuning.judged_on.speakers_in_both == 0
+    assert "val_loss per epoch of each trial" in (searched.root / "report.html").read_text()
 
 
 @pytest.mark.parametrize("component", ["AudioExampleGen", "Trainer"])

@@ -1,0 +1,321 @@
+"""KerasTuner against Optuna: ``python -m benchmarks.tuning --data DIR --root DIR [--folds N] [--write FILE]``.
+
+Each search gets the same space, the same recordings, the same number of epochs to train and the same folds. In a fold
+some speakers are left out. A search trains on some of the others and is judged on the rest; then a model is trained
+with the best values that it found and asked about the speakers left out. A trial starts from the same seed whoever
+proposes it. A stopped benchmark goes on where it was.
+
+The space is that of the family ``original_cnn`` with smaller networks, so that a trial takes seconds, and with the
+learning rate in place of the pooling; training clips have no augmented copies.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import keras_tuner
+import numpy as np
+import optuna
+
+from benchmarks import document
+from modules import training, tuning
+from modules.dataset import Split
+from modules.progress import Progress
+from modules.reporting import evaluate
+from modules.reporting.intervals import Predictions
+from modules.reporting.summary import Difference
+from modules.settings import TrainingSettings, TuningSettings
+from modules.splits import EVAL, TEST, TRAIN
+from modules.trials import TrialRecord, TrialRecords, digest
+from pipeline import whole_corpus
+from pipeline.config import PipelineConfig, load_config
+from pipeline.cross_validation import Plan, plan
+from pipeline.folds import Fold
+
+TPE = "optuna tpe"
+SEARCHES = ("bayesian", "hyperband")
+OBJECTIVE = "val_loss"
+SETTINGS = (
+    "training.family=original_cnn",
+    "audio.feature_family=utterance",
+    "augmentation.variants=[plain]",
+    "training.batch_size=64",
+)
+
+Values = dict[str, Any]
+Advance = Callable[[int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One fold: what is searched on and asked about."""
+
+    name: str
+    config: PipelineConfig
+    splits: dict[str, Split]
+    budget_epochs: int
+    seed: int
+
+    @property
+    def settings(self) -> TrainingSettings:
+        return self.config.training
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.splits[TRAIN]) // self.settings.batch_size)
+
+    @property
+    def key(self) -> str:
+        """Differs when anything that a trial's outcome depends on does."""
+        space = keras_tuner.HyperParameters()
+        draw(space)
+        search = TuningSettings(epochs=self.settings.epochs, objective=OBJECTIVE)
+        splits = self.splits[TRAIN], self.splits[EVAL]
+        key = tuning.search_key(self.settings, search, self.config.audio, *splits)
+        return digest(key, space.get_config()["space"], self.splits[TEST].speakers.tolist())
+
+    def model(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        settings = with_values(self.settings, draw(hp))
+        return training.build_compiled(settings, self.config.audio, steps_per_epoch=self.steps_per_epoch)
+
+    def fit_arguments(self) -> dict[str, Any]:
+        arguments = training.fit_arguments(self.settings, self.splits[TRAIN], self.splits[EVAL])
+        return arguments | {"callbacks": training.training_callbacks(self.settings)}
+
+
+def draw(hp: keras_tuner.HyperParameters) -> Values:
+    """The space."""
+    return {
+        "filters": hp.Choice("filters", [4, 8, 16, 24]),
+        "kernel": hp.Int("kernel", 3, 10),
+        "dropout": hp.Float("dropout", 0.05, 0.5, step=0.05),
+        "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log"),
+    }
+
+
+def with_values(settings: TrainingSettings, values: Values) -> TrainingSettings:
+    values = dict(values)
+    rate = values.pop("learning_rate")
+    return dataclasses.replace(settings, learning_rate=rate, hyperparameters=values)
+
+
+def suggest(trial: optuna.Trial, parameter: Any) -> Any:
+    """A KerasTuner parameter, drawn by Optuna."""
+    if isinstance(parameter, keras_tuner.engine.hyperparameters.Choice):
+        return trial.suggest_categorical(parameter.name, parameter.values)
+    if isinstance(parameter, keras_tuner.engine.hyperparameters.Int):
+        return trial.suggest_int(parameter.name, parameter.min_value, parameter.max_value)
+    log = parameter.sampling == "log"
+    return trial.suggest_float(
+        parameter.name, parameter.min_value, parameter.max_value, step=None if log else parameter.step, log=log
+    )
+
+
+def search_keras_tuner(task: Task, algorithm: str, folder: Path, advance: Advance) -> tuple[Values, float]:
+    """The best values found and their score."""
+    settings = TuningSettings(
+        algorithm=algorithm, max_trials=1000, epochs=task.settings.epochs, objective=OBJECTIVE, seed=task.seed
+    )
+    tuner = tuning.make_tuner(task.model, settings, task.settings, directory=str(folder / algorithm))
+    tuner.records = records(folder)
+    spent = _Budget(task.budget_epochs, advance)
+
+    def stop_when_spent() -> None:
+        for trial in list(tuner.oracle.trials.values())[-1:]:
+            record = tuner.records.find(trial.hyperparameters.values)
+            spent.add(len(record.history[OBJECTIVE]) if record else 0)
+        if spent.all:
+            tuner.oracle.max_trials = len(tuner.oracle.trials)
+
+    tuner.pre_create_trial = stop_when_spent
+    if algorithm == "hyperband":
+        tuner.oracle.hyperband_iterations = 1000  # until the epochs are spent
+    tuner.search(**task.fit_arguments())
+    best = tuner.oracle.get_best_trials()[0]
+    return tuning.proposed(best.hyperparameters.values), float(best.score)
+
+
+def search_optuna(task: Task, folder: Path, advance: Advance) -> tuple[Values, float]:
+    """The best values that the tree-structured Parzen estimator found and their score."""
+    space = keras_tuner.HyperParameters()
+    draw(space)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=task.seed))
+    known, spent = records(folder), _Budget(task.budget_epochs, advance)
+    while not spent.all:
+        trial = study.ask()
+        values = {parameter.name: suggest(trial, parameter) for parameter in space.space}
+        record = known.find(values) or _train(task, values, known)
+        study.tell(trial, min(record.history[OBJECTIVE]))
+        spent.add(len(record.history[OBJECTIVE]))
+    return study.best_params, study.best_value
+
+
+class _Budget:
+    """Epochs to spend."""
+
+    def __init__(self, epochs: int, advance: Advance) -> None:
+        self._left, self._advance = epochs, advance
+
+    def add(self, epochs: int) -> None:
+        self._advance(min(epochs, max(self._left, 0)))
+        self._left -= epochs
+
+    @property
+    def all(self) -> bool:
+        return self._left <= 0
+
+
+def _train(task: Task, values: Values, known: TrialRecords) -> TrialRecord:
+    """As KerasTuner trains a trial."""
+    keras.backend.clear_session()
+    started_sec = time.monotonic()
+    space = keras_tuner.HyperParameters()
+    space.values = dict(values)
+    training.make_repeatable(task.settings)
+    fitted = task.model(space).fit(**task.fit_arguments())
+    history = {name: [float(value) for value in found] for name, found in fitted.history.items()}
+    record = TrialRecord(values=values, history=history, seconds=time.monotonic() - started_sec)
+    known.add(record)
+    return record
+
+
+def records(folder: Path) -> TrialRecords:
+    """Of all methods: the same values give the same outcome."""
+    return TrialRecords(str(folder / "trials"))
+
+
+def found_by(method: str, task: Task, folder: Path, advance: Advance) -> dict[str, Any]:
+    """What a search found, from its file or from searching."""
+    path = folder / f"{method.replace(' ', '-')}-{task.budget_epochs}-{task.seed}.json"
+    if path.exists():
+        advance(task.budget_epochs)
+        return json.loads(path.read_text())
+    started_sec = time.monotonic()
+    search = search_optuna if method == TPE else None
+    values, score = search(task, folder, advance) if search else search_keras_tuner(task, method, folder, advance)
+    _write(path, {"values": values, "score": score, "seconds": time.monotonic() - started_sec})
+    return json.loads(path.read_text())
+
+
+def answers(task: Task, values: Values, folder: Path) -> np.ndarray:
+    """What a model of these values says about the speakers left out, ``[clips, emotions]``; trained once."""
+    path = folder / f"answers-{digest(values)}.json"
+    if not path.exists():
+        keras.backend.clear_session()
+        trained = training.train_model(
+            with_values(task.settings, values), task.config.audio, task.splits[TRAIN], task.splits[EVAL]
+        )
+        _write(path, trained.model.predict(task.splits[TEST].inputs, batch_size=256, verbose=0).tolist())
+    return np.array(json.loads(path.read_text()))
+
+
+def _write(path: Path, content: Any) -> None:
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(content))
+    aside.replace(path)
+
+
+def make_task(config: PipelineConfig, planned: Plan, fold: Fold, budget_epochs: int, seed: int) -> Task:
+    corpus = planned.corpus
+    speakers = {TRAIN: fold.train, EVAL: fold.eval, TEST: fold.test}
+    positions = {name: corpus.of(names, plain=True) for name, names in speakers.items()}
+    normalise = whole_corpus.normaliser(config, corpus, positions[TRAIN])
+    splits = {name: whole_corpus.split(corpus, normalise, chosen) for name, chosen in positions.items()}
+    return Task(fold.name, config, splits, budget_epochs, seed)
+
+
+def predictions(tasks: Sequence[Task], found: Sequence[dict[str, Any]]) -> Predictions:
+    """Of the speakers left out, all folds together."""
+    return Predictions.of(
+        np.concatenate([task.splits[TEST].emotion_ids for task in tasks]),
+        np.concatenate([each["answers"] for each in found]),
+        [str(speaker) for task in tasks for speaker in task.splits[TEST].speakers],
+    )
+
+
+def report(tasks: Sequence[Task], found: dict[str, list[dict[str, Any]]]) -> str:
+    """A table with a row for each method, and whether KerasTuner's are worse."""
+    heads = ["", "Least eval loss, fold by fold", "Mean", "Test UAR, %", "Interval", f"Minus {TPE}, points"]
+    asked = {method: predictions(tasks, results) for method, results in found.items()}
+    paired = {method: uar_difference(ours, asked[TPE]) for method, ours in asked.items() if method != TPE}
+    lines = [_line(method, found[method], asked[method], paired.get(method)) for method in found]
+    sentences = [_scope(tasks, asked[TPE])]
+    sentences += [
+        f"{method.capitalize()} is {'' if each.high < 0 else 'not '}significantly worse than {TPE}."
+        for method, each in paired.items()
+    ]
+    return document.table(heads, lines) + "\n" + " ".join(sentences)
+
+
+def _line(method: str, results: list[dict[str, Any]], asked: Predictions, paired: Difference | None) -> list[str]:
+    scores = [each["score"] for each in results]
+    uar = evaluate.evaluate(asked.labels, asked.probabilities, asked.speakers.tolist()).metric("uar")
+    cells = [method, ", ".join(f"{score:.3f}" for score in scores), f"{np.mean(scores):.3f}"]
+    cells += [document.percent(uar.value), document.percent_range(uar.low, uar.high)]
+    if paired is None:
+        return [*cells, ""]
+    return [*cells, f"{100 * paired.difference:+.1f} ({document.points_range(paired.low, paired.high)})"]
+
+
+def _scope(tasks: Sequence[Task], asked: Predictions) -> str:
+    return (
+        f"{len(tasks)} folds, {len(asked.labels)} test clips of {len(np.unique(asked.speakers))} speakers; "
+        f"{tasks[0].budget_epochs} epochs for each search in each fold, at most {tasks[0].settings.epochs} for a trial."
+    )
+
+
+def uar_difference(ours: Predictions, theirs: Predictions) -> Difference:
+    """Paired, clip by clip; the interval is over speakers."""
+    return next(each for each in evaluate.compare(ours, theirs, name=TPE).differences if each.name == "uar")
+
+
+def search_all(options: argparse.Namespace) -> str:
+    config = load_config(overrides=[*SETTINGS, f"training.epochs={options.epochs}"])
+    planned = plan(config, data=options.data, root=options.root, folds=6)
+    folds, methods = planned.folds[: options.folds], (*options.searches, TPE)
+    progress = Progress("Tuning", total=len(folds) * len(methods) * options.budget, unit="epochs")
+    tasks: list[Task] = []
+    found: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
+    for seed, fold in enumerate(folds):
+        task = make_task(config, planned, fold, options.budget, seed)
+        tasks.append(task)
+        folder = options.root / "tuning" / task.key
+        folder.mkdir(parents=True, exist_ok=True)
+        for method in methods:
+            print(f"Tuning   {method}, {fold.name}", file=sys.stderr, flush=True)
+            best = found_by(method, task, folder, progress.advance)
+            found[method].append(best | {"answers": answers(task, best["values"], folder)})
+    for method, results in found.items():
+        print(f"{method}: " + "; ".join(json.dumps(each["values"]) for each in results), file=sys.stderr)
+    return report(tasks, found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of recordings")
+    parser.add_argument("--root", type=Path, required=True, help="where examples, trials and results go")
+    parser.add_argument("--folds", type=int, default=2, help="of the six into which the speakers are dealt")
+    parser.add_argument("--epochs", type=int, default=6, help="of a trial")
+    parser.add_argument("--budget", type=int, default=120, help="epochs that each search may train in each fold")
+    parser.add_argument("--searches", nargs="+", default=SEARCHES, choices=(*SEARCHES, "random"))
+    parser.add_argument("--write", type=Path, help="Markdown document whose table is replaced")
+    options = parser.parse_args()
+    text = search_all(options)
+    print(text)
+    if options.write:
+        document.write(options.write, "tuning", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from components.resumable_tuner.executor import searches_folder
+from components.run_report import gather
+
+CONFIG = {"tuner": {"algorithm": "hyperband", "objective": "val_accuracy"}}
+
+
+def test_searches_lie_beside_the_executions_and_not_in_one_of_them():
+    assert searches_folder("/root/artifacts/Tuner/tuner_results/7") == "/root/artifacts/Tuner/searches"
+    assert searches_folder("gs://bucket/run/Tuner/tuner_results/8/") == "gs://bucket/run/Tuner/searches"
+
+
+@pytest.fixture
+def results(tmp_path):
+    """What TFX's own Tuner leaves."""
+    trials = [
+        {"trial_id": "0001", "score": 0.5, "filters": 8, "tuner/epochs": 3},
+        {"trial_id": "0000", "score": 0.4, "filters": 16, "tuner/epochs": 1},
+    ]
+    (tmp_path / "tuner_results.json").write_text(json.dumps(trials))
+    return tmp_path
+
+
+def test_without_curves_the_finished_trials_are_told(results):
+    tuning = gather.tuning(str(results), CONFIG)
+    assert [(trial.name, trial.score, trial.hyperparameters) for trial in tuning.trials] == [
+        ("2", 0.5, {"filters": 8}),
+        ("1", 0.4, {"filters": 16}),
+    ]
+    assert tuning.higher_is_better
+    assert tuning.judged_on is None
+
+
+def test_every_trial_is_told_with_its_curve(results):
+    judged_on = {
+        "train_examples": 84,
+        "eval_clips": 28,
+        "train_speakers": 2,
+        "eval_speakers": 1,
+        "speakers_in_both": 0,
+    }
+    finished = {
+        "name": "1",
+        "status": "completed",
+        "score": 0.5,
+        "hyperparameters": {"filters": 8},
+        "first_epoch": 2,
+        "history": {"val_accuracy": [0.3, 0.5], "loss": [2.0, 1.0]},
+        "seconds": 3.0,
+        "failure": "",
+    }
+    failed = finished | {"name": "2", "status": "failed", "score": None, "history": {}, "failure": "ValueError: no"}
+    report = {"objective": "val_accuracy", "judged_on": judged_on, "trials": [finished, failed]}
+    (results / "trials.json").write_text(json.dumps(report))
+    tuning = gather.tuning(str(results), CONFIG)
+    assert [trial.curve for trial in tuning.trials] == [(0.3, 0.5), ()]
+    assert tuning.trials[0].first_epoch == 2
+    assert tuning.trials[1].failure == "ValueError: no"
+    assert tuning.judged_on.train_speakers == 2
+    assert [trial.name for trial in tuning.ranked] == ["1", "2"]

@@ -1,0 +1,95 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from modules.audio_spec import AudioSpec
+from modules.dataset import Split
+from modules.mixup import MixedBatches
+from modules.settings import TrainingSettings
+from modules.training import train_model
+
+CLIPS = 50
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    """Every feature of a clip is the clip's number."""
+    numbers = np.arange(CLIPS)
+    return Split(
+        features=np.broadcast_to(numbers[:, None, None], (CLIPS, 4, 3)).astype(np.float32),
+        valid_frames=numbers.astype(np.int32),
+        emotion_ids=(numbers % 7).astype(np.int32),
+        speakers=np.full(CLIPS, "one"),
+    )
+
+
+def mixed(split: Split, *, alpha: float = 1.0, seed: int = 0, epochs: int = 1) -> list[tuple]:
+    batches = MixedBatches(split, batch_size=8, alpha=alpha, seed=seed)
+    found = []
+    for _ in range(epochs):
+        found.append(joined([batches[index] for index in range(len(batches))]))
+        batches.on_epoch_end()
+    return found
+
+
+def joined(epoch: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    inputs, targets = zip(*epoch, strict=True)
+    features, frames = (np.concatenate([part[name] for part in inputs]) for name in ("features", "valid_frames"))
+    return features, frames, np.concatenate(targets)
+
+
+def test_every_clip_leads_one_mixture_and_keeps_its_frames_and_most_of_its_label(split):
+    ((features, frames, targets),) = mixed(split)
+    assert sorted(frames) == list(range(CLIPS))
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+    assert targets[np.arange(CLIPS), frames % 7].min() >= 0.5
+    assert (features == features[:, :1, :1]).all()  # one share for the whole clip
+
+
+def test_features_and_labels_are_mixed_in_the_same_shares(split):
+    ((features, frames, targets),) = mixed(split)
+    for value, kept, target in zip(features[:, 0, 0], frames, targets, strict=True):
+        share = target[kept % 7]
+        if share == 1:  # mixed with itself or with another clip of its class
+            continue
+        added = (value - share * kept) / (1 - share)
+        assert added == pytest.approx(round(added), abs=1e-2)
+        assert target[round(added) % 7] == pytest.approx(1 - share, abs=1e-6)
+
+
+def test_a_small_alpha_mixes_little(split):
+    def added(alpha: float) -> float:
+        ((_, frames, targets),) = mixed(split, alpha=alpha)
+        return 1 - targets[np.arange(CLIPS), frames % 7].mean()
+
+    assert added(0.01) < 0.02 < added(5.0)
+
+
+def test_what_is_drawn_depends_on_seed_and_epoch_alone(split):
+    first, second = mixed(split, epochs=2)
+    again = mixed(split)[0]
+    other = mixed(split, seed=1)[0]
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert (first[1] != second[1]).any()
+    assert (first[1] != other[1]).any()
+
+
+def test_a_training_with_mixup_repeats_itself_and_differs_from_one_without():
+    spec = AudioSpec(feature_family="logmel", window_sec=0.5, mel_bands=16, mfcc_coefficients=16)
+    rng = np.random.default_rng(0)
+    clips = Split(
+        features=rng.normal(size=(20, *spec.feature_shape)).astype(np.float32),
+        valid_frames=np.full(20, spec.window_frames, np.int32),
+        emotion_ids=(np.arange(20) % 7).astype(np.int32),
+        speakers=np.repeat(["one", "two"], 10),
+    )
+    small = {"frames": 8, "filters": 4, "recurrent_units": 4, "attention_units": 4, "utterance_units": 4}
+    settings = TrainingSettings(family="attentive_crnn", epochs=2, batch_size=8, mixup=0.3, hyperparameters=small)
+    losses = [
+        train_model(chosen, spec, clips, clips).history["loss"]
+        for chosen in (settings, settings, dataclasses.replace(settings, mixup=0.0))
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
