@@ -130,7 +130,8 @@ def main() -> None:
         for name, change in CHANGES.items()
     }
     settings = DriftSettings(deals=options.deals)
-    print(f"{'second half':44}{'rounds':>7}{'alarms':>9}{'features':>10}{'all':>6}{'labels':>8}{'emotions':>10}")
+    parts = f"{'features':>10}{'all':>6}{'level':>7}{'labels':>8}{'emotions':>10}"
+    print(f"{'second half':44}{'rounds':>7}{'alarms':>9}{parts}")
     for case in CASES:
         rounds = max(1, options.rounds // 5) if case.drifted else options.rounds
         print_row(case.name, list(reports(case, samples, rounds, settings)))
@@ -142,10 +143,11 @@ def print_row(name: str, found: list[DriftReport]) -> None:
         alarms["any"] += report.drifted
         alarms["features"] += bool(report.drifted_features)
         alarms["all"] += report.mean_ks.drifted
+        alarms["level"] += bool(report.level and report.level.drifted)
         alarms["labels"] += bool(report.labels and report.labels.drifted)
         alarms["emotions"] += any(emotion.drifted for emotion in report.emotions)
     share = {kind: f"{count / len(found):.0%}" for kind, count in alarms.items()}
-    parts = f"{share['features']:>10}{share['all']:>6}{share['labels']:>8}{share['emotions']:>10}"
+    parts = f"{share['features']:>10}{share['all']:>6}{share['level']:>7}{share['labels']:>8}{share['emotions']:>10}"
     print(f"{name:44}{len(found):7}{share['any']:>9}{parts}")
     sys.stdout.flush()
 

@@ -8,10 +8,13 @@ stays in both, and only the clips change sides. This is a permutation test, whic
 speakers too (Good 2005, Permutation, Parametric and Bootstrap Tests of Hypotheses, chapter 3); a bootstrap of the
 reference's speakers, tried first, alarmed at 15 % of the halves of RAVDESS instead of 2 %.
 
-Two questions share the false-alarm rate equally. Has anything drifted? Each statistic is standardised by its mean and
+Three questions share the false-alarm rate equally. Has anything drifted? Each statistic is standardised by its mean and
 standard deviation without drift, and the largest of them all decides, so that the thresholds hold for all together (the
 single-step maxT of Westfall & Young 1993, Resampling-Based Multiple Testing, section 2.3). Has everything drifted a
-little, as after a change of gain? The mean of the Kolmogorov-Smirnov statistics decides.
+little? The mean of the Kolmogorov-Smirnov statistics decides. Are the recordings louder or quieter? Speakers differ in
+level by more than most changes of gain do, so what decides is the difference of the mean level of the speakers over its
+standard error (Welch), which a change of gain does not widen as it widens the deals. Where nobody is named, two
+questions share the rate.
 """
 
 import collections
@@ -33,6 +36,9 @@ SMOOTHING_CLIPS = 0.5
 MIN_NULL_DEVIATION = 0.01
 """Least standard deviation of a statistic without drift: what hardly ever varies would alarm at a single clip."""
 
+MIN_LEVEL_ERROR_DB = 0.1
+"""Least standard error of a difference in level: a single speaker, or equals, would have none."""
+
 MIN_STAND_INS = 8
 """A sample without speakers, however small, is taken to have so many, if the other has twice as many."""
 
@@ -52,12 +58,14 @@ class Sample:
         names: Of the features.
         speakers: Of each clip, where they are known. Where they are not, consecutive clips stand for one speaker.
         emotions: Of each clip, where they are known.
+        levels_db: ``[clips]``, how loud each clip is, where it is known.
     """
 
     values: np.ndarray
     names: tuple[str, ...]
     speakers: tuple[str, ...] | None = None
     emotions: tuple[str, ...] | None = None
+    levels_db: np.ndarray | None = None
 
     @property
     def clips(self) -> int:
@@ -74,6 +82,7 @@ class Sample:
             values=self.values[rows],
             speakers=tuple(self.speakers[row] for row in rows) if self.speakers else None,
             emotions=tuple(self.emotions[row] for row in rows) if self.emotions else None,
+            levels_db=None if self.levels_db is None else self.levels_db[rows],
         )
 
 
@@ -153,16 +162,36 @@ class EmotionDrift:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LevelDrift:
+    """How loud the recordings are.
+
+    Attributes:
+        reference_db: Mean level of the speakers of the reference.
+        current_db: The same of the other sample.
+        difference_db: Of the two, without its sign.
+    """
+
+    reference_db: float
+    current_db: float
+    difference_db: Compared
+
+    @property
+    def drifted(self) -> bool:
+        return self.difference_db.drifted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DriftReport:
     """The comparison of two samples.
 
     Attributes:
-        p_value: How rare this much difference is without drift: twice the smaller one of the shares of deals that
-            reach what was seen, once in the largest statistic, once in ``mean_ks``.
+        p_value: How rare this much difference is without drift: of the shares of deals that reach what was seen in the
+            largest statistic, in ``mean_ks`` and in ``level``, the smallest, times the number of them.
         mean_ks: Mean of the Kolmogorov-Smirnov statistics of all features.
         features: The most drifted first.
         labels: Where both samples have labels.
         emotions: The same.
+        level: Where it is known of both, and who speaks.
     """
 
     settings: DriftSettings
@@ -176,6 +205,7 @@ class DriftReport:
     features: tuple[FeatureDrift, ...]
     labels: LabelDrift | None = None
     emotions: tuple[EmotionDrift, ...] = ()
+    level: LevelDrift | None = None
 
     @property
     def drifted_features(self) -> tuple[FeatureDrift, ...]:
@@ -183,13 +213,13 @@ class DriftReport:
 
     @property
     def drifted(self) -> bool:
-        parts = (self.mean_ks, *self.features, *self.emotions, *((self.labels,) if self.labels else ()))
-        return any(part.drifted for part in parts)
+        parts = (self.mean_ks, *self.features, *self.emotions, self.labels, self.level)
+        return any(part.drifted for part in parts if part is not None)
 
     @property
     def labels_suspect(self) -> bool:
         """Whether the sound is as it was, but not what it is called: the mark of a broken label mapping."""
-        if self.mean_ks.drifted or self.drifted_features:
+        if self.mean_ks.drifted or self.drifted_features or (self.level and self.level.drifted):
             return False
         return bool(self.labels and self.labels.drifted) or any(emotion.drifted for emotion in self.emotions)
 
@@ -206,6 +236,12 @@ class DriftReport:
             sentences.append(
                 f"All features together drifted: the mean KS is {self.mean_ks.value:.3f}, and up to "
                 f"{self.mean_ks.threshold:.3f} is chance."
+            )
+        if self.level is not None and self.level.drifted:
+            change = "louder" if self.level.current_db > self.level.reference_db else "quieter"
+            sentences.append(
+                f"The speakers are {self.level.difference_db.value:.1f} dB {change} on average; up to "
+                f"{self.level.difference_db.threshold:.1f} dB is chance."
             )
         if self.labels is not None and self.labels.drifted:
             sentences.append("The emotions occur with other frequencies.")
@@ -235,10 +271,16 @@ def compare(reference: Sample, current: Sample, settings: DriftSettings) -> Drif
     reference, current = (_thin(sample, settings.max_clips, rng) for sample in (reference, current))
     speakers = _named_speakers(reference, current)
     _require_enough_speakers(speakers[: reference.clips], speakers[reference.clips :], settings)
-    pool = _Pool(reference, current, settings.bins)
-    seen = pool.measure(*_membership(reference, current))
-    dealt = pool.measure(*_deal(speakers, reference.clips, settings.deals, rng))
-    return _report(reference, current, seen, _Judge(seen, dealt, settings.false_alarm_rate), settings)
+    pool, levels = _Pool(reference, current, settings.bins), _Levels.of(reference, current, speakers)
+    as_they_are = _membership(reference, current)
+    dealt = _deal(speakers, reference.clips, settings.deals, rng)
+    seen = pool.measure(*as_they_are)
+    rate = settings.false_alarm_rate / (3 if levels else 2)
+    report = _report(reference, current, seen, _Judge(seen, pool.measure(*dealt), rate), settings)
+    if levels is None:
+        return dataclasses.replace(report, p_value=min(1.0, 2 * report.p_value))
+    level, p_value = levels.judge(as_they_are, dealt, rate)
+    return dataclasses.replace(report, level=level, p_value=min(1.0, 3 * min(report.p_value, p_value)))
 
 
 def population_stability(reference_counts: np.ndarray, current_counts: np.ndarray) -> np.ndarray:
@@ -425,6 +467,56 @@ class _Pool:
         return shifts
 
 
+@dataclasses.dataclass(frozen=True)
+class _Levels:
+    """How loud the speakers of both samples are, all clips after one another.
+
+    Attributes:
+        spoken: 1 where a clip is by a speaker; float32 ``[clips, speakers]``.
+        levels_db: ``[clips]``.
+    """
+
+    spoken: np.ndarray
+    levels_db: np.ndarray
+
+    @classmethod
+    def of(cls, reference: Sample, current: Sample, speakers: np.ndarray) -> "_Levels | None":
+        """None where nobody is named: the means of stand-ins vary too little to tell an error from."""
+        if any(one.levels_db is None or one.speakers is None for one in (reference, current)):
+            return None
+        _, number_of = np.unique(speakers, return_inverse=True)
+        spoken = np.eye(number_of.max() + 1, dtype=np.float32)[number_of]
+        return cls(spoken, np.concatenate([reference.levels_db, current.levels_db]).astype(np.float32))
+
+    def judge(self, seen: np.ndarray, dealt: np.ndarray, false_alarm_rate: float) -> tuple[LevelDrift, float]:
+        """The difference, the largest that chance explains, and how rare so large a one is."""
+        means_db, errors_db = (
+            np.concatenate(both, axis=-1) for both in zip(self._measure(*seen), self._measure(*dealt), strict=True)
+        )
+        ratios = np.abs(means_db[1] - means_db[0]) / errors_db
+        limit = np.quantile(ratios, 1 - false_alarm_rate, method="higher")
+        difference = Compared(value=float(ratios[0] * errors_db[0]), threshold=float(limit * errors_db[0]))
+        level = LevelDrift(
+            reference_db=float(means_db[0, 0]), current_db=float(means_db[1, 0]), difference_db=difference
+        )
+        return level, float(np.mean(ratios >= ratios[0]))
+
+    def _measure(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean levels of both samples, ``[2, deals]``, and the standard error of their difference, ``[deals]``."""
+        means, variances = zip(*(self._over_speakers(weights) for weights in (first, second)), strict=True)
+        return np.stack(means), np.maximum(np.sqrt(variances[0] + variances[1]), MIN_LEVEL_ERROR_DB)
+
+    def _over_speakers(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean of the speakers' mean levels, and its variance, of each deal."""
+        clips = weights @ self.spoken
+        there = clips > 0
+        levels_db = (weights * self.levels_db) @ self.spoken / np.maximum(clips, 1)
+        speakers = there.sum(axis=1)
+        mean_db = np.where(there, levels_db, 0).sum(axis=1) / speakers
+        squares = np.where(there, (levels_db - mean_db[:, np.newaxis]) ** 2, 0).sum(axis=1)
+        return mean_db, squares / np.maximum(speakers - 1, 1) / speakers
+
+
 class _Judge:
     """Thresholds that hold for all statistics together."""
 
@@ -438,14 +530,15 @@ class _Judge:
             self._spread[name] = np.maximum(_unskewed(name, values).std(axis=0), MIN_NULL_DEVIATION)
         self._largest_by_chance = self._largest(null)
         self._mean_by_chance = null["ks"].mean(axis=1)
-        self._level = 1 - false_alarm_rate / 2
+        self._level = 1 - false_alarm_rate
         self._limit = np.quantile(self._largest_by_chance, self._level, method="higher")
 
     @property
     def p_value(self) -> float:
+        """Of the rarer one of the two, not yet corrected for the number of questions."""
         in_largest = np.mean(self._largest_by_chance >= self._largest_by_chance[0])
         in_mean = np.mean(self._mean_by_chance >= self._mean_by_chance[0])
-        return min(1.0, 2 * float(min(in_largest, in_mean)))
+        return float(min(in_largest, in_mean))
 
     @property
     def mean_ks(self) -> Compared:

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+_QUESTIONS = 3  # that share the false-alarm rate
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DriftSettings:
@@ -26,10 +28,10 @@ class DriftSettings:
     def __post_init__(self) -> None:
         if not 0 < self.false_alarm_rate < 1:
             raise ValueError(f"drift.false_alarm_rate is {self.false_alarm_rate}; it must be above 0 and below 1")
-        if self.deals * self.false_alarm_rate < 1:
+        if self.deals * self.false_alarm_rate < _QUESTIONS:
             raise ValueError(
                 f"drift.deals is {self.deals}; a false_alarm_rate of {self.false_alarm_rate} needs at least "
-                f"{1 / self.false_alarm_rate:.0f}"
+                f"{_QUESTIONS / self.false_alarm_rate:.0f}"
             )
         for name, least in (("bins", 2), ("min_clips", 2), ("max_clips", self.min_clips)):
             if getattr(self, name) < least:

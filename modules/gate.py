@@ -28,8 +28,11 @@ class GateSettings:
 
     Attributes:
         min_uar: Floor of the UAR; neither the UAR nor the whole of its interval may lie below.
-        max_uar_loss: How far below the blessed baseline the UAR may be. However small the loss, a candidate is also
-            rejected when it is significant: when the whole interval of the paired difference lies below zero.
+        max_uar_loss: How far below the blessed baseline the UAR may be, significant or not: few speakers let nothing be
+            significant. However small the loss, a candidate is also rejected when it is significant: when the whole
+            interval of the paired difference lies below zero. The bound must leave room for chance. Models that
+            differ in the seed alone differed by 3.1 % UAR (standard deviation) on four speakers of RAVDESS, so that 2 %
+            would reject 27 % of all ties, and 5 % rejects 5 %.
         min_slice_uar: Floor of the UAR of every slice.
         slices: What is sliced by.
         min_test_clips: With fewer, nothing is blessed.
@@ -42,7 +45,7 @@ class GateSettings:
     """
 
     min_uar: float = 0.25
-    max_uar_loss: float = 0.02
+    max_uar_loss: float = 0.05
     min_slice_uar: float = 0.15
     slices: tuple[SliceColumn, ...] = ("corpus", "sex")
     min_test_clips: int = 20

@@ -70,11 +70,18 @@ class SplitSettings:
         return PROTOCOLS[self.by]
 
 
-def assign(clips: Sequence[Clip], settings: SplitSettings) -> dict[str, str]:
+def assign(
+    clips: Sequence[Clip], settings: SplitSettings, *, arrivals: Sequence[Sequence[Clip]] = ()
+) -> dict[str, str]:
     """Puts every clip into one split, whatever the order of ``clips``.
 
     Speakers are distributed so that each split has its share of all clips and, as far as whole speakers allow, of
     every corpus and of the women and men in it; a corpus of three or more speakers is in every split.
+
+    Args:
+        arrivals: All recordings that ever came, those of a span together, the oldest first. A speaker keeps the split
+            that he or she got on arrival, since a baseline that was trained on a speaker must not be asked about this
+            speaker later on. Without it, all ``clips`` came at once. Clips that are dealt out by lot have no such past.
 
     Returns:
         Split of every ``clip_id``.
@@ -84,20 +91,36 @@ def assign(clips: Sequence[Clip], settings: SplitSettings) -> dict[str, str]:
     """
     if settings.by == "clip":
         return _assign_clips(clips, settings)
-    split_of = assign_speakers(clips, settings)
+    split_of = assign_speakers(clips, settings, arrivals=arrivals)
     return {clip.clip_id: split_of[clip.speaker] for clip in clips}
 
 
-def assign_speakers(clips: Iterable[Clip], settings: SplitSettings) -> dict[str, str]:
-    """Puts every speaker into one split; see :func:`assign`."""
+def assign_speakers(
+    clips: Iterable[Clip], settings: SplitSettings, *, arrivals: Sequence[Sequence[Clip]] = ()
+) -> dict[str, str]:
+    """Puts every speaker of ``clips`` into one split; see :func:`assign`."""
+    clips_of = _by_speaker(clips)
+    arrived = [_by_speaker(arrival) for arrival in arrivals] or [clips_of]
+    named = _named_speakers({speaker for arrival in arrived for speaker in arrival}, settings)
+    open_splits = [split for split in SPLITS if split not in named.values()]
+    if len(arrived) == 1:
+        _require_enough(len(clips_of), clips_of.keys() - named.keys(), open_splits)
+    split_of: dict[str, str] = {}
+    heard: dict[str, list[Clip]] = {}
+    for arrival in arrived:
+        free = {speaker: clips for speaker, clips in arrival.items() if speaker not in named}
+        heard = {speaker: [*heard.get(speaker, []), *free.get(speaker, [])] for speaker in heard | free}
+        split_of |= _distribute(free, heard, split_of, open_splits, settings)
+    found = {speaker: (named | split_of)[speaker] for speaker in clips_of}
+    _require_every_split(found)
+    return found
+
+
+def _by_speaker(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
     clips_of: dict[str, list[Clip]] = collections.defaultdict(list)
     for clip in clips:
         clips_of[clip.speaker].append(clip)
-    split_of = _named_speakers(clips_of, settings)
-    free = {speaker: clips for speaker, clips in clips_of.items() if speaker not in split_of}
-    open_splits = [split for split in SPLITS if split not in split_of.values()]
-    _require_enough(len(clips_of), free, open_splits)
-    return split_of | _distribute(free, open_splits, settings)
+    return dict(clips_of)
 
 
 def _named_speakers(speakers: Collection[str], settings: SplitSettings) -> dict[str, str]:
@@ -121,18 +144,40 @@ def _require_enough(speakers: int, free: Collection[str], open_splits: Sequence[
         )
 
 
+def _require_every_split(split_of: Mapping[str, str]) -> None:
+    """Speakers who keep their splits may leave one without anybody, though there are enough of them."""
+    missing = [split for split in SPLITS if split not in split_of.values()]
+    if missing:
+        raise ValueError(
+            f"none of the {len(split_of)} speakers ({', '.join(sorted(split_of))}) is in {', '.join(missing)}: they "
+            "keep the splits that they had in earlier spans. Read more spans at once (ingest.spans), or name speakers "
+            "with splits.eval_speakers and splits.test_speakers"
+        )
+
+
 def _distribute(
-    clips_of: Mapping[str, Sequence[Clip]], splits: Sequence[str], settings: SplitSettings
+    clips_of: Mapping[str, Sequence[Clip]],
+    heard: Mapping[str, Sequence[Clip]],
+    placed: Mapping[str, str],
+    splits: Sequence[str],
+    settings: SplitSettings,
 ) -> dict[str, str]:
-    """Takes speaker after speaker and puts each where it does most for the balance."""
-    balance = _Balance([clip for clips in clips_of.values() for clip in clips], splits, settings)
-    waiting = _order(clips_of, settings.seed)
+    """Takes speaker after speaker and puts each where it does most for the balance.
+
+    Args:
+        clips_of: What arrives, by speaker.
+        heard: All clips so far, these among them.
+        placed: Speakers who have their split already; the others get theirs.
+    """
+    overall, here = (_Balance(clips, placed, splits, settings) for clips in (heard, clips_of))
+    waiting = _order({speaker: clips for speaker, clips in clips_of.items() if speaker not in placed}, settings.seed)
     split_of: dict[str, str] = {}
     while waiting:
         speaker, _ = waiting[0]
-        candidates = _splits_in_need(waiting, balance) or splits
-        split_of[speaker] = min(candidates, key=lambda split: balance.cost(clips_of[speaker], split))
-        balance.put(clips_of[speaker], split_of[speaker])
+        candidates = _splits_in_need(waiting, here) or splits
+        split_of[speaker] = min(candidates, key=lambda split: overall.cost(clips_of[speaker], split))
+        for balance in (overall, here):
+            balance.put(clips_of[speaker], split_of[speaker])
         waiting = waiting[1:]
     return split_of
 
@@ -164,11 +209,19 @@ def _splits_in_need(waiting: Sequence[tuple[str, str]], balance: "_Balance") -> 
 class _Balance:
     """How far the splits are from their shares of each group: all clips, each corpus, each sex of a corpus."""
 
-    def __init__(self, clips: Iterable[Clip], splits: Sequence[str], settings: SplitSettings) -> None:
+    def __init__(
+        self,
+        clips_of: Mapping[str, Sequence[Clip]],
+        placed: Mapping[str, str],
+        splits: Sequence[str],
+        settings: SplitSettings,
+    ) -> None:
         whole = sum(settings.share(split) for split in splits)
         self._share = {split: settings.share(split) / whole for split in splits}
-        self._total = _count_groups(clips)
+        self._total = _count_groups(clip for clips in clips_of.values() for clip in clips)
         self._filled: dict[str, collections.Counter[Group]] = {split: collections.Counter() for split in splits}
+        for speaker in clips_of.keys() & placed.keys():
+            self.put(clips_of[speaker], placed[speaker])
 
     def put(self, clips: Iterable[Clip], split: str) -> None:
         self._filled[split] += _count_groups(clips)

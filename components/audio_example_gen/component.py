@@ -6,11 +6,10 @@ from tfx.dsl.components.base import executor_spec
 from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2, range_config_pb2
 
-from components.audio_example_gen import executor
+from components.audio_example_gen import driver, executor
 from components.audio_example_gen.settings import IngestSettings
+from components.audio_example_gen.spans import level_patterns
 from modules.labels import SPLITS
-
-FIVE_LEVELS = "*/*/*/*/*"
 
 
 class AudioExampleGen(component.FileBasedExampleGen):
@@ -21,17 +20,18 @@ class AudioExampleGen(component.FileBasedExampleGen):
     be used, and ``clips.jsonl``, a line for every recording.
 
     TFX's own driver for files finds the span and watches the files, here and on Vertex alike. So a run is repeated
-    when a file below ``input_base`` comes, goes or changes.
+    when a file of the newest span, or of an ``input_base`` without spans, comes, goes or changes. Of a window of spans,
+    a local run watches all; Vertex AI runs no driver but TFX's, so that spans must be left as they are there.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+    DRIVER_CLASS = driver.Driver
 
     def __init__(
         self,
         *,
         input_base: str,
         settings: IngestSettings | None = None,
-        input_pattern: str = FIVE_LEVELS,
         range_config: range_config_pb2.RangeConfig | data_types.RuntimeParameter | None = None,
     ) -> None:
         """Describes one ingestion.
@@ -39,12 +39,9 @@ class AudioExampleGen(component.FileBasedExampleGen):
         Args:
             input_base: Folder that holds one or several corpora; local or on any file system that TensorFlow knows.
             settings: Everything else that decides what is written.
-            input_pattern: Which levels of folders are read: a ``*`` for each, down to the deepest. In front may stand
-                where new data arrives, with ``{SPAN}`` and ``{VERSION}`` as in every TFX ExampleGen:
-                ``span-{SPAN}/*/*`` reads the latest span, two levels deep. There must be a file or folder on every
-                level then, because TFX looks for the latest span level by level.
             range_config: Which span is read; the latest without one.
         """
+        settings = settings or IngestSettings()
         if any(character in input_base for character in "*?[]\\"):
             raise ValueError(f"input_base is {input_base!r}; wildcards are not allowed in it, rename the folder")
         super().__init__(
@@ -52,7 +49,7 @@ class AudioExampleGen(component.FileBasedExampleGen):
             input_config=example_gen_pb2.Input(
                 splits=[
                     example_gen_pb2.Input.Split(name=f"level_{level}", pattern=pattern)
-                    for level, pattern in enumerate(level_patterns(input_pattern), start=1)
+                    for level, pattern in enumerate(level_patterns(settings.pattern), start=1)
                 ]
             ),
             # Only the names matter: the executor assigns speakers and hashes nothing.
@@ -62,27 +59,8 @@ class AudioExampleGen(component.FileBasedExampleGen):
                 )
             ),
             range_config=range_config,
-            custom_config=pack_settings(settings or IngestSettings()),
+            custom_config=pack_settings(settings),
         )
-
-
-def level_patterns(input_pattern: str) -> list[str]:
-    """``span-{SPAN}/*/*`` as ``span-{SPAN}/*`` and ``span-{SPAN}/*/*``: TFX's patterns know no ``**``.
-
-    Raises:
-        ValueError: The pattern has a wildcard elsewhere than in the levels at its end.
-    """
-    parts = input_pattern.split("/")
-    levels = len(parts)
-    while levels and parts[levels - 1] == "*":
-        levels -= 1
-    fixed, stars = parts[:levels], parts[levels:]
-    if not stars or any("*" in part for part in fixed):
-        raise ValueError(
-            f"input_pattern is {input_pattern!r}; it must be one '*' for each level of folders, such as '*/*', with "
-            "only a fixed beginning in front, such as 'span-{SPAN}/*/*'"
-        )
-    return ["/".join([*fixed, *stars[: level + 1]]) for level in range(len(stars))]
 
 
 def pack_settings(settings: IngestSettings) -> example_gen_pb2.CustomConfig:

@@ -1,6 +1,7 @@
 """The work of :class:`components.audio_example_gen.component.AudioExampleGen`."""
 
 import collections
+import dataclasses
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import apache_beam as beam
 from google.protobuf import wrappers_pb2
 from tfx import types
+from tfx.components.example_gen import utils
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.dsl.io import fileio
@@ -29,6 +31,7 @@ from components.audio_example_gen.ingestion import (
 )
 from components.audio_example_gen.report import IngestError, Report
 from components.audio_example_gen.settings import IngestSettings
+from components.audio_example_gen.spans import Span, fixed_folder, in_window, level_patterns, spans_until
 from modules.clips import Clip
 from modules.labels import SPLITS
 from modules.progress import Progress, shown
@@ -60,14 +63,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = read_settings(exec_properties)
-        folder = _read_folder(exec_properties)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         _describe(examples)
-        identified = _identify(folder, settings)
-        shards = list(make_shards(identified.clips, assign(identified.clips, settings.splits), settings))
-        self._run_beam(shards, folder.root, examples.uri, settings)
+        input_base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+        spans = _spans(exec_properties, settings)
+        window = _read_window(input_base, spans, settings) if settings.spans > 1 else _read_folder(exec_properties)
+        identified = _identify(window, settings)
+        arrivals = [_arrived(span, input_base, settings) for span in spans]
+        split_of = assign(identified.clips, settings.splits, arrivals=arrivals)
+        shards = list(make_shards(identified.clips, split_of, settings))
+        self._run_beam(shards, window.root, examples.uri, settings)
         report = Report(
-            root=folder.root,
+            root=window.root,
+            spans=tuple(filter(None, window.folders)),
             settings=settings,
             outcomes=_read_outcomes(examples.uri),
             rejected=identified.rejected,
@@ -120,21 +128,75 @@ def _cut(items: Sequence[_T], size: int) -> list[tuple[_T, ...]]:
     return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def _read_folder(exec_properties: Mapping[str, Any]) -> Folder:
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    """What a run reads.
+
+    Attributes:
+        root: What the paths of all clips are relative to.
+        folders: By their own path below ``root``: empty for the only one, ``span-2`` for a span among others.
+    """
+
+    root: str
+    folders: Mapping[str, Folder]
+
+
+def _read_folder(exec_properties: Mapping[str, Any]) -> _Window:
+    """The one folder, or span, that the driver found. The paths in it do not depend on the number of the span."""
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
     input_base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-    return Folder(input_base, [split.pattern for split in input_config.splits])
+    folder = Folder(input_base, [split.pattern for split in input_config.splits])
+    return _Window(folder.root, {"": folder})
 
 
-def _identify(folder: Folder, settings: IngestSettings) -> Identified:
-    if not fileio.isdir(folder.root):
-        raise IngestError(f"{folder.root} is not a folder; give the folder that holds the recordings")
+def _spans(exec_properties: Mapping[str, Any], settings: IngestSettings) -> list[Span]:
+    """Up to the one that the driver found; none where recordings do not arrive in spans."""
+    if not settings.in_spans:
+        return []
+    newest = int(exec_properties[utils.SPAN_PROPERTY_NAME])
+    input_base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+    return spans_until(newest, input_base, level_patterns(settings.pattern))
+
+
+def _read_window(input_base: str, spans: Sequence[Span], settings: IngestSettings) -> _Window:
+    root = posixpath.join(input_base, fixed_folder(settings.pattern)).rstrip("/")
+    folders = [Folder(input_base, span.patterns) for span in in_window(spans, settings.spans)]
+    return _Window(root, {posixpath.relpath(folder.root, root): folder for folder in folders})
+
+
+def _arrived(span: Span, input_base: str, settings: IngestSettings) -> tuple[Clip, ...]:
+    """Who is heard in a span, from the names of its files."""
+    folder = Folder(input_base, span.patterns)
+    return identify(folder.paths(), read_text=folder.read_text, labels=settings.labels).clips
+
+
+def _identify(window: _Window, settings: IngestSettings) -> Identified:
+    """Span by span: one corpus has one name in all of them, and so has a speaker."""
+    if not fileio.isdir(window.root):
+        raise IngestError(f"{window.root} is not a folder; give the folder that holds the recordings")
+    found = [_identify_in(folder, below, settings) for below, folder in window.folders.items()]
+    clips = [clip for part in found for clip in part.clips]
+    rejected = tuple(file for part in found for file in part.rejected)
+    if not clips:
+        raise IngestError(f"no recording in {window.root} can be used{_first_reason(rejected)}. {supported_layouts()}")
+    dropped = sum((collections.Counter(part.dropped) for part in found), collections.Counter[str]())
+    return Identified(
+        clips=tuple(sorted(clips, key=lambda clip: clip.clip_id)),
+        rejected=rejected,
+        dropped=dict(sorted(dropped.items())),
+    )
+
+
+def _identify_in(folder: Folder, below: str, settings: IngestSettings) -> Identified:
     found = identify(folder.paths(), read_text=folder.read_text, labels=settings.labels)
-    rejected = (*found.rejected, *folder.too_deep())
-    if not found.clips:
-        raise IngestError(f"no recording in {folder.root} can be used{_first_reason(rejected)}. {supported_layouts()}")
-    return Identified(clips=found.clips, rejected=rejected, dropped=found.dropped)
+    return dataclasses.replace(
+        found,
+        clips=tuple(dataclasses.replace(clip, path=posixpath.join(below, clip.path)) for clip in found.clips),
+        rejected=tuple(
+            Rejected(posixpath.join(below, file.path), file.reason) for file in (*found.rejected, *folder.too_deep())
+        ),
+    )
 
 
 def _first_reason(rejected: Sequence[Rejected]) -> str:

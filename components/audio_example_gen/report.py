@@ -34,6 +34,7 @@ class Report:
         outcomes: Of the recordings whose names were understood, duplicates found.
         rejected: The others.
         dropped: How many recordings have a label without a place among the seven emotions, by label.
+        spans: Folder of each span that was read, relative to ``root``, the newest last.
     """
 
     root: str
@@ -41,6 +42,7 @@ class Report:
     outcomes: Sequence[Outcome]
     rejected: Sequence[Rejected]
     dropped: Mapping[str, int]
+    spans: Sequence[str] = ()
 
     @property
     def used(self) -> list[Outcome]:
@@ -56,6 +58,9 @@ class Report:
     def quarantined_share(self) -> float:
         recordings = len(self.outcomes) + len(self.rejected)
         return len(self.quarantined) / recordings if recordings else 0.0
+
+    def _clips_below(self, folder: str) -> int:
+        return sum(outcome.clip.path.startswith(posixpath.join(folder, "")) for outcome in self.used)
 
     def reasons(self) -> dict[str, int]:
         """How many recordings each kind of reason has put into quarantine, the most frequent first."""
@@ -79,6 +84,7 @@ class Report:
                 "reasons": self.reasons(),
             },
             "dropped": dict(self.dropped),
+            "spans": {folder: self._clips_below(folder) for folder in self.spans},
             "duplicates": _duplicates(self.outcomes),
         }
 

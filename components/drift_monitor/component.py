@@ -17,6 +17,7 @@ class DriftMonitorSpec(types.ComponentSpec):
     PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {executor.SETTINGS_KEY: ExecutionParameter(type=str)}
     INPUTS: ClassVar[dict[str, ChannelParameter]] = {
         executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
+        executor.SCHEMA_KEY: ChannelParameter(type=standard_artifacts.Schema),
         executor.REFERENCE_KEY: ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
     OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
@@ -38,19 +39,22 @@ class DriftMonitor(base_component.BaseComponent):
         self,
         *,
         examples: types.BaseChannel,
+        schema: types.BaseChannel,
         settings: MonitorSettings,
         reference: types.BaseChannel | None = None,
     ) -> None:
         """Wires the monitor.
 
         Args:
-            examples: Of this run; their training split is compared.
+            examples: Of this run; their training split is compared, of several spans that of the newest.
+            schema: Its comparators are applied.
             settings: What else is compared, and how.
             reference: Examples that the blessed baseline was trained on; may be empty, as it is in a first run.
         """
         super().__init__(
             spec=DriftMonitorSpec(
                 examples=examples,
+                schema=schema,
                 reference=reference,
                 settings=settings.to_json(),
                 drift=types.Channel(type=standard_artifacts.ExampleAnomalies),

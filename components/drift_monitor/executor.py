@@ -3,19 +3,23 @@
 import json
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.drift_monitor import sources
+from components.drift_monitor import comparators, sources
 from components.drift_monitor.settings import MonitorSettings
 from modules import drift
 from modules.audio_spec import AudioSpecMismatch
+from modules.splits import EVAL, TEST, TRAIN
 
 EXAMPLES_KEY = "examples"
+SCHEMA_KEY = "schema"
 REFERENCE_KEY = "reference"
 SETTINGS_KEY = "settings"
 DRIFT_KEY = "drift"
@@ -28,7 +32,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class DriftAlarm(RuntimeError):
-    """The data drifted so that nothing may be trained on them; the message says what drifted."""
+    """The data drifted so that nothing may be trained on them; the message says what drifted.
+
+    Attributes:
+        folder: Where ``drift.json`` lies.
+    """
+
+    def __init__(self, message: str, *, folder: str) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class Executor(base_executor.BaseExecutor):
@@ -43,56 +55,115 @@ class Executor(base_executor.BaseExecutor):
         """Writes ``drift.json``.
 
         Raises:
-            DriftAlarm: ``stop_on`` names what drifted.
+            DriftAlarm: ``stop_on`` names what drifted. ``drift.json`` lies beside the artifact's folder then, which TFX
+                deletes.
         """
         settings = MonitorSettings.from_json(exec_properties[SETTINGS_KEY])
+        schema = _read_schema(input_dict)
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
         resolved = input_dict.get(REFERENCE_KEY) or []
         reference_uri = settings.reference or (artifact_utils.get_single_uri(resolved) if resolved else "")
-        comparisons = [_compare(NEW_DATA, reference_uri, examples_uri, settings)]
+        comparisons = [_compare_new_data(reference_uri, examples_uri, settings, schema)]
         if settings.request_log:
             # Where there is no baseline yet, what is served is compared with what is trained on now.
-            comparisons.append(_compare(REQUESTS, reference_uri or examples_uri, settings.request_log, settings))
+            comparisons.append(_compare_requests(reference_uri or examples_uri, settings, schema))
         folder = artifact_utils.get_single_uri(output_dict[DRIFT_KEY])
-        io_utils.write_string_file(
-            os.path.join(folder, DRIFT_FILE), json.dumps({"comparisons": comparisons}, indent=2, allow_nan=False)
-        )
-        _raise_alarm(comparisons[0], settings)
+        stops = _stops_run(comparisons[0], settings)
+        folder = f"{folder.rstrip('/')}-stopped" if stops else folder
+        text = json.dumps({"comparisons": comparisons}, indent=2, allow_nan=False)
+        io_utils.write_string_file(os.path.join(folder, DRIFT_FILE), text)
+        if stops:
+            raise _alarm(comparisons[0], settings, folder)
 
 
-def _compare(what: str, reference_uri: str, current_uri: str, settings: MonitorSettings) -> dict[str, Any]:
-    """A comparison as ``drift.json`` has it; with ``not_compared`` in place of ``report`` where none could be made."""
-    comparison: dict[str, Any] = {"what": what, "reference": reference_uri, "current": current_uri}
+def _read_schema(input_dict: dict[str, list[types.Artifact]]) -> schema_pb2.Schema:
+    folder = artifact_utils.get_single_uri(input_dict[SCHEMA_KEY])
+    return io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(folder))
+
+
+def _compare_new_data(
+    reference_uri: str, examples_uri: str, settings: MonitorSettings, schema: schema_pb2.Schema
+) -> dict[str, Any]:
+    """As ``drift.json`` has it; with ``not_compared`` in place of ``report`` where nothing could be compared.
+
+    Of a window of spans, the newest alone is compared: the others were new before.
+    """
+    newest = sources.newest_span(examples_uri)
+    comparison: dict[str, Any] = {
+        "what": f"{NEW_DATA} of {newest}" if newest else NEW_DATA,
+        "reference": reference_uri,
+        "current": examples_uri,
+    }
     if not reference_uri:
         return comparison | {"not_compared": "No blessed model was trained on other data yet."}
     try:
-        reference = sources.read_examples(reference_uri)
-        report = drift.compare(reference, _read_current(what, current_uri, reference_uri), settings)
+        sources.spec_of_examples(reference_uri).require_same(
+            sources.spec_of_examples(examples_uri).fingerprint, whose=examples_uri
+        )
+        reference, current = sources.read_clips(reference_uri), sources.read_clips(examples_uri, below=newest)
+        report = drift.compare(reference.sample, current.sample, settings)
     except (drift.NotComparable, sources.UnreadableSample, AudioSpecMismatch) as error:
-        _LOG.warning("cannot compare %s: %s", what, error)
-        return comparison | {"not_compared": str(error)}
-    if report.drifted:
-        _LOG.warning("%s drifted: %s", what, " ".join(report.reasons))
-    return comparison | {"report": report.to_dict()}
+        return comparison | _not_compared(comparison["what"], error)
+    differences = comparators.drift(reference, current, schema)
+    return comparison | _compared(comparison["what"], report, differences, _heard(reference_uri, examples_uri))
 
 
-def _read_current(what: str, uri: str, reference_uri: str) -> drift.Sample:
-    spec = sources.spec_of_examples(reference_uri)
-    if what == REQUESTS:
-        return sources.read_request_log(uri, spec=spec)
-    spec.require_same(sources.spec_of_examples(uri).fingerprint, whose=uri)
-    return sources.read_examples(uri)
+def _compare_requests(reference_uri: str, settings: MonitorSettings, schema: schema_pb2.Schema) -> dict[str, Any]:
+    comparison = {"what": REQUESTS, "reference": reference_uri, "current": settings.request_log}
+    try:
+        spec = sources.spec_of_examples(reference_uri)
+        reference, current = sources.read_clips(reference_uri), sources.read_requests(settings.request_log, spec=spec)
+        report = drift.compare(reference.sample, current.sample, settings)
+    except (drift.NotComparable, sources.UnreadableSample, AudioSpecMismatch) as error:
+        return comparison | _not_compared(REQUESTS, error)
+    differences = comparators.skew(reference, current, schema)
+    return comparison | _compared(REQUESTS, report, differences, comparators.serving_anomalies(current, schema))
 
 
-def _raise_alarm(comparison: dict[str, Any], settings: MonitorSettings) -> None:
+def _not_compared(what: str, error: Exception) -> dict[str, Any]:
+    _LOG.warning("cannot compare %s: %s", what, error)
+    return {"not_compared": str(error)}
+
+
+def _compared(
+    what: str, report: drift.DriftReport, differences: Sequence[comparators.Difference], remarks: Sequence[str]
+) -> dict[str, Any]:
+    """Both verdicts in one: what drifted by either has drifted. Remarks are told, and are no drift."""
+    exceeded = [each for each in differences if each.exceeded]
+    found = report.to_dict()
+    found["drifted"] = report.drifted or bool(exceeded)
+    found["reasons"] = [*report.reasons, *(each.text for each in exceeded), *remarks]
+    found["comparators"] = [each._asdict() for each in differences]
+    if found["drifted"]:
+        _LOG.warning("%s drifted: %s", what, " ".join(found["reasons"]))
+    return {"report": found}
+
+
+def _heard(reference_uri: str, examples_uri: str) -> list[str]:
+    """Whether the baseline was trained on who now tests it, so that the comparison of both models flatters it."""
+    known = sources.speakers_in(reference_uri, TRAIN, EVAL) & sources.speakers_in(examples_uri, TEST)
+    known -= sources.speakers_in(examples_uri, TRAIN, EVAL)  # where clips are dealt out, the new model knows them, too
+    if not known:
+        return []
+    return [
+        f"The blessed model was trained on {len(known)} of the speakers who test now ({', '.join(sorted(known))}): a "
+        "comparison with it flatters it. Name splits.test_speakers, or let recordings arrive in spans."
+    ]
+
+
+def _stops_run(comparison: dict[str, Any], settings: MonitorSettings) -> bool:
     report = comparison.get("report")
     if not report:
-        return
-    stops = {"never": False, "labels": report["labels_suspect"], "any": report["drifted"]}
-    if stops[settings.stop_on]:
-        raise DriftAlarm(
-            f"The new data at {comparison['current']} drifted from those of {comparison['reference']}, and "
-            f"drift.stop_on is {settings.stop_on!r}; the run stops before anything is trained on them:\n  "
-            + "\n  ".join(report["reasons"])
-            + "\nMend the recordings or their labels; or, if they are right, set drift.stop_on=never."
-        )
+        return False
+    return {"never": False, "labels": report["labels_suspect"], "any": report["drifted"]}[settings.stop_on]
+
+
+def _alarm(comparison: dict[str, Any], settings: MonitorSettings, folder: str) -> DriftAlarm:
+    return DriftAlarm(
+        f"The {comparison['what']} at {comparison['current']} drifted from those of {comparison['reference']}, and "
+        f"drift.stop_on is {settings.stop_on!r}; the run stops before anything is trained on them:\n  "
+        + "\n  ".join(comparison["report"]["reasons"])
+        + f"\nAll that was compared: {os.path.join(folder, DRIFT_FILE)}"
+        + "\nMend the recordings or their labels; or, if they are right, set drift.stop_on=never.",
+        folder=folder,
+    )

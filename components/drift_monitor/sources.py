@@ -3,9 +3,9 @@
 import functools
 import json
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +24,10 @@ from modules.splits import TRAIN
 
 REQUEST_LOG_FILES = "requests-*.tfrecord"
 
+_BATCH = 256
+_LEAST_RMS = 1e-5
+_TEXTS = (examples.CLIP_ID, examples.SPEAKER, examples.EMOTION, examples.AUGMENTATION)
+
 Change = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -38,11 +42,24 @@ class Recordings(NamedTuple):
     rejected: tuple[Rejected, ...]
 
 
-class _Clip(NamedTuple):
-    features: np.ndarray
-    valid_frames: int
-    speaker: str | None
-    emotion: str | None
+class Clips(NamedTuple):
+    """A sample, and what else its clips are described by.
+
+    Attributes:
+        numbers: ``[clips]`` of each feature of the schema that says something about a whole clip.
+    """
+
+    sample: drift.Sample
+    numbers: Mapping[str, np.ndarray]
+
+
+class _Part(NamedTuple):
+    """Some clips: what is compared of their features, ``[clips, features]``, and lists or arrays ``[clips]``."""
+
+    values: np.ndarray
+    numbers: Mapping[str, np.ndarray]
+    speakers: Sequence[str] | None = None
+    emotions: Sequence[str] | None = None
 
 
 def holds_examples(uri: str) -> bool:
@@ -57,25 +74,42 @@ def holds_request_log(uri: str) -> bool:
 
 def spec_of_examples(uri: str) -> AudioSpec:
     """The audio spec that an Examples artifact was made with."""
-    return AudioSpec(**json.loads(read_bytes(posixpath.join(uri, SUMMARY_FILE)))["audio_spec"])
+    return AudioSpec(**_summary(uri)["audio_spec"])
 
 
 def read_examples(uri: str, *, split: str | None = TRAIN) -> drift.Sample:
+    """The sample of :func:`read_clips`."""
+    return read_clips(uri, split=split).sample
+
+
+def read_clips(uri: str, *, split: str | None = TRAIN, below: str = "") -> Clips:
     """The recordings themselves of an Examples artifact, without augmented copies.
 
     Args:
         uri: Folder that an AudioExampleGen wrote; local or on any file system that TensorFlow knows.
         split: One split, or all with ``None``.
+        below: Only recordings below this folder of the ingested ones, such as ``span-3``.
 
     Raises:
         UnreadableSample: No example is there.
     """
     spec = spec_of_examples(uri)
     files = sorted(map(str, fileio.glob(posixpath.join(uri, f"Split-{split or '*'}", "*"))))
-    clips = list(_parsed(files, spec))
-    if not clips:
-        raise UnreadableSample(f"{uri} holds no plain example of the split {split or 'train, eval or test'}")
-    return _sample(clips, spec)
+    parts = list(_parsed(files, spec, below))
+    if not sum(len(part.values) for part in parts):
+        where = f" from {below}" if below else ""
+        raise UnreadableSample(f"{uri} holds no plain example{where} of the split {split or 'train, eval or test'}")
+    return _joined(parts, spec)
+
+
+def newest_span(uri: str) -> str:
+    """Folder of the newest of several spans that the examples come from; empty where they come from one alone."""
+    return next(reversed(_summary(uri).get("spans", {})), "")
+
+
+def speakers_in(uri: str, *splits: str) -> set[str]:
+    """Who is heard in some splits of an Examples artifact."""
+    return {speaker for split in splits for speaker in _summary(uri)["splits"][split]["speakers"]}
 
 
 def read_recordings(folder: str, *, settings: IngestSettings, change: Change | None = None) -> Recordings:
@@ -92,7 +126,7 @@ def read_recordings(folder: str, *, settings: IngestSettings, change: Change | N
     root = Path(folder)
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     identified = identify(paths, read_text=lambda path: (root / path).read_text("utf-8"), labels=settings.labels)
-    clips, rejected = [], list(identified.rejected)
+    parts, rejected = [], list(identified.rejected)
     for clip in identified.clips:
         try:
             recording = decode((root / clip.path).read_bytes(), settings.limits)
@@ -103,16 +137,22 @@ def read_recordings(folder: str, *, settings: IngestSettings, change: Change | N
         if change:
             samples = change(samples, recording.sample_rate_hz)
         features, frames = _extractor(settings.audio)(samples, np.int64(recording.sample_rate_hz))
-        clips.append(_Clip(features.numpy(), int(frames), clip.speaker, clip.emotion))
-    if not clips:
+        part = _part(features.numpy()[np.newaxis], np.array([frames]), settings.audio)
+        parts.append(part._replace(speakers=[clip.speaker], emotions=[clip.emotion]))
+    if not parts:
         raise UnreadableSample(
             f"{folder} holds no recording that can be used ({len(rejected)} files cannot); "
             f"`ser corpus scan {folder}` says why"
         )
-    return Recordings(_sample(clips, settings.audio), tuple(rejected))
+    return Recordings(_joined(parts, settings.audio).sample, tuple(rejected))
 
 
 def read_request_log(folder: str, *, spec: AudioSpec) -> drift.Sample:
+    """The sample of :func:`read_requests`."""
+    return read_requests(folder, spec=spec).sample
+
+
+def read_requests(folder: str, *, spec: AudioSpec) -> Clips:
     """The features of logged requests; who spoke and how is not known.
 
     Raises:
@@ -120,62 +160,85 @@ def read_request_log(folder: str, *, spec: AudioSpec) -> drift.Sample:
         AudioSpecMismatch: The features have another shape than ``spec`` gives.
     """
     files = sorted(map(str, fileio.glob(posixpath.join(folder, REQUEST_LOG_FILES))))
-    clips = list(_logged(files, spec, folder))
-    if not clips:
+    parts = list(_logged(files, spec, folder))
+    if not parts:
         raise UnreadableSample(f"{folder} holds no request in files named {REQUEST_LOG_FILES}")
-    return _sample(clips, spec)
+    return _joined(parts, spec)
 
 
-def _parsed(files: list[str], spec: AudioSpec) -> Iterator[_Clip]:
-    parsing = examples.model_input_spec(spec) | {
-        name: tf.io.FixedLenFeature([], tf.string)
-        for name in (examples.SPEAKER, examples.EMOTION, examples.AUGMENTATION)
-    }
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(256)
-    for batch in records:
+def _summary(uri: str) -> dict[str, Any]:
+    return json.loads(read_bytes(posixpath.join(uri, SUMMARY_FILE)))
+
+
+def _parsed(files: list[str], spec: AudioSpec, below: str) -> Iterator[_Part]:
+    """Batch by batch, since the spectrograms of a large corpus would not fit into memory."""
+    parsing = examples.model_input_spec(spec) | {name: tf.io.FixedLenFeature([], tf.string) for name in _TEXTS}
+    parsing |= {examples.DURATION_SEC: tf.io.FixedLenFeature([], tf.float32)}
+    parsing |= {examples.NATIVE_SAMPLE_RATE_HZ: tf.io.FixedLenFeature([], tf.int64)}
+    for batch in tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_BATCH):
         parsed: Mapping[str, np.ndarray] = {
             name: value.numpy() for name, value in tf.io.parse_example(batch, parsing).items()
         }
-        for row in np.flatnonzero(parsed[examples.AUGMENTATION] == PLAIN.encode()):
-            yield _Clip(
-                parsed[examples.FEATURES][row],
-                int(parsed[examples.VALID_FRAMES][row]),
-                parsed[examples.SPEAKER][row].decode(),
-                parsed[examples.EMOTION][row].decode(),
-            )
+        wanted = [_is_below(clip_id, below) for clip_id in parsed[examples.CLIP_ID]]
+        rows = np.flatnonzero((parsed[examples.AUGMENTATION] == PLAIN.encode()) & wanted)
+        column = {name: values[rows] for name, values in parsed.items()}
+        numbers = {name: column[name] for name in (examples.DURATION_SEC, examples.NATIVE_SAMPLE_RATE_HZ)}
+        part = _part(column[examples.FEATURES], column[examples.VALID_FRAMES], spec)
+        yield part._replace(
+            numbers={**part.numbers, **numbers},
+            speakers=[text.decode() for text in column[examples.SPEAKER]],
+            emotions=[text.decode() for text in column[examples.EMOTION]],
+        )
 
 
-def _logged(files: list[str], spec: AudioSpec, folder: str) -> Iterator[_Clip]:
+def _is_below(clip_id: bytes, folder: str) -> bool:
+    _, _, path = clip_id.decode().partition("/")  # in front is the corpus
+    return path.startswith(posixpath.join(folder, ""))
+
+
+def _logged(files: list[str], spec: AudioSpec, folder: str) -> Iterator[_Part]:
     from tensorflow_serving.apis import prediction_log_pb2
 
     for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
         inputs = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request.inputs
         features = tf.make_ndarray(inputs[examples.FEATURES])
-        frames = tf.make_ndarray(inputs[examples.VALID_FRAMES])
         if features.shape[1:] != spec.feature_shape:
             raise AudioSpecMismatch(
                 f"{folder} holds features of shape {features.shape[1:]}; the reference's audio spec gives "
                 f"{spec.feature_shape}. Compare with the examples that the served model was trained on."
             )
-        for values, valid_frames in zip(features, frames, strict=True):
-            yield _Clip(values, int(valid_frames), None, None)
+        yield _part(features, tf.make_ndarray(inputs[examples.VALID_FRAMES]), spec)
 
 
-def _sample(clips: list[_Clip], spec: AudioSpec) -> drift.Sample:
-    values = np.stack([clip.features for clip in clips])
-    if spec.feature_family == "logmel":
-        values = drift.band_means(values, np.array([clip.valid_frames for clip in clips]))
-    return drift.Sample(
+def _part(features: np.ndarray, valid_frames: np.ndarray, spec: AudioSpec) -> _Part:
+    """What is compared of features ``[clips, ...]``: themselves, or the mean of each mel band over a clip's frames."""
+    values = drift.band_means(features, valid_frames) if spec.feature_family == "logmel" else features
+    return _Part(values=values, numbers={examples.VALID_FRAMES: valid_frames.astype(np.int64)})
+
+
+def _joined(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
+    values, names = np.concatenate([part.values for part in parts]), tuple(feature_names(spec))
+    sample = drift.Sample(
         values=values,
-        names=tuple(feature_names(spec)),
-        speakers=_all_known([clip.speaker for clip in clips]),
-        emotions=_all_known([clip.emotion for clip in clips]),
+        names=names,
+        levels_db=_levels_db(values, names, spec),
+        speakers=_all_known([part.speakers for part in parts]),
+        emotions=_all_known([part.emotions for part in parts]),
     )
+    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers}
+    return Clips(sample, numbers)
 
 
-def _all_known(texts: list[str | None]) -> tuple[str, ...] | None:
-    known = tuple(text for text in texts if text is not None)
-    return known if len(known) == len(texts) else None
+def _levels_db(values: np.ndarray, names: tuple[str, ...], spec: AudioSpec) -> np.ndarray:
+    """How loud each clip is, up to a constant: RMS, or the mean over the mel bands in dB."""
+    if spec.feature_family == "logmel":
+        return np.asarray(values.mean(axis=1))
+    return 20 * np.log10(np.maximum(values[:, names.index("rms")], _LEAST_RMS))
+
+
+def _all_known(texts: Sequence[Sequence[str] | None]) -> tuple[str, ...] | None:
+    known = [part for part in texts if part is not None]
+    return tuple(text for part in known for text in part) if len(known) == len(texts) else None
 
 
 @functools.cache

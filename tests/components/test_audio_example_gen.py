@@ -24,7 +24,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components.audio_example_gen.component import AudioExampleGen, level_patterns
+from components.audio_example_gen import spans
+from components.audio_example_gen.component import AudioExampleGen
 from components.audio_example_gen.executor import Executor, make_shards, read_settings
 from components.audio_example_gen.ingestion import Shard, WriteShard
 from components.audio_example_gen.report import IngestError
@@ -168,9 +169,9 @@ class Run:
         return {line["path"]: line["reason"] for line in self.lines("quarantine.jsonl")}
 
 
-def execute(data, folder, settings, *, workers=1, input_pattern="*/*/*/*/*"):
+def execute(data, folder, settings, *, workers=1):
     """Runs the executor as a TFX launcher does."""
-    component = AudioExampleGen(input_base=str(data), settings=settings, input_pattern=input_pattern)
+    component = AudioExampleGen(input_base=str(data), settings=settings)
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
     executor = Executor(BaseBeamExecutor.Context(beam_pipeline_args=beam_args(workers=workers)))
@@ -452,6 +453,8 @@ def test_settings_survive_the_way_to_the_executor():
         splits=SplitSettings(test_speakers=("ravdess-01",), seed=2**40 + 1),
         augmentation=AugmentationSettings(variants=("plain", "shift+stretch")),
         limits=AudioLimits(max_duration_sec=20.5),
+        pattern="span-{SPAN:3}/*",
+        spans=4,
         max_quarantined_share=0.5,
         seed=7,
     )
@@ -474,13 +477,13 @@ def test_a_share_outside_zero_to_one_is_refused():
     ],
 )
 def test_every_level_of_folders_has_its_pattern(pattern, levels):
-    assert level_patterns(pattern) == levels
+    assert spans.level_patterns(pattern) == levels
 
 
 @pytest.mark.parametrize("pattern", ["", "**", "span-{SPAN}", "*/a/*", "*.wav", "a*/*", "span-{SPAN}/**"])
 def test_patterns_with_other_wildcards_are_refused(pattern):
     with pytest.raises(ValueError, match="it must be one '\\*' for each level"):
-        level_patterns(pattern)
+        spans.level_patterns(pattern)
 
 
 def test_wildcards_in_the_folder_are_refused():
@@ -488,9 +491,9 @@ def test_wildcards_in_the_folder_are_refused():
         AudioExampleGen(input_base="/data/[old]")
 
 
-def resolve(data, input_pattern="*/*/*/*/*"):
+def resolve(data, pattern="*/*/*/*/*"):
     """What TFX's own driver finds: fingerprint and span."""
-    component = AudioExampleGen(input_base=str(data), input_pattern=input_pattern)
+    component = AudioExampleGen(input_base=str(data), settings=IngestSettings(pattern=pattern))
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(component.exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
     processor = FileBasedInputProcessor(str(data), config.splits)
@@ -527,11 +530,10 @@ def test_a_pattern_deeper_than_the_spans_is_an_error(tmp_path):
         resolve(tmp_path, "span-{SPAN}/*/*/*")
 
 
-def run_dag(root, data):
+def run_dag(root, data, *, spans=1):
     """One run of a pipeline that only ingests; returns the folders of all examples so far."""
-    component = AudioExampleGen(
-        input_base=str(data), settings=IngestSettings(augmentation=CHEAP), input_pattern="span-{SPAN}/*/*"
-    )
+    settings = IngestSettings(augmentation=CHEAP, pattern="span-{SPAN}/*/*", spans=spans)
+    component = AudioExampleGen(input_base=str(data), settings=settings)
     LocalDagRunner().run(
         pipeline.Pipeline(
             pipeline_name="spans",
@@ -556,6 +558,61 @@ def test_a_new_span_is_ingested_and_an_old_one_is_not_ingested_twice(tmp_path):
     assert Run(second).summary["clips"] == 6
     assert Run(second).summary["root"] == str(data / "span-2")
     assert {line["path"][:6] for line in Run(second).lines("clips.jsonl")} == {"Actor_"}
+
+
+def splits_of_speakers(run):
+    return {line["speaker"]: line["split"] for line in run.lines("clips.jsonl")}
+
+
+def test_a_window_of_spans_rolls_and_speakers_keep_their_splits(tmp_path):
+    data = tmp_path / "data"
+    write_corpus(data / "span-1", actors=3, clips_each=1)
+    write_corpus(data / "span-2", actors=4, clips_each=2)
+    [first] = run_dag(tmp_path, data, spans=2)
+    write_corpus(data / "span-10", actors=5, clips_each=3)
+    _, alone = run_dag(tmp_path, data, spans=2)
+    (data / "span-10").rename(data / "span-3")
+    *_, second = run_dag(tmp_path, data, spans=2)
+    assert Run(first).summary["spans"] == {"span-1": 3, "span-2": 8 - 3}
+    assert Run(first).summary["duplicates"]["clips"] == 3, "the first clip of everyone in span 1 came again"
+    assert Run(alone).summary["spans"] == {"span-10": 15}, "span 9 is missing"
+    assert Run(second).summary["spans"] == {"span-2": 8, "span-3": 15 - 8}
+    assert Run(second).summary["root"] == str(data)
+    assert {line["path"].split("/")[0] for line in Run(second).lines("clips.jsonl")} == {"span-2", "span-3"}
+    early, late = splits_of_speakers(Run(first)), splits_of_speakers(Run(second))
+    assert early.items() <= late.items()
+    assert len(late) == len(early) + 1
+
+
+def test_a_change_in_any_span_of_the_window_is_noticed(tmp_path):
+    data = tmp_path / "data"
+    for span in (1, 2, 3):
+        write_corpus(data / f"span-{span}", actors=3, clips_each=span)
+    [first] = run_dag(tmp_path, data, spans=2)
+    shutil.rmtree(data / "span-1" / "Actor_03")
+    assert run_dag(tmp_path, data, spans=2) == [first], "span 1 is not in it"
+    (data / "span-2" / "Actor_01" / f"{stem(1, 1)}.wav").unlink()
+    assert len(run_dag(tmp_path, data, spans=2)) == 2
+
+
+def test_the_newest_version_of_each_span_is_read(tmp_path):
+    pattern = "new/span-{SPAN:3}/v{VERSION}/*"
+    for span, version in ((7, 1), (8, 2), (8, 10), (9, 1)):
+        write_corpus(tmp_path / "new" / f"span-{span:03d}" / f"v{version}", actors=1, clips_each=1)
+    (tmp_path / "new" / "span-abc" / "v1").mkdir(parents=True)
+    found = spans.spans_until(8, str(tmp_path), spans.level_patterns(pattern))
+    assert [(span.number, span.patterns) for span in found] == [
+        (7, ("new/span-007/v1/*",)),
+        (8, ("new/span-008/v10/*",)),
+    ]
+    assert spans.fixed_folder(pattern) == "new"
+
+
+def test_a_window_needs_spans():
+    with pytest.raises(ValueError, match=r"ingest\.spans is 2.*has no \{SPAN\}; .*'span-\{SPAN\}/\*/\*'"):
+        IngestSettings(spans=2)
+    with pytest.raises(ValueError, match=r"ingest\.spans is 0"):
+        IngestSettings(spans=0, pattern="span-{SPAN}/*")
 
 
 @pytest.mark.corpus

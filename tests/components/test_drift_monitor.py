@@ -8,7 +8,9 @@ import soundfile
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import io_utils
 
+import schema
 from components.audio_example_gen.settings import IngestSettings
 from components.drift_monitor import executor, sources
 from components.drift_monitor.settings import MonitorSettings
@@ -34,34 +36,63 @@ def clips(*, seed: int, shift: float = 0.0) -> list[tuple[str, str, np.ndarray]]
     return made
 
 
-def write_examples(folder: Path, *, names: dict[str, str] | None = None, **how: float) -> Path:
-    """As an AudioExampleGen writes them, each clip with an augmented copy that is far from it."""
+def write_examples(
+    folder: Path,
+    *,
+    names: dict[str, str] | None = None,
+    earlier: dict[str, float] | None = None,
+    slower: float = 1.0,
+    **how: float,
+) -> Path:
+    """As an AudioExampleGen writes them, each clip with an augmented copy that is far from it.
+
+    Args:
+        earlier: Clips of an earlier span of the same window.
+    """
     split = folder / "Split-train"
     split.mkdir(parents=True)
     with tf.io.TFRecordWriter(str(split / "data_tfrecord-00000-of-00001.gz"), "GZIP") as writer:
-        for number, (speaker, emotion, values) in enumerate(clips(**how)):
-            label = (names or {}).get(emotion, emotion)
-            for augmentation, offset in (("plain", 0.0), ("noise", 100.0)):
-                writer.write(make_example(number, speaker, label, values + offset, augmentation, SPEC))
-    (folder / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(SPEC)}))
+        for below, made in (("span-1/", clips(**earlier) if earlier else []), ("span-2/", clips(**how))):
+            for number, (speaker, emotion, values) in enumerate(made):
+                clip = Clip(path=f"{below}{number}.wav", corpus="toy", emotion=emotion, speaker=speaker)
+                clip = dataclasses.replace(clip, emotion=(names or {}).get(emotion, emotion))
+                for augmentation, offset in (("plain", 0.0), ("noise", 100.0)):
+                    duration_sec = slower * (2.5 + 0.01 * (number % 100))
+                    writer.write(make_example(clip, values + offset, augmentation, SPEC, duration_sec))
+    (folder / sources.SUMMARY_FILE).write_text(json.dumps(summary(["span-1", "span-2"] if earlier else [])))
     return folder
 
 
+def summary(
+    spans: list[str],
+    *,
+    train: tuple[str, ...] = tuple(f"toy-{number}" for number in range(SPEAKERS)),
+    test: tuple[str, ...] = ("toy-test",),
+    spec: AudioSpec = SPEC,
+) -> dict:
+    speakers = {"train": list(train), "eval": ["toy-eval"], "test": list(test)}
+    return {
+        "audio_spec": dataclasses.asdict(spec),
+        "spans": dict.fromkeys(spans, SPEAKERS * CLIPS_EACH),
+        "splits": {split: {"speakers": names} for split, names in speakers.items()},
+    }
+
+
 def make_example(
-    number: int, speaker: str, emotion: str, values: np.ndarray, augmentation: str, spec: AudioSpec
+    clip: Clip, values: np.ndarray, augmentation: str, spec: AudioSpec, duration_sec: float = 2.5
 ) -> bytes:
     return examples.make_example(
-        Clip(path=f"{number}.wav", corpus="toy", emotion=emotion, speaker=speaker),
+        clip,
         features=values.astype(np.float32),
         valid_frames=spec.window_frames - 9,
         augmentation=augmentation,
-        duration_sec=2.5,
+        duration_sec=duration_sec,
         native_sample_rate_hz=48_000,
         spec=spec,
     ).SerializeToString()
 
 
-def write_request_log(folder: Path, **how: float) -> Path:
+def write_request_log(folder: Path, *, valid_frames: int = SPEC.window_frames - 9, **how: float) -> Path:
     """As the embedded server writes it: one ``PredictionLog`` for a request of several clips."""
     folder.mkdir()
     with tf.io.TFRecordWriter(str(folder / "requests-1.tfrecord")) as writer:
@@ -71,7 +102,7 @@ def write_request_log(folder: Path, **how: float) -> Path:
             inputs = entry.predict_log.request.inputs
             values = np.stack([values for _, _, values in made[start : start + 2]]).astype(np.float32)
             inputs[examples.FEATURES].CopyFrom(tf.make_tensor_proto(values))
-            inputs[examples.VALID_FRAMES].CopyFrom(tf.make_tensor_proto(np.full(len(values), 100, np.int64)))
+            inputs[examples.VALID_FRAMES].CopyFrom(tf.make_tensor_proto(np.full(len(values), valid_frames, np.int64)))
             writer.write(entry.SerializeToString())
     return folder
 
@@ -84,9 +115,12 @@ def reference(tmp_path_factory) -> Path:
 @pytest.fixture
 def monitor(reference, tmp_path):
     """Runs the executor on a folder of examples and returns the comparisons in ``drift.json``."""
+    schema_artifact = standard_artifacts.Schema()
+    schema_artifact.uri = str(tmp_path / "schema")
+    io_utils.write_pbtxt_file(str(tmp_path / "schema" / "schema.pbtxt"), schema.load(SPEC))
 
     def run(current: Path, settings: MonitorSettings = SETTINGS, *, first_run: bool = False) -> list[dict]:
-        inputs = {executor.EXAMPLES_KEY: [artifact(current)]}
+        inputs = {executor.EXAMPLES_KEY: [artifact(current)], executor.SCHEMA_KEY: [schema_artifact]}
         inputs[executor.REFERENCE_KEY] = [] if first_run else [artifact(reference)]
         output = standard_artifacts.ExampleAnomalies()
         output.uri = str(tmp_path / "drift")
@@ -122,10 +156,51 @@ def test_drift_is_reported_and_stops_the_run_only_on_request(monitor, tmp_path):
 def test_a_broken_label_mapping_stops_the_run(monitor, tmp_path):
     swapped = {"angry": "sad", "sad": "happy", "happy": "angry"}
     current = write_examples(tmp_path / "new", seed=1, names=swapped)
-    with pytest.raises(executor.DriftAlarm, match="sound different: angry"):
+    with pytest.raises(executor.DriftAlarm, match="sound different: angry") as alarm:
         monitor(current)
+    written = json.loads((Path(alarm.value.folder) / executor.DRIFT_FILE).read_text())
+    assert written["comparisons"][0]["report"]["labels_suspect"]
+    assert alarm.value.folder in str(alarm.value)
     (found,) = monitor(current, dataclasses.replace(SETTINGS, stop_on="never"))
     assert found["report"]["labels_suspect"]
+
+
+def test_of_a_window_the_newest_span_is_compared(monitor, tmp_path):
+    """Half of the clips are the reference's own: they would dilute what is new."""
+    current = write_examples(tmp_path / "new", seed=1, shift=0.25, earlier={"seed": 0})
+    (found,) = monitor(current)
+    assert found["what"] == "new data of span-2"
+    assert found["report"]["current_clips"] == SPEAKERS * CLIPS_EACH
+    assert found["report"]["drifted"]
+
+
+def test_what_the_schema_compares_alarms_where_the_sound_is_the_same(monitor, tmp_path):
+    current = write_examples(tmp_path / "new", seed=1, slower=1.5)
+    (found,) = monitor(current)
+    (duration, rate) = sorted(found["report"]["comparators"], key=lambda each: each["feature"])
+    assert duration["feature"] == "duration_sec"
+    assert duration["jensen_shannon"] > duration["threshold"]
+    assert (rate["feature"], rate["jensen_shannon"]) == ("native_sample_rate_hz", 0)
+    assert found["report"]["drifted"]
+    (reason,) = found["report"]["reasons"]
+    assert reason.startswith("duration_sec has a Jensen-Shannon divergence of")
+    with pytest.raises(executor.DriftAlarm, match="duration_sec"):
+        monitor(current, dataclasses.replace(SETTINGS, stop_on="any"))
+
+
+def test_a_baseline_that_heard_who_tests_it_is_said(monitor, tmp_path):
+    current = write_examples(tmp_path / "new", seed=1)
+    (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], train=("toy-0",), test=("toy-3", "toy-9"))))
+    (found,) = monitor(current, dataclasses.replace(SETTINGS, stop_on="any"))
+    assert not found["report"]["drifted"]
+    assert "trained on 1 of the speakers who test now (toy-3)" in found["report"]["reasons"][0]
+
+
+def test_clips_dealt_out_are_known_to_both_models(monitor, tmp_path):
+    current = write_examples(tmp_path / "new", seed=1)
+    (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], test=("toy-3",))))
+    (found,) = monitor(current)
+    assert found["report"]["reasons"] == []
 
 
 def test_a_first_run_has_nothing_to_be_compared_with(monitor, tmp_path):
@@ -141,7 +216,7 @@ def test_too_few_clips_are_said_not_judged(monitor, tmp_path):
 
 def test_examples_of_another_audio_spec_are_not_compared(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
-    (current / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(AudioSpec())}))
+    (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], spec=AudioSpec())))
     assert AudioSpec().fingerprint in monitor(current)[0]["not_compared"]
 
 
@@ -153,6 +228,15 @@ def test_logged_requests_are_compared_too(monitor, tmp_path, shift):
     assert not new_data["report"]["drifted"]
     assert requests["report"]["drifted"] == bool(shift)
     assert requests["report"]["labels"] is None
+
+
+def test_requests_are_held_against_the_schema_as_it_is_in_serving(monitor, tmp_path):
+    log = write_request_log(tmp_path / "log", seed=2, valid_frames=SPEC.window_frames + 1)
+    current = write_examples(tmp_path / "new", seed=1)
+    _, requests = monitor(current, dataclasses.replace(SETTINGS, request_log=str(log)))
+    skew, broken = requests["report"]["reasons"]
+    assert skew.startswith("valid_frames has a Jensen-Shannon divergence of 1.00; the skew comparator")
+    assert broken.startswith("valid_frames: Unexpectedly large value: 109"), "and nothing about labels, which none has"
 
 
 def test_a_log_of_another_audio_spec_is_refused(tmp_path):
@@ -168,8 +252,9 @@ def test_log_mel_examples_become_means_over_their_own_frames(tmp_path):
     folder = tmp_path / "Split-train"
     folder.mkdir()
     with tf.io.TFRecordWriter(str(folder / "data.gz"), "GZIP") as writer:
-        writer.write(make_example(0, "toy-0", "sad", values, "plain", spec))
-    (tmp_path / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(spec)}))
+        clip = Clip(path="0.wav", corpus="toy", emotion="sad", speaker="toy-0")
+        writer.write(make_example(clip, values, "plain", spec))
+    (tmp_path / sources.SUMMARY_FILE).write_text(json.dumps(summary([], spec=spec)))
     sample = sources.read_examples(str(tmp_path))
     np.testing.assert_allclose(sample.values, [[1, 2, 3, 4]])
     assert sample.names == ("mel_000", "mel_001", "mel_002", "mel_003")

@@ -102,6 +102,50 @@ def test_other_speakers_from_elsewhere_alarm():
     assert drift.compare(reference, changed(current, values=current.values + 5.0), QUICK).drifted
 
 
+def at_level(sample: drift.Sample, seed: int, *, louder_db: float = 0.0) -> drift.Sample:
+    """With levels as RAVDESS has them: 3.6 dB between speakers, 9 dB between clips."""
+    rng = np.random.default_rng(seed)
+    _, speaker = np.unique(sample.speakers, return_inverse=True)
+    voices_db = rng.normal(-30, 3.6, speaker.max() + 1)[speaker]
+    return changed(sample, levels_db=voices_db + rng.normal(0, 9, sample.clips) + louder_db)
+
+
+def pairs_at_levels(trials: int, **change: float) -> list[tuple[drift.Sample, drift.Sample]]:
+    """Twelve speakers and twelve others, whose features say nothing of the level."""
+    return [
+        (
+            at_level(speech(speakers=12, seed=seed), seed),
+            at_level(speech(speakers=12, seed=1000 + seed, first=12), 1000 + seed, **change),
+        )
+        for seed in range(trials)
+    ]
+
+
+def test_other_speakers_at_levels_of_their_own_do_not_alarm():
+    assert alarms(pairs_at_levels(30)) <= 5  # of 30 with a probability of 0.04, more do once in 1 000 times
+
+
+def test_a_gain_is_found_between_other_speakers():
+    reports = [drift.compare(*pair, QUICK) for pair in pairs_at_levels(10, louder_db=8.0)]
+    assert sum(report.level.drifted for report in reports) >= 8
+    found = next(report for report in reports if report.level.drifted)
+    assert "dB louder on average" in found.reasons[0]
+    assert not found.labels_suspect
+
+
+def test_the_level_is_that_of_the_speakers_not_of_the_clips():
+    sample = speech(speakers=8, seed=0)
+    levels_db = np.where(np.array(sample.speakers) == "toy-00", -20.0, -40.0)
+    rows = np.flatnonzero((np.array(sample.speakers) != "toy-00") | (np.arange(sample.clips) % 3 == 0))
+    sample = changed(sample, levels_db=levels_db)
+    level = drift.compare(sample, sample.take(rows), QUICK).level
+    assert level.reference_db == pytest.approx(-37.5, abs=1e-3)
+    assert level.current_db == pytest.approx(-37.5, abs=1e-3)
+    assert not level.drifted
+    assert drift.compare(sample, changed(sample, levels_db=None), QUICK).level is None
+    assert drift.compare(sample, changed(sample, speakers=None), QUICK).level is None
+
+
 def test_other_frequencies_of_the_labels_alarm():
     reference, current = halves(speech(speakers=8, seed=0, clips_each=42), 0)
     angry_for_happy = tuple("angry" if emotion == "happy" else emotion for emotion in current.emotions)
@@ -135,7 +179,7 @@ def test_a_log_without_speakers_does_not_alarm_until_it_drifts(speakers, clips_e
 
 def test_equal_seeds_give_equal_reports():
     reference, current = halves(speech(speakers=8, seed=0), 0)
-    first, second = (drift.compare(reference, current, DriftSettings(max_clips=60, deals=50)) for _ in range(2))
+    first, second = (drift.compare(reference, current, DriftSettings(max_clips=60, deals=75)) for _ in range(2))
     assert first == second
     assert first.reference_clips == 60
 
@@ -169,7 +213,7 @@ def test_ks_is_scipys_with_ties_too(seed, reference_clips, current_clips, tied):
                 speakers=tuple(f"s{row % 5}" for row in range(clips)),
             )
         )
-    report = drift.compare(*samples, DriftSettings(deals=50))
+    report = drift.compare(*samples, DriftSettings(deals=75))
     expected = scipy.stats.ks_2samp(samples[0].values, samples[1].values, method="asymp").statistic
     seen = {feature.name: feature.ks.value for feature in report.features}
     np.testing.assert_allclose([seen[name] for name in "abc"], expected, atol=1e-6)

@@ -64,6 +64,22 @@ def test_a_better_model_and_a_tie_are_blessed(accuracy):
     assert gate.judge(evidence(answers(accuracy, seed=1), answers(0.7, seed=1)), SETTINGS).blessed
 
 
+def test_chance_between_equals_on_four_speakers_seldom_rejects():
+    """Equals that share half of their answers differ about as much as models that differ in the seed alone."""
+    few = SPEAKERS < "toy-04"
+    labels, speakers = LABELS[few], SPEAKERS[few].tolist()
+    found, verdicts = evidence(answers(0.8)), []
+    for seed in range(40):
+        ours, theirs = answers(0.5, 2 * seed, labels), answers(0.5, 2 * seed + 1, labels)
+        shared = np.random.default_rng(seed).random(len(labels)) < 0.5
+        theirs[shared] = answers(0.5, 1000 + seed, labels)[shared]
+        ours[shared] = theirs[shared]
+        pair = (Predictions.of(labels, rows, speakers) for rows in (ours, theirs))
+        comparison = evaluate.compare(*pair, name="equal", resamples=200)
+        verdicts.append(gate.judge(dataclasses.replace(found, baseline=comparison), SETTINGS).blessed)
+    assert np.mean(verdicts) >= 0.8
+
+
 def test_a_worse_model_is_rejected_with_both_reasons():
     verdict = gate.judge(evidence(answers(0.6), answers(0.9, seed=1)), SETTINGS)
     assert not verdict.blessed

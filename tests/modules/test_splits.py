@@ -124,6 +124,69 @@ def test_speakers_of_very_different_size_are_balanced_in_clips():
     assert seen["train"] / len(clips) == pytest.approx(0.7, abs=0.05)
 
 
+def splits_over_time(spans, settings=None):
+    """What each span's run finds, when the newest span is read and those before it are known."""
+    return [
+        assign_speakers(span, settings or SplitSettings(), arrivals=spans[: number + 1])
+        for number, span in enumerate(spans)
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(corpora, min_size=2, max_size=4), st.data())
+def test_a_speaker_keeps_the_split_whoever_comes_later(sizes_of_spans, data):
+    spans = []
+    for sizes in sizes_of_spans:
+        clips = [clip for index, size in enumerate(sizes) for clip in clips_of(f"c{index}", *size)]
+        names = sorted({clip.speaker for clip in clips})
+        absent = data.draw(st.sets(st.sampled_from(names), max_size=len(names) - 1))
+        spans.append([clip for clip in clips if clip.speaker not in absent])
+    first_split: dict[str, str] = {}
+    for number, span in enumerate(spans):
+        try:
+            found = assign_speakers(span, SplitSettings(), arrivals=spans[: number + 1])
+        except ValueError:  # nobody for one of the splits; said, not mended by moving someone
+            continue
+        assert found.keys() == {clip.speaker for clip in span}
+        for speaker, split in found.items():
+            assert first_split.setdefault(speaker, split) == split
+
+
+def test_who_is_new_is_balanced_among_those_who_were_there():
+    first = [clip for clip in RAVDESS if clip.speaker <= "ravdess-012"]
+    early, late = splits_over_time([first, RAVDESS])
+    assert early.items() <= late.items()
+    assert shares(RAVDESS, {clip.clip_id: late[clip.speaker] for clip in RAVDESS}) == pytest.approx(
+        {"train": 0.7, "eval": 0.15, "test": 0.15}, abs=0.04
+    )
+    assert collections.Counter(late[speaker] for speaker in late.keys() - early.keys()).keys() == set(SPLITS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_their_past_speakers_would_change_sides(seed):
+    """The test above can fail: chance in the number of clips is enough."""
+    lots = random.Random(seed)
+    spans = [lots.sample(RAVDESS, 300), lots.sample(RAVDESS, 300)]
+    before, after = (assign_speakers(span, SplitSettings()) for span in spans)
+    assert [speaker for speaker in after if after[speaker] == "test" != before.get(speaker, "test")]
+    before, after = splits_over_time(spans)
+    assert not [speaker for speaker in after if after[speaker] != before.get(speaker, after[speaker])]
+
+
+def test_one_new_speaker_at_a_time_fills_all_splits():
+    spans = [[clip for clip in RAVDESS if clip.speaker == f"ravdess-{number:03d}"] for number in range(1, 25)]
+    found = assign_speakers(RAVDESS, SplitSettings(), arrivals=spans)
+    assert collections.Counter(found.values()) == {"train": 16, "eval": 4, "test": 4}
+
+
+def test_spans_without_anybody_to_judge_by_say_what_to_do():
+    early, late = splits_over_time([SAVEE, SAVEE])
+    assert early == late
+    trained = [clip for clip in SAVEE if early[clip.speaker] != "test"]
+    with pytest.raises(ValueError, match=r"none of the 3 speakers .* is in test: .*ingest\.spans"):
+        assign_speakers(trained, SplitSettings(), arrivals=[SAVEE, trained])
+
+
 def test_too_few_speakers_are_an_error_that_says_what_to_do():
     with pytest.raises(ValueError, match=r"2 speakers cannot fill .*tess-001, tess-002.*splits\.by=clip"):
         assign(TESS, SplitSettings())

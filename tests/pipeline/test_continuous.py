@@ -1,8 +1,12 @@
 """New data arrive span by span: as before, wrongly labelled, and from another kind of recording."""
 
 import dataclasses
+import json
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +21,15 @@ from modules.reporting.summary import RunSummary
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-CLIPS = 24 * 7
+RAVDESS = ROOT.parent / "shared" / "corpora" / "ravdess"
+CLIPS = {"demo": 24 * 7, "ravdess": 480}
 NARROW_RATE_HZ = 8000
 MIXED_UP = {"03": "04", "04": "05", "05": "03"}  # RAVDESS's happy, sad and angry
 SETTINGS = (
     "ingest.pattern=span-{SPAN}/*/*",
     "augmentation.variants=[plain]",
+    "audio.feature_family=utterance",
+    "training.family=original_cnn",
     "training.epochs=6",
     "gate.min_uar=0.15",
     "gate.min_slice_uar=0.1",
@@ -31,9 +38,13 @@ SETTINGS = (
 )
 
 
+def recordings(span: Path) -> Iterator[Path]:
+    return (path for path in sorted(span.rglob("*")) if path.suffix in (".wav", ".flac"))
+
+
 def mix_up_labels(span: Path) -> None:
     moves = []
-    for file in span.rglob("*.wav"):
+    for file in recordings(span):
         fields = file.stem.split("-")
         fields[2] = MIXED_UP.get(fields[2], fields[2])
         aside = file.with_suffix(".aside")
@@ -44,7 +55,7 @@ def mix_up_labels(span: Path) -> None:
 
 
 def record_by_telephone(span: Path) -> None:
-    for file in span.rglob("*.wav"):
+    for file in recordings(span):
         samples, rate_hz = soundfile.read(file, dtype="float32")
         narrow = soxr.resample(samples, rate_hz, NARROW_RATE_HZ)
         soundfile.write(file, np.clip(narrow, -1, 1), NARROW_RATE_HZ)
@@ -58,14 +69,34 @@ class Run:
     versions: list[str]
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        "demo",
+        pytest.param(
+            "ravdess",
+            marks=[
+                pytest.mark.corpus,
+                pytest.mark.skipif(not RAVDESS.is_dir(), reason="no corpora beside the checkout"),
+            ],
+        ),
+    ],
+)
+def corpus(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[str, Run]:
+def runs(corpus, tmp_path_factory) -> dict[str, Run]:
     """A run after each of three spans, over one root."""
     folder = tmp_path_factory.mktemp("continuous")
-    write_corpus(folder / "reservoir", clips=3 * CLIPS, seed=0)
+    if corpus == "demo":
+        write_corpus(folder / "reservoir", clips=3 * CLIPS[corpus], seed=0)
+    else:
+        shutil.copytree(RAVDESS, folder / "reservoir")
     found = {}
     for name, change in (("normal", None), ("mislabelled", mix_up_labels), ("telephone", record_by_telephone)):
-        span = arrive(folder / "reservoir", folder / "data", clips=CLIPS)
+        span = arrive(folder / "reservoir", folder / "data", clips=CLIPS[corpus])
         if change:
             change(span)
         found[name] = start(folder / "data", folder / "output")
@@ -90,6 +121,7 @@ def start(data: Path, root: Path) -> Run:
 def test_the_first_span_has_nothing_to_be_compared_with_and_is_pushed(runs):
     run = runs["normal"]
     assert run.status == 0
+    assert run.summary.verdict.blessed
     assert "No blessed model" in run.summary.drift[0].not_compared
     assert run.versions == [run.summary.pushed.version]
 
@@ -104,16 +136,23 @@ def test_a_broken_label_mapping_stops_the_run_before_anything_is_trained(runs):
     run = runs["mislabelled"]
     assert run.status == 1
     assert run.summary.run.failed_component == "DriftMonitor"
-    assert "sound different: angry" in run.summary.run.error
+    (drift,) = run.summary.drift
+    assert not [reason for reason in drift.reasons if "features" in reason], "the sound is as it was"
+    assert "sound different: angry" in drift.reasons[0]
+    assert drift.reasons[0] in run.summary.run.error
+    assert "Kolmogorov-Smirnov statistic by feature" in run.report
+    (written,) = re.findall(r"All that was compared: (\S+)", run.summary.run.error)
+    assert json.loads(Path(written).read_text())["comparisons"][0]["report"]["labels_suspect"]
+    assert run.summary.evaluation is None
     assert run.versions == runs["normal"].versions
 
 
-def test_drifted_recordings_alarm_in_the_report(runs):
+def test_drifted_recordings_alarm_in_the_report(runs, corpus):
     run = runs["telephone"]
     assert run.status == 0
     (drift,) = run.summary.drift
     assert drift.drifted
-    assert drift.current_clips < CLIPS, "the training split alone is compared"
+    assert drift.current_clips < CLIPS[corpus], "the training split alone is compared"
     assert "features drifted" in drift.reasons[0]
     assert "Kolmogorov-Smirnov statistic by feature" in run.report
     assert run.summary.evaluation is not None

@@ -1,9 +1,16 @@
+import json
+from pathlib import Path
+
 import pytest
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 
 from components.drift_monitor.settings import MonitorSettings
 from pipeline.config import ConfigError, load_config
 from pipeline.create import Site, create_pipeline
+from pipeline.vertex import compile_pipeline
+from pipeline.vertex_config import VertexConfig
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def nodes(*overrides: str, **site: object) -> dict:
@@ -14,7 +21,7 @@ def nodes(*overrides: str, **site: object) -> dict:
 def test_there_is_a_drift_monitor_only_on_request():
     assert "DriftMonitor" not in nodes()
     found = nodes("drift.enabled=true")
-    assert list(found["DriftMonitor"].inputs) == ["examples", "reference"]
+    assert list(found["DriftMonitor"].inputs) == ["examples", "schema", "reference"]
     assert "drift" in found["RunReport"].inputs
 
 
@@ -27,6 +34,22 @@ def test_a_named_reference_needs_no_resolver():
     found = nodes("drift.enabled=true", "drift.reference=gs://bucket/examples/1")
     assert "DriftReferenceResolver" not in found
     assert "gs://bucket/examples/1" in found["DriftMonitor"].exec_properties["settings"]
+
+
+def test_vertex_compares_with_the_reference_that_is_named():
+    overrides = ["drift.enabled=true", "drift.reference=gs://bucket/examples/1", "ingest.spans=3"]
+    config = load_config(GOLDEN / "vertex.yaml", overrides=overrides, tree=VertexConfig)
+    tasks = compile_pipeline(config)["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert "DriftReferenceResolver" not in tasks
+    monitor = tasks["DriftMonitor"]["inputs"]
+    assert monitor["artifacts"].keys() == {"examples", "schema"}
+    settings = json.loads(monitor["parameters"]["settings"]["runtimeValue"]["constant"])
+    assert settings["reference"] == "gs://bucket/examples/1"
+    assert "DriftMonitor" in tasks["Transform"]["dependentTasks"]
+    assert (
+        '\\"spans\\": 3'
+        in tasks["AudioExampleGen"]["inputs"]["parameters"]["custom_config"]["runtimeValue"]["constant"]
+    )
 
 
 def test_where_no_examples_can_be_resolved_a_reference_must_be_named():

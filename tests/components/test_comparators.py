@@ -1,0 +1,93 @@
+"""What TFDV makes of the curated schema's comparators and environments."""
+
+import numpy as np
+import pytest
+import tensorflow_data_validation as tfdv
+
+import schema
+from components.drift_monitor import comparators
+from components.drift_monitor.sources import Clips
+from modules.audio_spec import AudioSpec
+from modules.drift import Sample
+from modules.features import feature_names
+
+LOGMEL = AudioSpec(feature_family="logmel")
+UTTERANCE = AudioSpec(feature_family="utterance")
+
+
+def clips(seed: int, *, count: int = 200, louder_db: float = 0.0, slower: float = 1.0, narrow: int = 0) -> Clips:
+    """Mean log-mel levels of recordings as spread as RAVDESS's are; the first ``narrow`` from another source."""
+    rng = np.random.default_rng(seed)
+    levels_db = np.linspace(-20, -55, 128) + rng.normal(0, 4, (count, 1)) + rng.normal(0, 4, (count, 128))
+    rates_hz = np.full(count, 22_050)
+    rates_hz[:narrow] = 8_000
+    return Clips(
+        Sample(values=levels_db + louder_db, names=tuple(feature_names(LOGMEL))),
+        {
+            "valid_frames": np.full(count, LOGMEL.window_frames),
+            "duration_sec": (slower * rng.normal(3.7, 0.34, count)).astype(np.float32),
+            "native_sample_rate_hz": rates_hz,
+        },
+    )
+
+
+def exceeded(found: list[comparators.Difference]) -> set[str]:
+    return {each.feature for each in found if each.exceeded}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_halves_of_the_same_recordings_do_not_fire(seed):
+    halves = clips(seed, count=comparators.MIN_CLIPS), clips(seed + 100, count=comparators.MIN_CLIPS)
+    found = comparators.drift(*halves, schema.load(LOGMEL))
+    assert {each.feature for each in found} == {"features", "duration_sec", "native_sample_rate_hz"}
+    assert not exceeded(found)
+    assert not exceeded(comparators.skew(*halves, schema.load(LOGMEL)))
+
+
+@pytest.mark.parametrize(
+    ("change", "feature"),
+    [
+        ({"louder_db": 8.0}, "features"),
+        ({"slower": 1.2}, "duration_sec"),
+        ({"narrow": 20}, "native_sample_rate_hz"),
+    ],
+)
+def test_a_comparator_fires_on_what_changed(change, feature):
+    assert exceeded(comparators.drift(clips(0), clips(1, **change), schema.load(LOGMEL))) == {feature}
+
+
+def test_requests_are_compared_in_what_they_have():
+    requests = clips(1, louder_db=8.0)
+    requests = requests._replace(numbers={"valid_frames": np.full(200, 60)})
+    found = comparators.skew(clips(0), requests, schema.load(LOGMEL))
+    assert {each.comparator for each in found} == {"skew"}
+    assert exceeded(found) == {"features", "valid_frames"}
+
+
+def test_one_histogram_of_the_270_features_is_not_compared():
+    described = clips(0)
+    values = np.zeros((200, 270))
+    described = described._replace(sample=Sample(values=values, names=tuple(feature_names(UTTERANCE))))
+    found = comparators.drift(described, described, schema.load(UTTERANCE))
+    assert {each.feature for each in found} == {"duration_sec", "native_sample_rate_hz"}
+
+
+def test_small_samples_are_left_alone():
+    few = clips(1, count=comparators.MIN_CLIPS - 1, slower=2.0)
+    assert comparators.drift(clips(0), few, schema.load(LOGMEL)) == []
+
+
+@pytest.mark.parametrize("family", ["logmel", "utterance"])
+def test_labels_are_wanted_in_training_and_not_in_serving(family):
+    curated = schema.load(AudioSpec(feature_family=family))
+    unlabelled = comparators._statistics(clips(0))
+    missing = tfdv.validate_statistics(unlabelled, curated, environment="TRAINING").anomaly_info
+    assert {"emotion", "emotion_id", "speaker", "audio_spec"} <= missing.keys()
+    served = tfdv.validate_statistics(unlabelled, curated, environment="SERVING").anomaly_info
+    assert not {"emotion", "emotion_id", "speaker", "audio_spec"} & served.keys()
+
+
+def test_what_no_microphone_gives_is_named_in_serving():
+    requests = clips(0, louder_db=200.0)._replace(numbers={"valid_frames": np.full(200, 60)})
+    (anomaly,) = comparators.serving_anomalies(requests, schema.load(LOGMEL))
+    assert anomaly.startswith("features: Unexpectedly high value")
