@@ -9,12 +9,16 @@ from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from components.run_report import executor
+from components.run_report.experiments import ExperimentSettings
 
 
 class RunReportSpec(types.ComponentSpec):
     """Interface of :class:`RunReport`."""
 
-    PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {executor.CONFIG_KEY: ExecutionParameter(type=str)}
+    PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {
+        executor.CONFIG_KEY: ExecutionParameter(type=str),
+        executor.EXPERIMENT_KEY: ExecutionParameter(type=str, optional=True),
+    }
     INPUTS: ClassVar[dict[str, ChannelParameter]] = {
         executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
         executor.MODEL_RUN_KEY: ChannelParameter(type=standard_artifacts.ModelRun),
@@ -52,11 +56,17 @@ class RunReport(base_component.BaseComponent):
         pushed_model: types.BaseChannel,
         tuner_results: types.BaseChannel | None = None,
         drift: types.BaseChannel | None = None,
+        experiment: ExperimentSettings | None = None,
     ) -> None:
-        """Wires the report; ``config`` is shown in it as it is."""
+        """Wires the report; ``config`` is shown in it as it is.
+
+        Args:
+            experiment: Where parameters and metrics are logged, beside the metadata of the report itself.
+        """
         super().__init__(
             spec=RunReportSpec(
                 config=json.dumps(config, sort_keys=True),
+                experiment=experiment.to_json() if experiment else None,
                 examples=examples,
                 model_run=model_run,
                 evaluation=evaluation,

@@ -10,10 +10,12 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.run_report import gather, ingest
+from components.run_report import experiments, gather, ingest
+from components.run_report.record import record
 from modules.reporting import summary, write
 
 CONFIG_KEY = "config"
+EXPERIMENT_KEY = "experiment"
 EXAMPLES_KEY = "examples"
 MODEL_RUN_KEY = "model_run"
 EVALUATION_KEY = "evaluation"
@@ -26,7 +28,7 @@ REPORT_KEY = "report"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Reads the run's artifacts and writes both files."""
+    """Reads the run's artifacts, logs what they say and writes both files."""
 
     def Do(
         self,
@@ -56,7 +58,22 @@ class Executor(base_executor.BaseExecutor):
             drift=gather.drift(artifact_utils.get_single_uri(drift)) if drift else (),
             pushed=gather.push(artifact_utils.get_single_instance(input_dict[PUSHED_MODEL_KEY]), verdict),
         )
-        _write(report, artifact_utils.get_single_uri(output_dict[REPORT_KEY]))
+        artifact = artifact_utils.get_single_instance(output_dict[REPORT_KEY])
+        logged = record(report, config=config, run=self._run_id(artifact.uri), report=artifact.uri)
+        sinks = _sinks(artifact, exec_properties.get(EXPERIMENT_KEY))
+        _write(report.model_copy(update={"logged": experiments.log(logged, sinks)}), artifact.uri)
+
+    def _run_id(self, report_uri: str) -> str:
+        """Vertex AI tells none; there it is in the address, ``<root>/<project>/<run>/<task>_<number>/report``."""
+        told = self._context.pipeline_run_id if self._context else None
+        return told or report_uri.rstrip("/").split("/")[-3]
+
+
+def _sinks(artifact: types.Artifact, experiment: str | None) -> list[experiments.Sink]:
+    sinks: list[experiments.Sink] = [experiments.ArtifactProperties(artifact)]
+    if experiment:
+        sinks.append(experiments.VertexExperiments(experiments.ExperimentSettings.from_json(experiment)))
+    return sinks
 
 
 def _write(report: summary.RunSummary, folder: str) -> None:

@@ -74,7 +74,7 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
             ):
                 predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
                 answers = [_ask(predict, request, timeout_sec) for request in asked]
-            own = _InProcess(os.path.join(base_path, "1"))
+            own = InProcess(os.path.join(base_path, "1"))
             gaps = [
                 largest_difference(own.answer(request), answer) for request, answer in zip(asked, answers, strict=True)
             ]
@@ -91,7 +91,7 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
     return Check(name=NAME, passed=passed, text=text, value=largest, bound=TOLERANCE)
 
 
-class _InProcess:
+class InProcess:
     """The SavedModel without a server."""
 
     def __init__(self, model_dir: str) -> None:

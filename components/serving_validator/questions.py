@@ -27,7 +27,7 @@ _RECORDINGS = 4
 
 def questions(model_dir: str, examples_uri: str, split_name: str, split: SplitExamples) -> list[Any]:
     """Requests as clients send them: the model's own for every signature, then examples and recordings of a split."""
-    asked = list(_warmup_requests(model_dir))
+    asked = list(warmup_requests(model_dir))
     chosen = _spread(split.serialized, _EXAMPLES)
     if chosen:
         asked.append(request("examples", examples=chosen))
@@ -63,7 +63,8 @@ def largest_difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.n
     return largest
 
 
-def _warmup_requests(model_dir: str) -> Iterator[Any]:
+def warmup_requests(model_dir: str) -> Iterator[Any]:
+    """The model's own PredictRequests, one for every signature."""
     path = posixpath.join(model_dir, EXTRA_ASSETS, WARMUP_FILE)
     for record in tf.data.TFRecordDataset(path).as_numpy_iterator() if tf.io.gfile.exists(path) else ():
         yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request

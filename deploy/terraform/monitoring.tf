@@ -88,7 +88,7 @@ resource "google_monitoring_alert_policy" "endpoint" {
   }
 
   documentation {
-    content   = "Give all requests back to the version before: set its traffic to 100 on the endpoint. docs/production.md has the rest."
+    content   = "`ser rollout status` says which version is unwell, `ser rollout rollback` gives all requests back to the one before. docs/production.md has the rest."
     mime_type = "text/markdown"
   }
 }

@@ -27,12 +27,13 @@ variable "run_retention_days" {
 }
 
 variable "schedule" {
-  description = "Cron times of the pipeline and how many runs at once; null makes no schedule. Needs an image that cloudbuild.yaml pushed."
+  description = "Cron times of the pipeline and how many runs at once; null makes no schedule. Needs images that cloudbuild.yaml pushed; without serving_image blessed models are not deployed."
   type = object({
     cron                = string
     max_concurrent_runs = number
     image               = string
     gpu_image           = string
+    serving_image       = optional(string)
   })
   default = null
 }

@@ -7,9 +7,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-SETTINGS = ("training.epochs=2", "augmentation.variants=[plain,noise]", "training.hyperparameters={filters: 4}")
+from modules.calibration import temper
+
+SETTINGS = (
+    "training.family=original_cnn",
+    "training.epochs=2",
+    "augmentation.variants=[plain,noise]",
+    "training.hyperparameters={filters: 4}",
+)
 
 
 def command(data: Path, root: Path, *more: str) -> list[str]:
@@ -54,6 +62,19 @@ def test_every_clip_is_judged_once_by_a_model_that_had_not_heard_its_speaker(eva
     for fold in folds:
         assert not set(fold["train"]) & set(fold["eval"]) | set(fold["test"]) & {*fold["train"], *fold["eval"]}
         assert len(fold["train"]) + len(fold["eval"]) + len(fold["test"]) == 24
+
+
+def test_the_kept_weights_answer_as_the_result_says(demo_data, evaluated):
+    from pipeline import cross_validation, whole_corpus
+    from pipeline.config import load_config
+
+    planned = cross_validation.plan(load_config(overrides=SETTINGS), data=demo_data, root=evaluated, folds=3)
+    assert all(planned.path_of(fold) in results(evaluated) for fold in planned.folds)
+    fold, result = planned.folds[1], list(cross_validation.results(planned))[1]
+    normalise = cross_validation.normaliser_of(planned, fold)
+    test = whole_corpus.split(planned.corpus, normalise, planned.corpus.of(fold.test, plain=True))
+    answers = cross_validation.trained_model(planned, fold).predict(test.inputs, verbose=0)
+    np.testing.assert_allclose(temper(answers, result.temperature), result.probabilities, atol=1e-5)
 
 
 def test_the_table_the_json_and_the_report_say_the_same(evaluated):

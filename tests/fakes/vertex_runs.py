@@ -7,16 +7,19 @@ The contract that is imitated, from Google's reference:
 * ``CreateSchedule`` gives the id; cron and a limit of concurrent runs are required; names are not unique.
 * ``UpdateSchedule`` changes what the mask names. ``PauseSchedule`` of a paused one and ``ResumeSchedule`` of an
   active one are FAILED_PRECONDITION.
-* ``CreateCustomJob`` starts the first pool's command; ``GetCustomJob`` says how it goes.
+* ``CreateCustomJob`` starts the command of every replica of every pool, each with a ``CLUSTER_SPEC`` that says who the
+  others are, and what it is itself. ``GetCustomJob`` says how it goes: a replica that fails fails the job.
 """
 
 import datetime
 import itertools
+import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from google.protobuf import json_format
 
 from tests.fakes.vertex import Refused
 
+ISOLATED = ("unshare", "--map-root-user", "--net")
 _CRON = re.compile(r"^((CRON_)?TZ=\S+ )?(\S+ ){4}\S+$")
 
 
@@ -132,7 +136,11 @@ def _validate_schedule(schedule: vertex.Schedule) -> None:
 
 
 class CustomJobs:
-    """JobService. A job's command runs in a process of this machine, in the place of its image."""
+    """JobService. A job's commands run in processes of this machine, in the place of its image.
+
+    They have a network of their own: what they say to each other they say on its loopback, and whatever they bind to
+    is heard nowhere else. TFX's Tuner binds to every address there is.
+    """
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         """Takes where logs go and the environment that the image would give."""
@@ -162,12 +170,38 @@ class CustomJobs:
         return self._folder / f"custom_job_{name.rpartition('/')[2]}.log"
 
     def _work(self, job: vertex.CustomJob) -> None:
-        container = job.job_spec.worker_pool_specs[0].container_spec
-        command = [sys.executable if part == "python" else part for part in [*container.command, *container.args]]
+        replicas = self._folder / f"custom_job_{job.name.rpartition('/')[2]}.json"
+        replicas.write_text(json.dumps(list(_replicas(job))))
+        launcher = Path(__file__).with_name("vertex_job.py")
         with self.log(job.name).open("w") as log:
-            finished = subprocess.run(command, env=self._environ, stdout=log, stderr=log, cwd=self._folder, check=False)
+            finished = subprocess.run(
+                [*ISOLATED, sys.executable, str(launcher), str(replicas)],
+                env=self._environ, stdout=log, stderr=log, cwd=self._folder, check=False,
+            )  # fmt: skip
         if finished.returncode:
             job.error.message = f"exit status {finished.returncode}, see {self.log(job.name)}"
             job.state = vertex.JobState.JOB_STATE_FAILED
         else:
             job.state = vertex.JobState.JOB_STATE_SUCCEEDED
+
+
+def can_isolate() -> bool:
+    """Whether this machine lets a process have a network of its own."""
+    return bool(shutil.which(ISOLATED[0])) and subprocess.run([*ISOLATED, "true"], check=False).returncode == 0
+
+
+def _replicas(job: vertex.CustomJob) -> Iterator[dict[str, Any]]:
+    """Command and ``CLUSTER_SPEC`` of each; the only replica of a job is called chief."""
+    pools = job.job_spec.worker_pool_specs
+    ports = itertools.count(2222)
+    names = [f"workerpool{index}" for index in range(len(pools))] if len(pools) > 1 else ["chief"]
+    cluster = {
+        name: [f"127.0.0.1:{next(ports)}" for _ in range(pool.replica_count)]
+        for name, pool in zip(names, pools, strict=True)
+    }
+    for name, pool in zip(names, pools, strict=True):
+        container = pool.container_spec
+        command = [sys.executable if part == "python" else part for part in [*container.command, *container.args]]
+        for index in range(pool.replica_count):
+            spec = {"cluster": cluster, "environment": "cloud", "task": {"type": name, "index": index}}
+            yield {"command": command, "environ": {"CLUSTER_SPEC": json.dumps(spec)}}

@@ -9,6 +9,7 @@ from modules.models.attentive_crnn import AttentiveCrnnHyperparameters
 from modules.models.spectrogram_layers import (
     AlignedSpeech,
     FrequencyWarp,
+    NoiseFloor,
     RandomGain,
     SpecMask,
     cosine_transform,
@@ -110,6 +111,7 @@ def test_silence_gives_no_broken_gradient():
         ({"filters": 0}, r"training\.hyperparameters\.filters is 0; it must be 1 or above"),
         ({"frames": 4}, r"training\.hyperparameters\.frames is 4; it must be 8 or above"),
         ({"dropout": 1.0}, r"training\.hyperparameters\.dropout is 1\.0; it must be in \[0, 1\)"),
+        ({"noise": 1.5}, r"training\.hyperparameters\.noise is 1\.5; it must be in \[0, 1\]"),
         ({"gain": -0.1}, r"training\.hyperparameters\.gain is -0\.1; it must be 0 or above"),
     ],
 )
@@ -170,6 +172,27 @@ def test_gain_is_the_same_in_all_cells_of_a_clip():
     assert gained[:, 0, 0].std() == pytest.approx(0.5, rel=0.15)
 
 
+def test_noise_fills_what_is_softer_in_its_share_of_the_clips():
+    clips = np.full((256, 4, BANDS), -9, np.float32)
+    clips[:, :, 3] = 9
+    filled = numbers(NoiseFloor(0.5, seed=0)(clips, training=True))
+    touched = (filled != clips).any(axis=(1, 2))
+    assert 0.35 < touched.mean() < 0.65
+    np.testing.assert_allclose(filled[:, :, 3], 9, atol=1e-4)  # what is louder stays
+    floors = np.delete(filled[touched], 3, axis=2)
+    assert floors.min() > -3
+    assert floors.mean(axis=(1, 2)).std() > 0.5
+
+
+def test_noise_adds_powers():
+    clips = np.zeros((1, 200, BANDS), np.float32)
+    alone = numbers(NoiseFloor(1.0, seed=3)(clips - 9, training=True))
+    together = numbers(NoiseFloor(1.0, seed=3)(clips, training=True))
+    unit_db = 24
+    expected_db = 10 * np.log10(1 + 10 ** (alone * unit_db / 10))
+    np.testing.assert_allclose(together * unit_db, expected_db, atol=1e-2)
+
+
 def test_masks_blank_whole_stripes_no_wider_than_allowed():
     masked = numbers(SpecMask(1, 0.25, seed=0)(np.ones((64, FRAMES, BANDS), np.float32), training=True))
     assert set(np.unique(masked)) == {0.0, 1.0}
@@ -180,7 +203,7 @@ def test_masks_blank_whole_stripes_no_wider_than_allowed():
     np.testing.assert_array_equal(masked, masked.max(axis=2)[:, :, None] * masked.max(axis=1)[:, None, :])
 
 
-@pytest.mark.parametrize("layer", [FrequencyWarp(0.1, 0.1), RandomGain(1.0), SpecMask(2, 0.2)])
+@pytest.mark.parametrize("layer", [FrequencyWarp(0.1, 0.1), NoiseFloor(1.0), RandomGain(1.0), SpecMask(2, 0.2)])
 def test_augmentation_hands_on_unchanged_outside_training(layer, inputs):
     np.testing.assert_array_equal(numbers(layer(inputs["features"], training=False)), inputs["features"])
 

@@ -1,0 +1,37 @@
+"""Tables in Markdown, and their place in a document between two marker comments."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are aligned to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def write(path: Path, name: str, text: str) -> None:
+    """Puts ``text`` between ``<!-- name -->`` and ``<!-- /name -->``.
+
+    Raises:
+        ValueError: The document has not both of the markers, once and in this order.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    document = path.read_text(encoding="utf-8")
+    if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
+        raise ValueError(f"{path} has no place for this table; put the lines {begin.strip()} and {end.strip()} into it")
+    before, after = document.split(begin)[0], document.split(end)[1]
+    path.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def percent_range(low: float, high: float) -> str:
+    return f"{percent(low)} to {percent(high)}"
+
+
+def points_range(low: float, high: float) -> str:
+    """Of a difference, with signs."""
+    return f"{100 * low:+.1f} to {100 * high:+.1f}"

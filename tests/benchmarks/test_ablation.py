@@ -1,0 +1,78 @@
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks import ablation, document
+from modules.reporting.intervals import Predictions
+from pipeline.config import load_config
+
+
+def scored(share_right: float, *, seed: int = 0) -> ablation.Scored:
+    """Answers about 8 speakers with 28 clips each, so many of them right."""
+    rng = np.random.default_rng(seed)
+    labels = np.tile(np.arange(7), 32)
+    said = np.where(rng.uniform(size=labels.size) < share_right, labels, (labels + 1) % 7)
+    probabilities = 0.1 / 7 + 0.9 * np.eye(7)[said]
+    return ablation.Scored(
+        predictions=Predictions.of(labels, probabilities, np.repeat([f"s{n}" for n in range(8)], 28).tolist()),
+        fold_uars=(share_right - 0.1, share_right + 0.1),
+        parameters=218380,
+        seconds=12.3,
+        train_speakers=5,
+        eval_speakers=1,
+    )
+
+
+def test_every_row_differs_from_the_recipe_in_training_alone():
+    recipe = load_config(overrides=ablation.ROWS[ablation.RECIPE])
+    assert recipe == load_config()
+    configs = {name: load_config(overrides=settings) for name, settings in ablation.ROWS.items()}
+    assert len({config.fingerprint for config in configs.values()}) == len(configs)
+    for name, config in configs.items():
+        if name.startswith("with"):
+            assert config.model_copy(update={"training": recipe.training}) == recipe
+            assert config.training.family == recipe.training.family
+
+
+def test_what_a_row_goes_without_is_part_of_the_recipe_and_what_it_goes_with_is_not():
+    recipe = load_config().training
+    used = recipe.model_family.hyperparameters(recipe.hyperparameters)
+    assert min(used.band_shift, used.band_stretch, used.masks, used.gain, used.time_jitter) > 0
+    assert recipe.mixup == used.noise == 0
+
+
+def test_rows_are_those_asked_for_and_always_the_recipe():
+    assert list(ablation.rows_of(["original_cnn"], seeds=1)) == ["recipe", "original_cnn"]
+    assert list(ablation.rows_of([], seeds=3)) == ["recipe", "recipe, seed 1", "recipe, seed 2"]
+    with pytest.raises(ValueError, match=r"there is no row without sleep; there are recipe, original_cnn"):
+        ablation.rows_of(["without sleep"], seeds=1)
+
+
+def test_table_gives_each_row_with_its_difference_and_says_what_was_not_run():
+    text = ablation.to_markdown(
+        {"recipe": scored(0.8), "original_cnn": scored(0.5, seed=1), "recipe, seed 1": scored(0.8, seed=2)}
+    )
+    recipe, original, seed = (line.split(" | ") for line in text.splitlines()[2:5])
+    assert recipe[0] == "| recipe"
+    assert recipe[3] == ""
+    assert original[0] == "| `original_cnn`"
+    value, low, high = map(float, re.fullmatch(r"(-\d+\.\d) \((-\d+\.\d) to (-\d+\.\d)\)", original[3]).groups())
+    assert low < value < high < 0
+    assert value == pytest.approx(float(original[1]) - float(recipe[1]), abs=0.11)
+    assert recipe[4:6] == ["70.0, 90.0", "80.0 ± 14.1"]
+    assert seed[8:] == ["218 380", "12 |"]
+    assert "over 2 seeds" in text
+    assert "Not run: with mixup, without band shift" in text
+
+
+def test_a_table_goes_between_its_markers_and_nothing_else_changes(tmp_path):
+    path = tmp_path / "results.md"
+    path.write_text("before\n<!-- one -->\nold\n<!-- /one -->\nbetween\n<!-- two -->\n<!-- /two -->\nafter\n")
+    for text in ("| a |\n", "| b |\n"):
+        document.write(path, "one", text)
+    assert path.read_text() == (
+        "before\n<!-- one -->\n\n| b |\n\n<!-- /one -->\nbetween\n<!-- two -->\n<!-- /two -->\nafter\n"
+    )
+    with pytest.raises(ValueError, match="put the lines <!-- three --> and <!-- /three --> into it"):
+        document.write(path, "three", "")

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from benchmarks import robustness
+from modules.reporting.intervals import Predictions
+
+RATE_HZ = 22_050
+
+
+def tone(frequency_hz: float, length_sec: float = 2.0) -> np.ndarray:
+    return (0.4 * np.sin(2 * np.pi * frequency_hz * np.arange(round(length_sec * RATE_HZ)) / RATE_HZ)).astype("f4")
+
+
+def power_db(samples: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean(np.square(samples, dtype=np.float64))))
+
+
+@pytest.mark.parametrize("condition", robustness.CONDITIONS)
+def test_every_condition_gives_sound_that_repeats_itself(condition):
+    samples = tone(500)
+    first, rate_hz = robustness.changed(samples, RATE_HZ, condition, "clip")
+    again, _ = robustness.changed(samples, RATE_HZ, condition, "clip")
+    assert first.dtype == np.float32
+    assert np.isfinite(first).all()
+    assert rate_hz > 0
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("snr_db", [20, 10, 0])
+def test_noise_has_the_stated_power_and_differs_from_clip_to_clip(snr_db):
+    samples = tone(500)
+    noisy, other = (
+        robustness.changed(samples, RATE_HZ, f"white noise, {snr_db} dB SNR", clip)[0] for clip in ("one", "two")
+    )
+    assert power_db(samples) - power_db(noisy - samples) == pytest.approx(snr_db, abs=0.3)
+    assert np.abs(noisy - other).max() > 1e-3
+
+
+def test_gain_stops_at_full_scale():
+    samples = tone(500)
+    softer, _ = robustness.changed(samples, RATE_HZ, "6 dB softer", "clip")
+    louder, _ = robustness.changed(2 * samples, RATE_HZ, "6 dB louder", "clip")
+    assert power_db(softer) - power_db(samples) == pytest.approx(-6, abs=0.01)
+    assert np.abs(louder).max() == 1
+
+
+@pytest.mark.parametrize(("frequency_hz", "passes"), [(100, False), (1000, True), (3900, False), (6000, False)])
+def test_the_telephone_passes_its_band_alone(frequency_hz, passes):
+    samples, rate_hz = robustness.changed(tone(frequency_hz), RATE_HZ, "telephone band", "clip")
+    assert rate_hz == 8000
+    assert len(samples) == pytest.approx(2 * rate_hz, abs=1)
+    lost_db = power_db(tone(frequency_hz)) - power_db(samples)
+    assert lost_db == pytest.approx(0, abs=0.5) if passes else lost_db > 12
+
+
+def test_silence_goes_before_and_the_first_second_is_kept():
+    samples = tone(500)
+    later, _ = robustness.changed(samples, RATE_HZ, "0.5 s of silence before", "clip")
+    np.testing.assert_array_equal(later, np.concatenate([np.zeros(RATE_HZ // 2, np.float32), samples]))
+    start, _ = robustness.changed(samples, RATE_HZ, "the first second alone", "clip")
+    np.testing.assert_array_equal(start, samples[:RATE_HZ])
+
+
+def test_table_sets_the_families_side_by_side():
+    labels, speakers = np.tile(np.arange(7), 8), np.repeat(["a", "b", "c", "d"], 14).tolist()
+    right = np.eye(7)[labels]
+    wrong = np.eye(7)[(labels + (np.arange(56) % 3 == 0)) % 7]
+    found = {
+        "new": {"as recorded": Predictions.of(labels, right, speakers)},
+        "old": {"as recorded": Predictions.of(labels, wrong, speakers)},
+    }
+    head, _, line = robustness.to_markdown(found).splitlines()
+    assert head == "|  | new: UAR % | interval | old: UAR % | interval | first less last |"
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:3] == ["as recorded", "100.0", "100.0 to 100.0"]
+    assert float(cells[5].split()[0]) == pytest.approx(100 - float(cells[3]), abs=0.11)
