@@ -23,7 +23,9 @@ from components.drift_monitor import strategy as drift_strategy
 from components.drift_monitor.component import DriftMonitor
 from components.gated_evaluator import extractors
 from components.gated_evaluator.component import GatedEvaluator
+from components.resumable_tuner.component import ResumableTuner
 from components.run_report.component import RunReport
+from components.run_report.experiments import ExperimentSettings
 from components.serving_validator.component import ServingValidator
 from modules import preprocessing, training, tuning
 from pipeline import evaluation
@@ -53,6 +55,7 @@ class Site:
         pusher: How a model is pushed.
         pusher_options: For that.
         baseline_strategy: How the baseline is found; Vertex compiles none but TFX's own.
+        experiment: Where runs are logged to be compared, beside ML Metadata.
     """
 
     input_base: str
@@ -63,12 +66,13 @@ class Site:
     span_range: data_types.RuntimeParameter | None = None
     trainer: type[Trainer] = Trainer
     trainer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    tuner: type[Tuner] = Tuner
+    tuner: type[Tuner] = ResumableTuner
     tuner_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     parallel_trials: int = 1
     pusher: type[Pusher] = AtomicPusher
     pusher_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baseline_strategy: type[resolver.ResolverStrategy] = LatestOtherBlessedModel
+    experiment: ExperimentSettings | None = None
 
 
 def create_pipeline(config: PipelineConfig, site: Site) -> tfx_pipeline.Pipeline:
@@ -87,7 +91,6 @@ def _nodes(config: PipelineConfig, site: Site) -> list[base_node.BaseNode]:
     example_gen = AudioExampleGen(
         input_base=site.input_base,
         settings=config.ingest_settings,
-        input_pattern=config.ingest.pattern,
         range_config=site.span_range,
     )
     statistics_gen = StatisticsGen(examples=example_gen.outputs["examples"])
@@ -102,7 +105,7 @@ def _nodes(config: PipelineConfig, site: Site) -> list[base_node.BaseNode]:
     )
     transform = _transform(config, example_gen, curated_schema)
     transform.add_upstream_node(anomaly_gate)
-    drift_nodes = _drift_nodes(config, site, example_gen) if config.drift.enabled else []
+    drift_nodes = _drift_nodes(config, site, example_gen, curated_schema) if config.drift.enabled else []
     for node in drift_nodes[-1:]:
         transform.add_upstream_node(node)
     tuner = _tuner(config, site, transform) if config.tuner.enabled else None
@@ -120,7 +123,7 @@ def _nodes(config: PipelineConfig, site: Site) -> list[base_node.BaseNode]:
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=site.serving_dir)
         ),
         custom_config=dict(site.pusher_options) or None,
-    ).with_id(AtomicPusher.__name__)
+    ).with_id(Pusher.__name__)
     report = RunReport(
         config=config.to_dict(),
         examples=example_gen.outputs["examples"],
@@ -131,6 +134,7 @@ def _nodes(config: PipelineConfig, site: Site) -> list[base_node.BaseNode]:
         pushed_model=pusher.outputs["pushed_model"],
         tuner_results=tuner.outputs["tuner_results"] if tuner else None,
         drift=drift_nodes[-1].outputs["drift"] if drift_nodes else None,
+        experiment=site.experiment,
     )
     nodes = [example_gen, statistics_gen, curated_schema, example_validator, anomaly_gate, *drift_nodes]
     nodes += [transform, tuner]
@@ -140,12 +144,15 @@ def _nodes(config: PipelineConfig, site: Site) -> list[base_node.BaseNode]:
 
 
 def _drift_nodes(
-    config: PipelineConfig, site: Site, example_gen: base_component.BaseComponent
+    config: PipelineConfig,
+    site: Site,
+    example_gen: base_component.BaseComponent,
+    curated_schema: base_component.BaseComponent,
 ) -> list[base_node.BaseNode]:
     """The DriftMonitor last, behind what finds its reference."""
-    examples = example_gen.outputs["examples"]
+    examples, schema_channel = example_gen.outputs["examples"], curated_schema.outputs["schema"]
     if config.drift.reference:
-        return [DriftMonitor(examples=examples, settings=config.drift)]
+        return [DriftMonitor(examples=examples, schema=schema_channel, settings=config.drift)]
     if site.baseline_strategy is not LatestOtherBlessedModel:
         raise ConfigError(
             "drift.enabled: Vertex AI cannot find the examples that a model was trained on; name them with "
@@ -161,7 +168,10 @@ def _drift_nodes(
         },
     ).with_id("DriftReferenceResolver")
     monitor = DriftMonitor(
-        examples=examples, settings=config.drift, reference=reference.outputs[drift_strategy.EXAMPLES_KEY]
+        examples=examples,
+        schema=schema_channel,
+        settings=config.drift,
+        reference=reference.outputs[drift_strategy.EXAMPLES_KEY],
     )
     return [reference, monitor]
 
@@ -189,7 +199,7 @@ def _tuner(config: PipelineConfig, site: Site, transform: Transform) -> Tuner:
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         tune_args=parallel,
         custom_config=tuning.tuner_config(config.audio, config.training, config.tuner) | dict(site.tuner_options),
-    )
+    ).with_id(Tuner.__name__)
 
 
 def _trainer(config: PipelineConfig, site: Site, transform: Transform, tuner: Tuner | None) -> Trainer:

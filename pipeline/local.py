@@ -13,6 +13,8 @@ from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local import local_dag_runner
 
+from components.drift_monitor.executor import DriftAlarm
+from components.run_report import gather
 from modules.reporting import summary as reporting
 from modules.reporting.write import SUMMARY_FILE, write
 from pipeline.config import PipelineConfig
@@ -52,7 +54,7 @@ def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> repo
             config=yaml.safe_dump(config.to_dict(), sort_keys=False),
             **_outcome(progress, failure),
         )
-        summary = _gathered(records, head).model_copy(
+        summary = _gathered(records, head, failure).model_copy(
             update={
                 "run": head,
                 "components": _components(records, progress),
@@ -113,9 +115,11 @@ def _records(pipeline: tfx_pipeline.Pipeline) -> dict[str, NodeRecord]:
         return latest_run(handle.store, pipeline.pipeline_info.pipeline_name)
 
 
-def _gathered(records: dict[str, NodeRecord], head: reporting.Run) -> reporting.RunSummary:
-    """What the RunReport node gathered; nothing where the run failed before it."""
+def _gathered(records: dict[str, NodeRecord], head: reporting.Run, failure: Exception | None) -> reporting.RunSummary:
+    """What the RunReport node gathered; of a run that failed before it, what the DriftMonitor stopped it for."""
     record = records.get("RunReport")
+    if isinstance(failure, DriftAlarm):
+        return reporting.RunSummary(run=head, drift=gather.drift(failure.folder))
     if head.status == "failed" or record is None:
         return reporting.RunSummary(run=head)
     return reporting.RunSummary.from_json((Path(record.output("report").uri) / SUMMARY_FILE).read_text())

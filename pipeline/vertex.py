@@ -20,6 +20,9 @@ from tfx.orchestration import data_types
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
+from components.atomic_pusher.component import AtomicPusher
+from components.run_report.experiments import ExperimentSettings
+from components.vertex_pusher.component import VertexPusher
 from pipeline.create import Site, create_pipeline
 from pipeline.vertex_config import SPAN_PARAMETER, JobSettings, NodeSettings, VertexConfig, VertexSettings
 
@@ -82,8 +85,24 @@ def _site(config: VertexConfig) -> Site:
         tuner=vertex_tuner.Tuner,
         tuner_options=_job_options(vertex, vertex.tuner, vertex_tuner_executor.TUNING_ARGS_KEY),
         parallel_trials=vertex.tuner.parallel_trials,
+        pusher=VertexPusher if vertex.endpoint.image else AtomicPusher,
+        pusher_options=_pusher_options(vertex) if vertex.endpoint.image else {},
         baseline_strategy=LatestBlessedModelStrategy,
+        experiment=_experiment(vertex),
     )
+
+
+def _experiment(vertex: VertexSettings) -> ExperimentSettings | None:
+    if vertex.experiment is None:
+        return None
+    return ExperimentSettings(project=vertex.project, region=vertex.region, name=vertex.experiment)
+
+
+def _pusher_options(vertex: VertexSettings) -> dict[str, Any]:
+    """What :class:`components.vertex_pusher.executor.Options` holds."""
+    endpoint = vertex.endpoint.model_dump()
+    place = {"project": vertex.project, "region": vertex.region, "labels": dict(vertex.labels)}
+    return place | {"endpoint": endpoint.pop("name")} | endpoint
 
 
 def _job_options(vertex: VertexSettings, job: JobSettings, key: str) -> dict[str, Any]:

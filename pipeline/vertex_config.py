@@ -10,6 +10,8 @@ from pipeline.config import ConfigError, PipelineConfig, Section
 _BUCKET_OR_FOLDER = r"^(gs://[a-z0-9][a-z0-9._-]{1,220}|/)"
 _SPAN = "{SPAN}"
 
+_RESOURCE_ID = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+
 Address = Annotated[str, pydantic.Field(pattern=_BUCKET_OR_FOLDER)]
 
 
@@ -62,13 +64,24 @@ class DataflowSettings(Section):
 class EndpointSettings(Section):
     """Where blessed models are deployed."""
 
-    name: str = "ser"
-    model_id: str = pydantic.Field(default="ser", pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")
-    image: str | None = pydantic.Field(default=None, description="TF Serving's, in Artifact Registry")
+    name: str = pydantic.Field(default="ser", pattern=_RESOURCE_ID, description="and its id, where it has to be made")
+    model_id: str = pydantic.Field(default="ser", pattern=_RESOURCE_ID)
+    image: str | None = pydantic.Field(
+        default=None, description="TF Serving's, in Artifact Registry; without one models are pushed and not deployed"
+    )
     machine_type: str = "n1-standard-2"
     min_replicas: int = pydantic.Field(default=1, ge=1)
     max_replicas: int = pydantic.Field(default=3, ge=1)
     canary_percent: int = pydantic.Field(default=10, ge=1, le=100, description="of the requests, to a new version")
+    first_answer_sec: float = pydantic.Field(
+        default=120.0, ge=0, description="how long a new version may get no request in spite of its share"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _require_ordered_replicas(self) -> "EndpointSettings":
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}")
+        return self
 
 
 class ScheduleSettings(Section):
@@ -96,6 +109,7 @@ class VertexSettings(Section):
     service_account: str = pydantic.Field(pattern=r"^[^@\s]+@[^@\s]+$")
     network: str | None = pydantic.Field(default=None, pattern=r"^projects/[^/]+/global/networks/[^/]+$")
     labels: dict[str, str] = pydantic.Field(default_factory=dict)
+    experiment: str | None = pydantic.Field(default="ser", pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")
     default_node: NodeSettings = NodeSettings()
     nodes: dict[str, NodeSettings] = pydantic.Field(default_factory=_default_nodes)
     trainer: JobSettings = JobSettings()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "modules": {"modules"},
     "schema": {"modules"},
-    "components": {"components", "modules"},
+    "components": {"components", "modules", "serving"},
     "pipeline": {"pipeline", "components", "modules", "schema"},
     "serving": {"serving", "modules"},
     "cli": {"cli", "serving", "pipeline", "components", "modules"},

@@ -21,6 +21,10 @@ _PARTIAL_PREFIX = ".partial-"
 _SOURCE_FILE = os.path.join(EXTRA_ASSETS, "source_model")
 
 
+class NotWanted(RuntimeError):
+    """A version was pushed and cannot be served; the message says why."""
+
+
 class Executor(tfx_pusher.Executor):
     """Copies aside, then renames."""
 
@@ -37,11 +41,26 @@ class Executor(tfx_pusher.Executor):
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
-        version_path = push(
-            self.GetModelPath(input_dict), destination.filesystem.base_directory, beside=_cards(input_dict)
-        )
+        model_path, base_directory = self.GetModelPath(input_dict), destination.filesystem.base_directory
+        was_there = newest_if_from(model_path, base_directory) is not None
+        version_path = push(model_path, base_directory, beside=_cards(input_dict))
+        try:
+            self.announce(version_path, model_path, pushed_model, exec_properties)
+        except NotWanted:
+            if not was_there:
+                fileio.rmtree(version_path)
+            raise
         io_utils.copy_dir(version_path, pushed_model.uri)
         self._MarkPushed(pushed_model, pushed_destination=version_path, pushed_version=os.path.basename(version_path))
+
+    def announce(
+        self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: dict[str, Any]
+    ) -> None:
+        """Says that there is a version; TF Serving, which looks for itself, need not be told.
+
+        Raises:
+            NotWanted: The version is to be removed again, if it was this push that made it.
+        """
 
 
 def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) -> str:
@@ -54,10 +73,10 @@ def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) ->
     """
     fileio.makedirs(base_directory)
     _clear_partial(base_directory)
-    newest = max(_versions(base_directory), default=0)
-    if newest and _source(os.path.join(base_directory, str(newest))) == model_path:
-        return os.path.join(base_directory, str(newest))
-    version = str(max(int(time.time()), newest + 1))
+    pushed = newest_if_from(model_path, base_directory)
+    if pushed is not None:
+        return pushed
+    version = str(max(int(time.time()), max(_versions(base_directory), default=0) + 1))
     partial = os.path.join(base_directory, _PARTIAL_PREFIX + version)
     io_utils.copy_dir(model_path, partial)
     io_utils.write_string_file(os.path.join(partial, _SOURCE_FILE), model_path)
@@ -65,6 +84,13 @@ def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) ->
         io_utils.copy_file(path, os.path.join(partial, EXTRA_ASSETS, os.path.basename(path)))
     fileio.rename(partial, os.path.join(base_directory, version))
     return os.path.join(base_directory, version)
+
+
+def newest_if_from(model_path: str, base_directory: str) -> str | None:
+    """Path of the newest version, if it is a copy of ``model_path``."""
+    newest = max(_versions(base_directory), default=0) if fileio.exists(base_directory) else 0
+    version_path = os.path.join(base_directory, str(newest))
+    return version_path if newest and _source(version_path) == model_path else None
 
 
 def _cards(input_dict: dict[str, list[types.Artifact]]) -> list[str]:

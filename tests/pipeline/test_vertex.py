@@ -141,6 +141,17 @@ def test_a_pipeline_without_spans_has_no_parameter():
     assert "inputDefinitions" not in job["pipelineSpec"]["root"]
 
 
+def test_runs_are_logged_to_an_experiment_if_one_is_named(spec, golden_config):
+    assert constant(spec, "RunReport", "experiment") == {
+        "name": "ser",
+        "project": golden_config.vertex.project,
+        "region": golden_config.vertex.region,
+    }
+    config = load_config(GOLDEN / "vertex.yaml", overrides=["vertex.experiment=null"], tree=VertexConfig)
+    tasks = compile_pipeline(config)["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert "experiment" not in tasks["RunReport"]["inputs"]["parameters"]
+
+
 def test_an_unknown_node_is_refused():
     config = load_config(GOLDEN / "vertex.yaml", overrides=["vertex.nodes.Trainr.cpu=2"], tree=VertexConfig)
     with pytest.raises(ConfigError, match=r"vertex\.nodes names \['Trainr'\]; the pipeline has .*'Trainer'"):

@@ -1,0 +1,618 @@
+"""A rollout on a Vertex AI endpoint: the registry's aliases say what a version is, the traffic says who is asked.
+
+======================  ===============================================================================================
+alias ``candidate``     the newest version that was pushed and is not, or no longer, anything else
+alias ``champion``      the version that was last found good: the first one, or one that was promoted
+alias ``previous``      the champion before it, which a rollback goes back to
+======================  ===============================================================================================
+
+A version is deployed without traffic first, and undeployed without traffic last; in between, only `UpdateEndpoint`
+moves traffic, with the etag of the endpoint that was looked at. So two processes cannot overwrite each other's
+decision, and Vertex itself refuses to undeploy what somebody else has just given traffic. Every step looks at what
+there is before it does anything: a step whose answer was lost, or a whole push that was killed, is simply done again.
+Of two pushes at once the newer version stays; the other fails and takes itself back.
+
+A version's name is the number of its folder, which TF Serving reports with every answer. It is the id of its deployment
+too: Vertex will not deploy it twice.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from google.api_core import exceptions, retry
+from google.auth import exceptions as auth_exceptions
+from google.cloud import aiplatform_v1 as vertex
+
+from serving.errors import ServingError
+from serving.rollout.state import Deployed, RolloutError, RolloutState
+from serving.rollout.vertex_api import DEFAULT, Endpoint, Registry
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+VERSION_LABEL, SOURCE_LABEL = "pushed_version", "source"
+
+MODEL_NAME = "ser"
+"""What TF Serving calls the model: requests name it, and the routes follow from it."""
+
+_GRPC_PORT, _REST_PORT = 8500, 8501
+_HEALTH_ROUTE = f"/v1/models/{MODEL_NAME}"
+_SOURCE_DIGITS = 40  # a label's value may have 63
+
+# For steps that look before they act. ABORTED: the endpoint changed since the look; ALREADY_EXISTS: somebody else made
+# the endpoint or the model since.
+_again = retry.Retry(
+    predicate=retry.if_exception_type(exceptions.ServiceUnavailable, exceptions.Aborted, exceptions.AlreadyExists),
+    initial=0.5,
+    maximum=10,
+    timeout=120,
+)
+
+
+class PushFailed(RolloutError):
+    """A version could not be pushed, and nothing of it is left: neither in the registry nor on the endpoint."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A version to be pushed.
+
+    Attributes:
+        version: The number of its folder, at most ten digits.
+        artifact_uri: The folder that holds that folder and nothing else.
+        source: URI of the model that it is a copy of.
+        labels: For the registry, beside the version's own.
+    """
+
+    version: str
+    artifact_uri: str
+    source: str
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hosting:
+    """How a version is deployed.
+
+    Attributes:
+        image: TF Serving's, in Artifact Registry.
+        canary_percent: Of the requests, to a new version beside a stable one; 100 replaces the stable one.
+        labels: Of the endpoint, if it has to be made.
+    """
+
+    image: str
+    machine_type: str
+    min_replicas: int
+    max_replicas: int
+    canary_percent: int
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+Smoke = Callable[[str, int], None]
+"""Asks a new version, given the endpoint's address for clients and the version's share of the requests in percent.
+
+It raises :class:`RolloutError` or :class:`serving.errors.ServingError` if the version is not to be kept.
+"""
+
+
+class VertexTarget:
+    """A :class:`serving.rollout.state.Target` on Vertex AI."""
+
+    def __init__(self, *, project: str, region: str, endpoint: str, model_id: str) -> None:
+        """Takes the display name of the endpoint, or its id, and the id of the model in the registry.
+
+        Raises:
+            RolloutError: No credentials.
+        """
+        self._project, self._region = project, region
+        with self._explained():
+            self._endpoint = Endpoint(project, region, endpoint)
+            self._registry = Registry(project, region, model_id)
+
+    @property
+    def name(self) -> str:
+        """The endpoint's resource name."""
+        return self._endpoint.name
+
+    @property
+    def address(self) -> str:
+        """What clients call the endpoint."""
+        return f"vertex://{self._project}/{self._region}/{self.name.rpartition('/')[2]}"
+
+    def state(self) -> RolloutState:
+        """Who takes the requests; nobody where there is no endpoint yet."""
+        with self._explained():
+            return self._look().state
+
+    def push(self, candidate: Candidate, hosting: Hosting, smoke: Smoke) -> RolloutState:
+        """Registers a version, deploys it, gives it its share, asks it.
+
+        On an empty endpoint it becomes the champion, otherwise the canary; a canary that is still there makes place.
+        A version that is the champion already stays as it is.
+
+        Raises:
+            PushFailed: It did not work, and was taken back.
+            RolloutError: It did not work, and what is left is told.
+        """
+        with self._explained():
+            before = self._look()
+            if before.is_champion(candidate.version):
+                return self._tidied()
+            self._require_same(before.registered(candidate.version), candidate)
+            known = before.registered(candidate.version, without=CANDIDATE) is not None
+            try:
+                self._endpoint_exists(hosting)
+                self._upload(candidate, hosting)
+                self._deploy(candidate.version, _machines(hosting))
+                percent = self._put_on_trial(candidate.version, hosting.canary_percent)
+                smoke(self.address, percent)
+                self._require_trial(candidate.version)
+            except Exception as error:  # whatever it was: a version that was not found good must not stay
+                raise self._taken_back(candidate.version, known, error) from error
+            if self._look().is_stable(candidate.version):
+                self._crown(candidate.version)
+            else:  # another push, which failed since, may have taken the alias
+                self._merge_aliases(candidate.version, [CANDIDATE])
+            return self._tidied()
+
+    def promote(self) -> RolloutState:
+        """The canary takes all requests and becomes the champion, the old stable version is undeployed.
+
+        Called again after it was cut off, it does what is left to do.
+        """
+        with self._explained():
+            view = self._look()
+            promoted = view.canary or view.stable
+            if promoted is None or not (view.canary or view.is_promotion_unfinished):
+                raise RolloutError(f"nothing to promote: there is no canary on {self.name}, {_serving(view)}")
+            version = view.version_of(promoted)
+            self._shift(lambda now: {now.deployed(version, live=True).id: 100})
+            self._crown(version)
+            return self._tidied()
+
+    def abort(self) -> RolloutState:
+        """The canary is undeployed and the stable version takes all requests.
+
+        Called again after it was cut off, it does what is left to do.
+        """
+        with self._explained():
+            view = self._look()
+            canary = view.version_of(view.canary) if view.canary else view.holder(CANDIDATE)
+            if canary is None or (view.share_of(canary) and not view.split_without(canary)):
+                raise RolloutError(f"nothing to abort: there is no canary on {self.name}, {_serving(view)}")
+            return self._withdraw(canary)
+
+    def rollback(self) -> RolloutState:
+        """The canary is withdrawn; without one the previous champion comes back, deployed again if it has to be.
+
+        Called again after it was cut off, it does what is left to do.
+        """
+        with self._explained():
+            view = self._look()
+            if view.canary:
+                return self._withdraw(view.version_of(view.canary))
+            if view.stable is None:
+                raise RolloutError(f"nothing to roll back: no version is served on {self.name}")
+            bad, good = view.version_of(view.stable), view.former_champion
+            if good is None and view.leftovers:
+                return self._tidied(also=view.leftovers)
+            if good is None:
+                raise RolloutError(
+                    f"nothing to roll back to: the registry knows no champion before version {bad}; push another model"
+                )
+            self._replace(bad, good, view.stable)
+            return self._tidied(also=[bad])
+
+    def _replace(self, bad: str, good: str, like: vertex.DeployedModel) -> None:
+        """Aliases first: who is cut off then goes on towards the same version."""
+        machines = vertex.DeployedModel(
+            dedicated_resources=like.dedicated_resources, service_account=like.service_account
+        )
+        self._deploy(good, machines)
+        self._merge_aliases(good, [CHAMPION, DEFAULT], drop=PREVIOUS)
+
+        def choose(now: "_View") -> dict[str, int]:
+            if {now.version_of(one) for one in now.live} - {bad, good}:
+                raise RolloutError(f"the rollout on {self.name} changed meanwhile: {_serving(now)}; look again")
+            return {now.deployed(good).id: 100}
+
+        self._shift(choose)
+
+    def _withdraw(self, version: str) -> RolloutState:
+        self._shift(lambda now: now.split_without(version))
+        self._undeploy(version)
+        self._merge_aliases(version, [], drop=CANDIDATE)
+        return self._look().state
+
+    def _taken_back(self, version: str, known: bool, error: Exception) -> RolloutError:
+        """Undoes a push, and says whether that worked.
+
+        Args:
+            known: The version was in the registry before this push, and no other push's unfinished work.
+        """
+        try:
+            if self._look().is_champion(version):
+                return RolloutError(f"version {version} was promoted while it was asked, and stays: {_said(error)}")
+            self._shift(lambda now: now.split_without(version))
+            self._undeploy(version)
+            if known:
+                self._merge_aliases(version, [], drop=CANDIDATE)
+            else:
+                self._delete(version)
+            self._tidied()
+        except (exceptions.GoogleAPIError, RolloutError) as second:
+            return RolloutError(
+                f"version {version} could not be pushed to {self.name}: {_said(error)}\nTaking it back failed too: "
+                f"{_said(second)}\nPush the model again, which goes on from there, or look with `ser rollout status`"
+            )
+        text = f"version {version} could not be pushed to {self.name} and was taken back: {_said(error)}"
+        return RolloutError(text) if known else PushFailed(text)
+
+    # The steps. Each looks, then does what is still to be done.
+
+    @_again
+    def _look(self) -> "_View":
+        return _View(self._endpoint.get(), self._registry.versions(), self._registry.model_id)
+
+    @_again
+    def _endpoint_exists(self, hosting: Hosting) -> None:
+        endpoint = self._endpoint.get()
+        if endpoint is None:
+            self._endpoint.create(hosting.labels)
+        elif endpoint.dedicated_endpoint_enabled:
+            raise RolloutError(
+                f"{self.name} is a dedicated endpoint, which takes no TF Serving requests over gRPC; set "
+                "vertex.endpoint.name to the name of a shared public endpoint, or to one that there is not"
+            )
+
+    @_again
+    def _upload(self, candidate: Candidate, hosting: Hosting) -> None:
+        """Once, even if another process does the same at the same time: of two uploads the later one goes."""
+        versions = self._registry.versions()
+        found = _labelled(versions, candidate.version)
+        if not found:
+            self._registry.upload(_model(candidate, hosting), first=not versions)
+            found = _labelled(self._registry.versions(), candidate.version)
+        for twin in found[1:]:
+            with contextlib.suppress(exceptions.NotFound):
+                self._registry.delete(twin.version_id)
+        if found and CANDIDATE not in found[0].version_aliases:
+            self._registry.merge_aliases(found[0].version_id, [CANDIDATE])
+
+    def _require_same(self, registered: vertex.Model | None, candidate: Candidate) -> None:
+        if registered is not None and registered.labels[SOURCE_LABEL] != _source(candidate):
+            raise RolloutError(
+                f"version {candidate.version} of {self._registry.model_id} is another model, not {candidate.source}: "
+                "two pushes chose one number; push again"
+            )
+
+    def _deploy(self, version: str, machines: vertex.DeployedModel) -> None:
+        try:
+            self._start(version, machines)
+        except exceptions.AlreadyExists:  # an attempt that was cut off began it
+            self._wait_until_deployed(version)
+
+    @retry.Retry(predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.5, maximum=10, timeout=120)
+    def _start(self, version: str, machines: vertex.DeployedModel) -> None:
+        view = self._look()
+        if view.find(version) is None:
+            deployed = vertex.DeployedModel(machines)
+            deployed.id = deployed.display_name = version
+            deployed.model = self._registry.version_name(view.require_registered(version).version_id)
+            self._endpoint.deploy(deployed)
+
+    @retry.Retry(predicate=retry.if_exception_type(exceptions.NotFound), initial=1, maximum=20, timeout=45 * 60)
+    def _wait_until_deployed(self, version: str) -> None:
+        if self._look().find(version) is None:
+            raise exceptions.NotFound(f"version {version} is not deployed yet")
+
+    def _put_on_trial(self, version: str, percent: int) -> int:
+        """Its share of the requests, all on an endpoint where nothing else has any."""
+
+        def choose(now: _View) -> dict[str, int]:
+            if now.share_of(version):
+                return now.split
+            newer = [now.version_of(one) for one in now.live if now.age(one) > int(version)]
+            if newer:
+                raise RolloutError(f"version {newer[-1]}, which is newer, was pushed meanwhile")
+            stable = {now.stable.id: 100 - percent} if now.stable and percent < 100 else {}
+            return stable | {now.deployed(version).id: percent if stable else 100}
+
+        return self._shift(choose).share_of(version)
+
+    def _require_trial(self, version: str) -> None:
+        if not self._look().share_of(version):
+            raise RolloutError("another push, or somebody, took its requests away meanwhile")
+
+    @_again
+    def _shift(self, choose: "Callable[[_View], dict[str, int]]") -> "_View":
+        """Shares the traffic out as ``choose`` does of what is there, and returns what is there then."""
+        view = self._look()
+        split = choose(view)
+        if view.endpoint is None or split == view.split:
+            return view
+        self._endpoint.set_traffic(split, etag=view.endpoint.etag)
+        return self._look()
+
+    @_again
+    def _undeploy(self, version: str) -> None:
+        found = self._look().find(version)
+        if found is not None:
+            with contextlib.suppress(exceptions.NotFound):  # somebody else did
+                self._endpoint.undeploy(found.id)
+
+    @_again
+    def _delete(self, version: str) -> None:
+        found = self._look().registered(version)
+        if found is not None:
+            with contextlib.suppress(exceptions.NotFound):
+                self._registry.delete(found.version_id)
+
+    @_again
+    def _merge_aliases(self, version: str, aliases: list[str], *, drop: str = "") -> None:
+        found = self._look().registered(version)
+        if found is None:  # not this project's: it was deployed by hand
+            return
+        wanted = [alias for alias in aliases if alias not in found.version_aliases]
+        wanted += [f"-{drop}"] if drop in found.version_aliases else []
+        if wanted:
+            self._registry.merge_aliases(found.version_id, wanted)
+
+    def _crown(self, version: str) -> None:
+        """Makes it the champion, and the champion so far the previous one."""
+        champion = self._look().holder(CHAMPION)
+        if champion is not None and champion != version:
+            self._merge_aliases(champion, [PREVIOUS], drop=CANDIDATE)
+        self._merge_aliases(version, [CHAMPION, DEFAULT], drop=CANDIDATE)
+
+    def _tidied(self, *, also: "list[str] | None" = None) -> RolloutState:
+        """Undeploys what no request reaches any more; what is newer than all that are asked is yet to be asked."""
+        view = self._look()
+        newest = max((view.age(one) for one in view.live), default=0)
+        unused = [one for one in view.idle if view.age(one) < newest or view.version_of(one) in (also or ())]
+        for version in view.versions_of(unused):
+            self._undeploy(version)
+        return self._look().state if unused else view.state
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except auth_exceptions.GoogleAuthError as error:
+            raise RolloutError(f"no credentials: {error}\nRun `gcloud auth application-default login` first") from error
+        except exceptions.GoogleAPIError as error:
+            raise RolloutError(
+                f"Vertex AI ({self._region}, project {self._project}) says {_said(error)}\ndocs/production.md has a "
+                "table of such failures"
+            ) from error
+
+
+class _View:
+    """Endpoint and registry at one moment."""
+
+    def __init__(self, endpoint: vertex.Endpoint | None, versions: list[vertex.Model], model_id: str) -> None:
+        self.endpoint = endpoint
+        self._versions = versions
+        self._model_id = model_id
+
+    @functools.cached_property
+    def split(self) -> dict[str, int]:
+        """Percent of the requests by id of deployment, without those that get none."""
+        traffic = self.endpoint.traffic_split if self.endpoint else {}
+        return {deployed_id: percent for deployed_id, percent in traffic.items() if percent}
+
+    @functools.cached_property
+    def _deployed(self) -> list[vertex.DeployedModel]:
+        """Oldest version first."""
+        return sorted(self.endpoint.deployed_models, key=self.age) if self.endpoint else []
+
+    @property
+    def live(self) -> list[vertex.DeployedModel]:
+        """What takes requests."""
+        return [one for one in self._deployed if one.id in self.split]
+
+    @property
+    def idle(self) -> list[vertex.DeployedModel]:
+        """What was deployed of this model, and takes none."""
+        return [one for one in self._deployed if one.id not in self.split and self._registered_of(one) is not None]
+
+    @property
+    def stable(self) -> vertex.DeployedModel | None:
+        """The champion, or whatever takes its place."""
+        if len(self.live) > 2:
+            raise RolloutError(
+                f"{len(self.live)} versions share the requests, {_serving(self)}; leave two at most, in the console "
+                "or with `gcloud ai endpoints update --traffic-split`"
+            )
+        champions = [one for one in self.live if self.is_champion(self.version_of(one))]
+        return next(iter([*champions, *self.live]), None)
+
+    @property
+    def canary(self) -> vertex.DeployedModel | None:
+        """What is on trial."""
+        return next((one for one in self.live if self.stable and one.id != self.stable.id), None)
+
+    @property
+    def is_promotion_unfinished(self) -> bool:
+        """All requests go to a candidate, or to a champion while the one before it is still deployed."""
+        if self.stable is None:
+            return False
+        stable = self.version_of(self.stable)
+        return stable == self.holder(CANDIDATE) or (
+            self.is_champion(stable) and self.holder(PREVIOUS) in self.versions_of(self.idle)
+        )
+
+    @property
+    def leftovers(self) -> list[str]:
+        """Versions that are deployed, take no requests and are not about to."""
+        return [version for version in self.versions_of(self.idle) if version != self.holder(CANDIDATE)]
+
+    @property
+    def former_champion(self) -> str | None:
+        """The version that a rollback of the stable one leads to."""
+        champion = self.holder(CHAMPION)
+        if champion is not None and self.stable is not None and champion != self.version_of(self.stable):
+            return champion
+        return self.holder(PREVIOUS)
+
+    @property
+    def state(self) -> RolloutState:
+        """As people see it."""
+        return RolloutState(stable=self._described(self.stable), canary=self._described(self.canary))
+
+    def _described(self, deployed: vertex.DeployedModel | None) -> Deployed | None:
+        if deployed is None:
+            return None
+        return Deployed(
+            version=self.version_of(deployed), percent=self.split[deployed.id], since=deployed.create_time or None
+        )
+
+    def _registered_of(self, deployed: vertex.DeployedModel) -> vertex.Model | None:
+        model_id = deployed.model.rpartition("/")[2].partition("@")[0]
+        if model_id != self._model_id:
+            return None
+        return next((one for one in self._versions if one.version_id == deployed.model_version_id), None)
+
+    def version_of(self, deployed: vertex.DeployedModel) -> str:
+        """The number of its folder; for what something else deployed, the id of its deployment."""
+        registered = self._registered_of(deployed)
+        return registered.labels.get(VERSION_LABEL, deployed.id) if registered else deployed.id
+
+    def versions_of(self, several: list[vertex.DeployedModel]) -> list[str]:
+        """As :meth:`version_of`."""
+        return [self.version_of(one) for one in several]
+
+    def age(self, deployed: vertex.DeployedModel) -> int:
+        """Larger for a newer version, 0 for what something else deployed."""
+        registered = self._registered_of(deployed)
+        return int(registered.labels.get(VERSION_LABEL, "0")) if registered else 0
+
+    def find(self, version: str) -> vertex.DeployedModel | None:
+        """Its deployment."""
+        return next((one for one in self._deployed if self.version_of(one) == version), None)
+
+    def deployed(self, version: str, *, live: bool = False) -> vertex.DeployedModel:
+        """Its deployment.
+
+        Raises:
+            RolloutError: There is none, or none that takes requests.
+        """
+        found = self.find(version)
+        if found is None or (live and found.id not in self.split):
+            raise RolloutError(f"version {version} was withdrawn meanwhile, by another push or by somebody")
+        return found
+
+    def share_of(self, version: str) -> int:
+        """Percent of the requests."""
+        found = self.find(version)
+        return self.split.get(found.id, 0) if found else 0
+
+    def split_without(self, version: str) -> dict[str, int]:
+        """The traffic as it is if this version has none; otherwise all for the champion, or for what else there is."""
+        found = self.find(version)
+        if found is None or found.id not in self.split:
+            return self.split
+        champion = self.find(self.holder(CHAMPION) or "")
+        others = [champion, *self.live, *reversed(self._deployed)]
+        rest = [one for one in others if one is not None and one.id != found.id]
+        return {rest[0].id: 100} if rest else {}
+
+    def registered(self, version: str, *, without: str = "") -> vertex.Model | None:
+        """Its entry in the registry, if that has not the alias ``without``."""
+        found = _labelled(self._versions, version)
+        return next((one for one in found if without not in one.version_aliases), None)
+
+    def require_registered(self, version: str) -> vertex.Model:
+        """Its entry in the registry.
+
+        Raises:
+            RolloutError: There is none.
+        """
+        found = self.registered(version)
+        if found is None:
+            raise RolloutError(f"version {version} is not in the registry any more; push the model again")
+        return found
+
+    def holder(self, alias: str) -> str | None:
+        """The version that has an alias."""
+        for one in self._versions:
+            if alias in one.version_aliases:
+                return one.labels.get(VERSION_LABEL)
+        return None
+
+    def is_stable(self, version: str) -> bool:
+        """Whether it is the stable version."""
+        return self.stable is not None and self.version_of(self.stable) == version
+
+    def is_champion(self, version: str) -> bool:
+        """Whether it is the champion, and takes requests."""
+        return self.holder(CHAMPION) == version and self.share_of(version) > 0
+
+
+def _labelled(versions: list[vertex.Model], version: str) -> list[vertex.Model]:
+    return [one for one in versions if one.labels.get(VERSION_LABEL) == version]
+
+
+def _model(candidate: Candidate, hosting: Hosting) -> vertex.Model:
+    """The registry's entry: TF Serving, with Vertex's copy of the folder in ``AIP_STORAGE_URI``.
+
+    With a gRPC port Vertex sends its health checks there, unless it is told what to look at.
+    """
+    healthy = vertex.Probe(http_get=vertex.Probe.HttpGetAction(path=_HEALTH_ROUTE, port=_REST_PORT), period_seconds=10)
+    container = vertex.ModelContainerSpec(
+        image_uri=hosting.image,
+        args=[
+            f"--model_name={MODEL_NAME}",
+            "--model_base_path=$(AIP_STORAGE_URI)",
+            f"--port={_GRPC_PORT}",
+            f"--rest_api_port={_REST_PORT}",
+        ],
+        ports=[vertex.Port(container_port=_REST_PORT)],
+        grpc_ports=[vertex.Port(container_port=_GRPC_PORT)],
+        predict_route=f"{_HEALTH_ROUTE}:predict",
+        health_route=_HEALTH_ROUTE,
+        startup_probe=vertex.Probe(healthy, failure_threshold=30),
+        health_probe=healthy,
+        liveness_probe=healthy,
+    )
+    labels = dict(candidate.labels) | {VERSION_LABEL: candidate.version, SOURCE_LABEL: _source(candidate)}
+    return vertex.Model(
+        display_name=f"{MODEL_NAME}-{candidate.version}",
+        version_aliases=[CANDIDATE],
+        version_description=f"Copy of {candidate.source}",
+        labels=labels,
+        artifact_uri=candidate.artifact_uri,
+        container_spec=container,
+    )
+
+
+def _machines(hosting: Hosting) -> vertex.DeployedModel:
+    return vertex.DeployedModel(
+        dedicated_resources=vertex.DedicatedResources(
+            machine_spec=vertex.MachineSpec(machine_type=hosting.machine_type),
+            min_replica_count=hosting.min_replicas,
+            max_replica_count=hosting.max_replicas,
+        )
+    )
+
+
+def _source(candidate: Candidate) -> str:
+    """As a label can hold it."""
+    return hashlib.sha256(candidate.source.encode()).hexdigest()[:_SOURCE_DIGITS]
+
+
+def _serving(view: _View) -> str:
+    shares = [f"version {view.version_of(one)} takes {view.split[one.id]} % of the requests" for one in view.live]
+    return " and ".join(shares) or "nothing is served"
+
+
+def _said(error: Any) -> str:
+    """An error as a person wants to read it; of a retry that gave up, the reason."""
+    if isinstance(error, exceptions.RetryError) and error.cause is not None:
+        error = error.cause
+    if isinstance(error, exceptions.GoogleAPICallError):
+        code = error.grpc_status_code
+        return f"{code.name if code else error.code}: {error.message}"
+    return str(error) if isinstance(error, RolloutError | ServingError) else f"{type(error).__name__}: {error}"

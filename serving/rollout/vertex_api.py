@@ -1,0 +1,152 @@
+"""What a rollout asks of Vertex AI: the versions of one model in the registry, and one endpoint.
+
+Every call has a deadline and is made once. Who calls decides what is tried again, since only a step that first looks
+at what there is may be.
+"""
+
+import contextlib
+from collections.abc import Mapping
+
+from google.api_core import exceptions, operation
+from google.cloud import aiplatform_v1 as vertex
+from google.protobuf import field_mask_pb2
+
+DEFAULT = "default"
+"""The alias that Vertex gives a model's first version, and that one version must always have."""
+
+_CALL_SEC = 60.0
+_ACCEPT_SEC = 5 * 60.0  # a deployment is checked before it is accepted
+_CHANGE_SEC = 15 * 60.0
+_DEPLOY_SEC = 45 * 60.0
+
+
+class Registry:
+    """The versions of one model."""
+
+    def __init__(self, project: str, region: str, model_id: str) -> None:
+        self.model_id = model_id
+        self._parent = f"projects/{project}/locations/{region}"
+        self._name = f"{self._parent}/models/{model_id}"
+        self._client = vertex.ModelServiceClient(client_options={"api_endpoint": _host(region)})
+
+    def versions(self) -> list[vertex.Model]:
+        """All, oldest first; none where there is no such model."""
+        try:
+            found = list(self._client.list_model_versions(name=self._name, timeout=_CALL_SEC))
+        except exceptions.NotFound:
+            return []
+        return sorted(found, key=lambda version: int(version.version_id))
+
+    def version_name(self, version_id: str) -> str:
+        """The resource name of a version, as deployments want it."""
+        return f"{self._name}@{version_id}"
+
+    def upload(self, model: vertex.Model, *, first: bool) -> None:
+        """Makes a version; the model with it, if it is the first."""
+        target = {"model_id": self.model_id} if first else {"parent_model": self._name}
+        request = vertex.UploadModelRequest(parent=self._parent, model=model, **target)
+        _wait(self._client.upload_model(request, timeout=_CALL_SEC), _CHANGE_SEC)
+
+    def merge_aliases(self, version_id: str, aliases: list[str]) -> None:
+        """Adds aliases, which other versions lose, and removes those that begin with ``-``."""
+        self._client.merge_version_aliases(
+            name=self.version_name(version_id), version_aliases=aliases, timeout=_CALL_SEC
+        )
+
+    def delete(self, version_id: str) -> None:
+        """Deletes a version; the model with it, if it was the only one."""
+        others = [version for version in self.versions() if version.version_id != version_id]
+        if not others:
+            _wait(self._client.delete_model(name=self._name, timeout=_CALL_SEC), _CHANGE_SEC)
+            return
+        if not any(DEFAULT in version.version_aliases for version in others):
+            self.merge_aliases(others[-1].version_id, [DEFAULT])
+        _wait(
+            self._client.delete_model_version(name=self.version_name(version_id), timeout=_CALL_SEC),
+            _CHANGE_SEC,
+        )
+
+
+class Endpoint:
+    """One shared public endpoint.
+
+    A new endpoint gets its name as its id too, so that two processes cannot both make it; an endpoint that was made by
+    hand is found by its display name.
+    """
+
+    def __init__(self, project: str, region: str, display_name: str) -> None:
+        self._parent = f"projects/{project}/locations/{region}"
+        self._display_name = display_name
+        self.name = f"{self._parent}/endpoints/{display_name}"
+        self._client = vertex.EndpointServiceClient(client_options={"api_endpoint": _host(region)})
+
+    def get(self) -> vertex.Endpoint | None:
+        """As it is now; ``None`` if there is no such endpoint.
+
+        Raises:
+            google.api_core.exceptions.Conflict: Several have the name.
+        """
+        with contextlib.suppress(exceptions.NotFound):
+            return self._client.get_endpoint(name=self.name, timeout=_CALL_SEC)
+        request = vertex.ListEndpointsRequest(parent=self._parent, filter=f'display_name="{self._display_name}"')
+        found = list(self._client.list_endpoints(request, timeout=_CALL_SEC))
+        if len(found) > 1:
+            raise exceptions.Conflict(
+                f"{len(found)} endpoints are named {self._display_name!r}: {[one.name for one in found]}; rename or "
+                "delete all but one"
+            )
+        for endpoint in found:
+            self.name = endpoint.name
+        return found[0] if found else None
+
+    def create(self, labels: Mapping[str, str]) -> None:
+        """Makes it, without anything deployed."""
+        request = vertex.CreateEndpointRequest(
+            parent=self._parent,
+            endpoint_id=self._display_name,
+            endpoint=vertex.Endpoint(
+                display_name=self._display_name, labels=dict(labels), dedicated_endpoint_enabled=False
+            ),
+        )
+        _wait(self._client.create_endpoint(request, timeout=_CALL_SEC), _CHANGE_SEC)
+
+    def deploy(self, deployed: vertex.DeployedModel) -> None:
+        """Starts a version's machines and leaves the traffic as it is. Takes minutes."""
+        request = vertex.DeployModelRequest(endpoint=self.name, deployed_model=deployed)
+        _wait(self._client.deploy_model(request, timeout=_ACCEPT_SEC), _DEPLOY_SEC)
+
+    def undeploy(self, deployed_id: str) -> None:
+        """Stops a version's machines. Vertex refuses that while it has traffic."""
+        request = vertex.UndeployModelRequest(endpoint=self.name, deployed_model_id=deployed_id)
+        _wait(self._client.undeploy_model(request, timeout=_CALL_SEC), _CHANGE_SEC)
+
+    def set_traffic(self, split: Mapping[str, int], *, etag: str) -> None:
+        """Shares the traffic out, if the endpoint is still as it was when it had this etag.
+
+        Raises:
+            google.api_core.exceptions.Aborted: It is not.
+        """
+        request = vertex.UpdateEndpointRequest(
+            endpoint=vertex.Endpoint(name=self.name, traffic_split=dict(split), etag=etag),
+            update_mask=field_mask_pb2.FieldMask(paths=["traffic_split"]),
+        )
+        self._client.update_endpoint(request, timeout=_CALL_SEC)
+
+
+def _wait(pending: operation.Operation, timeout_sec: float) -> None:
+    """Until an operation ends, with its error if it has one; one that takes too long is cancelled.
+
+    Raises:
+        google.api_core.exceptions.DeadlineExceeded: It took too long.
+    """
+    try:
+        pending.result(timeout=timeout_sec)
+    except TimeoutError as error:
+        pending.cancel()
+        raise exceptions.DeadlineExceeded(
+            f"{pending.operation.name} did not end within {timeout_sec:g} s and was cancelled"
+        ) from error
+
+
+def _host(region: str) -> str:
+    return f"{region}-aiplatform.googleapis.com"

@@ -1,0 +1,153 @@
+"""The VertexPusher's executor, against a stand-in for Vertex AI; with a real model in tests/serving."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import json_utils, proto_utils
+
+from components.atomic_pusher.executor import NotWanted
+from components.vertex_pusher.executor import Executor, Options
+from components.vertex_pusher.smoke import _tries
+from pipeline.config import load_config
+from pipeline.vertex import make_pipeline
+from pipeline.vertex_config import VertexConfig
+from tests.fakes.vertex import FakeVertex
+from tests.fakes.vertex_endpoints import Cloud
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "vertex.yaml"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with FakeVertex(tmp_path_factory.mktemp("vertex"), {}) as fake, pytest.MonkeyPatch.context() as patch:
+        for name, value in fake.environ.items():
+            patch.setenv(name, value)
+        yield fake
+
+
+@pytest.fixture
+def cloud(served) -> Cloud:
+    found = Cloud()
+    served.reset(found.services())
+    return found
+
+
+@pytest.fixture(scope="module")
+def options() -> str:
+    """The executor's property as the pipeline compiles it."""
+    pipeline = make_pipeline(load_config(GOLDEN, tree=VertexConfig))
+    (pusher,) = [node for node in pipeline.components if node.id == "Pusher"]
+    return pusher.exec_properties["custom_config"]
+
+
+class Push:
+    """A push of a file that is no model."""
+
+    def __init__(self, folder: Path, options: str) -> None:
+        self.serving = folder / "serving"
+        self.pushed = standard_artifacts.PushedModel()
+        self.pushed.uri = str(folder / "root" / "1" / "Run-1" / "Pusher_2" / "pushed_model")
+        self._options = options
+        self._folder = folder
+        (folder / "Format-Serving").mkdir()
+        (folder / "Format-Serving" / "saved_model.pb").write_bytes(b"no graph")
+
+    def do(self, *, blessed: int = 1) -> None:
+        model, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
+        model.uri, blessing.uri = str(self._folder), str(self._folder / "blessing")
+        blessing.set_int_custom_property("blessed", blessed)
+        destination = pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(self.serving))
+        )
+        Executor().Do(
+            {"model": [model], "model_blessing": [blessing]},
+            {"pushed_model": [self.pushed]},
+            {"push_destination": proto_utils.proto_to_json(destination), "custom_config": self._options},
+        )
+
+    def versions(self) -> list[str]:
+        return sorted(path.name for path in self.serving.iterdir() if path.name.isdigit())
+
+    def deployed(self) -> list[str]:
+        return sorted(path.name for path in (self.serving / "deployed").iterdir())
+
+
+@pytest.fixture
+def push(tmp_path, options) -> Push:
+    return Push(tmp_path, options)
+
+
+def test_the_pipeline_says_what_the_executor_wants_to_know(options):
+    found = Options.model_validate(json_utils.loads(options))
+    assert (found.project, found.region, found.endpoint, found.model_id) == (
+        "example-project",
+        "europe-west4",
+        "ser",
+        "ser",
+    )
+    assert (found.canary_percent, found.first_answer_sec, found.labels) == (10, 120, {"system": "ser"})
+    assert "serving@sha256:" in found.image
+
+
+def test_without_an_image_no_endpoint_is_needed():
+    pipeline = make_pipeline(load_config(GOLDEN, overrides=["vertex.endpoint.image=null"], tree=VertexConfig))
+    (pusher,) = [node for node in pipeline.components if node.id == "Pusher"]
+    assert type(pusher).__name__ == "AtomicPusher"
+    assert pusher.exec_properties.get("custom_config") in (None, "null")
+
+
+def test_without_blessing_nothing_is_asked_of_vertex(served, cloud, push):
+    push.do(blessed=0)
+    assert push.pushed.get_int_custom_property("pushed") == 0
+    assert not push.serving.exists()
+    assert served.calls == []
+
+
+def test_what_is_uploaded_is_one_version_folder_with_its_run(served, cloud, push):
+    cloud.break_deployment(grpc.StatusCode.RESOURCE_EXHAUSTED, "no machines")
+    with pytest.raises(NotWanted, match="no machines"):
+        push.do()
+    (request,) = served.called("upload_model")
+    version = request.model.labels["pushed_version"]
+    assert request.model.artifact_uri == str(push.serving / "deployed" / version)
+    assert request.model.labels["run"] == "run-1"
+    assert request.model.labels["system"] == "ser"
+    assert request.model.version_description.startswith("Copy of ")
+    assert request.model.container_spec.image_uri.startswith("europe-west4-docker.pkg.dev/example-project/ser/serving@")
+
+
+@pytest.mark.parametrize("way", ["quota", "deployment", "smoke"])
+def test_a_push_that_fails_leaves_no_file_and_no_version(served, cloud, push, way):
+    if way == "quota":
+        served.fail_next("upload_model", grpc.StatusCode.RESOURCE_EXHAUSTED, "quota exceeded")
+    elif way == "deployment":
+        cloud.break_deployment(grpc.StatusCode.INTERNAL, "no machines")
+    with pytest.raises(NotWanted):
+        push.do()
+    assert push.versions() == push.deployed() == []
+    assert cloud.models == {}
+    assert cloud.traffic() == {}
+    assert push.pushed.get_int_custom_property("pushed") == 0
+
+
+def test_a_version_folder_that_was_there_before_stays(served, cloud, push):
+    cloud.break_deployment(grpc.StatusCode.INTERNAL, "no machines")
+    served.fail_next("delete_model", grpc.StatusCode.PERMISSION_DENIED, "not you")
+    with pytest.raises(RuntimeError, match="Taking it back failed too") as failure:
+        push.do()
+    assert not isinstance(failure.value, NotWanted)
+    (version,) = push.versions()
+    with pytest.raises(NotWanted):  # what is no model passes no smoke test
+        push.do()
+    assert push.versions() == [version]
+    assert push.deployed() == []
+    assert cloud.models == {}
+
+
+@pytest.mark.parametrize(("percent", "tries"), [(100, 1), (50, 20), (10, 132), (1, 1375)])
+def test_bad_luck_is_told_from_a_version_that_is_never_asked(percent, tries):
+    assert _tries(percent) == tries
+    assert (1 - percent / 100) ** tries <= 1e-6
