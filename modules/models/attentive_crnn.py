@@ -60,7 +60,7 @@ class AttentiveCrnnHyperparameters:
     map_dropout: float = 0.1
     dropout: float = 0.3
     utterance_dropout: float = 0.4
-    noise: float = 0.0
+    noise: float = 0.5
     time_jitter: float = 0.06
     band_shift: float = 0.01
     band_stretch: float = 0.03

@@ -44,11 +44,11 @@ def export(artifacts, trained, tmp_path_factory) -> Callable[..., Path]:
     import tensorflow_transform as tft
 
     from modules import signatures, training
-    from modules.settings import TrainingSettings
+    from pipeline.config import PipelineConfig
 
     def make(bias: list[float]) -> Path:
         spec, _ = load_contract(trained / "Format-Serving")
-        model = training.build_model(TrainingSettings(), spec)
+        model = training.build_model(PipelineConfig().training, spec)
         kernel, _ = model.layers[-1].get_weights()
         model.layers[-1].set_weights([np.zeros_like(kernel), np.array(bias)])
         transform = tft.TFTransformOutput(str(min((artifacts / "Transform" / "transform_graph").iterdir())))
