@@ -73,7 +73,7 @@ def test_parameters_and_metrics_are_in_ml_metadata(local_run):
         report = latest_run(kept.store, summary.run.name)["RunReport"].output("report")
     uar = summary.evaluation.metric("uar")
     kept_uar = [report.custom_properties[f"metric.test_uar{bound}"].double_value for bound in ("", "_low", "_high")]
-    assert kept_uar == [uar.value, uar.low, uar.high]
+    assert kept_uar == pytest.approx([uar.value, uar.low, uar.high], abs=1e-6)  # kept rounded
     assert report.custom_properties["param.training.epochs"].int_value == 6
     assert report.custom_properties["param.pushed_version"].string_value == summary.pushed.version
     assert [(logged.where, logged.error) for logged in summary.logged] == [("ML Metadata", None)]
