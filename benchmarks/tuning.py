@@ -230,7 +230,7 @@ def make_task(config: PipelineConfig, planned: Plan, fold: Fold, budget_epochs: 
     corpus = planned.corpus
     speakers = {TRAIN: fold.train, EVAL: fold.eval, TEST: fold.test}
     positions = {name: corpus.of(names, plain=True) for name, names in speakers.items()}
-    normalise = whole_corpus.normaliser(config, corpus, positions[TRAIN])
+    normalise = whole_corpus.normaliser(config, corpus, positions[TRAIN], planned.folder.parent / "normalisation")
     splits = {name: whole_corpus.split(corpus, normalise, chosen) for name, chosen in positions.items()}
     return Task(fold.name, config, splits, budget_epochs, seed)
 
