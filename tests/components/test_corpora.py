@@ -19,7 +19,7 @@ from modules.demo_corpus import MARKER_FILE
 from modules.labels import EMOTIONS
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
-needs_corpora = pytest.mark.skipif(not CORPORA.is_dir(), reason=f"there are no corpora at {CORPORA}")
+needs_corpora = pytest.mark.skipif(not CORPORA.is_dir(), reason="no corpora beside the checkout")
 
 
 def look(*names: str, texts: dict[str, str] | None = None, calm_as: str = "neutral") -> Identified:

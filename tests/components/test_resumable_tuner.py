@@ -9,7 +9,7 @@ CONFIG = {"tuner": {"algorithm": "hyperband", "objective": "val_accuracy"}}
 
 
 def test_searches_lie_beside_the_executions_and_not_in_one_of_them():
-    assert searches_folder("/root/artifacts/Tuner/tuner_results/7") == "/root/artifacts/Tuner/searches"
+    assert searches_folder("output/artifacts/Tuner/tuner_results/7") == "output/artifacts/Tuner/searches"
     assert searches_folder("gs://bucket/run/Tuner/tuner_results/8/") == "gs://bucket/run/Tuner/searches"
 
 

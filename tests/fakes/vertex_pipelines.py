@@ -116,7 +116,9 @@ class LocalPipelines:
                 log = self.log(run.run_id, name).read_text()
                 raise TaskFailed(f"{name} failed {task.attempts} times:\n{log[-4000:]}")
         else:
-            raise NotImplementedError(f"{name} is neither a container nor a resolver: {sorted(executor)}")
+            raise TaskFailed(
+                f"{name} is neither a container nor a resolver, the kinds that run here: {sorted(executor)}"
+            )
         task.seconds = time.monotonic() - started
 
     def _attempt(
@@ -220,7 +222,7 @@ class _Run:
         self._executors = spec["deploymentSpec"]["executors"]
         unsupported = [name for name, task in self.tasks.items() if {"triggerPolicy", "iterator"} & set(task)]
         if unsupported:
-            raise NotImplementedError(f"conditions and loops: {unsupported}")
+            raise ValueError(f"conditions and loops do not run here: {unsupported}")
 
     def component(self, task: str) -> dict[str, Any]:
         return self._components[self.tasks[task]["componentRef"]["name"]]
