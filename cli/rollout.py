@@ -122,49 +122,32 @@ def canary(
         _show(target, target.start_canary(version, stable=stable), as_json=as_json)
 
 
-@app.command()
-def promote(
-    address: Address = _ADDRESS,
-    models_config: ModelsConfig = None,
-    model: Model = _MODEL,
-    model_base_path: BasePath = None,
-    ca_file: CaFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Give all requests to the canary and undeploy the old stable version."""
-    with _reported():
-        target = _Place(address, models_config, model, model_base_path, ca_file).target()
-        _show(target, target.promote(), as_json=as_json)
+_CHANGES = {
+    "promote": "Give all requests to the canary and undeploy the old stable version.",
+    "rollback": "Give all requests back to the stable version; without a canary, to the champion before it.",
+    "abort": "Undeploy the canary; the stable version keeps all requests. Without a canary that is an error.",
+}
 
 
-@app.command()
-def rollback(
-    address: Address = _ADDRESS,
-    models_config: ModelsConfig = None,
-    model: Model = _MODEL,
-    model_base_path: BasePath = None,
-    ca_file: CaFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Give all requests back to the stable version; without a canary, to the champion before it."""
-    with _reported():
-        target = _Place(address, models_config, model, model_base_path, ca_file).target()
-        _show(target, target.rollback(), as_json=as_json)
+def _add_change(name: str, text: str) -> None:
+    """A command that does what the target's method of that name does."""
+
+    @app.command(name, help=text)
+    def change(
+        address: Address = _ADDRESS,
+        models_config: ModelsConfig = None,
+        model: Model = _MODEL,
+        model_base_path: BasePath = None,
+        ca_file: CaFile = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with _reported():
+            target = _Place(address, models_config, model, model_base_path, ca_file).target()
+            _show(target, getattr(target, name)(), as_json=as_json)
 
 
-@app.command()
-def abort(
-    address: Address = _ADDRESS,
-    models_config: ModelsConfig = None,
-    model: Model = _MODEL,
-    model_base_path: BasePath = None,
-    ca_file: CaFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Undeploy the canary; the stable version keeps all requests. Without a canary that is an error."""
-    with _reported():
-        target = _Place(address, models_config, model, model_base_path, ca_file).target()
-        _show(target, target.abort(), as_json=as_json)
+for _name, _text in _CHANGES.items():
+    _add_change(_name, _text)
 
 
 @app.command()
