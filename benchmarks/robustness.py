@@ -22,13 +22,13 @@ import soxr
 from scipy import signal
 
 from benchmarks import document
-from benchmarks.ablation import CORPORA, FOLDS, NOISELESS, RECIPE, ROWS
+from benchmarks.ablation import CORPORA, FOLDS, RECIPE, ROWS
 from modules.reporting.intervals import Predictions, estimates, paired_differences
 
 if TYPE_CHECKING:
     from pipeline.cross_validation import FoldResult, Plan
 
-CASES: dict[str, tuple[str, ...]] = {name: ROWS[name].settings for name in (RECIPE, NOISELESS, "original_cnn")}
+CASES: dict[str, tuple[str, ...]] = {name: ROWS[name] for name in (RECIPE, "without noise", "original_cnn")}
 """What is asked, and what it sets differently from the default configuration."""
 
 TELEPHONE_RATE_HZ = 8000

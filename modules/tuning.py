@@ -30,8 +30,6 @@ _BOOKKEEPING = "tuner/"
 
 _SEARCH = "search"
 _TRIALS = "trials"
-_CODE = ("models/*.py", "training.py", "tuning.py", "mixup.py")
-_LIBRARIES = ("keras", "keras-tuner", "tensorflow")
 
 
 class SearchFailed(RuntimeError):
@@ -121,8 +119,7 @@ def search_key(
         [dataclasses.asdict(training_settings), search, spec.fingerprint],
         space.get_config()["space"],
         [_fingerprint(train), _fingerprint(held_out)],
-        [path.read_text() for pattern in _CODE for path in sorted(Path(__file__).parent.glob(pattern))],
-        [metadata.version(name) for name in _LIBRARIES],
+        [training.code_fingerprint(), Path(__file__).read_text(), metadata.version("keras-tuner")],
     )
 
 

@@ -26,7 +26,7 @@ from modules.reporting import evaluate
 from modules.reporting.intervals import Predictions
 from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, SplitData
 from modules.splits import EVAL, TEST, TRAIN
-from modules.training import build_model, train_model
+from modules.training import build_model, code_fingerprint, train_model
 from pipeline import whole_corpus
 from pipeline.config import PipelineConfig
 from pipeline.folds import Fold, FoldsError, Kind, corpus_folds, speaker_folds
@@ -98,7 +98,8 @@ class Plan:
         # with the family's own defaults, which may change
         used = training.model_family.hyperparameters(training.hyperparameters)
         settings = [dataclasses.asdict(training), dataclasses.asdict(used), self.config.transform.model_dump()]
-        text = json.dumps([settings, self.corpus.fingerprint, fold.to_json()], sort_keys=True)
+        known = [settings, self.corpus.fingerprint, fold.to_json(), code_fingerprint()]
+        text = json.dumps(known, sort_keys=True)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 

@@ -61,7 +61,7 @@ class AttentiveCrnnHyperparameters:
     dropout: float = 0.3
     utterance_dropout: float = 0.4
     noise: float = 0.5
-    time_jitter: float = 0.06
+    time_jitter: float = 0.0
     band_shift: float = 0.01
     band_stretch: float = 0.03
     gain: float = 0.3
