@@ -3,6 +3,7 @@
 import datetime
 from pathlib import Path
 
+from modules.files import write_whole
 from modules.reporting import html, summary
 from modules.reporting.metric_names import metric_name
 from modules.reporting.summary import Metric
@@ -27,9 +28,7 @@ def write(found: CrossValidation, root: Path, *, name: str, command: str, config
         HTML_FILE: _to_html(found, name=name, command=command, config=config),
     }
     for file, text in texts.items():
-        aside = root / f".{file}.tmp"
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(root / file)
+        write_whole(root / file, text)
     return root / JSON_FILE, root / MARKDOWN_FILE, root / HTML_FILE
 
 

@@ -1,15 +1,14 @@
 """The work of the AnomalyGate."""
 
 from pathlib import PurePosixPath
-from typing import Any
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
-from tfx import types
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from components.artifacts import Artifacts, Properties
 from modules import examples
 
 ANOMALIES_KEY = "anomalies"
@@ -26,12 +25,7 @@ class AnomalousData(RuntimeError):
 class Executor(base_executor.BaseExecutor):
     """Reads ExampleValidator's findings and raises on the first split that has any."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Raises :class:`AnomalousData` if any split has an anomaly or a foreign audio spec."""
         anomalies = artifact_utils.get_single_instance(input_dict[ANOMALIES_KEY])
         statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])

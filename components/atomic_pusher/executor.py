@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from tfx import types
 from tfx.components.pusher import executor as tfx_pusher
@@ -12,6 +11,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
+from components.artifacts import Artifacts, Properties
 from modules import model_card
 from modules.contract import EXTRA_ASSETS
 
@@ -28,12 +28,7 @@ class NotWanted(RuntimeError):
 class Executor(tfx_pusher.Executor):
     """Copies aside, then renames."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Pushes the model if everything upstream blessed it, and records where to and as which version."""
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):
@@ -54,7 +49,7 @@ class Executor(tfx_pusher.Executor):
         self._MarkPushed(pushed_model, pushed_destination=version_path, pushed_version=os.path.basename(version_path))
 
     def announce(
-        self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: dict[str, Any]
+        self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: Properties
     ) -> None:
         """Says that there is a version; TF Serving, which looks for itself, need not be told.
 
@@ -93,7 +88,7 @@ def newest_if_from(model_path: str, base_directory: str) -> str | None:
     return version_path if newest and _source(version_path) == model_path else None
 
 
-def _cards(input_dict: dict[str, list[types.Artifact]]) -> list[str]:
+def _cards(input_dict: Artifacts) -> list[str]:
     """The model card, which the evaluation leaves beside its blessing."""
     folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.MODEL_BLESSING_KEY])
     paths = [os.path.join(folder, name) for name in (model_card.JSON_FILE, model_card.MARKDOWN_FILE)]

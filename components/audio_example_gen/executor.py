@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apache_beam as beam
 from google.protobuf import wrappers_pb2
@@ -17,6 +17,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
+from components.artifacts import Artifacts, Properties
 from components.audio_example_gen.corpora import Identified, Rejected, identify, supported_layouts
 from components.audio_example_gen.files import Folder, read_bytes
 from components.audio_example_gen.ingestion import (
@@ -49,12 +50,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     it writes, so that no two runs would write the same files.
     """
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Writes examples, ``clips.jsonl``, ``quarantine.jsonl`` and ``ingest.json``.
 
         Raises:
@@ -98,7 +94,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             _ = outcomes | "WriteOutcomes" >> beam.Map(_write_outcomes, folder=folder)
 
 
-def read_settings(exec_properties: Mapping[str, Any]) -> IngestSettings:
+def read_settings(exec_properties: Properties) -> IngestSettings:
     """Unpacks what :func:`components.audio_example_gen.component.pack_settings` packed."""
     custom_config = example_gen_pb2.CustomConfig()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], custom_config)
@@ -141,7 +137,7 @@ class _Window:
     folders: Mapping[str, Folder]
 
 
-def _read_folder(exec_properties: Mapping[str, Any]) -> _Window:
+def _read_folder(exec_properties: Properties) -> _Window:
     """The one folder, or span, that the driver found. The paths in it do not depend on the number of the span."""
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
@@ -150,7 +146,7 @@ def _read_folder(exec_properties: Mapping[str, Any]) -> _Window:
     return _Window(folder.root, {"": folder})
 
 
-def _spans(exec_properties: Mapping[str, Any], settings: IngestSettings) -> list[Span]:
+def _spans(exec_properties: Properties, settings: IngestSettings) -> list[Span]:
     """Up to the one that the driver found; none where recordings do not arrive in spans."""
     if not settings.in_spans:
         return []

@@ -1,12 +1,12 @@
 """The work of CuratedSchema."""
 
 import os
-from typing import Any
 
-from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
+
+from components.artifacts import Artifacts, Properties
 
 TEXT_KEY = "schema_text"
 SCHEMA_KEY = "schema"
@@ -18,12 +18,7 @@ _SCHEMA_FILE = "schema.pbtxt"
 class Executor(base_executor.BaseExecutor):
     """Writes the schema's text into the artifact."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Writes ``schema.pbtxt``."""
         folder = artifact_utils.get_single_uri(output_dict[SCHEMA_KEY])
         io_utils.write_string_file(os.path.join(folder, _SCHEMA_FILE), exec_properties[TEXT_KEY])

@@ -2,13 +2,12 @@
 
 import json
 import os
-from typing import Any
 
-from tfx import types
 from tfx.components.tuner import executor as tfx_tuner
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
+from components.artifacts import Artifacts, Properties
 from modules import tuning
 
 TRIALS_FILE = "trials.json"
@@ -18,12 +17,7 @@ SEARCHES_FOLDER = "searches"
 class Executor(tfx_tuner.Executor):
     """TFX's search, in a folder that outlives this execution."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Searches, and leaves the best hyperparameters, TFX's results and what became of each trial."""
         if tfx_tuner.get_tune_args(exec_properties):
             raise ValueError("this tuner runs one trial at a time: give no tune_args")

@@ -3,13 +3,13 @@
 import json
 import os
 import tempfile
-from typing import Any
 
 from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from components.artifacts import Artifacts, Properties
 from components.run_report import experiments, gather, ingest
 from components.run_report.record import record
 from modules.reporting import summary, write
@@ -30,12 +30,7 @@ REPORT_KEY = "report"
 class Executor(base_executor.BaseExecutor):
     """Reads the run's artifacts, logs what they say and writes both files."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Writes ``summary.json`` and ``report.html``."""
         config = json.loads(exec_properties[CONFIG_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])

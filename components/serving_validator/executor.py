@@ -14,6 +14,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
+from components.artifacts import Artifacts, Properties
 from components.serving_validator.child_server import NotServing, served
 from components.serving_validator.questions import TOLERANCE, largest_difference, questions
 from modules.predictions import read_examples
@@ -41,12 +42,7 @@ Answer = dict[str, np.ndarray]
 class Executor(base_executor.BaseExecutor):
     """Serves the model from a child process, asks it, compares."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Blesses the model if the served one answers as the SavedModel does."""
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         model_dir = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))

@@ -3,7 +3,6 @@
 import functools
 import posixpath
 import re
-from typing import Any
 
 import pydantic
 from tfx import types
@@ -11,6 +10,7 @@ from tfx.dsl.io import fileio
 from tfx.types import standard_component_specs
 from tfx.utils import io_utils, json_utils
 
+from components.artifacts import Properties
 from components.atomic_pusher import executor as atomic_pusher
 from components.vertex_pusher import smoke
 from serving.rollout.vertex import Candidate, Hosting, PushFailed, VertexTarget
@@ -49,7 +49,7 @@ class Executor(atomic_pusher.Executor):
     """
 
     def announce(
-        self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: dict[str, Any]
+        self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: Properties
     ) -> None:
         """Deploys the version, asks it, and records the endpoint's address.
 
