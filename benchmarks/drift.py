@@ -1,8 +1,9 @@
 """How often drift alarms, without drift and with it: ``python -m benchmarks.drift [--data DIR] [--rounds N]``.
 
 The recordings in a folder are halved at random again and again, clip by clip (the same speakers in both halves) or
-speaker by speaker (nobody in both), and one half is compared with the other: as it is, 6 dB louder, resampled from
-8 kHz, without the names of speakers as in a request log, or with its labels mixed up. Features are extracted once.
+speaker by speaker (nobody in both), and one half is compared with the other, as ``ser drift`` does it: as it is, 6 dB
+louder, resampled from 8 kHz, without the names of speakers as in a request log, or with its labels mixed up. Features
+are extracted once.
 """
 
 import argparse
@@ -18,11 +19,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import soxr
+from tensorflow_metadata.proto.v0 import schema_pb2
 
+import schema
 from components.audio_example_gen.settings import IngestSettings
-from components.drift_monitor.sources import Change, read_recordings
+from components.drift_monitor.comparison import Comparison, compare
+from components.drift_monitor.sources import Change, Clips, read_recordings
+from modules import examples
 from modules.audio_spec import AudioSpec
-from modules.drift import DriftReport, Sample, compare
+from modules.drift import Sample
 from modules.drift_settings import DriftSettings
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
@@ -32,7 +37,7 @@ LOGGED_CLIPS = 300
 MIXED_UP = {"happy": "sad", "sad": "angry", "angry": "happy"}
 
 Halve = Callable[[Sample, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-Pair = tuple[Sample, Sample]
+Pair = tuple[Clips, Clips]
 
 
 def louder(samples: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -64,19 +69,24 @@ def by_sex(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     return halves if rng.random() < 0.5 else halves[::-1]
 
 
-def log_of(sample: Sample, rng: np.random.Generator) -> Sample:
+def log_of(clips: Clips, rng: np.random.Generator) -> Clips:
     """Requests of people in any order, nobody named."""
-    rows = rng.permutation(sample.clips)[:LOGGED_CLIPS]
-    return dataclasses.replace(sample.take(rows), speakers=None, emotions=None)
+    taken = clips.take(rng.permutation(clips.sample.clips)[:LOGGED_CLIPS])
+    return Clips(
+        dataclasses.replace(taken.sample, speakers=None, emotions=None),
+        {examples.VALID_FRAMES: taken.numbers[examples.VALID_FRAMES]},
+        served=True,
+    )
 
 
-def mix_up_labels(sample: Sample, rng: np.random.Generator) -> Sample:
-    return dataclasses.replace(sample, emotions=tuple(MIXED_UP.get(name, name) for name in sample.emotions or ()))
+def mix_up_labels(clips: Clips, rng: np.random.Generator) -> Clips:
+    emotions = tuple(MIXED_UP.get(name, name) for name in clips.sample.emotions or ())
+    return clips._replace(sample=dataclasses.replace(clips.sample, emotions=emotions))
 
 
-def small_batch(sample: Sample, rng: np.random.Generator) -> Sample:
+def small_batch(clips: Clips, rng: np.random.Generator) -> Clips:
     """A fifth of the clips, at random."""
-    return sample.take(np.sort(rng.permutation(sample.clips)[: sample.clips // 5]))
+    return clips.take(np.sort(rng.permutation(clips.sample.clips)[: clips.sample.clips // 5]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Case:
 
     halve: Halve
     change: str = "as it is"
-    then: Callable[[Sample, np.random.Generator], Sample] | None = None
+    then: Callable[[Clips, np.random.Generator], Clips] | None = None
     drifted: bool = True
 
     @property
@@ -93,10 +103,10 @@ class Case:
         halves = self.halve.__name__.replace("_", " ")
         return ", ".join([halves, self.change, *([self.then.__name__.replace("_", " ")] if self.then else [])])
 
-    def pair(self, samples: dict[str, Sample], rng: np.random.Generator) -> Pair:
-        first, second = self.halve(samples["as it is"], rng)
-        current = samples[self.change].take(second)
-        return samples["as it is"].take(first), self.then(current, rng) if self.then else current
+    def pair(self, recordings: dict[str, Clips], rng: np.random.Generator) -> Pair:
+        first, second = self.halve(recordings["as it is"].sample, rng)
+        current = recordings[self.change].take(second)
+        return recordings["as it is"].take(first), self.then(current, rng) if self.then else current
 
 
 CASES = (
@@ -111,10 +121,12 @@ CASES = (
 )
 
 
-def reports(case: Case, samples: dict[str, Sample], rounds: int, settings: DriftSettings) -> Iterator[DriftReport]:
+def comparisons(
+    case: Case, recordings: dict[str, Clips], rounds: int, curated: schema_pb2.Schema, settings: DriftSettings
+) -> Iterator[Comparison]:
     for number in range(rounds):
-        reference, current = case.pair(samples, np.random.default_rng(number))
-        yield compare(reference, current, settings)
+        reference, current = case.pair(recordings, np.random.default_rng(number))
+        yield compare(reference, current, curated, settings)
 
 
 def main() -> None:
@@ -125,22 +137,24 @@ def main() -> None:
     parser.add_argument("--feature-family", choices=("utterance", "logmel"), default="utterance")
     options = parser.parse_args()
     ingest = IngestSettings(audio=AudioSpec(feature_family=options.feature_family))
-    samples = {
-        name: read_recordings(str(options.data), settings=ingest, change=change).sample
+    recordings = {
+        name: read_recordings(str(options.data), settings=ingest, change=change).clips
         for name, change in CHANGES.items()
     }
-    settings = DriftSettings(deals=options.deals)
-    parts = f"{'features':>10}{'all':>6}{'level':>7}{'labels':>8}{'emotions':>10}"
+    settings, curated = DriftSettings(deals=options.deals), schema.load(ingest.audio)
+    parts = f"{'features':>10}{'all':>6}{'level':>7}{'labels':>8}{'emotions':>10}{'schema':>8}"
     print(f"{'second half':44}{'rounds':>7}{'alarms':>9}{parts}")
     for case in CASES:
         rounds = max(1, options.rounds // 5) if case.drifted else options.rounds
-        print_row(case.name, list(reports(case, samples, rounds, settings)))
+        print_row(case.name, list(comparisons(case, recordings, rounds, curated, settings)))
 
 
-def print_row(name: str, found: list[DriftReport]) -> None:
+def print_row(name: str, found: list[Comparison]) -> None:
     alarms = collections.Counter[str]()
-    for report in found:
-        alarms["any"] += report.drifted
+    for each in found:
+        report = each.report
+        alarms["any"] += each.drifted
+        alarms["schema"] += any(difference.exceeded for difference in each.differences)
         alarms["features"] += bool(report.drifted_features)
         alarms["all"] += report.mean_ks.drifted
         alarms["level"] += bool(report.level and report.level.drifted)
@@ -148,7 +162,7 @@ def print_row(name: str, found: list[DriftReport]) -> None:
         alarms["emotions"] += any(emotion.drifted for emotion in report.emotions)
     share = {kind: f"{count / len(found):.0%}" for kind, count in alarms.items()}
     parts = f"{share['features']:>10}{share['all']:>6}{share['level']:>7}{share['labels']:>8}{share['emotions']:>10}"
-    print(f"{name:44}{len(found):7}{share['any']:>9}{parts}")
+    print(f"{name:44}{len(found):7}{share['any']:>9}{parts}{share['schema']:>8}")
     sys.stdout.flush()
 
 

@@ -13,8 +13,12 @@ from rich.table import Table
 from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
+    from components.drift_monitor.comparators import Difference
+    from components.drift_monitor.comparison import Comparison
+    from components.drift_monitor.sources import Clips
     from modules.audio_spec import AudioSpec
-    from modules.drift import Compared, DriftReport, Sample
+    from modules.drift import Compared, DriftReport
+    from modules.drift_settings import DriftSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -37,28 +41,29 @@ def drift(
     """Compare two samples of recordings: exit code 0 when they differ no more than by chance, 3 when they drifted."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from modules.drift import NotComparable, compare
+    from modules.drift import NotComparable
     from modules.drift_settings import DriftSettings
 
     try:
         settings = DriftSettings(false_alarm_rate=false_alarm_rate, deals=deals, seed=seed)
-        samples = _read_both(reference, current, split)
-        report = compare(*samples, settings)
+        found = _compare(reference, current, split, settings)
     except NotComparable as error:
         raise CommandFailed(f"cannot compare: {error}") from error
     except (ValueError, OSError) as error:
         raise CommandFailed(str(error)) from error
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+        typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:
-        _print(report)
-    if report.drifted:
+        _print(found)
+    if found.drifted:
         raise typer.Exit(DRIFTED)
 
 
-def _read_both(reference: str, current: str, split: str) -> tuple["Sample", "Sample"]:
+def _compare(reference: str, current: str, split: str, settings: "DriftSettings") -> "Comparison":
     # Only now: TensorFlow takes longer to load than `ser drift --help` takes to answer.
+    import schema
     from components.drift_monitor import sources
+    from components.drift_monitor.comparison import compare
     from pipeline.config import PipelineConfig
 
     specs = [sources.spec_of_examples(place) for place in (reference, current) if sources.holds_examples(place)]
@@ -66,54 +71,75 @@ def _read_both(reference: str, current: str, split: str) -> tuple["Sample", "Sam
     for other in specs[1:]:
         spec.require_same(other.fingerprint, whose=current)
     first, second = (_read(place, spec, split) for place in (reference, current))
-    return first, second
+    return compare(first, second, schema.load(spec), settings)
 
 
-def _read(place: str, spec: "AudioSpec", split: str) -> "Sample":
+def _read(place: str, spec: "AudioSpec", split: str) -> "Clips":
     from components.audio_example_gen.settings import IngestSettings
     from components.drift_monitor import sources
 
     if sources.holds_examples(place):
-        return sources.read_examples(place, split=None if split == "all" else split)
+        return sources.read_clips(place, split=None if split == "all" else split)
     if sources.holds_request_log(place):
-        return sources.read_request_log(place, spec=spec)
+        return sources.read_requests(place, spec=spec)
     if not Path(place).is_dir():
         raise CommandFailed(f"there is no folder {place}; name recordings, examples or a request log")
-    return sources.read_recordings(place, settings=IngestSettings(audio=spec)).sample
+    return sources.read_recordings(place, settings=IngestSettings(audio=spec)).clips
 
 
-def _print(report: "DriftReport") -> None:
+def _print(found: "Comparison") -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a file has no edge to fit
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("most drifted", no_wrap=True)
-    for name in ("KS", "limit", "PSI", "limit", "JS", "limit", "median", "was"):
-        table.add_column(name, justify="right", no_wrap=True)
+    console.print(_features_table(found.report))
+    if found.differences:
+        console.print(_schema_table(found.differences))
+    for line in _summary(found):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _features_table(report: "DriftReport") -> Table:
+    table = _table("most drifted", "KS", "limit", "PSI", "limit", "JS", "limit", "median", "was")
     for feature in report.features[:_ROWS]:
         numbers = [text for one in (feature.ks, feature.psi, feature.jensen_shannon) for text in _texts(one)]
         medians = f"{feature.current_median:.4g}", f"{feature.reference_median:.4g}"
         table.add_row(feature.name, *numbers, *medians, style="bold" if feature.drifted else None)
-    console.print(table)
-    for line in _summary(report):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    return table
+
+
+def _schema_table(differences: "tuple[Difference, ...]") -> Table:
+    table = _table("by the schema", "JS", "limit")
+    for each in differences:
+        value = f"{each.jensen_shannon:.3f}{'!' if each.exceeded else ' '}"
+        table.add_row(each.feature, value, f"{each.threshold:g}", style="bold" if each.exceeded else None)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _texts(compared: "Compared") -> tuple[str, str]:
     return f"{compared.value:.3f}{'!' if compared.drifted else ' '}", f"{compared.threshold:.3f}"
 
 
-def _summary(report: "DriftReport") -> list[str]:
+def _summary(found: "Comparison") -> list[str]:
     def size(clips: int, speakers: int | None) -> str:
         return f"{clips} clips of {'unknown' if speakers is None else speakers} speakers"
 
+    report = found.report
     sizes = [
         size(report.reference_clips, report.reference_speakers),
         size(report.current_clips, report.current_speakers),
     ]
     rate = report.settings.false_alarm_rate
-    verdict = [f"Drifted. {reason}" if number == 0 else reason for number, reason in enumerate(report.reasons)]
+    no_drift = f"No drift: chance explains the differences (false-alarm rate {rate:g})."
+    verdict = [f"Drifted. {found.reasons[0]}", *found.reasons[1:]] if found.drifted else [no_drift, *found.reasons]
     return [
         f"{sizes[1]} against {sizes[0]}, {report.shared_speakers} of them in both; p = {report.p_value:.3f}",
-        *(verdict or [f"No drift: chance explains the differences (false-alarm rate {rate:g})."]),
+        *verdict,
     ]

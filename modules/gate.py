@@ -8,16 +8,18 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
-from modules.reporting.summary import Baseline, Check, Evaluation, Verdict
+from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, Verdict
+from modules.splits import TEST
 
 Slice = tuple[tuple[str, str], ...]
 """Pairs of a feature and its value; empty for the whole split."""
 
 SliceColumn = Literal["corpus", "sex", "intensity"]
-OtherAudioSpec = Literal["judge_alone", "reject"]
+IncomparableBaseline = Literal["judge_alone", "reject"]
 
 FINITE = "Finite predictions"
 TFMA = "TFMA's thresholds"
+COMPARABLE = "Comparable baseline"
 
 _WHOLE: Slice = ()
 
@@ -37,9 +39,10 @@ class GateSettings:
         slices: What is sliced by.
         min_test_clips: With fewer, nothing is blessed.
         min_test_speakers: With fewer, nothing is blessed.
-        other_audio_spec: What becomes of a candidate whose baseline was trained on another audio spec or other
-            emotions, and so cannot be asked about the same examples: ``judge_alone`` by the other checks, or
-            ``reject``.
+        incomparable_baseline: What becomes of a candidate that cannot be compared with the blessed baseline:
+            ``judge_alone`` by the other checks, or ``reject``. So it is where the baseline was trained on another audio
+            spec or other emotions and cannot be asked about the same examples, and where it was trained on the very
+            speakers who test the candidate and the others are fewer than ``min_test_speakers`` or ``min_test_clips``.
         override: Who blesses the candidate whatever the checks say, and why. It is recorded in the blessing, the
             verdict and the report. It lifts no fault: a model whose answers are not numbers stays rejected.
     """
@@ -50,7 +53,7 @@ class GateSettings:
     slices: tuple[SliceColumn, ...] = ("corpus", "sex")
     min_test_clips: int = 20
     min_test_speakers: int = 2
-    other_audio_spec: OtherAudioSpec = "judge_alone"
+    incomparable_baseline: IncomparableBaseline = "judge_alone"
     override: str = ""
 
     def __post_init__(self) -> None:
@@ -64,9 +67,9 @@ class GateSettings:
         unknown = sorted(set(self.slices) - set(get_args(SliceColumn)))
         if unknown:
             raise ValueError(f"gate.slices has {', '.join(unknown)}; allowed are {', '.join(get_args(SliceColumn))}")
-        if self.other_audio_spec not in get_args(OtherAudioSpec):
-            allowed = " or ".join(get_args(OtherAudioSpec))
-            raise ValueError(f"gate.other_audio_spec is {self.other_audio_spec!r}; it must be {allowed}")
+        if self.incomparable_baseline not in get_args(IncomparableBaseline):
+            allowed = " or ".join(get_args(IncomparableBaseline))
+            raise ValueError(f"gate.incomparable_baseline is {self.incomparable_baseline!r}; it must be {allowed}")
 
     def to_json(self) -> str:
         """Canonical text: equal settings give equal text."""
@@ -85,8 +88,11 @@ class Evidence:
         evaluation: Its metrics with intervals.
         uars: TFMA's UAR by slice.
         tfma_passed: Whether every threshold that TFMA was given holds.
-        baseline: The candidate beside the blessed model; none where there is none, or it cannot be asked.
+        baseline: The candidate beside the blessed model, on the test speakers who are not ``heard``; none where there
+            is no such model, it cannot be asked, or nobody is left.
         incomparable: Why the blessed model cannot be asked about the same examples, where that is so.
+        heard: Test speakers whom the blessed model was trained on, by :func:`heard_by_baseline_alone`. None where it
+            does not say whom it was trained on.
     """
 
     evaluation: Evaluation
@@ -94,6 +100,25 @@ class Evidence:
     tfma_passed: bool
     baseline: Baseline | None = None
     incomparable: str | None = None
+    heard: tuple[str, ...] | None = ()
+
+
+def heard_by_baseline_alone(candidate: Protocol, baseline: Protocol) -> tuple[str, ...]:
+    """The candidate's test speakers whom the baseline was trained on and the candidate was not.
+
+    Asked about them, the baseline remembers where the candidate must generalise. Where clips are dealt out to the
+    splits at random, both remember.
+    """
+    return tuple(sorted(set(candidate.speakers[TEST]) & baseline.heard - candidate.heard))
+
+
+def compared(evidence: Evidence, settings: GateSettings) -> Baseline | None:
+    """The comparison that counts: none where too few test speakers are left that the baseline had not heard."""
+    found = evidence.baseline
+    if found is None or not evidence.heard:
+        return found
+    enough = found.speakers >= settings.min_test_speakers and found.clips >= settings.min_test_clips
+    return found if enough else None
 
 
 def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
@@ -170,18 +195,54 @@ def _interval_check(evaluation: Evaluation, floor: float) -> Check:
 
 
 def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
+    comparison = compared(evidence, settings)
     if evidence.incomparable:
-        alone = settings.other_audio_spec == "judge_alone"
-        consequence = "the candidate is judged alone" if alone else "gate.other_audio_spec rejects such a candidate"
-        text = f"The blessed baseline cannot be asked about these examples, {evidence.incomparable}: {consequence}."
-        yield Check(name="Comparable baseline", passed=alone, text=text)
-    elif evidence.baseline is None and evidence.evaluation.non_finite_predictions:
-        yield Check(name="Comparable baseline", passed=False, text="Answers that are no numbers cannot be compared.")
-    elif evidence.baseline is None:
+        text = f"The blessed baseline cannot be asked about these examples, {evidence.incomparable}"
+        yield _incomparable_check(text, settings)
+    elif comparison is None and evidence.evaluation.non_finite_predictions:
+        yield Check(name=COMPARABLE, passed=False, text="Answers that are no numbers cannot be compared.")
+    elif comparison is None and evidence.heard:
+        yield _heard_check(evidence, evidence.heard, settings)
+    elif comparison is None:
         text = "There is no blessed model to compare with: the candidate is judged alone."
-        yield Check(name="Comparable baseline", passed=True, text=text)
+        yield Check(name=COMPARABLE, passed=True, text=text)
     else:
-        yield from _difference_checks(evidence.baseline, settings.max_uar_loss)
+        yield _compared_check(comparison, evidence.heard, settings)
+        yield from _difference_checks(comparison, settings.max_uar_loss)
+
+
+def _incomparable_check(why: str, settings: GateSettings, value: float | None = None) -> Check:
+    alone = settings.incomparable_baseline == "judge_alone"
+    consequence = "the candidate is judged alone" if alone else "gate.incomparable_baseline rejects such a candidate"
+    bound = None if alone or value is None else settings.min_test_speakers  # judged alone, nothing is bounded by it
+    return Check(name=COMPARABLE, value=value, bound=bound, passed=alone, text=f"{why}: {consequence}.")
+
+
+def _heard_check(evidence: Evidence, heard: tuple[str, ...], settings: GateSettings) -> Check:
+    speakers = evidence.evaluation.speakers
+    clips = evidence.baseline.clips if evidence.baseline else 0
+    why = (
+        f"Not comparable: {len(heard)} of {speakers} test speakers were heard by the blessed baseline in training, "
+        f"which flatters it, and the other {speakers - len(heard)}, with {clips} clips, are too few "
+        f"(gate.min_test_speakers is {settings.min_test_speakers}, gate.min_test_clips {settings.min_test_clips})"
+    )
+    return _incomparable_check(why, settings, value=speakers - len(heard))
+
+
+def _compared_check(comparison: Baseline, heard: tuple[str, ...] | None, settings: GateSettings) -> Check:
+    if heard is None:
+        text = (
+            "Whom the blessed baseline was trained on is not recorded: test speakers may be among them and flatter it."
+        )
+        return Check(name=COMPARABLE, passed=True, text=text)
+    text = f"The blessed baseline was trained on none of the {comparison.speakers} test speakers."
+    if heard:
+        text = (
+            f"{len(heard)} of {comparison.speakers + len(heard)} test speakers were heard by the blessed baseline in "
+            f"training: the two are compared on the other {comparison.speakers} alone, {comparison.clips} clips."
+        )
+    bound = settings.min_test_speakers if heard else None
+    return Check(name=COMPARABLE, value=comparison.speakers, bound=bound, passed=True, text=text)
 
 
 def _difference_checks(baseline: Baseline, max_loss: float) -> Iterator[Check]:

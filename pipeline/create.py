@@ -236,6 +236,7 @@ def _evaluator(
         split=evaluation.SPLIT,
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
+        baseline_blessing=baseline.outputs["model_blessing"],
         eval_config=evaluation.eval_config(config.gate),
         extractors_module=extractors.__name__,
         gate=config.gate,

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from modules import examples
 from modules.augmentation import PLAIN
 from modules.calibration import temper
+from modules.files import write_whole
 from modules.progress import Progress
 from modules.reporting import evaluate
 from modules.reporting.intervals import Predictions
@@ -130,7 +130,7 @@ def plan(config: PipelineConfig, *, data: Path, root: Path, folds: int = 6, leav
     if "{" in config.ingest.pattern:
         raise FoldsError(
             f"ingest.pattern is {config.ingest.pattern}: a cross-validation reads no spans. Name the folder of one "
-            "with --data and give a pattern without {SPAN}, such as --set ingest.pattern=*/*"
+            "with --data and give a pattern without {SPAN}, such as --set 'ingest.pattern=\"*/*\"'"
         )
     folder = root / FOLDER
     corpus = whole_corpus.load(config, data=data, folder=folder / "examples")
@@ -150,7 +150,7 @@ def results(planned: Plan) -> Iterator[FoldResult]:
         path = planned.path_of(fold)
         if not path.exists():
             print(f"Fold     {fold.name}", file=sys.stderr, flush=True)
-            _write(path, _train_and_ask(planned, fold).model_dump_json())
+            write_whole(path, _train_and_ask(planned, fold).model_dump_json())
         progress.advance()
         yield FoldResult.model_validate_json(path.read_text())
 
@@ -290,10 +290,3 @@ def _evaluated(
 
 def _fold_metrics(evaluation: Evaluation) -> tuple[Metric, ...]:
     return tuple(metric for metric in evaluation.metrics if metric.name in _FOLD_METRICS)
-
-
-def _write(path: Path, text: str) -> None:
-    """Aside, then renamed: a result is whole or absent."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(path)

@@ -28,6 +28,7 @@ from components.audio_example_gen.ingestion import Outcome, Shard, WriteShard, d
 from modules import examples, preprocessing
 from modules.augmentation import PLAIN
 from modules.dataset import Split
+from modules.files import write_whole
 from modules.labels import SPLITS
 from modules.progress import Progress, shown
 from modules.splits import TRAIN
@@ -148,9 +149,7 @@ def _ingest(config: PipelineConfig, found: Folder, ingested: Path) -> None:
     with shown(str(ingested), Progress("Ingesting", total=clips, unit="clips")):
         outcomes = find_duplicates(_outcomes(config, found, shards, ingested))
     drop_duplicates(outcomes, folder=str(ingested))
-    aside = ingested / f".{_CLIPS_FILE}"
-    aside.write_text("".join(f"{outcome.to_json()}\n" for outcome in outcomes))
-    aside.replace(ingested / _CLIPS_FILE)
+    write_whole(ingested / _CLIPS_FILE, "".join(f"{outcome.to_json()}\n" for outcome in outcomes))
 
 
 def _outcomes(config: PipelineConfig, found: Folder, shards: list[Shard], ingested: Path) -> list[Outcome]:

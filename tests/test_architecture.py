@@ -16,7 +16,7 @@ ALLOWED = {
     "components": {"components", "modules", "serving"},
     "pipeline": {"pipeline", "components", "modules", "schema"},
     "serving": {"serving", "modules"},
-    "cli": {"cli", "serving", "pipeline", "components", "modules"},
+    "cli": {"cli", "serving", "pipeline", "components", "modules", "schema"},
     "runner_local": {"pipeline", "modules"},
     "runner_vertex": {"pipeline", "modules"},
 }

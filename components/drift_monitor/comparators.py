@@ -52,7 +52,7 @@ def drift(reference: Clips, current: Clips, schema: schema_pb2.Schema) -> list[D
     if _too_few(reference, current):
         return []
     found = tfdv.validate_statistics(
-        _statistics(current), _of_clips(schema, current), previous_statistics=_statistics(reference)
+        _statistics(current), _of_both(schema, current, reference), previous_statistics=_statistics(reference)
     )
     return list(_measured(found))
 
@@ -62,7 +62,7 @@ def skew(training: Clips, requests: Clips, schema: schema_pb2.Schema) -> list[Di
     if _too_few(training, requests):
         return []
     found = tfdv.validate_statistics(
-        _statistics(training), _of_clips(schema, requests), serving_statistics=_statistics(requests)
+        _statistics(training), _of_both(schema, training, requests), serving_statistics=_statistics(requests)
     )
     return list(_measured(found))
 
@@ -82,9 +82,9 @@ def _too_few(*samples: Clips) -> bool:
     return any(clips.sample.clips < MIN_CLIPS for clips in samples)
 
 
-def _of_clips(schema: schema_pb2.Schema, clips: Clips) -> schema_pb2.Schema:
-    """The comparators of what is known of the clips. Domains and shapes are ExampleValidator's affair."""
-    known = _columns(clips)
+def _of_both(schema: schema_pb2.Schema, one: Clips, other: Clips) -> schema_pb2.Schema:
+    """The comparators of what is known of both. Domains and shapes are ExampleValidator's affair."""
+    known = _columns(one).keys() & _columns(other).keys()
     kept = (
         schema_pb2.Feature(
             name=feature.name,

@@ -1,22 +1,23 @@
 """The work of the DriftMonitor."""
 
+import dataclasses
 import json
 import logging
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.drift_monitor import comparators, sources
+from components.artifacts import Artifacts, Properties
+from components.drift_monitor import sources
+from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.settings import MonitorSettings
-from modules import drift
+from components.run_report import ingest
+from modules import drift, gate
 from modules.audio_spec import AudioSpecMismatch
-from modules.splits import EVAL, TEST, TRAIN
 
 EXAMPLES_KEY = "examples"
 SCHEMA_KEY = "schema"
@@ -46,12 +47,7 @@ class DriftAlarm(RuntimeError):
 class Executor(base_executor.BaseExecutor):
     """Compares the run's training split, and the requests where a log is named, with the reference's training split."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Writes ``drift.json``.
 
         Raises:
@@ -76,7 +72,7 @@ class Executor(base_executor.BaseExecutor):
             raise _alarm(comparisons[0], settings, folder)
 
 
-def _read_schema(input_dict: dict[str, list[types.Artifact]]) -> schema_pb2.Schema:
+def _read_schema(input_dict: Artifacts) -> schema_pb2.Schema:
     folder = artifact_utils.get_single_uri(input_dict[SCHEMA_KEY])
     return io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(folder))
 
@@ -101,11 +97,11 @@ def _compare_new_data(
             sources.spec_of_examples(examples_uri).fingerprint, whose=examples_uri
         )
         reference, current = sources.read_clips(reference_uri), sources.read_clips(examples_uri, below=newest)
-        report = drift.compare(reference.sample, current.sample, settings)
+        found = compare(reference, current, schema, settings)
     except (drift.NotComparable, sources.UnreadableSample, AudioSpecMismatch) as error:
         return comparison | _not_compared(comparison["what"], error)
-    differences = comparators.drift(reference, current, schema)
-    return comparison | _compared(comparison["what"], report, differences, _heard(reference_uri, examples_uri))
+    found = dataclasses.replace(found, remarks=(*found.remarks, *_heard(reference_uri, examples_uri)))
+    return comparison | _compared(comparison["what"], found)
 
 
 def _compare_requests(reference_uri: str, settings: MonitorSettings, schema: schema_pb2.Schema) -> dict[str, Any]:
@@ -113,11 +109,10 @@ def _compare_requests(reference_uri: str, settings: MonitorSettings, schema: sch
     try:
         spec = sources.spec_of_examples(reference_uri)
         reference, current = sources.read_clips(reference_uri), sources.read_requests(settings.request_log, spec=spec)
-        report = drift.compare(reference.sample, current.sample, settings)
+        found = compare(reference, current, schema, settings)
     except (drift.NotComparable, sources.UnreadableSample, AudioSpecMismatch) as error:
         return comparison | _not_compared(REQUESTS, error)
-    differences = comparators.skew(reference, current, schema)
-    return comparison | _compared(REQUESTS, report, differences, comparators.serving_anomalies(current, schema))
+    return comparison | _compared(REQUESTS, found)
 
 
 def _not_compared(what: str, error: Exception) -> dict[str, Any]:
@@ -125,29 +120,20 @@ def _not_compared(what: str, error: Exception) -> dict[str, Any]:
     return {"not_compared": str(error)}
 
 
-def _compared(
-    what: str, report: drift.DriftReport, differences: Sequence[comparators.Difference], remarks: Sequence[str]
-) -> dict[str, Any]:
-    """Both verdicts in one: what drifted by either has drifted. Remarks are told, and are no drift."""
-    exceeded = [each for each in differences if each.exceeded]
-    found = report.to_dict()
-    found["drifted"] = report.drifted or bool(exceeded)
-    found["reasons"] = [*report.reasons, *(each.text for each in exceeded), *remarks]
-    found["comparators"] = [each._asdict() for each in differences]
-    if found["drifted"]:
-        _LOG.warning("%s drifted: %s", what, " ".join(found["reasons"]))
-    return {"report": found}
+def _compared(what: str, found: Comparison) -> dict[str, Any]:
+    if found.drifted:
+        _LOG.warning("%s drifted: %s", what, " ".join(found.reasons))
+    return {"report": found.to_dict()}
 
 
 def _heard(reference_uri: str, examples_uri: str) -> list[str]:
-    """Whether the baseline was trained on who now tests it, so that the comparison of both models flatters it."""
-    known = sources.speakers_in(reference_uri, TRAIN, EVAL) & sources.speakers_in(examples_uri, TEST)
-    known -= sources.speakers_in(examples_uri, TRAIN, EVAL)  # where clips are dealt out, the new model knows them, too
+    """Whether the baseline was trained on who now tests it, which would flatter it beside the new model."""
+    known = gate.heard_by_baseline_alone(ingest.protocol(examples_uri), ingest.protocol(reference_uri))
     if not known:
         return []
     return [
-        f"The blessed model was trained on {len(known)} of the speakers who test now ({', '.join(sorted(known))}): a "
-        "comparison with it flatters it. Name splits.test_speakers, or let recordings arrive in spans."
+        f"The blessed model was trained on {len(known)} of the speakers who test now ({', '.join(known)}): the gate "
+        "compares with it on the others alone. Name splits.test_speakers, or let recordings arrive in spans."
     ]
 
 

@@ -38,8 +38,12 @@ class UnreadableSample(ValueError):
 class Recordings(NamedTuple):
     """What a folder of recordings gave, and what of it could not be used."""
 
-    sample: drift.Sample
+    clips: "Clips"
     rejected: tuple[Rejected, ...]
+
+    @property
+    def sample(self) -> drift.Sample:
+        return self.clips.sample
 
 
 class Clips(NamedTuple):
@@ -47,10 +51,17 @@ class Clips(NamedTuple):
 
     Attributes:
         numbers: ``[clips]`` of each feature of the schema that says something about a whole clip.
+        served: Whether these are requests to a server.
     """
 
     sample: drift.Sample
     numbers: Mapping[str, np.ndarray]
+    served: bool = False
+
+    def take(self, rows: np.ndarray) -> "Clips":
+        """Some of the clips, in the order of ``rows``."""
+        numbers = {name: values[rows] for name, values in self.numbers.items()}
+        return self._replace(sample=self.sample.take(rows), numbers=numbers)
 
 
 class _Part(NamedTuple):
@@ -75,11 +86,6 @@ def holds_request_log(uri: str) -> bool:
 def spec_of_examples(uri: str) -> AudioSpec:
     """The audio spec that an Examples artifact was made with."""
     return AudioSpec(**_summary(uri)["audio_spec"])
-
-
-def read_examples(uri: str, *, split: str | None = TRAIN) -> drift.Sample:
-    """The sample of :func:`read_clips`."""
-    return read_clips(uri, split=split).sample
 
 
 def read_clips(uri: str, *, split: str | None = TRAIN, below: str = "") -> Clips:
@@ -107,11 +113,6 @@ def newest_span(uri: str) -> str:
     return next(reversed(_summary(uri).get("spans", {})), "")
 
 
-def speakers_in(uri: str, *splits: str) -> set[str]:
-    """Who is heard in some splits of an Examples artifact."""
-    return {speaker for split in splits for speaker in _summary(uri)["splits"][split]["speakers"]}
-
-
 def read_recordings(folder: str, *, settings: IngestSettings, change: Change | None = None) -> Recordings:
     """Extracts the features of all recordings of a local folder, as the ExampleGen does.
 
@@ -133,23 +134,19 @@ def read_recordings(folder: str, *, settings: IngestSettings, change: Change | N
         except (BadAudio, OSError) as error:
             rejected.append(Rejected(clip.path, str(error)))
             continue
-        samples = recording.samples
+        samples, rate_hz = recording.samples, recording.sample_rate_hz
         if change:
-            samples = change(samples, recording.sample_rate_hz)
-        features, frames = _extractor(settings.audio)(samples, np.int64(recording.sample_rate_hz))
+            samples = change(samples, rate_hz)
+        features, frames = _extractor(settings.audio)(samples, np.int64(rate_hz))
         part = _part(features.numpy()[np.newaxis], np.array([frames]), settings.audio)
+        part = _with_origin(part, np.array([recording.duration_sec], np.float32), np.array([rate_hz]))
         parts.append(part._replace(speakers=[clip.speaker], emotions=[clip.emotion]))
     if not parts:
         raise UnreadableSample(
             f"{folder} holds no recording that can be used ({len(rejected)} files cannot); "
             f"`ser corpus scan {folder}` says why"
         )
-    return Recordings(_joined(parts, settings.audio).sample, tuple(rejected))
-
-
-def read_request_log(folder: str, *, spec: AudioSpec) -> drift.Sample:
-    """The sample of :func:`read_requests`."""
-    return read_requests(folder, spec=spec).sample
+    return Recordings(_joined(parts, settings.audio), tuple(rejected))
 
 
 def read_requests(folder: str, *, spec: AudioSpec) -> Clips:
@@ -163,7 +160,7 @@ def read_requests(folder: str, *, spec: AudioSpec) -> Clips:
     parts = list(_logged(files, spec, folder))
     if not parts:
         raise UnreadableSample(f"{folder} holds no request in files named {REQUEST_LOG_FILES}")
-    return _joined(parts, spec)
+    return _joined(parts, spec)._replace(served=True)
 
 
 def _summary(uri: str) -> dict[str, Any]:
@@ -182,10 +179,9 @@ def _parsed(files: list[str], spec: AudioSpec, below: str) -> Iterator[_Part]:
         wanted = [_is_below(clip_id, below) for clip_id in parsed[examples.CLIP_ID]]
         rows = np.flatnonzero((parsed[examples.AUGMENTATION] == PLAIN.encode()) & wanted)
         column = {name: values[rows] for name, values in parsed.items()}
-        numbers = {name: column[name] for name in (examples.DURATION_SEC, examples.NATIVE_SAMPLE_RATE_HZ)}
         part = _part(column[examples.FEATURES], column[examples.VALID_FRAMES], spec)
+        part = _with_origin(part, column[examples.DURATION_SEC], column[examples.NATIVE_SAMPLE_RATE_HZ])
         yield part._replace(
-            numbers={**part.numbers, **numbers},
             speakers=[text.decode() for text in column[examples.SPEAKER]],
             emotions=[text.decode() for text in column[examples.EMOTION]],
         )
@@ -214,6 +210,12 @@ def _part(features: np.ndarray, valid_frames: np.ndarray, spec: AudioSpec) -> _P
     """What is compared of features ``[clips, ...]``: themselves, or the mean of each mel band over a clip's frames."""
     values = drift.band_means(features, valid_frames) if spec.feature_family == "logmel" else features
     return _Part(values=values, numbers={examples.VALID_FRAMES: valid_frames.astype(np.int64)})
+
+
+def _with_origin(part: _Part, durations_sec: np.ndarray, rates_hz: np.ndarray) -> _Part:
+    """With what is known of recordings and not of requests."""
+    origin = {examples.DURATION_SEC: durations_sec, examples.NATIVE_SAMPLE_RATE_HZ: rates_hz}
+    return part._replace(numbers={**part.numbers, **origin})
 
 
 def _joined(parts: Sequence[_Part], spec: AudioSpec) -> Clips:

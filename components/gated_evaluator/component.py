@@ -7,7 +7,7 @@ from tfx import types
 from tfx.components import Evaluator
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import standard_artifacts, standard_component_specs
-from tfx.types.component_spec import ExecutionParameter
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.utils import json_utils
 
 from components.gated_evaluator import executor
@@ -21,6 +21,10 @@ class GatedEvaluatorSpec(standard_component_specs.EvaluatorSpec):
         **standard_component_specs.EvaluatorSpec.PARAMETERS,
         executor.GATE_KEY: ExecutionParameter(type=str),
     }
+    INPUTS: ClassVar[dict[str, Any]] = {
+        **standard_component_specs.EvaluatorSpec.INPUTS,
+        executor.BASELINE_BLESSING_KEY: ChannelParameter(type=standard_artifacts.ModelBlessing, optional=True),
+    }
 
 
 class GatedEvaluator(Evaluator):
@@ -28,6 +32,7 @@ class GatedEvaluator(Evaluator):
 
     Outputs are the Evaluator's. ``verdict.json`` beside the blessing lists every check; ``metrics.json`` and, where
     there is a baseline to compare with, ``comparison.json`` beside TFMA's results hold intervals over speakers.
+    ``protocol.json`` beside the blessing says whom the model was trained on, for the day when it is the baseline.
     """
 
     SPEC_CLASS = GatedEvaluatorSpec
@@ -40,6 +45,7 @@ class GatedEvaluator(Evaluator):
         split: str,
         model: types.BaseChannel,
         baseline_model: types.BaseChannel,
+        baseline_blessing: types.BaseChannel,
         eval_config: config_pb2.EvalConfig,
         extractors_module: str,
         gate: GateSettings,
@@ -49,12 +55,14 @@ class GatedEvaluator(Evaluator):
         Args:
             split: The one that is evaluated.
             baseline_model: The blessed model; the channel may be empty.
+            baseline_blessing: What it was blessed with.
             extractors_module: Import path of the module whose ``custom_extractors`` TFMA calls.
         """
         spec = GatedEvaluatorSpec(
             examples=examples,
             model=model,
             baseline_model=baseline_model,
+            baseline_blessing=baseline_blessing,
             example_splits=json_utils.dumps([split]),
             eval_config=eval_config,
             fairness_indicator_thresholds=json_utils.dumps(None),

@@ -2,9 +2,10 @@
 
 import json
 import os
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as tfx_evaluator
@@ -12,6 +13,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils
 
+from components.artifacts import Artifacts, Properties
 from components.gated_evaluator.tfma_results import read_uars
 from components.run_report import ingest
 from modules import examples as example_keys
@@ -21,14 +23,16 @@ from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_F
 from modules.predictions import SplitExamples, predict, read_examples
 from modules.reporting import evaluate
 from modules.reporting.intervals import Predictions
-from modules.reporting.summary import Baseline, Evaluation, Verdict
+from modules.reporting.summary import Baseline, Evaluation, Protocol, Verdict
 
 GATE_KEY = "gate"
+BASELINE_BLESSING_KEY = "baseline_blessing"
 OVERRIDE_PROPERTY = "gate_override"
 
 VERDICT_FILE = "verdict.json"
 METRICS_FILE = "metrics.json"
 COMPARISON_FILE = "comparison.json"
+PROTOCOL_FILE = "protocol.json"
 
 _SLICES = (example_keys.CORPUS, example_keys.SEX, example_keys.INTENSITY)
 
@@ -36,19 +40,16 @@ _SLICES = (example_keys.CORPUS, example_keys.SEX, example_keys.INTENSITY)
 class Executor(tfx_evaluator.Executor):
     """TFX's evaluation and blessing, then the gate's."""
 
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Evaluates, judges, and leaves metrics with intervals, the verdict and the blessing."""
         settings = gate.GateSettings.from_json(exec_properties[GATE_KEY])
         candidate = _model_dir(input_dict[standard_component_specs.MODEL_KEY])
-        baselines = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY) or []
-        incomparable = why_incomparable(candidate, _model_dir(baselines)) if baselines else None
-        if incomparable:  # it would refuse the examples, and the evaluation would fail with it
-            baselines = []
+        examples_uri = artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY])
+        protocol = ingest.protocol(examples_uri)
+        opponent = _Opponent.of(input_dict, candidate, protocol)
+        if opponent.incomparable or opponent.heard:
+            # It would refuse the examples, and the evaluation fail with it; or TFMA's threshold of the change would
+            # count test speakers that it remembers.
             input_dict = {**input_dict, standard_component_specs.BASELINE_MODEL_KEY: []}
         super().Do(input_dict, output_dict, exec_properties)
 
@@ -56,24 +57,58 @@ class Executor(tfx_evaluator.Executor):
         split = read_examples(
             artifact_utils.get_split_uri(input_dict[standard_component_specs.EXAMPLES_KEY], split_name)
         )
-        evaluation, comparison = _measure(candidate, baselines, split, split_name)
         evaluation_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
-        io_utils.write_string_file(os.path.join(evaluation_uri, METRICS_FILE), evaluation.model_dump_json(indent=2))
-        if comparison:
-            text = comparison.model_dump_json(indent=2)
-            io_utils.write_string_file(os.path.join(evaluation_uri, COMPARISON_FILE), text)
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
+        evaluation, comparison = _measure(candidate, opponent, split, split_name)
         evidence = gate.Evidence(
             evaluation=evaluation,
             uars=read_uars(evaluation_uri),
             tfma_passed=blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1,
             baseline=comparison,
-            incomparable=incomparable,
+            incomparable=opponent.incomparable,
+            heard=opponent.heard,
         )
         verdict = gate.judge(evidence, settings)
+        _write(evaluation_uri, METRICS_FILE, evaluation)
+        if counted := gate.compared(evidence, settings):
+            _write(evaluation_uri, COMPARISON_FILE, counted)
         record(verdict, blessing)
-        examples_uri = artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY])
+        _write(blessing.uri, PROTOCOL_FILE, protocol)
         _write_card(candidate, examples_uri, evaluation, verdict, blessing.uri)
+
+
+class _Opponent(NamedTuple):
+    """The blessed baseline, as far as the candidate can be compared with it.
+
+    Attributes:
+        name: None where there is none that can be asked.
+        incomparable: See :class:`modules.gate.Evidence`.
+        heard: The same.
+    """
+
+    name: str | None = None
+    model_dir: str = ""
+    incomparable: str | None = None
+    heard: tuple[str, ...] | None = ()
+
+    @classmethod
+    def of(cls, input_dict: Artifacts, candidate: str, protocol: Protocol) -> "_Opponent":
+        models = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY)
+        if not models:
+            return cls()
+        model_dir = _model_dir(models)
+        if incomparable := why_incomparable(candidate, model_dir):
+            return cls(incomparable=incomparable)
+        theirs = _read_protocol(input_dict.get(BASELINE_BLESSING_KEY) or [])
+        heard = gate.heard_by_baseline_alone(protocol, theirs) if theirs else None
+        return cls(name=f"model {models[0].id}", model_dir=model_dir, heard=heard)
+
+
+def _read_protocol(blessings: list[types.Artifact]) -> Protocol | None:
+    """Whom a blessed model was trained on; None where its blessing does not say."""
+    paths = [os.path.join(blessing.uri, PROTOCOL_FILE) for blessing in blessings]
+    found = [path for path in paths if fileio.exists(path)]
+    return Protocol.model_validate_json(io_utils.read_string_file(found[0])) if found else None
 
 
 def why_incomparable(candidate_dir: str, baseline_dir: str) -> str | None:
@@ -95,7 +130,7 @@ def record(verdict: Verdict, blessing: types.Artifact) -> None:
             fileio.remove(path)
     name = constants.BLESSED_FILE_NAME if verdict.blessed else constants.NOT_BLESSED_FILE_NAME
     io_utils.write_string_file(os.path.join(blessing.uri, name), "")
-    io_utils.write_string_file(os.path.join(blessing.uri, VERDICT_FILE), verdict.model_dump_json(indent=2))
+    _write(blessing.uri, VERDICT_FILE, verdict)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(verdict.blessed))
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BLESSING_MESSAGE_KEY, " ".join(verdict.reasons))
     if verdict.override:
@@ -103,23 +138,24 @@ def record(verdict: Verdict, blessing: types.Artifact) -> None:
 
 
 def _measure(
-    candidate: str, baselines: list[types.Artifact], split: SplitExamples, split_name: str
+    candidate: str, opponent: _Opponent, split: SplitExamples, split_name: str
 ) -> tuple[Evaluation, Baseline | None]:
-    """The candidate on the split, and beside the blessed baseline where there is one."""
+    """The candidate on the split; and beside the blessed baseline, on those of it whom the baseline had not heard."""
     labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
     slices = {name: split.text(name) for name in _SLICES}
     slices["length"] = [evaluate.length_slice(float(sec)) for sec in split.columns[example_keys.DURATION_SEC]]
     probabilities = predict(candidate, split)
     evaluation = evaluate.evaluate(labels, probabilities, speakers, slices=slices, split=split_name)
-    if not baselines or not np.isfinite(probabilities).all():
+    heard = opponent.heard or ()
+    unheard = ~np.isin(speakers, heard)
+    if opponent.name is None or not unheard.any() or not np.isfinite(probabilities).all():
         return evaluation, None
-    comparison = evaluate.compare(
-        Predictions.of(labels, probabilities, speakers),
-        Predictions.of(labels, predict(_model_dir(baselines), split), speakers),
-        name=f"model {baselines[0].id}",
-        split=split_name,
+    ours, theirs = (
+        Predictions.of(labels, rows, speakers).take(unheard)
+        for rows in (probabilities, predict(opponent.model_dir, split))
     )
-    return evaluation, comparison
+    comparison = evaluate.compare(ours, theirs, name=opponent.name, split=split_name)
+    return evaluation, comparison.model_copy(update={"heard": heard})
 
 
 def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdict: Verdict, folder: str) -> None:
@@ -134,8 +170,12 @@ def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdi
         verdict=verdict,
         network=model_card.Network(**json.loads(_read_asset(model_dir, MODEL_FILE) or "{}")),
     )
-    io_utils.write_string_file(os.path.join(folder, model_card.JSON_FILE), card.model_dump_json(indent=2))
+    _write(folder, model_card.JSON_FILE, card)
     io_utils.write_string_file(os.path.join(folder, model_card.MARKDOWN_FILE), model_card.to_markdown(card))
+
+
+def _write(folder: str, name: str, section: BaseModel) -> None:
+    io_utils.write_string_file(os.path.join(folder, name), section.model_dump_json(indent=2))
 
 
 def _own_contract(model_dir: str) -> tuple[AudioSpec, str]:

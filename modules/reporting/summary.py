@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modules.labels import SPLITS
 from modules.reporting.metric_names import metric_name
+from modules.splits import EVAL, TRAIN
 
 SCHEMA_VERSION: Final = 1
 DEMO_CORPUS = "demo"
@@ -68,6 +69,11 @@ class Protocol(_Section):
     kind: Literal["speaker", "random_clip"]
     seed: int | None = None
     speakers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @property
+    def heard(self) -> frozenset[str]:
+        """Who was heard in training or in early stopping."""
+        return frozenset((*self.speakers.get(TRAIN, ()), *self.speakers.get(EVAL, ())))
 
     @property
     def sentence(self) -> str:
@@ -340,13 +346,18 @@ class Difference(_Section):
 
 
 class Baseline(_Section):
-    """Comparison with the blessed model that was there before."""
+    """Comparison with the blessed model that was there before.
+
+    Attributes:
+        heard: Test speakers whom it was trained on; they take no part.
+    """
 
     name: str
     split: str
     clips: int
     speakers: int
     differences: tuple[Difference, ...]
+    heard: tuple[str, ...] = ()
 
 
 class Push(_Section):

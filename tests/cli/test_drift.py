@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from cli.main import main
 from components.drift_monitor import sources
@@ -19,7 +20,9 @@ SPEAKERS, CLIPS_EACH = 6, 21
 DEALS = "--deals=100"
 
 
-def write_examples(folder: Path, *, seed: int, shift: float = 0.0, spec: AudioSpec = SPEC) -> str:
+def write_examples(
+    folder: Path, *, seed: int, shift: float = 0.0, spec: AudioSpec = SPEC, rate_hz: int = 48_000
+) -> str:
     rng = np.random.default_rng(seed)
     split = folder / "Split-train"
     split.mkdir(parents=True)
@@ -36,11 +39,25 @@ def write_examples(folder: Path, *, seed: int, shift: float = 0.0, spec: AudioSp
                 valid_frames=spec.window_frames,
                 augmentation="plain",
                 duration_sec=2.5,
-                native_sample_rate_hz=48_000,
+                native_sample_rate_hz=rate_hz,
                 spec=spec,
             )
             writer.write(example.SerializeToString())
     (folder / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(spec)}))
+    return str(folder)
+
+
+def write_requests(folder: Path, *, seed: int, valid_frames: int = SPEC.window_frames) -> str:
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    with tf.io.TFRecordWriter(str(folder / "requests-1.tfrecord")) as writer:
+        for _ in range(SPEAKERS * CLIPS_EACH):
+            entry = prediction_log_pb2.PredictionLog()
+            inputs = entry.predict_log.request.inputs
+            features = rng.normal(size=(1, *SPEC.feature_shape)).astype(np.float32)
+            inputs[examples.FEATURES].CopyFrom(tf.make_tensor_proto(features))
+            inputs[examples.VALID_FRAMES].CopyFrom(tf.make_tensor_proto(np.array([valid_frames])))
+            writer.write(entry.SerializeToString())
     return str(folder)
 
 
@@ -87,6 +104,34 @@ def test_json_says_the_same(reference, tmp_path, capsys):
     assert content["drifted"]
     assert len(content["features"]) == 34
     assert content["settings"]["deals"] == 100
+
+
+def test_what_the_schema_forbids_is_drift_where_chance_explains_the_sound(reference, tmp_path, capsys):
+    current = write_examples(tmp_path / "new", seed=2, rate_hz=8_000)
+    assert ser(reference, current, DEALS) == 3
+    printed = capsys.readouterr().out
+    reason = "native_sample_rate_hz has a Jensen-Shannon divergence of 1.00; the drift comparator of the schema allows"
+    assert f"Drifted. {reason}" in printed
+    assert "features drifted" not in printed
+    assert ser(reference, current, DEALS, "--json") == 3
+    content = json.loads(capsys.readouterr().out)
+    assert content["drifted"]
+    assert content["reasons"][0].startswith(reason)
+    assert {each["feature"] for each in content["comparators"]} == {"native_sample_rate_hz", "duration_sec"}
+
+
+@pytest.mark.parametrize(("change", "status"), [({}, 0), ({"valid_frames": 20}, 3)])
+def test_requests_are_held_against_the_schemas_skew_comparators(reference, tmp_path, capsys, change, status):
+    requests = write_requests(tmp_path / "log", seed=2, **change)
+    for order in ((reference, requests), (requests, reference)):
+        assert ser(*order, DEALS) == status
+        assert ("the skew comparator of the schema" in capsys.readouterr().out) == bool(status)
+
+
+def test_requests_that_break_the_schema_are_told(reference, tmp_path, capsys):
+    requests = write_requests(tmp_path / "log", seed=2, valid_frames=0)
+    assert ser(reference, requests, DEALS) == 3
+    assert "valid_frames: Unexpectedly small value: 0" in capsys.readouterr().out
 
 
 def test_folders_of_recordings_are_compared(tmp_path, capsys):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from modules.calibration import temper
+from modules.demo_corpus import MARKER_FILE
+from modules.demo_corpus.corpus import write_corpus
 
 SETTINGS = (
     "training.family=original_cnn",
@@ -45,6 +47,7 @@ def evaluated(demo_data, tmp_path_factory) -> Path:
     finished = start(demo_data, root)
     assert finished.returncode == 0, finished.stderr
     assert "Ingesting" not in finished.stderr
+    assert "3/3 folds" in finished.stderr
     assert first.stat().st_mtime_ns == before
     (root / "stdout.txt").write_text(finished.stdout)
     return root
@@ -92,6 +95,23 @@ def test_the_table_the_json_and_the_report_say_the_same(evaluated):
     assert "Cross-validation, 3 folds" in html
     assert "Synthetic speech" in html
     assert "demo-01 to demo-08" in html
+
+
+@pytest.mark.slow
+def test_each_corpus_is_judged_by_a_model_that_heard_the_other(tmp_path):
+    for name, seed in (("demo", 0), ("ravdess", 1)):
+        write_corpus(tmp_path / "data" / name, clips=24 * 7, seed=seed)
+    (tmp_path / "data" / "ravdess" / MARKER_FILE).unlink()  # as far as anyone can tell
+    finished = start(tmp_path / "data", tmp_path / "output", "--leave-corpus-out")
+    assert finished.returncode == 0, finished.stderr
+    assert "2/2 folds" in finished.stderr
+    for fold in (json.loads(path.read_text()) for path in results(tmp_path / "output")):
+        tested = {clip.partition("/")[0] for clip in fold["clip_ids"]}
+        heard = {speaker.partition("-")[0] for speaker in (*fold["train"], *fold["eval"])}
+        assert len(fold["clip_ids"]) == 24 * 7
+        assert (tested, heard) in (({"demo"}, {"ravdess"}), ({"ravdess"}, {"demo"}))
+    rows = [line.split()[:3] for line in finished.stdout.splitlines() if line.strip().startswith("without")]
+    assert rows == [["without", "demo", "168"], ["without", "ravdess", "168"]]
 
 
 def test_one_corpus_cannot_be_left_out(demo_data, evaluated):

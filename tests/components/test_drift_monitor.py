@@ -11,6 +11,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 import schema
+from cli.main import main
 from components.audio_example_gen.settings import IngestSettings
 from components.drift_monitor import executor, sources
 from components.drift_monitor.settings import MonitorSettings
@@ -72,6 +73,8 @@ def summary(
 ) -> dict:
     speakers = {"train": list(train), "eval": ["toy-eval"], "test": list(test)}
     return {
+        "protocol": "speaker-disjoint",
+        "seed": 0,
         "audio_spec": dataclasses.asdict(spec),
         "spans": dict.fromkeys(spans, SPEAKERS * CLIPS_EACH),
         "splits": {split: {"speakers": names} for split, names in speakers.items()},
@@ -188,6 +191,18 @@ def test_what_the_schema_compares_alarms_where_the_sound_is_the_same(monitor, tm
         monitor(current, dataclasses.replace(SETTINGS, stop_on="any"))
 
 
+@pytest.mark.parametrize("change", [{}, {"slower": 1.5}, {"shift": 1.0}], ids=["same", "slower", "shifted"])
+def test_the_command_says_what_the_monitor_says(monitor, reference, tmp_path, capsys, change):
+    current = write_examples(tmp_path / "new", seed=1, **change)
+    (found,) = monitor(current)
+    with pytest.raises(SystemExit) as ended:
+        main(["drift", str(reference), str(current), "--deals=100", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert ended.value.code == (3 if change else 0)
+    assert told["drifted"] == bool(change)
+    assert {**told, "settings": None} == {**found["report"], "settings": None}
+
+
 def test_a_baseline_that_heard_who_tests_it_is_said(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
     (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], train=("toy-0",), test=("toy-3", "toy-9"))))
@@ -242,7 +257,7 @@ def test_requests_are_held_against_the_schema_as_it_is_in_serving(monitor, tmp_p
 def test_a_log_of_another_audio_spec_is_refused(tmp_path):
     log = write_request_log(tmp_path / "log", seed=0)
     with pytest.raises(AudioSpecMismatch, match=r"\(34,\).*\(270,\)"):
-        sources.read_request_log(str(log), spec=AudioSpec())
+        sources.read_requests(str(log), spec=AudioSpec())
 
 
 def test_log_mel_examples_become_means_over_their_own_frames(tmp_path):
@@ -255,7 +270,7 @@ def test_log_mel_examples_become_means_over_their_own_frames(tmp_path):
         clip = Clip(path="0.wav", corpus="toy", emotion="sad", speaker="toy-0")
         writer.write(make_example(clip, values, "plain", spec))
     (tmp_path / sources.SUMMARY_FILE).write_text(json.dumps(summary([], spec=spec)))
-    sample = sources.read_examples(str(tmp_path))
+    sample = sources.read_clips(str(tmp_path)).sample
     np.testing.assert_allclose(sample.values, [[1, 2, 3, 4]])
     assert sample.names == ("mel_000", "mel_001", "mel_002", "mel_003")
     assert sample.speakers == ("toy-0",)
@@ -271,6 +286,12 @@ def test_recordings_are_read_with_their_speakers_and_bad_ones_named(tmp_path):
     assert found.sample.speakers == ("ravdess-07", "ravdess-07")
     assert found.sample.emotions == ("neutral", "angry")
     assert found.sample.values.shape == (2, 270)
+    described = {name: values.tolist() for name, values in found.clips.numbers.items()}
+    assert described == {
+        "valid_frames": [81, 81],
+        "duration_sec": [1.875, 1.875],
+        "native_sample_rate_hz": [16_000] * 2,
+    }
     assert [file.path for file in found.rejected] == ["03-01-04-01-01-01-07.wav"]
     louder = sources.read_recordings(str(tmp_path), settings=IngestSettings(), change=lambda samples, rate: samples * 2)
     rms = found.sample.names.index("rms")

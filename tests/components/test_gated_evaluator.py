@@ -12,10 +12,18 @@ from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
 from components.gated_evaluator import extractors
-from components.gated_evaluator.executor import OVERRIDE_PROPERTY, Executor, why_incomparable
+from components.gated_evaluator.executor import (
+    COMPARISON_FILE,
+    METRICS_FILE,
+    OVERRIDE_PROPERTY,
+    PROTOCOL_FILE,
+    Executor,
+    why_incomparable,
+)
+from components.gated_evaluator.tfma_results import read_uars
 from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, load_contract
-from modules.gate import FINITE, GateSettings
-from modules.reporting.summary import Verdict
+from modules.gate import COMPARABLE, FINITE, TFMA, GateSettings
+from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, RunSummary, Verdict
 from pipeline import evaluation
 
 LENIENT = GateSettings(min_uar=0.01, min_slice_uar=0.0, max_uar_loss=1.0)
@@ -63,11 +71,20 @@ def export(artifacts, trained, tmp_path_factory) -> Callable[..., Path]:
 def evaluate(artifacts, tmp_path) -> Callable[..., tuple[types.Artifact, Verdict]]:
     """Runs the executor as the pipeline does; gives back the blessing and the verdict."""
 
-    def run(candidate: Path, baseline: Path | None = None, gate: GateSettings = LENIENT):
+    def run(
+        candidate: Path,
+        baseline: Path | None = None,
+        gate: GateSettings = LENIENT,
+        trained_on: Protocol | None = None,
+    ):
         examples = artifact(standard_artifacts.Examples, min((artifacts / "AudioExampleGen" / "examples").iterdir()))
         examples.split_names = json.dumps(["train", "eval", "test"])
         inputs = {"examples": [examples], "model": [artifact(standard_artifacts.Model, candidate, 1)]}
         inputs["baseline_model"] = [artifact(standard_artifacts.Model, baseline, 2)] if baseline else []
+        if trained_on:
+            (tmp_path / "theirs").mkdir(exist_ok=True)
+            (tmp_path / "theirs" / PROTOCOL_FILE).write_text(trained_on.model_dump_json())
+            inputs["baseline_blessing"] = [artifact(standard_artifacts.ModelBlessing, tmp_path / "theirs")]
         blessing = artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
         outputs = {
             "blessing": [blessing],
@@ -116,11 +133,65 @@ def test_one_emotion_for_all_is_rejected_unless_someone_answers_for_it(export, e
 def test_a_baseline_on_another_audio_spec_is_not_asked(trained, evaluate, tmp_path):
     other = with_contract(tmp_path / "other", hop_samples=256)
     blessing, verdict = evaluate(trained, baseline=other)
-    (check,) = [check for check in verdict.checks if check.name == "Comparable baseline"]
-    assert check.passed
-    assert "trained on audio spec" in check.text
+    assert comparable(verdict).passed
+    assert "trained on audio spec" in comparable(verdict).text
     assert verdict.blessed
     assert blessing.get_int_custom_property("current_model_id") == 1
+
+
+def test_tfma_and_the_intervals_agree_on_every_slice(artifacts):
+    folder = min((artifacts / "GatedEvaluator" / "evaluation").iterdir())
+    by_tfma = read_uars(str(folder))
+    measured = Evaluation.model_validate_json((folder / METRICS_FILE).read_text())
+    assert by_tfma.pop(()) == pytest.approx(measured.metric("uar").value, abs=1e-6)
+    wanted = {((part.dimension, part.value),): part.metric("uar").value for part in measured.slices}
+    assert {dimension for ((dimension, _),) in wanted} == {*evaluation.SLICES}
+    assert by_tfma == pytest.approx(wanted, abs=1e-6)
+
+
+def protocol_of(artifacts: Path) -> Protocol:
+    blessing = min((artifacts / "GatedEvaluator" / "blessing").iterdir())
+    return Protocol.model_validate_json((blessing / PROTOCOL_FILE).read_text())
+
+
+def test_a_blessing_says_whom_the_model_was_trained_on(artifacts, local_run):
+    summary = RunSummary.from_json((local_run.root / "summary.json").read_text())
+    assert protocol_of(artifacts) == summary.protocol
+    assert len(summary.protocol.heard) > len(summary.protocol.speakers["test"]) > 2
+
+
+STRICT = dataclasses.replace(LENIENT, max_uar_loss=0.0)
+
+
+def test_a_baseline_is_compared_on_the_test_speakers_whom_it_had_not_heard(
+    artifacts, trained, export, evaluate, tmp_path
+):
+    """A candidate that knows one emotion, beside a better baseline: TFMA and the gate reject it, asked about anyone."""
+    constant, test = export([5.0, 0, 0, 0, 0, 0, 0]), protocol_of(artifacts).speakers["test"]
+    _, verdict = evaluate(constant, trained, STRICT, protocol_of(artifacts))
+    assert failed(verdict) >= {TFMA, "UAR against the blessed baseline"}
+    assert "trained on none" in comparable(verdict).text
+
+    heard = Protocol(kind="speaker", speakers={"train": test[:1], "eval": (), "test": ()})
+    _, verdict = evaluate(constant, trained, STRICT, heard)
+    assert "UAR against the blessed baseline" in failed(verdict)
+    assert TFMA not in failed(verdict), "its threshold of the change knows no speakers"
+    assert comparable(verdict).value == len(test) - 1
+    comparison = Baseline.model_validate_json((tmp_path / "evaluation" / COMPARISON_FILE).read_text())
+    assert comparison.speakers == len(test) - 1
+    assert comparison.heard == test[:1]
+
+    (tmp_path / "evaluation" / COMPARISON_FILE).unlink()
+    heard = Protocol(kind="speaker", speakers={"train": test[1:], "eval": (), "test": ()})
+    _, verdict = evaluate(constant, trained, STRICT, heard)
+    assert failed(verdict) == {"Different answers"}, "of the baseline nothing counts"
+    assert f"{len(test) - 1} of {len(test)} test speakers" in comparable(verdict).text
+    assert not (tmp_path / "evaluation" / COMPARISON_FILE).exists()
+
+
+def comparable(verdict: Verdict) -> Check:
+    (check,) = [check for check in verdict.checks if check.name == COMPARABLE]
+    return check
 
 
 def with_contract(uri: Path, **audio: object) -> Path:

@@ -14,7 +14,7 @@ from modules.gate import Evidence, GateSettings
 from modules.labels import EMOTIONS
 from modules.reporting import evaluate
 from modules.reporting.intervals import Predictions
-from modules.reporting.summary import Baseline, Difference, Evaluation, IntervalMethod, Metric
+from modules.reporting.summary import Baseline, Check, Difference, Evaluation, IntervalMethod, Metric, Protocol
 
 SPEAKERS = np.repeat([f"toy-{number:02}" for number in range(10)], 28)
 CORPORA = np.where(np.arange(280) < 140, "toy", "other")
@@ -34,16 +34,28 @@ def uar(probabilities: np.ndarray, chosen: np.ndarray) -> float:
     return float(np.mean([right[LABELS[chosen] == label].mean() for label in np.unique(LABELS[chosen])]))
 
 
-def evidence(probabilities: np.ndarray, baseline: np.ndarray | None = None, **more: object) -> Evidence:
+def evidence(
+    probabilities: np.ndarray,
+    baseline: np.ndarray | None = None,
+    heard: tuple[str, ...] | None = (),
+    **more: object,
+) -> Evidence:
     """As the GatedEvaluator gathers it."""
     uars = {(): uar(probabilities, LABELS >= 0)}
     uars |= {(("corpus", name),): uar(probabilities, name == CORPORA) for name in ("toy", "other")}
     comparison = None
-    if baseline is not None:
-        ours, theirs = (Predictions.of(LABELS, rows, SPEAKERS.tolist()) for rows in (probabilities, baseline))
-        comparison = evaluate.compare(ours, theirs, name="model 1", resamples=500)
+    unheard = ~np.isin(SPEAKERS, heard or ())
+    if baseline is not None and unheard.any():
+        both = (Predictions.of(LABELS, rows, SPEAKERS.tolist()).take(unheard) for rows in (probabilities, baseline))
+        comparison = evaluate.compare(*both, name="model 1", resamples=500)
     measured = evaluate.evaluate(LABELS, probabilities, SPEAKERS.tolist(), resamples=500)
-    return Evidence(**{"evaluation": measured, "uars": uars, "tfma_passed": True, "baseline": comparison} | more)
+    found = {"evaluation": measured, "uars": uars, "tfma_passed": True, "baseline": comparison, "heard": heard}
+    return Evidence(**found | more)
+
+
+def comparable(verdict: gate.Verdict) -> Check:
+    (check,) = [check for check in verdict.checks if check.name == gate.COMPARABLE]
+    return check
 
 
 def failed(verdict: gate.Verdict) -> set[str]:
@@ -145,10 +157,86 @@ def test_a_model_trained_on_shuffled_labels_is_rejected(shuffled, blessed):
     assert blessed or {"UAR", "UAR's interval"} <= failed(verdict)
 
 
+REMEMBERED = tuple(f"toy-{number:02}" for number in range(7))
+
+
+def with_memory(fair: float) -> np.ndarray:
+    """A baseline that is nearly always right about whom it heard in training."""
+    rows = answers(fair, seed=1)
+    known = np.isin(SPEAKERS, REMEMBERED)
+    rows[known] = answers(0.99, seed=2)[known]
+    return rows
+
+
+def test_a_baseline_that_heard_test_speakers_is_compared_on_the_others_alone():
+    ours, theirs = answers(0.75), with_memory(0.6)
+    unfair = gate.judge(evidence(ours, theirs), SETTINGS)
+    assert failed(unfair) == {"UAR against the blessed baseline", "Interval of the difference in UAR"}
+    verdict = gate.judge(evidence(ours, theirs, heard=REMEMBERED), SETTINGS)
+    assert verdict.blessed
+    check = comparable(verdict)
+    assert (check.value, check.bound, check.passed) == (3, 2, True)
+    assert "7 of 10 test speakers were heard by the blessed baseline in training" in check.text
+    assert "compared on the other 3 alone, 84 clips" in check.text
+    assert "toy" not in check.text, "the verdict is in the model card, which names nobody"
+
+
+def test_a_candidate_that_is_worse_on_the_others_is_rejected_all_the_same():
+    ours, theirs = answers(0.5), with_memory(0.95)
+    verdict = gate.judge(evidence(ours, theirs, heard=REMEMBERED), SETTINGS)
+    assert failed(verdict) >= {"UAR against the blessed baseline", "Interval of the difference in UAR"}
+
+
+@pytest.mark.parametrize(("choice", "blessed"), [("judge_alone", True), ("reject", False)])
+@pytest.mark.parametrize("left", [0, 1])
+def test_where_too_few_are_left_the_floors_decide_or_the_configuration_rejects(choice, blessed, left):
+    heard = tuple(np.unique(SPEAKERS)[left:].tolist())
+    settings = dataclasses.replace(SETTINGS, incomparable_baseline=choice)
+    verdict = gate.judge(evidence(answers(0.6), with_memory(0.99), heard=heard), settings)
+    assert verdict.blessed == blessed
+    assert failed(verdict) == (set() if blessed else {gate.COMPARABLE})
+    check = comparable(verdict)
+    assert f"{10 - left} of 10 test speakers were heard" in check.text
+    assert f"the other {left}, with {28 * left} clips, are too few" in check.text
+    assert (check.value, check.bound) == (left, None if blessed else 2)
+    below = gate.judge(evidence(answers(0.2), with_memory(0.99), heard=heard), settings)
+    assert "UAR" in failed(below), "the absolute floors still decide"
+
+
+def test_too_few_clips_of_the_others_are_too_few():
+    found = evidence(answers(0.6), with_memory(0.99), heard=REMEMBERED)
+    verdict = gate.judge(found, dataclasses.replace(SETTINGS, min_test_clips=85))
+    assert "the other 3, with 84 clips, are too few" in comparable(verdict).text
+
+
+def test_where_the_baseline_does_not_say_whom_it_heard_it_is_compared_and_that_is_said():
+    verdict = gate.judge(evidence(answers(0.6), answers(0.9, seed=1), heard=None), SETTINGS)
+    assert "is not recorded" in comparable(verdict).text
+    assert "UAR against the blessed baseline" in failed(verdict)
+
+
+names = st.frozensets(st.sampled_from([f"toy-{number:02}" for number in range(8)]))
+
+
+@given(train=names, tuned_on=names, tested=names, theirs_train=names, theirs_eval=names, theirs_test=names)
+def test_heard_is_who_tests_now_and_trained_the_baseline_and_not_the_candidate(
+    train, tuned_on, tested, theirs_train, theirs_eval, theirs_test
+):
+    ours = {"train": tuple(train), "eval": tuple(tuned_on), "test": tuple(tested)}
+    theirs = {"train": tuple(theirs_train), "eval": tuple(theirs_eval), "test": tuple(theirs_test)}
+    protocols = (Protocol(kind="speaker", speakers=speakers) for speakers in (ours, theirs))
+    found = gate.heard_by_baseline_alone(*protocols)
+    assert list(found) == sorted(found)
+    for speaker in train | tuned_on | tested | theirs_train | theirs_eval | theirs_test:
+        remembers = speaker in theirs_train or speaker in theirs_eval
+        generalises = speaker not in train and speaker not in tuned_on
+        assert (speaker in found) == (speaker in tested and remembers and generalises)
+
+
 @pytest.mark.parametrize(("choice", "blessed"), [("judge_alone", True), ("reject", False)])
 def test_a_baseline_on_another_audio_spec_is_named_and_the_configuration_decides(choice, blessed):
     found = evidence(answers(0.8), incomparable="since it was trained on audio spec 12 and they have 34")
-    verdict = gate.judge(found, dataclasses.replace(SETTINGS, other_audio_spec=choice))
+    verdict = gate.judge(found, dataclasses.replace(SETTINGS, incomparable_baseline=choice))
     assert verdict.blessed == blessed
     assert "audio spec 12" in next(check.text for check in verdict.checks if check.name == "Comparable baseline")
 
@@ -194,11 +282,15 @@ optional = st.none()
 @given(
     uar_low=optional | shares, uar_high=optional | shares, uar=shares, slice_uar=shares,
     difference=differences, low=optional | differences, high=optional | differences,
+    heard=st.none() | st.integers(0, 50).map(lambda count: tuple(map(str, range(count)))),
     settings=st.builds(
-        GateSettings, min_uar=shares, max_uar_loss=shares, min_slice_uar=shares, slices=st.just(("sex",))
+        GateSettings, min_uar=shares, max_uar_loss=shares, min_slice_uar=shares, slices=st.just(("sex",)),
+        min_test_speakers=st.integers(1, 50), incomparable_baseline=st.sampled_from(["judge_alone", "reject"]),
     ),
 )  # fmt: skip
-def test_never_blesses_what_lies_below_a_bound(uar_low, uar_high, uar, slice_uar, difference, low, high, settings):
+def test_never_blesses_what_lies_below_a_bound(
+    uar_low, uar_high, uar, slice_uar, difference, low, high, heard, settings
+):
     """Whatever point and interval say of each other, no matter how they contradict."""
     measured = Evaluation(
         split="test",
@@ -210,12 +302,16 @@ def test_never_blesses_what_lies_below_a_bound(uar_low, uar_high, uar, slice_uar
         confusion=tuple(tuple(row) for row in np.eye(7, dtype=int).tolist()),
     )
     paired = Difference(name="uar", candidate=uar, baseline=uar, difference=difference, low=low, high=high)
+    unheard = 50 - len(heard or ())
+    compared = Baseline(name="b", split="test", clips=20 * unheard, speakers=unheard, differences=(paired,))
+    comparable = not heard or (unheard >= settings.min_test_speakers and unheard >= 1)
     verdict = gate.judge(
         Evidence(
             evaluation=measured,
             uars={(): uar, (("sex", "female"),): slice_uar},
             tfma_passed=True,
-            baseline=Baseline(name="b", split="test", clips=1000, speakers=50, differences=(paired,)),
+            baseline=compared if unheard else None,
+            heard=heard,
         ),
         settings,
     )
@@ -223,10 +319,12 @@ def test_never_blesses_what_lies_below_a_bound(uar_low, uar_high, uar, slice_uar
         assert uar_high is not None
         assert uar_high >= settings.min_uar
         assert uar >= settings.min_uar
+        assert slice_uar >= settings.min_slice_uar
+        assert comparable or settings.incomparable_baseline == "judge_alone"
+    if verdict.blessed and comparable:
         assert high is not None
         assert high >= 0
         assert difference >= -settings.max_uar_loss
-        assert slice_uar >= settings.min_slice_uar
     assert verdict.blessed == all(check.passed for check in verdict.checks)
 
 
@@ -237,7 +335,7 @@ def test_never_blesses_what_lies_below_a_bound(uar_low, uar_high, uar, slice_uar
         ({"max_uar_loss": -0.1}, "gate.max_uar_loss"),
         ({"min_test_clips": 0}, "gate.min_test_clips is 0; it must be 1 or above"),
         ({"slices": ("age",)}, "gate.slices has age; allowed are corpus, sex, intensity"),
-        ({"other_audio_spec": "ignore"}, "judge_alone or reject"),
+        ({"incomparable_baseline": "ignore"}, "judge_alone or reject"),
     ],
 )
 def test_unusable_settings_are_refused_by_name(values, complaint):

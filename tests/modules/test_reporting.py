@@ -463,6 +463,19 @@ class TestReport:
         assert not re.search(r"url\(|@import|https?:", text)
         assert len(text.encode()) < 1_500_000
 
+    def test_is_laid_out_for_a_phone_and_for_paper(self, complete):
+        text = render(complete)
+        assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+        assert "@media print" in text
+        assert re.search(r"@media \(max-width: \d+rem\)", text)
+
+    def test_names_the_test_speakers_whom_the_baseline_had_heard(self, complete):
+        left_out = "Left out, since the blessed model heard them in training"
+        assert left_out not in _Page(render(complete)).text
+        baseline = complete.baseline.model_copy(update={"heard": ("ravdess-01", "ravdess-02")})
+        text = _Page(render(complete.model_copy(update={"baseline": baseline}))).text
+        assert f"{left_out}: ravdess-01, ravdess-02." in text
+
     def test_shows_the_numbers_of_the_summary(self, complete):
         text = _Page(render(complete)).text
         uar = complete.evaluation.metric("uar")

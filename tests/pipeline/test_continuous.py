@@ -105,10 +105,10 @@ def runs(corpus, tmp_path_factory) -> dict[str, Run]:
     return found
 
 
-def start(data: Path, root: Path) -> Run:
-    settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
+def start(data: Path, root: Path, *overrides: str) -> Run:
+    settings = [argument for setting in (*SETTINGS, *overrides) for argument in ("--set", setting)]
     command = [sys.executable, "runner_local.py", "--data", str(data), "--root", str(root), *settings]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
     assert (root / "summary.json").exists(), finished.stdout + finished.stderr
     return Run(
         status=finished.returncode,
@@ -156,3 +156,23 @@ def test_drifted_recordings_alarm_in_the_report(runs, corpus):
     assert "features drifted" in drift.reasons[0]
     assert "Kolmogorov-Smirnov statistic by feature" in run.report
     assert run.summary.evaluation is not None
+
+
+def test_in_a_folder_that_grows_the_gate_leaves_out_whom_the_baseline_had_heard(demo_data, tmp_path):
+    data, root = tmp_path / "data", tmp_path / "output"
+    late = sorted(path.name for path in demo_data.glob("Actor_*"))[:12]
+    shutil.copytree(demo_data, data, ignore=shutil.ignore_patterns(*late))
+    settings = ('ingest.pattern="*/*"', "gate.min_uar=0", "gate.min_slice_uar=0")
+    first = start(data, root, *settings).summary
+    shutil.copytree(demo_data, data, dirs_exist_ok=True)
+    second = start(data, root, *settings).summary
+    test = second.protocol.speakers["test"]
+    heard = sorted(first.protocol.heard & set(test))
+    assert first.verdict.blessed
+    assert heard, "or there is nothing to see"
+    (check,) = [check for check in second.verdict.checks if check.name == "Comparable baseline"]
+    assert f"{len(heard)} of {len(test)} test speakers were heard by the blessed baseline in training" in check.text
+    assert check.value == len(test) - len(heard)
+    assert list(second.baseline.heard) == heard
+    assert second.baseline.speakers == check.value
+    assert f"trained on {len(heard)} of the speakers who test now" in " ".join(second.drift[0].reasons)

@@ -1,0 +1,67 @@
+"""One verdict from two sides: what chance does not explain, and what the curated schema does not allow.
+
+The DriftMonitor and ``ser drift`` both ask here, so that they say the same.
+"""
+
+import dataclasses
+from typing import Any
+
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.drift_monitor import comparators
+from components.drift_monitor.sources import Clips
+from modules import drift
+from modules.drift_settings import DriftSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two samples, compared.
+
+    Attributes:
+        report: What chance explains and what not.
+        differences: What each comparator of the schema measured that applies.
+        remarks: What is told, and is no drift.
+    """
+
+    report: drift.DriftReport
+    differences: tuple[comparators.Difference, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def drifted(self) -> bool:
+        """Whether either side says so."""
+        return self.report.drifted or any(each.exceeded for each in self.differences)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What drifted, in sentences, and the remarks."""
+        return (*self.report.reasons, *(each.text for each in self.differences if each.exceeded), *self.remarks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: the report's, with this verdict and these reasons."""
+        return self.report.to_dict() | {
+            "drifted": self.drifted,
+            "reasons": list(self.reasons),
+            "comparators": [each._asdict() for each in self.differences],
+        }
+
+
+def compare(reference: Clips, current: Clips, schema: schema_pb2.Schema, settings: DriftSettings) -> Comparison:
+    """Compares what is new with the reference, both of one audio spec.
+
+    What was served against recordings is held against the schema's skew comparators and, if it is ``current``, its
+    environment of serving; anything else against its drift comparators.
+
+    Raises:
+        NotComparable: See :func:`modules.drift.compare`.
+    """
+    report = drift.compare(reference.sample, current.sample, settings)
+    if reference.served == current.served:
+        return Comparison(report=report, differences=tuple(comparators.drift(reference, current, schema)))
+    training, requests = (current, reference) if reference.served else (reference, current)
+    return Comparison(
+        report=report,
+        differences=tuple(comparators.skew(training, requests, schema)),
+        remarks=tuple(comparators.serving_anomalies(current, schema)) if current.served else (),
+    )

@@ -1,0 +1,134 @@
+"""Which results a cross-validation takes over, and which it makes anew."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modules import examples, training
+from modules.clips import Clip
+from modules.splits import SplitSettings
+from pipeline import cross_validation
+from pipeline.config import load_config
+from pipeline.cross_validation import FoldResult, Plan
+from pipeline.folds import FoldsError, speaker_folds
+from pipeline.whole_corpus import Corpus
+
+OTHER_CODE = "0" * 64
+
+
+class Trained(Exception):
+    """A model would have been trained."""
+
+
+@pytest.fixture
+def planned(tmp_path) -> Plan:
+    """Three folds of a corpus that has no examples yet."""
+    clips = [Clip(path=f"{number}.wav", corpus="toy", emotion="sad", speaker=f"toy-{number:02}") for number in range(9)]
+    columns = {name: np.array([], np.str_) for name in (examples.SPEAKER, examples.AUGMENTATION)}
+    empty = Corpus(fingerprint="toy", outcomes=(), serialized=(), columns=columns, features=np.zeros((0, 1)))
+    return Plan(
+        config=load_config(overrides=["training.family=original_cnn"]),
+        kind="speakers",
+        corpus=empty,
+        folds=tuple(speaker_folds(clips, 3, SplitSettings())),
+        folder=tmp_path / "folds",
+    )
+
+
+@pytest.fixture
+def finished(planned, monkeypatch) -> Plan:
+    """Every fold's result is there."""
+    planned.folder.mkdir()
+    for number, fold in enumerate(planned.folds):
+        result = FoldResult(
+            **dataclasses.asdict(fold), clip_ids=(f"toy/{number}",), probabilities=((1.0, 0, 0, 0, 0, 0, 0),),
+            epochs=1, seconds=1.0, parameters=1, temperature=1.0,
+        )  # fmt: skip
+        planned.path_of(fold).write_text(result.model_dump_json())
+
+    def train(*_: object) -> None:
+        raise Trained
+
+    monkeypatch.setattr(cross_validation, "train_model", train)
+    monkeypatch.setattr(cross_validation, "normaliser_of", train)
+    return planned
+
+
+def paths(planned: Plan) -> set[Path]:
+    return {planned.path_of(fold) for fold in planned.folds}
+
+
+def changed(planned: Plan, *overrides: str) -> Plan:
+    return dataclasses.replace(planned, config=load_config(overrides=["training.family=original_cnn", *overrides]))
+
+
+def test_with_nothing_changed_every_result_is_taken_over(finished):
+    found = list(cross_validation.results(finished))
+    assert [result.clip_ids for result in found] == [("toy/0",), ("toy/1",), ("toy/2",)]
+    assert [result.name for result in found] == [fold.name for fold in finished.folds]
+    again = changed(finished)
+    assert paths(again) == paths(finished)
+    assert list(cross_validation.results(again)) == found
+
+
+def test_results_of_other_code_are_not_taken(finished, monkeypatch):
+    before = paths(finished)
+    monkeypatch.setattr(cross_validation, "code_fingerprint", lambda: OTHER_CODE)
+    assert not before & paths(finished)
+    with pytest.raises(Trained):
+        list(cross_validation.results(finished))
+
+
+def test_the_fingerprint_of_the_code_differs_with_the_code(tmp_path, monkeypatch):
+    """Of a copy of the package in which one line of a network, or of the training, is another."""
+    found = {training.code_fingerprint.__wrapped__()}
+    for changed_file in ("models/original_cnn.py", "training.py"):
+        folder = tmp_path / changed_file.replace("/", "-")
+        for pattern in training._CODE:
+            for path in Path(training.__file__).parent.glob(pattern):
+                target = folder / path.relative_to(Path(training.__file__).parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+        monkeypatch.setattr(training, "__file__", str(folder / "training.py"))
+        assert training.code_fingerprint.__wrapped__() in found, "a copy is the same code"
+        (folder / changed_file).write_text((folder / changed_file).read_text() + "# another line\n")
+        found.add(training.code_fingerprint.__wrapped__())
+        monkeypatch.undo()
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.seed=7",
+        "training.epochs=3",
+        "training.hyperparameters={filters: 4}",
+        "transform.normalisation=minmax",
+    ],
+)
+def test_another_setting_is_another_result(planned, override):
+    assert not paths(planned) & paths(changed(planned, override))
+
+
+def test_other_recordings_or_other_speakers_are_another_result(planned):
+    others = dataclasses.replace(planned.corpus, fingerprint="other")
+    assert not paths(planned) & paths(dataclasses.replace(planned, corpus=others))
+    first = planned.folds[0]
+    swapped = dataclasses.replace(first, train=(*first.train[1:], first.eval[0]), eval=(first.train[0],))
+    assert planned.path_of(swapped) not in paths(planned)
+    assert len(paths(planned)) == 3
+
+
+def test_spans_are_refused_with_advice_that_can_be_followed(tmp_path):
+    spans = load_config(overrides=["ingest.pattern=span-{SPAN}/*"])
+    with pytest.raises(FoldsError, match="reads no spans") as refused:
+        cross_validation.plan(spans, data=tmp_path, root=tmp_path)
+    _, override = shlex.split(str(refused.value).partition("such as ")[2])
+    assert load_config(overrides=[override]).ingest.pattern == "*/*"
+
+
+def test_what_does_not_touch_a_training_keeps_the_results(planned):
+    assert paths(changed(planned, "gate.min_uar=0.9", "tuner.enabled=true")) == paths(planned)
