@@ -6,7 +6,8 @@ The contract that is imitated, as Beam's DataflowRunner uses it (REST, ``v1b3``,
   ``pipeline_url``, gets an id and is queued. ``GET …/jobs/<id>`` tells the state, ``…/messages`` what happened,
   ``…/metrics`` what was counted.
 * Workers run the staged pipeline in the image that its environment names. Here a process of this machine runs it, with
-  the Python SDK harness in a process of its own, as in a container: nothing is shared with the submitter but the files.
+  the Python SDK harness in a process of its own, as in a container: nothing is shared with the submitter but the files,
+  and their network is their own.
 
 A client reaches it with ``--dataflow_endpoint=<endpoint> --no_auth`` and ``STORAGE_EMULATOR_HOST=<endpoint>``.
 """
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+
+from tests.fakes import isolated
 
 _LOOPBACK = "127.0.0.1"
 _JOBS = re.compile(r"^/v1b3/projects/([^/]+)/locations/([^/]+)/jobs(?:/([^/]+))?(?:/(\w+))?$")
@@ -94,9 +97,9 @@ class FakeDataflow:
         staged.write_bytes(job.pipeline)
         environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environ |= {"TF_USE_LEGACY_KERAS": "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
-        worker = Path(__file__).with_name("dataflow_worker.py")
+        worker = [sys.executable, str(Path(__file__).with_name("dataflow_worker.py")), str(staged)]
         finished = subprocess.run(
-            [sys.executable, str(worker), str(staged)],
+            isolated.command([{"command": worker, "environ": {}}], staged.with_suffix(".json")),
             cwd=self._folder, env=environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
         job.log = finished.stdout + finished.stderr

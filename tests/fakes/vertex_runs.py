@@ -15,7 +15,6 @@ import datetime
 import itertools
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -27,9 +26,9 @@ import grpc
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 
+from tests.fakes import isolated
 from tests.fakes.vertex import Refused
 
-ISOLATED = ("unshare", "--map-root-user", "--net")
 _CRON = re.compile(r"^((CRON_)?TZ=\S+ )?(\S+ ){4}\S+$")
 
 
@@ -136,11 +135,7 @@ def _validate_schedule(schedule: vertex.Schedule) -> None:
 
 
 class CustomJobs:
-    """JobService. A job's commands run in processes of this machine, in the place of its image.
-
-    They have a network of their own: what they say to each other they say on its loopback, and whatever they bind to
-    is heard nowhere else. TFX's Tuner binds to every address there is.
-    """
+    """JobService. A job's commands run in processes of this machine in the place of its image, in their own network."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         """Takes where logs go and the environment that the image would give."""
@@ -170,24 +165,14 @@ class CustomJobs:
         return self._folder / f"custom_job_{name.rpartition('/')[2]}.log"
 
     def _work(self, job: vertex.CustomJob) -> None:
-        replicas = self._folder / f"custom_job_{job.name.rpartition('/')[2]}.json"
-        replicas.write_text(json.dumps(list(_replicas(job))))
-        launcher = Path(__file__).with_name("vertex_job.py")
+        command = isolated.command(list(_replicas(job)), self.log(job.name).with_suffix(".json"))
         with self.log(job.name).open("w") as log:
-            finished = subprocess.run(
-                [*ISOLATED, sys.executable, str(launcher), str(replicas)],
-                env=self._environ, stdout=log, stderr=log, cwd=self._folder, check=False,
-            )  # fmt: skip
+            finished = subprocess.run(command, env=self._environ, stdout=log, stderr=log, cwd=self._folder, check=False)
         if finished.returncode:
             job.error.message = f"exit status {finished.returncode}, see {self.log(job.name)}"
             job.state = vertex.JobState.JOB_STATE_FAILED
         else:
             job.state = vertex.JobState.JOB_STATE_SUCCEEDED
-
-
-def can_isolate() -> bool:
-    """Whether this machine lets a process have a network of its own."""
-    return bool(shutil.which(ISOLATED[0])) and subprocess.run([*ISOLATED, "true"], check=False).returncode == 0
 
 
 def _replicas(job: vertex.CustomJob) -> Iterator[dict[str, Any]]:

@@ -73,6 +73,19 @@ def test_what_is_referred_to_exists_and_what_is_declared_is_used():
     assert set(re.findall(r"\blocal\.(\w+)", text)) == local_values()
 
 
+def test_all_that_a_run_needs_is_made():
+    kinds = [kind for kind, _ in resources()]
+    assert {kind: kinds.count(kind) for kind in set(kinds) if kinds.count(kind) > 1 and "iam" not in kind} == {
+        "google_storage_bucket": 3,
+        "google_service_account": 2,
+        "google_monitoring_alert_policy": 2,
+    }
+    assert {"google_artifact_registry_repository", "google_cloudbuild_trigger", "google_compute_subnetwork",
+            "google_logging_metric", "google_monitoring_notification_channel", "google_project_service",
+            "terraform_data"} <= set(kinds)  # fmt: skip
+    assert "runner_vertex.py schedule" in (FOLDER / "schedule.tf").read_text()
+
+
 def test_the_api_of_every_resource_is_enabled():
     enabled = set(re.findall(r'"(\w+)\.googleapis\.com",', TEXT))
     wanted = {APIS[kind.split("_")[1]] for kind, _ in resources() - {("google_project_service", "apis")}

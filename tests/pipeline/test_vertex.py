@@ -117,11 +117,34 @@ def test_training_and_tuning_are_jobs_on_gpus(spec, golden_config, node, key, sp
     assert custom_config["ai_platform_vertex_region"] == "europe-west4"
     job = aiplatform_v1.CustomJob(display_name="x", job_spec=custom_config[key]["job_spec"])
     (pool,) = job.job_spec.worker_pool_specs
+    assert pool.machine_spec.machine_type == "n1-standard-8"
     assert pool.machine_spec.accelerator_type == aiplatform_v1.AcceleratorType.NVIDIA_TESLA_T4
+    assert pool.machine_spec.accelerator_count == 1
     assert pool.container_spec.image_uri == golden_config.vertex.gpu_image
     scheduling = job.job_spec.scheduling
     assert (scheduling.strategy == aiplatform_v1.Scheduling.Strategy.SPOT) is spot
+    assert scheduling.restart_job_on_worker_restart is spot
     assert scheduling.timeout.total_seconds() == golden_config.vertex.trainer.timeout_sec
+    assert scheduling.max_wait_duration.total_seconds() == golden_config.vertex.trainer.max_wait_sec
+    assert job.job_spec.service_account == golden_config.vertex.service_account
+    assert not job.job_spec.network
+
+
+@pytest.mark.parametrize("node", ["Trainer", "Tuner"])
+def test_jobs_are_in_the_network_that_is_configured(node):
+    network = "projects/123/global/networks/ser"
+    config = load_config(GOLDEN / "vertex.yaml", overrides=[f"vertex.network={network}"], tree=VertexConfig)
+    custom_config = constant(compile_pipeline(config)["pipelineSpec"], node, "custom_config")
+    (arguments,) = [value for key, value in custom_config.items() if key.endswith("_args")]
+    assert arguments["job_spec"]["network"] == network
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_tasks_are_cached_as_configured(cache):
+    config = load_config(GOLDEN / "vertex.yaml", overrides=[f"cache={str(cache).lower()}"], tree=VertexConfig)
+    tasks = compile_pipeline(config)["pipelineSpec"]["root"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
+    assert cached >= {"AudioExampleGen", "Transform", "Tuner", "Trainer"} if cache else not cached
 
 
 def test_several_machines_tune_at_once(spec):

@@ -54,9 +54,16 @@ def test_a_run_is_started_as_configured(cloud, golden_config, golden_job):
     assert job.labels["system"] == "ser"
     assert job.runtime_config.gcs_output_directory == golden_config.vertex.pipeline_root
     assert job.runtime_config.failure_policy == vertex.PipelineFailurePolicy.PIPELINE_FAILURE_POLICY_FAIL_FAST
+    assert not job.network
     arrived = json_format.MessageToDict(vertex.PipelineJob.pb(job))
     assert arrived["pipelineSpec"] == golden_job["pipelineSpec"]
     assert arrived["runtimeConfig"]["parameterValues"] == {"span_range": ""}
+
+
+def test_a_run_is_in_the_network_that_is_configured(cloud, golden_config, golden_job):
+    section = golden_config.vertex.model_copy(update={"network": "projects/123/global/networks/ser"})
+    run = vertex_jobs.submit(golden_config.model_copy(update={"vertex": section}), golden_job)
+    assert cloud.pipelines.jobs[run.name].network == "projects/123/global/networks/ser"
 
 
 def test_an_unavailable_service_is_asked_again(cloud, golden_config, golden_job):
@@ -140,15 +147,16 @@ def test_missing_credentials_are_told(cloud, golden_config, golden_job, monkeypa
         vertex_jobs.submit(golden_config, golden_job)
 
 
-def test_the_runner_submits_and_waits(cloud, capfd, tmp_path):
-    cloud.pipelines.progress = (RUNNING, SUCCEEDED)
+@pytest.mark.parametrize(("end", "status"), [(SUCCEEDED, 0), (FAILED, 1)])
+def test_the_runner_submits_and_waits(cloud, capfd, tmp_path, end, status):
+    cloud.pipelines.progress = (RUNNING, end)
     command = ["submit", "--config", CONFIG, "--span", "4", "--wait", "--poll-sec", "0", "--log", str(tmp_path / "log")]
-    assert runner_vertex.main(command) == 0
+    assert runner_vertex.main(command) == status
     (job,) = cloud.pipelines.jobs.values()
     shown = capfd.readouterr()
     assert job.name in shown.out
     assert "https://console.cloud.google.com/vertex-ai/" in shown.out
-    assert "Trainer: succeeded" in shown.err
+    assert f"Trainer: {'failed' if status else 'succeeded'}" in shown.err
     assert '"start_span_number": 4' in dict(job.runtime_config.parameter_values)["span_range"]
 
 

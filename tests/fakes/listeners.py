@@ -1,0 +1,76 @@
+"""Watches where this process and those that it started listen, while it works with them."""
+
+import contextlib
+import ipaddress
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_LISTEN = "0A"  # <net/tcp_states.h>
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+_EVERY_SEC = 0.5
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[set[str]]:
+    """Addresses at which anything listened in the meantime; the processes may come and go.
+
+    Of a process in a network of its own (:mod:`tests.fakes.isolated`) nothing is seen: nobody reaches it.
+    """
+    found: set[str] = set()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_EVERY_SEC):
+            found.update(listening())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def listening() -> set[str]:
+    """Addresses at which this process, its children and theirs listen at this moment."""
+    own = set().union(*map(_sockets, _descendants(os.getpid())))
+    return {address for inode, address in _listeners() if inode in own}
+
+
+def _listeners() -> Iterator[tuple[str, str]]:
+    """Socket and address, of every process in this network."""
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError):  # no IPv6 here
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN:
+                    yield fields[9], str(_address(fields[1].partition(":")[0]))
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Linux writes each 32 bits of an address as a number, in the machine's order of bytes."""
+    words = [bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    yield pid
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in children.read_text().split():
+                yield from _descendants(int(child))
+
+
+def _sockets(pid: int) -> set[str]:
+    found = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if socket := _SOCKET.fullmatch(os.readlink(f"/proc/{pid}/fd/{descriptor}")):
+                    found.add(socket[1])
+    return found
