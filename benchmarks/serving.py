@@ -17,6 +17,7 @@ time of the server's process for each request, which depends less on what else t
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -29,16 +30,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import document
 from modules.audio_spec import AudioSpec
 from serving.predictions import ModelChoice
 from serving.recordings import to_wav
@@ -55,6 +55,10 @@ SIGNATURES = ("serving_default", "features")
 TIMEOUT_SEC = 60.0
 MODEL = ModelChoice(name="ser")
 OLD_WAY = "(b) librosa and REST"
+NEW_PROCESSES = 9
+START_GOAL = "a new process imports the client and gets an answer: seconds, at most"
+
+_T = TypeVar("_T")
 
 
 class Cores(NamedTuple):
@@ -209,7 +213,7 @@ def in_process(model_dir: Path) -> dict[str, Callable[[list[wire.PredictRequest]
         for tensor in loaded.signatures[signature](**joined).values():
             tensor.numpy()
 
-    return {name: lambda requests, name=name: call(name, requests) for name in SIGNATURES}
+    return {name: functools.partial(call, name) for name in SIGNATURES}
 
 
 def _array(tensor: wire.TensorProto) -> np.ndarray:
@@ -230,6 +234,20 @@ def one_client(candidates: Mapping[str, Callable[[int], None]], *, requests: int
             if number >= 0:  # the first ones warm up
                 latencies_sec[name].append(time.perf_counter() - start)
     return latencies_sec
+
+
+def first_answers(server: Server, wav: bytes) -> list[float]:
+    """Seconds that new processes take to import the client and to get an answer from a server that is warm."""
+    durations_sec = []
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        file.write(wav)
+        file.flush()
+        code = f"from serving.client import Client; Client({server.grpc_address!r}).predict({file.name!r})"
+        for _ in range(NEW_PROCESSES):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            durations_sec.append(time.perf_counter() - start)
+    return durations_sec
 
 
 # ---- many clients ---------------------------------------------------------------------------------------------------
@@ -351,7 +369,7 @@ def serve(model_base_path: Path, cores: set[int], *more: str) -> Iterator[Server
             process.wait()
 
 
-def _when_up(process: subprocess.Popen[bytes], log: "tempfile._TemporaryFileWrapper[str]") -> Server:
+def _when_up(process: subprocess.Popen[bytes], log: IO[str]) -> Server:
     while True:
         log.seek(0)
         text = log.read()
@@ -426,10 +444,12 @@ def measure(model_base_path: Path, data: Path, seconds: float) -> dict[str, dict
         }
         crowd = Crowd()
         stack.callback(crowd.close)
+        started = first_answers(servers["batching on"], wavs[0])
         single = _measure_one_client(direct, requests, spec, wavs, servers)
         rounds = [_measure_many_clients(crowd, requests, spec, wavs, servers, seconds) for _ in range(ROUNDS)]
         sweeps = {name: [paces(direct[name], requests[name]) for _ in range(ROUNDS)] for name in SIGNATURES}
     return {
+        "new process": {"median_sec": statistics.median(started)},
         "one client": single,
         "many clients": {name: _loads_summary([found[name] for found in rounds]) for name in rounds[0]},
         "in process": {name: _sweeps_summary(found) for name, found in sweeps.items()},
@@ -444,16 +464,21 @@ def _measure_one_client(
     servers: Mapping[str, Server],
 ) -> dict[str, dict[str, float]]:
     old_way = librosa_over_rest(servers["batching on"].rest_url, spec)
-    candidates: dict[str, Callable[[int], None]] = {OLD_WAY: lambda number: old_way(wavs[number])}
+    candidates = {OLD_WAY: _by_number(old_way, wavs)}
     for name in SIGNATURES:
-        asked = requests[name]
-        candidates[f"(a) {name} in process"] = lambda number, name=name, asked=asked: direct[name]([asked[number]])
+        candidates[f"(a) {name} in process"] = _by_number(direct[name], [[request] for request in requests[name]])
         for mode, server in servers.items():
             transport = GrpcTransport(server.grpc_address, tls=False, ca_file=None)
-            candidates[f"{name}, {mode}"] = lambda number, transport=transport, asked=asked: transport.predict(
-                asked[number], timeout_sec=TIMEOUT_SEC
-            )
+            predict = functools.partial(transport.predict, timeout_sec=TIMEOUT_SEC)
+            candidates[f"{name}, {mode}"] = _by_number(predict, requests[name])
     return {name: _latency(latencies_sec) for name, latencies_sec in one_client(candidates, requests=200).items()}
+
+
+def _by_number(ask: Callable[[_T], object], items: Sequence[_T]) -> Callable[[int], None]:
+    def ask_about(number: int) -> None:
+        ask(items[number])
+
+    return ask_about
 
 
 def _measure_many_clients(
@@ -522,30 +547,41 @@ def shares_by_cpu(found: dict[str, dict], name: str) -> tuple[float, float]:
     return model_ms / many[f"{name}, batching on"]["server_cpu_ms"], model_ms / (model_ms + floor_ms)
 
 
-def show(found: dict[str, dict]) -> None:
-    """Prints the tables."""
-    console = Console(width=120)
-    columns = {
-        "p50_ms": ("p50 (ms)", ".2f"),
-        "p99_ms": ("p99 (ms)", ".2f"),
-        "per_sec": ("per second", ".0f"),
-        "server_cpu_ms": ("server CPU (ms)", ".3f"),
+def report(found: dict[str, dict]) -> str:
+    """What docs/serving.md shows: the measurements, and beside the goals what was reached."""
+    old_way = f"(b): {found['many clients'][OLD_WAY]['per_sec']:.0f} requests per second with 32 clients."
+    return "\n".join([_measurements(found), old_way, "", _judged_goals(found)])
+
+
+def _measurements(found: dict[str, dict]) -> str:
+    single, many, paces = found["one client"], found["many clients"], found["in process"]
+    best = {name: max(paces[name], key=lambda size: paces[name][size]["per_sec"]) for name in SIGNATURES}
+    rows: dict[str, Callable[[str], str]] = {
+        "(a) in process, one client, p50": lambda name: f"{single[f'(a) {name} in process']['p50_ms']:.1f} ms",
+        "`ser serve`, one client, p50": lambda name: f"{single[f'{name}, batching on']['p50_ms']:.1f} ms",
+        "without batching, one client, p50": lambda name: f"{single[f'{name}, batching off']['p50_ms']:.1f} ms",
+        "`ser serve`, 32 clients, p50": lambda name: f"{many[f'{name}, batching on']['p50_ms']:.0f} ms",
+        "`ser serve`, 32 clients, p99": lambda name: f"{many[f'{name}, batching on']['p99_ms']:.0f} ms",
+        "`ser serve`, 32 clients, per second": lambda name: f"{many[f'{name}, batching on']['per_sec']:.0f}",
+        "without batching, 32 clients, per second": lambda name: f"{many[f'{name}, batching off']['per_sec']:.0f}",
+        "(a) at its best batch size, per second": lambda name: f"{paces[name][best[name]]['per_sec']:.0f}",
+        "that batch size": lambda name: str(best[name]),
+        "server's CPU time per request": lambda name: f"{many[f'{name}, batching on']['server_cpu_ms']:.2f} ms",
+        "the floor's": lambda name: f"{many[f'{name}, floor']['server_cpu_ms']:.2f} ms",
+        "share of (a) by CPU time": lambda name: f"{shares_by_cpu(found, name)[0]:.2f}",
+        "share that the floor allows": lambda name: f"{shares_by_cpu(found, name)[1]:.2f}",
     }
-    for title in ("one client", "many clients"):
-        shown = {name: column for name, column in columns.items() if all(name in row for row in found[title].values())}
-        table = Table("candidate", *(heading for heading, _ in shown.values()), title=title)
-        for name, row in found[title].items():
-            table.add_row(name, *(format(row[column], form) for column, (_, form) in shown.items()))
-        console.print(table)
-    for name, by_size in found["in process"].items():
-        told = {size: f"{pace['per_sec']:.0f}" for size, pace in by_size.items()}
-        console.print(f"(a) {name}, clips per second by batch size: {told}")
-    for name in SIGNATURES:
-        share, bound = shares_by_cpu(found, name)
-        console.print(f"{name}: CPU time of (a) over the server's {share:.2f}; the floor allows {bound:.2f}")
-    for name, (value, bound) in goals(found).items():
+    return document.table(
+        ["", *(f"`{name}`" for name in SIGNATURES)], ([label, *map(cell, SIGNATURES)] for label, cell in rows.items())
+    )
+
+
+def _judged_goals(found: dict[str, dict]) -> str:
+    rows = []
+    for name, (value, bound) in (goals(found) | {START_GOAL: (found["new process"]["median_sec"], 1.5)}).items():
         met = value <= bound if "at most" in name else value >= bound
-        console.print(f"{'met   ' if met else 'MISSED'} {name}: {value:.2f} against {bound:.2f}")
+        rows.append([name, f"{value:.2f}", f"{bound:.2f}", "yes" if met else "**no**"])
+    return document.table(["goal", "reached", "bound", "met"], rows)
 
 
 def main() -> None:
@@ -554,14 +590,14 @@ def main() -> None:
     parser.add_argument("--model-base-path", type=Path, default=Path("output/serving"))
     parser.add_argument("--data", type=Path, default=CORPORA, help="folder of recordings")
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each load")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    parser.add_argument("--json", action="store_true", help="print all numbers, as JSON")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the tables between their markers, too")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     found = measure(arguments.model_base_path, arguments.data, arguments.seconds)
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-    else:
-        show(found)
+    print(json.dumps(found, indent=2) if arguments.json else report(found))
+    if arguments.write:
+        document.write(arguments.write, "serving", report(found))
 
 
 if __name__ == "__main__":

@@ -167,8 +167,9 @@ class BatchScheduler:
 
     async def _answer(self, batch: list[_Task]) -> None:
         model_name = batch[0].servable.model_name
+        queuing_latency, now = self._metrics.queuing_latency.labels(model_name), time.monotonic()
         for task in batch:
-            self._metrics.queuing_latency.labels(model_name).observe((time.monotonic() - task.queued_at) * 1e6)
+            queuing_latency.observe((now - task.queued_at) * 1e6)
         self._metrics.batch_size.labels(model_name).observe(sum(task.items for task in batch))
         answers: Sequence[_Arrays | Exception]
         try:
@@ -198,7 +199,8 @@ class BatchScheduler:
     def _pad(self, array: np.ndarray) -> np.ndarray:
         """Repeats the first item up to the next allowed size, as TF Serving does."""
         size = next((allowed for allowed in self._options.allowed_sizes if allowed >= len(array)), len(array))
-        return np.concatenate([array, np.repeat(array[:1], size - len(array), axis=0)])
+        missing = size - len(array)
+        return np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array
 
 
 def _split(outputs: _Arrays, counts: list[int]) -> list[_Arrays]:

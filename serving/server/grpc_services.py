@@ -18,7 +18,7 @@ from tensorflow_serving.apis import (
 
 from serving.server.faults import Fault, invalid
 from serving.server.handler import Handler
-from serving.server.tensors import arrays_of_protos, proto_of_array
+from serving.server.tensors import arrays_of_protos, write_array
 
 _Response = TypeVar("_Response", bound=message.Message)
 
@@ -53,7 +53,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.model_spec.version.value = servable.version
         response.model_spec.signature_name = answer.signature
         for name, array in answer.outputs.items():
-            response.outputs[name].CopyFrom(proto_of_array(array))
+            write_array(array, response.outputs[name])
         return response
 
     async def _metadata(

@@ -132,7 +132,7 @@ class ServedModel:
         path = f"{self.config.base_path}/{number}"
         started = time.perf_counter()
         try:
-            servable, warmups = await asyncio.to_thread(_load_warm, self.config.name, number, path)
+            servable, warmups = await asyncio.to_thread(load_warm, self.config.name, number, path)
         except Exception as error:  # a broken version must not take the server, and the versions that work, with it
             self._note_failure(history, path, error)
             return
@@ -235,7 +235,8 @@ class ModelManager:
                     )
 
 
-def _load_warm(model_name: str, number: int, path: str) -> tuple[Servable, int]:
+def load_warm(model_name: str, number: int, path: str) -> tuple[Servable, int]:
+    """A version that has answered the requests it brings, and how many those were."""
     servable = Servable(model_name, number, path)
     return servable, servable.warm_up()
 

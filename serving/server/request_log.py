@@ -22,7 +22,7 @@ from modules.contract import load_contract
 from modules.examples import FEATURES, VALID_FRAMES
 from serving.server.metrics import Metrics
 from serving.server.servable import Servable
-from serving.server.tensors import proto_of_array
+from serving.server.tensors import write_array
 
 _LOG = logging.getLogger(__name__)
 
@@ -146,9 +146,9 @@ def _log_entry(
     ):
         spec.name, spec.version.value, spec.signature_name = servable.model_name, servable.version, "features"
     for name, array in features.items():
-        entry.predict_log.request.inputs[name].CopyFrom(proto_of_array(array))
+        write_array(array, entry.predict_log.request.inputs[name])
     for name, array in outputs.items():
-        entry.predict_log.response.outputs[name].CopyFrom(proto_of_array(array))
+        write_array(array, entry.predict_log.response.outputs[name])
     return entry
 
 

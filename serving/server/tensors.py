@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -34,16 +35,15 @@ def arrays_of_protos(protos: Mapping[str, tensor_pb2.TensorProto], *, max_items:
     return arrays
 
 
-def proto_of_array(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """An output of a gRPC answer: what ``tf.make_tensor_proto`` makes, in a tenth of its time."""
-    proto = tensor_pb2.TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
+def write_array(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
+    """Puts an output into a gRPC answer: as ``tf.make_tensor_proto`` would, in a tenth of its time."""
+    proto.dtype = _data_type(array.dtype)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if array.dtype == object:
         proto.string_val.extend(array.ravel().tolist())
     else:
         proto.tensor_content = array.tobytes()
-    return proto
 
 
 def arrays_of_json(body: Any, specs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
@@ -76,9 +76,14 @@ def rows_or_columns(outputs: Mapping[str, np.ndarray], *, rows: bool) -> dict[st
 def _array_of_proto(proto: tensor_pb2.TensorProto, shape: list[int]) -> np.ndarray:
     if proto.dtype == types_pb2.DT_STRING and len(proto.string_val) == math.prod(shape):  # not copied, unlike below
         return np.array(list(proto.string_val), dtype=object).reshape(shape)
-    if proto.tensor_content:
-        return np.frombuffer(proto.tensor_content, tf.as_dtype(proto.dtype).as_numpy_dtype).reshape(shape)
+    if content := proto.tensor_content:  # every look at it is a copy
+        return np.frombuffer(content, tf.as_dtype(proto.dtype).as_numpy_dtype).reshape(shape)
     return tf.make_ndarray(proto)
+
+
+@functools.cache
+def _data_type(dtype: np.dtype) -> int:
+    return tf.as_dtype(dtype).as_datatype_enum
 
 
 def _columns_of_rows(rows: Any, specs: Mapping[str, tf.TensorSpec]) -> dict[str, list[Any]]:

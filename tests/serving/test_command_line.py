@@ -113,6 +113,9 @@ def test_serving_nothing_says_what_to_do(tmp_path):
     finished = ser("serve", "--model-base-path", tmp_path / "missing")
     assert finished.returncode == 1
     assert "Run the pipeline first" in finished.stderr
+    command = [SER[0], "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {SER[2]}", "serve"]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "there is no folder output/serving" in finished.stderr, "where a run leaves its versions"
     finished = ser("serve", "--model-base-path", tmp_path, "--port", 0, "--rest-api-port", 0)
     assert finished.returncode == 1
     assert "has no version that loads" in finished.stderr.splitlines()[-1]

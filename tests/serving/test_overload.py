@@ -1,6 +1,7 @@
 """More work than the server can do at once."""
 
 import contextlib
+import dataclasses
 import threading
 import time
 
@@ -120,6 +121,27 @@ def test_who_is_alone_never_waits_and_those_who_were_together_wait_for_each_othe
     monkeypatch.undo()
     assert predict(asked).result().outputs  # waits a moment for the other two, in vain
     monkeypatch.setattr("serving.server.batching._COMPANY_SEC", 600)
+    assert predict(asked).result().outputs
+
+
+def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_enough(
+    server, predict, wav_bytes, monkeypatch
+):
+    def may_wait(seconds):
+        options = dataclasses.replace(server.scheduler._options, timeout_sec=seconds)
+        monkeypatch.setattr(server.scheduler, "_options", options)
+
+    asked = request("serving_default", wav_bytes)
+    before = batches_run(server)
+    may_wait(600)
+    together = [predict(asked) for _ in range(7)]
+    until(lambda: server.scheduler.queued_items == 7)
+    assert server.scheduler.free_threads == 1
+    together.append(predict(asked))
+    assert all(future.result().outputs for future in together)
+    after = batches_run(server)
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 8)
+    may_wait(0.05)
     assert predict(asked).result().outputs
 
 

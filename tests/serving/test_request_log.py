@@ -1,5 +1,6 @@
 """The sample of requests that a server keeps."""
 
+import random
 import re
 import threading
 import time
@@ -12,6 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.client import Client
 from serving.server.metrics import Metrics
+from serving.server.options import ServerOptions
 from serving.server.request_log import RequestLog
 
 
@@ -84,6 +86,31 @@ def test_what_comes_too_fast_is_dropped_and_counted(tmp_path):
     told = dict(re.findall(r'request_log_count{model_name="ser",status="(\w+)"} (\S+)', metrics.text().decode()))
     assert float(told["RESOURCE_EXHAUSTED"]) in (15, 16)  # 64 wait, and the writer may have taken one more
     assert len(entries(tmp_path)) == float(told["OK"]) == 80 - float(told["RESOURCE_EXHAUSTED"])
+
+
+def test_nothing_is_kept_unless_a_folder_is_named(tmp_path):
+    assert ServerOptions(model_base_path=tmp_path).request_log_dir is None
+    metrics = Metrics()
+    log = RequestLog(None, rate=1.0, max_bytes=1 << 20, metrics=metrics)
+    servable = SimpleNamespace(model_name="ser", version=1, path="")
+    log.offer(servable, "features", {"features": np.zeros((1, 270), np.float32)}, {})
+    log.close()
+    assert "request_log_count{" not in metrics.text().decode()
+
+
+def test_a_share_of_the_requests_is_a_sample(tmp_path):
+    random.seed(0)
+    metrics = Metrics()
+    log = RequestLog(tmp_path, rate=0.25, max_bytes=1 << 20, metrics=metrics)
+    servable = SimpleNamespace(model_name="ser", version=1, path="")
+    for number in range(400):
+        log.offer(servable, "features", {"features": np.full((1, 270), number, np.float32)}, {})
+    log.close()
+    told = dict(re.findall(r'request_log_count{model_name="ser",status="(\w+)"} (\S+)', metrics.text().decode()))
+    assert 75 <= sum(map(float, told.values())) <= 125  # drawn, whether there was time to write them or not
+    logged = [tf.make_ndarray(entry.predict_log.request.inputs["features"])[0, 0] for entry in entries(tmp_path)]
+    assert len(logged) == float(told["OK"])
+    assert logged == sorted(set(logged)), "each once"
 
 
 def wait_until_written(server, count):

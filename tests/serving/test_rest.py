@@ -1,10 +1,16 @@
 """The server through TF Serving's REST interface."""
 
+import asyncio
 import base64
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
+
+from serving.server.metrics import Metrics
+from serving.server.options import METRICS_PATH
+from serving.server.rest import make_app
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +123,19 @@ def test_metrics_have_tf_servings_names_and_count(http, shared_server, audio):
     for name in ("request_latency_bucket", "runtime_latency_sum", "batching_session:queuing_latency_count"):
         assert f":tensorflow:serving:{name}{{" in text
     assert ":tensorflow:cc:saved_model:load_latency{" in text
+
+
+def test_metrics_are_where_the_configuration_says_or_nowhere():
+    handler = SimpleNamespace(metrics=Metrics())
+
+    async def get(path, metrics_path):
+        app = make_app(handler, metrics_path=metrics_path, max_request_bytes=1)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http:
+            return await http.get(path)
+
+    assert ":tensorflow:serving:request_count" in asyncio.run(get("/numbers", "/numbers")).text
+    assert asyncio.run(get(METRICS_PATH, "/numbers")).status_code == 404
+    assert asyncio.run(get(METRICS_PATH, None)).status_code == 404
 
 
 def test_unknown_model_names_make_no_metrics(http, shared_server):

@@ -6,9 +6,13 @@ import time
 
 import grpc
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
+from modules.contract import EXTRA_ASSETS, WARMUP_FILE
 from serving.client import Client, ModelNotFound
+from serving.server.manager import load_warm
+from serving.server.servable import Servable
 
 State = get_model_status_pb2.ModelVersionStatus.State
 
@@ -109,6 +113,21 @@ def test_a_broken_push_changes_nothing_until_it_is_mended(server, newest, model_
         push(model_base, broken)
         wait_for(lambda: states(server)[broken][0] == "AVAILABLE")
         assert client.predict(wav_bytes).model_version == broken
+
+
+def test_a_version_is_warmed_up_by_all_that_it_brings_for_that(exported_model, monkeypatch):
+    run, ran = Servable.run, []
+
+    def noted(self, signature, inputs):
+        ran.append(signature)
+        return run(self, signature, inputs)
+
+    monkeypatch.setattr(Servable, "run", noted)
+    servable, warmups = load_warm("ser", 1, str(exported_model))
+    brought = len(list(tf.data.TFRecordDataset(str(exported_model / EXTRA_ASSETS / WARMUP_FILE))))
+    assert len(ran) == warmups == brought
+    assert "serving_default" in ran
+    assert servable.signature_defs.keys() >= set(ran)
 
 
 def reload(server, **model):
