@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,36 +38,28 @@ _TF_SERVING_NOTE = (
     "choose with the labels stable and canary."
 )
 
-Address = Annotated[
-    str,
-    typer.Option(
-        help="TF Serving's gRPC as HOST:PORT or grpcs://HOST:PORT, or vertex://PROJECT/REGION/ENDPOINT.",
-        show_default=True,
-    ),
-]
-ModelsConfig = Annotated[
-    Path | None, typer.Option(help="The models.config that TF Serving starts from; it is rewritten.")
-]
-Model = Annotated[str, typer.Option(help="Name it is served under; on Vertex AI, its id in the registry.")]
-BasePath = Annotated[
-    Path | None, typer.Option(help="What `ser serve --model-base-path` was given beside the models.config.")
-]
-CaFile = Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-_ADDRESS = "localhost:8500"
-_MODEL = "ser"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Where the models are served, as all commands take it."""
+    """Where the models are served; each command has these options."""
 
-    address: str
-    models_config: Path | None
-    model: str
-    model_base_path: Path | None
-    ca_file: Path | None
+    address: Annotated[
+        str,
+        typer.Option(
+            help="TF Serving's gRPC as HOST:PORT or grpcs://HOST:PORT, or vertex://PROJECT/REGION/ENDPOINT.",
+            show_default=True,
+        ),
+    ] = "localhost:8500"
+    models_config: Annotated[
+        Path | None, typer.Option(help="The models.config that TF Serving starts from; it is rewritten.")
+    ] = None
+    model: Annotated[str, typer.Option(help="Name it is served under; on Vertex AI, its id in the registry.")] = "ser"
+    model_base_path: Annotated[
+        Path | None, typer.Option(help="What `ser serve --model-base-path` was given beside the models.config.")
+    ] = None
+    ca_file: Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")] = None
 
     def target(self) -> "Target":
         from serving.rollout.targets import target_at
@@ -84,73 +78,73 @@ class _Place:
         return Client(self.address, model=self.model, label=label, ca_file=self.ca_file)
 
 
-@app.command()
-def status(
-    address: Address = _ADDRESS,
-    models_config: ModelsConfig = None,
-    model: Model = _MODEL,
-    model_base_path: BasePath = None,
-    ca_file: CaFile = None,
-    as_json: AsJson = False,
-) -> None:
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds a command that has the options of a :class:`_Place` where ``function`` has the parameter ``place``.
+
+    Typer makes options of a function's signature, so that is what is rewritten.
+    """
+    options = inspect.signature(_Place).parameters
+
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        place = _Place(**{name: values.pop(name) for name in options})
+        function(**values, place=place)
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        parameters += options.values() if parameter.name == "place" else [parameter]
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    run.__dict__["__signature__"] = inspect.Signature(keywords)
+    return app.command()(run)
+
+
+@_command
+def status(*, place: _Place, as_json: AsJson = False) -> None:
     """Show which versions take requests."""
-    with _reported():
-        target = _Place(address, models_config, model, model_base_path, ca_file).target()
-        _show(target, target.state(), as_json=as_json)
+    _do(place, lambda target: target.state(), as_json=as_json)
 
 
-@app.command()
+@_command
 def canary(
     version: Annotated[str, typer.Argument(help="Name of its folder below the base path.")],
     stable: Annotated[
         str | None, typer.Option(help="The stable version, where the server has no labels yet.", show_default="highest")
     ] = None,
-    address: Address = _ADDRESS,
-    models_config: ModelsConfig = None,
-    model: Model = _MODEL,
-    model_base_path: BasePath = None,
-    ca_file: CaFile = None,
+    *,
+    place: _Place,
     as_json: AsJson = False,
 ) -> None:
     """Load a pushed version beside the stable one on TF Serving. On Vertex AI the push does that."""
-    with _reported():
-        target = _Place(address, models_config, model, model_base_path, ca_file).target()
+
+    def start(target: "Target") -> "RolloutState":
         from serving.rollout.tf_serving import TfServingTarget
 
         if not isinstance(target, TfServingTarget):
             raise CommandFailed(f"{target.name} gets its canary from a push: run the pipeline with runner_vertex.py")
-        _show(target, target.start_canary(version, stable=stable), as_json=as_json)
+        return target.start_canary(version, stable=stable)
+
+    _do(place, start, as_json=as_json)
 
 
-_CHANGES = {
-    "promote": "Give all requests to the canary and undeploy the old stable version.",
-    "rollback": "Give all requests back to the stable version; without a canary, to the champion before it.",
-    "abort": "Undeploy the canary; the stable version keeps all requests. Without a canary that is an error.",
-}
+@_command
+def promote(*, place: _Place, as_json: AsJson = False) -> None:
+    """Give all requests to the canary and undeploy the old stable version."""
+    _do(place, lambda target: target.promote(), as_json=as_json)
 
 
-def _add_change(name: str, text: str) -> None:
-    """A command that does what the target's method of that name does."""
-
-    @app.command(name, help=text)
-    def change(
-        address: Address = _ADDRESS,
-        models_config: ModelsConfig = None,
-        model: Model = _MODEL,
-        model_base_path: BasePath = None,
-        ca_file: CaFile = None,
-        as_json: AsJson = False,
-    ) -> None:
-        with _reported():
-            target = _Place(address, models_config, model, model_base_path, ca_file).target()
-            _show(target, getattr(target, name)(), as_json=as_json)
+@_command
+def rollback(*, place: _Place, as_json: AsJson = False) -> None:
+    """Give all requests back to the stable version; without a canary, to the champion before it."""
+    _do(place, lambda target: target.rollback(), as_json=as_json)
 
 
-for _name, _text in _CHANGES.items():
-    _add_change(_name, _text)
+@_command
+def abort(*, place: _Place, as_json: AsJson = False) -> None:
+    """Undeploy the canary; the stable version keeps all requests. Without a canary that is an error."""
+    _do(place, lambda target: target.abort(), as_json=as_json)
 
 
-@app.command()
+@_command
 def watch(
     probe: Annotated[Path, typer.Option(help="Folder of recordings to ask both versions about.")],
     minutes: Annotated[float, typer.Option(help="How long; each recording is asked about once at least.")] = 10.0,
@@ -159,12 +153,9 @@ def watch(
     min_recordings: Annotated[int, typer.Option(help="Different ones, that both must have answered.")] = 20,
     max_error_rate: Annotated[float, typer.Option(help="Above that of the stable version.")] = 0.01,
     max_latency_ratio: Annotated[float, typer.Option(help="Canary by stable version.")] = 1.5,
-    max_prediction_drift: Annotated[float, typer.Option(help="Jensen-Shannon divergence, 0 to 1.")] = 0.2,
-    address: Address = _ADDRESS,
-    models_config: ModelsConfig = None,
-    model: Model = _MODEL,
-    model_base_path: BasePath = None,
-    ca_file: CaFile = None,
+    max_prediction_drift: Annotated[float, typer.Option(help="Jensen-Shannon divergence, 0 to 1.")] = 0.12,
+    *,
+    place: _Place,
     as_json: AsJson = False,
 ) -> None:
     """Compare the canary with the stable version for a while, then promote it or roll it back.
@@ -184,7 +175,6 @@ def watch(
         )
     except ValueError as error:
         raise _given_up(error) from error
-    place = _Place(address, models_config, model, model_base_path, ca_file)
     try:
         with _reported():
             target = place.target()
@@ -211,7 +201,7 @@ def _given_up(error: Exception) -> typer.Exit:
 
 
 @contextlib.contextmanager
-def _observations(target: "Target", place: "_Place", wavs: dict[str, bytes]) -> "Iterator[Observations]":
+def _observations(target: "Target", place: _Place, wavs: dict[str, bytes]) -> "Iterator[Observations]":
     from serving.rollout.tf_serving import CANARY, STABLE, TfServingTarget
     from serving.rollout.watch import Probes, SharedProbes, both_versions
 
@@ -225,6 +215,13 @@ def _observations(target: "Target", place: "_Place", wavs: dict[str, bytes]) -> 
     assert isinstance(target, VertexTarget)  # there is no third kind
     with Client(target.address, model=MODEL_NAME) as client:
         yield SharedProbes(client, *both_versions(target), wavs)
+
+
+def _do(place: _Place, what: "Callable[[Target], RolloutState]", *, as_json: bool) -> None:
+    """Shows what is served once it is done."""
+    with _reported():
+        target = place.target()
+        _show(target, what(target), as_json=as_json)
 
 
 @contextlib.contextmanager

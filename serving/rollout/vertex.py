@@ -18,7 +18,6 @@ too: Vertex will not deploy it twice.
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -28,11 +27,11 @@ from google.auth import exceptions as auth_exceptions
 from google.cloud import aiplatform_v1 as vertex
 
 from serving.errors import ServingError
-from serving.rollout.state import Deployed, RolloutError, RolloutState
+from serving.rollout.state import RolloutError, RolloutState
 from serving.rollout.vertex_api import DEFAULT, Endpoint, Registry
+from serving.rollout.vertex_view import CANDIDATE, CHAMPION, PREVIOUS, VERSION_LABEL, View, labelled
 
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-VERSION_LABEL, SOURCE_LABEL = "pushed_version", "source"
+SOURCE_LABEL = "source"
 
 MODEL_NAME = "ser"
 """What TF Serving calls the model: requests name it, and the routes follow from it."""
@@ -166,7 +165,7 @@ class VertexTarget:
             view = self._look()
             promoted = view.canary or view.stable
             if promoted is None or not (view.canary or view.is_promotion_unfinished):
-                raise RolloutError(f"nothing to promote: there is no canary on {self.name}, {_serving(view)}")
+                raise RolloutError(f"nothing to promote: there is no canary on {self.name}, {view.in_words}")
             version = view.version_of(promoted)
             self._shift(lambda now: {now.deployed(version, live=True).id: 100})
             self._crown(version)
@@ -181,7 +180,7 @@ class VertexTarget:
             view = self._look()
             canary = view.version_of(view.canary) if view.canary else view.holder(CANDIDATE)
             if canary is None or (view.share_of(canary) and not view.split_without(canary)):
-                raise RolloutError(f"nothing to abort: there is no canary on {self.name}, {_serving(view)}")
+                raise RolloutError(f"nothing to abort: there is no canary on {self.name}, {view.in_words}")
             return self._withdraw(canary)
 
     def rollback(self) -> RolloutState:
@@ -213,9 +212,9 @@ class VertexTarget:
         self._deploy(good, machines)
         self._merge_aliases(good, [CHAMPION, DEFAULT], drop=PREVIOUS)
 
-        def choose(now: "_View") -> dict[str, int]:
+        def choose(now: View) -> dict[str, int]:
             if {now.version_of(one) for one in now.live} - {bad, good}:
-                raise RolloutError(f"the rollout on {self.name} changed meanwhile: {_serving(now)}; look again")
+                raise RolloutError(f"the rollout on {self.name} changed meanwhile: {now.in_words}; look again")
             return {now.deployed(good).id: 100}
 
         self._shift(choose)
@@ -253,8 +252,8 @@ class VertexTarget:
     # The steps. Each looks, then does what is still to be done.
 
     @_again
-    def _look(self) -> "_View":
-        return _View(self._endpoint.get(), self._registry.versions(), self._registry.model_id)
+    def _look(self) -> View:
+        return View(self._endpoint.get(), self._registry.versions(), self._registry.model_id)
 
     @_again
     def _endpoint_exists(self, hosting: Hosting) -> None:
@@ -271,10 +270,10 @@ class VertexTarget:
     def _upload(self, candidate: Candidate, hosting: Hosting) -> None:
         """Once, even if another process does the same at the same time: of two uploads the later one goes."""
         versions = self._registry.versions()
-        found = _labelled(versions, candidate.version)
+        found = labelled(versions, candidate.version)
         if not found:
             self._registry.upload(_model(candidate, hosting), first=not versions)
-            found = _labelled(self._registry.versions(), candidate.version)
+            found = labelled(self._registry.versions(), candidate.version)
         for twin in found[1:]:
             with contextlib.suppress(exceptions.NotFound):
                 self._registry.delete(twin.version_id)
@@ -311,7 +310,7 @@ class VertexTarget:
     def _put_on_trial(self, version: str, percent: int) -> int:
         """Its share of the requests, all on an endpoint where nothing else has any."""
 
-        def choose(now: _View) -> dict[str, int]:
+        def choose(now: View) -> dict[str, int]:
             if now.share_of(version):
                 return now.split
             newer = [now.version_of(one) for one in now.live if now.age(one) > int(version)]
@@ -327,7 +326,7 @@ class VertexTarget:
             raise RolloutError("another push, or somebody, took its requests away meanwhile")
 
     @_again
-    def _shift(self, choose: "Callable[[_View], dict[str, int]]") -> "_View":
+    def _shift(self, choose: Callable[[View], dict[str, int]]) -> View:
         """Shares the traffic out as ``choose`` does of what is there, and returns what is there then."""
         view = self._look()
         split = choose(view)
@@ -389,172 +388,6 @@ class VertexTarget:
             ) from error
 
 
-class _View:
-    """Endpoint and registry at one moment."""
-
-    def __init__(self, endpoint: vertex.Endpoint | None, versions: list[vertex.Model], model_id: str) -> None:
-        self.endpoint = endpoint
-        self._versions = versions
-        self._model_id = model_id
-
-    @functools.cached_property
-    def split(self) -> dict[str, int]:
-        """Percent of the requests by id of deployment, without those that get none."""
-        traffic = self.endpoint.traffic_split if self.endpoint else {}
-        return {deployed_id: percent for deployed_id, percent in traffic.items() if percent}
-
-    @functools.cached_property
-    def _deployed(self) -> list[vertex.DeployedModel]:
-        """Oldest version first."""
-        return sorted(self.endpoint.deployed_models, key=self.age) if self.endpoint else []
-
-    @property
-    def live(self) -> list[vertex.DeployedModel]:
-        """What takes requests."""
-        return [one for one in self._deployed if one.id in self.split]
-
-    @property
-    def idle(self) -> list[vertex.DeployedModel]:
-        """What was deployed of this model, and takes none."""
-        return [one for one in self._deployed if one.id not in self.split and self._registered_of(one) is not None]
-
-    @property
-    def stable(self) -> vertex.DeployedModel | None:
-        """The champion, or whatever takes its place."""
-        if len(self.live) > 2:
-            raise RolloutError(
-                f"{len(self.live)} versions share the requests, {_serving(self)}; leave two at most, in the console "
-                "or with `gcloud ai endpoints update --traffic-split`"
-            )
-        champions = [one for one in self.live if self.is_champion(self.version_of(one))]
-        return next(iter([*champions, *self.live]), None)
-
-    @property
-    def canary(self) -> vertex.DeployedModel | None:
-        """What is on trial."""
-        return next((one for one in self.live if self.stable and one.id != self.stable.id), None)
-
-    @property
-    def is_promotion_unfinished(self) -> bool:
-        """All requests go to a candidate, or to a champion while the one before it is still deployed."""
-        if self.stable is None:
-            return False
-        stable = self.version_of(self.stable)
-        return stable == self.holder(CANDIDATE) or (
-            self.is_champion(stable) and self.holder(PREVIOUS) in self.versions_of(self.idle)
-        )
-
-    @property
-    def leftovers(self) -> list[str]:
-        """Versions that are deployed, take no requests and are not about to."""
-        return [version for version in self.versions_of(self.idle) if version != self.holder(CANDIDATE)]
-
-    @property
-    def former_champion(self) -> str | None:
-        """The version that a rollback of the stable one leads to."""
-        champion = self.holder(CHAMPION)
-        if champion is not None and self.stable is not None and champion != self.version_of(self.stable):
-            return champion
-        return self.holder(PREVIOUS)
-
-    @property
-    def state(self) -> RolloutState:
-        """As people see it."""
-        return RolloutState(stable=self._described(self.stable), canary=self._described(self.canary))
-
-    def _described(self, deployed: vertex.DeployedModel | None) -> Deployed | None:
-        if deployed is None:
-            return None
-        return Deployed(
-            version=self.version_of(deployed), percent=self.split[deployed.id], since=deployed.create_time or None
-        )
-
-    def _registered_of(self, deployed: vertex.DeployedModel) -> vertex.Model | None:
-        model_id = deployed.model.rpartition("/")[2].partition("@")[0]
-        if model_id != self._model_id:
-            return None
-        return next((one for one in self._versions if one.version_id == deployed.model_version_id), None)
-
-    def version_of(self, deployed: vertex.DeployedModel) -> str:
-        """The number of its folder; for what something else deployed, the id of its deployment."""
-        registered = self._registered_of(deployed)
-        return registered.labels.get(VERSION_LABEL, deployed.id) if registered else deployed.id
-
-    def versions_of(self, several: list[vertex.DeployedModel]) -> list[str]:
-        """As :meth:`version_of`."""
-        return [self.version_of(one) for one in several]
-
-    def age(self, deployed: vertex.DeployedModel) -> int:
-        """Larger for a newer version, 0 for what something else deployed."""
-        registered = self._registered_of(deployed)
-        return int(registered.labels.get(VERSION_LABEL, "0")) if registered else 0
-
-    def find(self, version: str) -> vertex.DeployedModel | None:
-        """Its deployment."""
-        return next((one for one in self._deployed if self.version_of(one) == version), None)
-
-    def deployed(self, version: str, *, live: bool = False) -> vertex.DeployedModel:
-        """Its deployment.
-
-        Raises:
-            RolloutError: There is none, or none that takes requests.
-        """
-        found = self.find(version)
-        if found is None or (live and found.id not in self.split):
-            raise RolloutError(f"version {version} was withdrawn meanwhile, by another push or by somebody")
-        return found
-
-    def share_of(self, version: str) -> int:
-        """Percent of the requests."""
-        found = self.find(version)
-        return self.split.get(found.id, 0) if found else 0
-
-    def split_without(self, version: str) -> dict[str, int]:
-        """The traffic as it is if this version has none; otherwise all for the champion, or for what else there is."""
-        found = self.find(version)
-        if found is None or found.id not in self.split:
-            return self.split
-        champion = self.find(self.holder(CHAMPION) or "")
-        others = [champion, *self.live, *reversed(self._deployed)]
-        rest = [one for one in others if one is not None and one.id != found.id]
-        return {rest[0].id: 100} if rest else {}
-
-    def registered(self, version: str, *, without: str = "") -> vertex.Model | None:
-        """Its entry in the registry, if that has not the alias ``without``."""
-        found = _labelled(self._versions, version)
-        return next((one for one in found if without not in one.version_aliases), None)
-
-    def require_registered(self, version: str) -> vertex.Model:
-        """Its entry in the registry.
-
-        Raises:
-            RolloutError: There is none.
-        """
-        found = self.registered(version)
-        if found is None:
-            raise RolloutError(f"version {version} is not in the registry any more; push the model again")
-        return found
-
-    def holder(self, alias: str) -> str | None:
-        """The version that has an alias."""
-        for one in self._versions:
-            if alias in one.version_aliases:
-                return one.labels.get(VERSION_LABEL)
-        return None
-
-    def is_stable(self, version: str) -> bool:
-        """Whether it is the stable version."""
-        return self.stable is not None and self.version_of(self.stable) == version
-
-    def is_champion(self, version: str) -> bool:
-        """Whether it is the champion, and takes requests."""
-        return self.holder(CHAMPION) == version and self.share_of(version) > 0
-
-
-def _labelled(versions: list[vertex.Model], version: str) -> list[vertex.Model]:
-    return [one for one in versions if one.labels.get(VERSION_LABEL) == version]
-
-
 def _model(candidate: Candidate, hosting: Hosting) -> vertex.Model:
     """The registry's entry: TF Serving, with Vertex's copy of the folder in ``AIP_STORAGE_URI``.
 
@@ -601,11 +434,6 @@ def _machines(hosting: Hosting) -> vertex.DeployedModel:
 def _source(candidate: Candidate) -> str:
     """As a label can hold it."""
     return hashlib.sha256(candidate.source.encode()).hexdigest()[:_SOURCE_DIGITS]
-
-
-def _serving(view: _View) -> str:
-    shares = [f"version {view.version_of(one)} takes {view.split[one.id]} % of the requests" for one in view.live]
-    return " and ".join(shares) or "nothing is served"
 
 
 def _said(error: Any) -> str:

@@ -1,5 +1,6 @@
 """What ``ser rollout`` says when it cannot do anything; what it does is in tests/serving/test_rollout.py."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
 
+from cli import rollout
 from cli.main import main
+from serving.rollout.verdict import WatchSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +41,23 @@ def test_help_and_status_load_nothing_heavy(models_config):
         )
         finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
         assert finished.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_every_command_takes_the_place_and_its_own_options():
+    commands = typer.main.get_command(rollout.app).commands
+    own = {name: [option.name for option in command.params] for name, command in commands.items()}
+    place = [field.name for field in dataclasses.fields(rollout._Place)]
+    for name in ("status", "promote", "rollback", "abort"):
+        assert own[name] == [*place, "as_json"]
+    assert own["canary"] == ["version", "stable", *place, "as_json"]
+    assert set(own["watch"]) > {"probe", "minutes", *place}
+    assert set(own) == {"status", "canary", "promote", "rollback", "abort", "watch"}
+
+
+def test_a_watch_has_the_bounds_that_its_settings_have():
+    defaults = {option.name: option.default for option in typer.main.get_command(rollout.app).commands["watch"].params}
+    settings = dataclasses.asdict(WatchSettings())
+    assert {name: defaults[name] for name in settings} == settings
 
 
 def test_addresses(models_config, capsys):
