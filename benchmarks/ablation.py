@@ -19,7 +19,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from benchmarks import document
-from modules.reporting.intervals import Estimate, Predictions, estimates, paired_differences, point_estimates
+from modules.reporting.intervals import Predictions, estimates, paired_differences, point_estimates
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -93,8 +93,8 @@ def score(config: "PipelineConfig", data: Path, root: Path) -> Scored:
 
 def to_markdown(scored: Mapping[str, Scored]) -> str:
     """The table, and what to know to read it."""
-    heads = ("", "UAR %", "interval", "difference", "folds", "mean ± sd of the folds", "accuracy %", "ECE")
-    heads += ("parameters", "s a fold")
+    heads = ["", "UAR %", "interval", "difference", "folds", "mean ± sd of the folds", "accuracy %", "ECE"]
+    heads += ["parameters", "s a fold"]
     recipe = scored[RECIPE]
     lines = [_cells(name, row, recipe) for name, row in scored.items()]
     seeds = [float(point_estimates(row.predictions, ("uar",))["uar"]) for name, row in scored.items() if _is_seed(name)]
@@ -118,10 +118,12 @@ def to_markdown(scored: Mapping[str, Scored]) -> str:
 
 def _cells(name: str, row: Scored, recipe: Scored) -> list[str]:
     found = estimates(row.predictions, METRICS)
-    difference = "" if row is recipe else _difference(paired_differences(row.predictions, recipe.predictions)["uar"])
+    difference = (
+        "" if row is recipe else document.points(paired_differences(row.predictions, recipe.predictions)["uar"])
+    )
     uar = found["uar"]
     return [
-        f"`{name}`" if name == "original_cnn" else name,
+        shown(name),
         document.percent(float(uar.value)),
         document.percent_range(float(uar.low), float(uar.high)),
         difference,
@@ -134,8 +136,9 @@ def _cells(name: str, row: Scored, recipe: Scored) -> list[str]:
     ]
 
 
-def _difference(found: Estimate) -> str:
-    return f"{100 * float(found.value):+.1f} ({document.points_range(float(found.low), float(found.high))})"
+def shown(row: str) -> str:
+    """Its name in a table; that of a family is code."""
+    return f"`{row}`" if row == "original_cnn" else row
 
 
 def _is_seed(name: str) -> bool:

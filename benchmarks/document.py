@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from modules.reporting.intervals import Estimate
+
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; all columns but the first are aligned to the right."""
@@ -32,6 +34,7 @@ def percent_range(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def points_range(low: float, high: float) -> str:
-    """Of a difference, with signs."""
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+def points(difference: Estimate) -> str:
+    """A difference and its interval, with signs."""
+    value, low, high = (100 * float(bound) for bound in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"

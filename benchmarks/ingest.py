@@ -56,7 +56,7 @@ def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, worke
     for clip, _ in chosen:
         link = folder / "data" / clip.path
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(data / clip.path)
+        link.symlink_to((data / clip.path).resolve())
     component = AudioExampleGen(input_base=str(folder / "data"), settings=settings)
     mode = "in_memory" if workers == 1 else "multi_threading"
     beam_args = ["--runner=FnApiRunner", f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
@@ -87,10 +87,8 @@ def extract_with_librosa(work: Work, *, data: Path, settings: IngestSettings) ->
     """Loads one clip, augments it if it is for training, and extracts every variant by the five usual calls."""
     import librosa
 
-    cores = os.sched_getaffinity(0)
     from benchmarks.extraction import five_calls
 
-    os.sched_setaffinity(0, cores)  # that module chooses one core when it is imported
     clip, is_training = work
     spec = settings.audio
     window, _ = librosa.load(

@@ -22,7 +22,8 @@ import soxr
 from scipy import signal
 
 from benchmarks import document
-from benchmarks.ablation import CORPORA, FOLDS, RECIPE, ROWS
+from benchmarks.ablation import CORPORA, FOLDS, RECIPE, ROWS, shown
+from modules.files import write_whole
 from modules.reporting.intervals import Predictions, estimates, paired_differences
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def ask(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, dict
                 spec = planned.config.audio.fingerprint
                 heard[spec] = heard.get(spec) or _hear(planned, data, condition)
                 models[case] = models.get(case) or [_FoldModel(planned, result) for result in results[case]]
-                _write(path, _answers(models[case], heard[spec]))
+                write_whole(path, json.dumps(_answers(models[case], heard[spec])))
             asked = json.loads(path.read_text())
             rows = np.array([asked[clip] for clip in sorted(asked)])
             labels, speakers = as_recorded[case].labels, as_recorded[case].speakers
@@ -196,12 +197,6 @@ def _file_name(planned: "Plan", condition: str) -> str:
     return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def _write(path: Path, answers: dict[str, list[float]]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(answers))
-    aside.replace(path)
-
-
 def to_markdown(found: Mapping[str, Mapping[str, Predictions]]) -> str:
     """The table of UAR by condition; the difference is that between the first case and the last.
 
@@ -209,7 +204,7 @@ def to_markdown(found: Mapping[str, Mapping[str, Predictions]]) -> str:
         found: Predictions by case and condition.
     """
     first, *_, last = found.values()
-    names = [f"`{case}`" if case == "original_cnn" else case for case in found]
+    names = [shown(case) for case in found]
     heads = ["", *(head for name in names for head in (f"{name}: UAR %", "interval")), "first less last"]
     lines = []
     for condition in first:
@@ -218,8 +213,7 @@ def to_markdown(found: Mapping[str, Mapping[str, Predictions]]) -> str:
             uar = estimates(of_case[condition], ("uar",))["uar"]
             cells += [document.percent(float(uar.value)), document.percent_range(float(uar.low), float(uar.high))]
         difference = paired_differences(first[condition], last[condition], ("uar",))["uar"]
-        interval = document.points_range(float(difference.low), float(difference.high))
-        lines.append([*cells, f"{100 * float(difference.value):+.1f} ({interval})"])
+        lines.append([*cells, document.points(difference)])
     return document.table(heads, lines)
 
 

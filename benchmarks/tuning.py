@@ -15,9 +15,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,11 +30,10 @@ import optuna
 from benchmarks import document
 from modules import training, tuning
 from modules.dataset import Split
+from modules.files import write_whole
 from modules.progress import Progress
-from modules.reporting import evaluate
-from modules.reporting.intervals import Predictions
-from modules.reporting.summary import Difference
-from modules.settings import TrainingSettings, TuningSettings
+from modules.reporting.intervals import Estimate, Predictions, estimates, paired_differences
+from modules.settings import Algorithm, TrainingSettings, TuningSettings
 from modules.splits import EVAL, TEST, TRAIN
 from modules.trials import TrialRecord, TrialRecords, digest
 from pipeline import whole_corpus
@@ -42,9 +41,9 @@ from pipeline.config import PipelineConfig, load_config
 from pipeline.cross_validation import Plan, plan
 from pipeline.folds import Fold
 
-TPE = "optuna tpe"
-SEARCHES = ("bayesian", "hyperband")
-OBJECTIVE = "val_loss"
+TPE: Final = "optuna tpe"
+SEARCHES: tuple[Algorithm, ...] = ("bayesian", "hyperband")
+OBJECTIVE: Final = "val_loss"
 SETTINGS = (
     "training.family=original_cnn",
     "audio.feature_family=utterance",
@@ -54,6 +53,7 @@ SETTINGS = (
 
 Values = dict[str, Any]
 Advance = Callable[[int], None]
+Method = Literal[Algorithm, "optuna tpe"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def suggest(trial: optuna.Trial, parameter: Any) -> Any:
     )
 
 
-def search_keras_tuner(task: Task, algorithm: str, folder: Path, advance: Advance) -> tuple[Values, float]:
+def search_keras_tuner(task: Task, algorithm: Algorithm, folder: Path, advance: Advance) -> tuple[Values, float]:
     """The best values found and their score."""
     settings = TuningSettings(
         algorithm=algorithm, max_trials=1000, epochs=task.settings.epochs, objective=OBJECTIVE, seed=task.seed
@@ -195,16 +195,18 @@ def records(folder: Path) -> TrialRecords:
     return TrialRecords(str(folder / "trials"))
 
 
-def found_by(method: str, task: Task, folder: Path, advance: Advance) -> dict[str, Any]:
+def found_by(method: Method, task: Task, folder: Path, advance: Advance) -> dict[str, Any]:
     """What a search found, from its file or from searching."""
     path = folder / f"{method.replace(' ', '-')}-{task.budget_epochs}-{task.seed}.json"
     if path.exists():
         advance(task.budget_epochs)
         return json.loads(path.read_text())
     started_sec = time.monotonic()
-    search = search_optuna if method == TPE else None
-    values, score = search(task, folder, advance) if search else search_keras_tuner(task, method, folder, advance)
-    _write(path, {"values": values, "score": score, "seconds": time.monotonic() - started_sec})
+    if method == TPE:
+        values, score = search_optuna(task, folder, advance)
+    else:
+        values, score = search_keras_tuner(task, method, folder, advance)
+    write_whole(path, json.dumps({"values": values, "score": score, "seconds": time.monotonic() - started_sec}))
     return json.loads(path.read_text())
 
 
@@ -216,14 +218,9 @@ def answers(task: Task, values: Values, folder: Path) -> np.ndarray:
         trained = training.train_model(
             with_values(task.settings, values), task.config.audio, task.splits[TRAIN], task.splits[EVAL]
         )
-        _write(path, trained.model.predict(task.splits[TEST].inputs, batch_size=256, verbose=0).tolist())
+        asked = trained.model.predict(task.splits[TEST].inputs, batch_size=256, verbose=0)
+        write_whole(path, json.dumps(asked.tolist()))
     return np.array(json.loads(path.read_text()))
-
-
-def _write(path: Path, content: Any) -> None:
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(content))
-    aside.replace(path)
 
 
 def make_task(config: PipelineConfig, planned: Plan, fold: Fold, budget_epochs: int, seed: int) -> Task:
@@ -244,11 +241,13 @@ def predictions(tasks: Sequence[Task], found: Sequence[dict[str, Any]]) -> Predi
     )
 
 
-def report(tasks: Sequence[Task], found: dict[str, list[dict[str, Any]]]) -> str:
+def report(tasks: Sequence[Task], found: Mapping[Method, Sequence[dict[str, Any]]]) -> str:
     """A table with a row for each method, and whether KerasTuner's are worse."""
     heads = ["", "Least eval loss, fold by fold", "Mean", "Test UAR, %", "Interval", f"Minus {TPE}, points"]
     asked = {method: predictions(tasks, results) for method, results in found.items()}
-    paired = {method: uar_difference(ours, asked[TPE]) for method, ours in asked.items() if method != TPE}
+    paired: dict[Method, Estimate] = {
+        method: paired_differences(ours, asked[TPE], ("uar",))["uar"] for method, ours in asked.items() if method != TPE
+    }
     lines = [_line(method, found[method], asked[method], paired.get(method)) for method in found]
     sentences = [_scope(tasks, asked[TPE])]
     sentences += [
@@ -258,14 +257,14 @@ def report(tasks: Sequence[Task], found: dict[str, list[dict[str, Any]]]) -> str
     return document.table(heads, lines) + "\n" + " ".join(sentences)
 
 
-def _line(method: str, results: list[dict[str, Any]], asked: Predictions, paired: Difference | None) -> list[str]:
+def _line(method: str, results: Sequence[dict[str, Any]], asked: Predictions, paired: Estimate | None) -> list[str]:
     scores = [each["score"] for each in results]
-    uar = evaluate.evaluate(asked.labels, asked.probabilities, asked.speakers.tolist()).metric("uar")
+    uar = estimates(asked, ("uar",))["uar"]
     cells = [method, ", ".join(f"{score:.3f}" for score in scores), f"{np.mean(scores):.3f}"]
-    cells += [document.percent(uar.value), document.percent_range(uar.low, uar.high)]
+    cells += [document.percent(float(uar.value)), document.percent_range(float(uar.low), float(uar.high))]
     if paired is None:
         return [*cells, ""]
-    return [*cells, f"{100 * paired.difference:+.1f} ({document.points_range(paired.low, paired.high)})"]
+    return [*cells, document.points(paired)]
 
 
 def _scope(tasks: Sequence[Task], asked: Predictions) -> str:
@@ -275,18 +274,14 @@ def _scope(tasks: Sequence[Task], asked: Predictions) -> str:
     )
 
 
-def uar_difference(ours: Predictions, theirs: Predictions) -> Difference:
-    """Paired, clip by clip; the interval is over speakers."""
-    return next(each for each in evaluate.compare(ours, theirs, name=TPE).differences if each.name == "uar")
-
-
 def search_all(options: argparse.Namespace) -> str:
     config = load_config(overrides=[*SETTINGS, f"training.epochs={options.epochs}"])
     planned = plan(config, data=options.data, root=options.root, folds=6)
-    folds, methods = planned.folds[: options.folds], (*options.searches, TPE)
+    folds = planned.folds[: options.folds]
+    methods: tuple[Method, ...] = (*options.searches, TPE)
     progress = Progress("Tuning", total=len(folds) * len(methods) * options.budget, unit="epochs")
     tasks: list[Task] = []
-    found: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
+    found: dict[Method, list[dict[str, Any]]] = {method: [] for method in methods}
     for seed, fold in enumerate(folds):
         task = make_task(config, planned, fold, options.budget, seed)
         tasks.append(task)

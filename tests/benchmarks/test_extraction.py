@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from benchmarks import extraction
+from modules.audio_spec import AudioSpec
+
+CHROMA = slice(2, 14)  # where a tuning makes the difference
+
+
+@pytest.fixture(scope="module")
+def waveform() -> np.ndarray:
+    seconds = np.arange(AudioSpec().window_samples) / AudioSpec().sample_rate_hz
+    noise = np.random.default_rng(0).normal(size=seconds.size)
+    return (0.3 * np.sin(2 * np.pi * 330 * seconds) + 0.01 * noise).astype(np.float32)
+
+
+def test_all_candidates_compute_the_same_features(waveform):
+    spec = AudioSpec()
+    five, one = extraction.five_calls(waveform, spec), extraction.one_stft(waveform, spec)
+    ours = extraction.extractor(spec)(waveform[np.newaxis], np.array([spec.window_samples], np.int32)).numpy()[0]
+    assert five.shape == one.shape == ours.shape == spec.feature_shape
+    np.testing.assert_allclose(one, ours, rtol=1e-3, atol=1e-3)
+    others = np.ones(five.size, dtype=bool)
+    others[CHROMA] = False
+    np.testing.assert_allclose(five[others], one[others], rtol=1e-3, atol=1e-3)
+
+
+def test_the_floor_is_the_mel_part_of_the_work(waveform):
+    import librosa
+
+    spec = AudioSpec()
+    frames = extraction.ready_made_frames(waveform[np.newaxis], spec)
+    mel_power = extraction.rfft_and_mel(spec)(frames).numpy()[0]
+    expected = librosa.feature.melspectrogram(
+        y=waveform, sr=spec.sample_rate_hz, n_fft=spec.n_fft, hop_length=spec.hop_samples, n_mels=spec.mel_bands
+    )
+    np.testing.assert_allclose(mel_power, expected.T, rtol=1e-3, atol=1e-4)

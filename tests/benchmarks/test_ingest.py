@@ -1,0 +1,29 @@
+import itertools
+from pathlib import Path
+
+from benchmarks import ingest
+from components.audio_example_gen.settings import IngestSettings
+
+
+def ravdess(folder: Path) -> None:
+    """Names of 24 speakers with 4 emotions and 2 takes each; what the files hold is not looked at."""
+    for actor, emotion, take in itertools.product(range(1, 25), range(3, 7), (1, 2)):
+        path = folder / f"Actor_{actor:02}" / f"03-01-{emotion:02}-01-01-{take:02}-{actor:02}.flac"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+
+def test_chosen_clips_are_spread_over_the_speakers_and_mostly_for_training(tmp_path):
+    ravdess(tmp_path)
+    chosen = ingest.choose(tmp_path, 48, IngestSettings())
+    assert len({clip.clip_id for clip, _ in chosen}) == 48
+    assert len({clip.speaker for clip, _ in chosen}) == 24
+    speakers = {training: {clip.speaker for clip, its in chosen if its == training} for training in (True, False)}
+    assert not speakers[True] & speakers[False]
+    assert len(speakers[True]) > len(speakers[False]) > 0
+
+
+def test_table_compares_with_librosa_on_as_many_workers_and_with_one_worker(capsys):
+    ingest.print_table({("librosa", 1): 4.0, ("ours", 1): 8.0, ("librosa", 2): 6.0, ("ours", 2): 15.0})
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.split() == ["ours", "2", "15.0", "2.5", "1.88"]
