@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 DATA ?= demo
 ROOT ?= output
+JOBS ?= 2
 export TF_USE_LEGACY_KERAS := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON_RUN := .venv/bin/python
@@ -17,10 +18,10 @@ run: .venv/.ready ## Set up, make the demo corpus, run the whole pipeline, ask t
 	@.venv/bin/ser predict --model-base-path "$(ROOT)/serving" "$$(find "$(DATA)" -name '*.wav' -o -name '*.flac' | sort | head -1)"
 
 test: .venv/.ready lint ## Set up, lint, type-check, run the tests
-	$(PYTHON_RUN) -m pytest -m "not slow"
+	$(PYTHON_RUN) -m pytest -n $(JOBS) -m "not slow"
 
 test-all: .venv/.ready lint ## The same, with the tests that take minutes
-	$(PYTHON_RUN) -m pytest
+	$(PYTHON_RUN) -m pytest -n $(JOBS)
 
 lint: .venv/.ready ## Lint and type-check
 	.venv/bin/ruff check .

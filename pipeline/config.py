@@ -206,7 +206,8 @@ def _set(values: dict[str, Any], keys: Sequence[str], text: str, *, origin: str)
         if not isinstance(values, dict):
             raise ConfigError(f"{origin}: {key} is a value, not a section")
     try:
-        value = yaml.safe_load(text)
+        # One value has no anchors, so what begins like an alias is a pattern.
+        value = text if text.startswith("*") else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from None
     # "Ada: why" is a text here; whoever means a mapping writes braces.

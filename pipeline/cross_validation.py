@@ -130,7 +130,7 @@ def plan(config: PipelineConfig, *, data: Path, root: Path, folds: int = 6, leav
     if "{" in config.ingest.pattern:
         raise FoldsError(
             f"ingest.pattern is {config.ingest.pattern}: a cross-validation reads no spans. Name the folder of one "
-            "with --data and give a pattern without {SPAN}, such as --set 'ingest.pattern=\"*/*\"'"
+            "with --data and give a pattern without {SPAN}, such as --set 'ingest.pattern=*/*'"
         )
     folder = root / FOLDER
     corpus = whole_corpus.load(config, data=data, folder=folder / "examples")

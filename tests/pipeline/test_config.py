@@ -62,9 +62,12 @@ def test_an_unusable_value_is_named_with_what_is_allowed(override, complaints):
     assert all(complaint in str(error.value) for complaint in complaints), str(error.value)
 
 
-def test_a_sentence_with_a_colon_is_a_text_and_braces_make_a_mapping():
-    config = load_config(overrides=["gate.override=Ada: why not", "training.hyperparameters={filters: 8}"])
+def test_sentences_and_patterns_are_texts_and_braces_make_a_mapping():
+    config = load_config(
+        overrides=["gate.override=Ada: why not", "ingest.pattern=*/*", "training.hyperparameters={filters: 8}"]
+    )
     assert config.gate.override == "Ada: why not"
+    assert config.ingest.pattern == "*/*"
     assert config.training.hyperparameters == {"filters": 8}
 
 

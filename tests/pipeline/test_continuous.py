@@ -162,7 +162,7 @@ def test_in_a_folder_that_grows_the_gate_leaves_out_whom_the_baseline_had_heard(
     data, root = tmp_path / "data", tmp_path / "output"
     late = sorted(path.name for path in demo_data.glob("Actor_*"))[:12]
     shutil.copytree(demo_data, data, ignore=shutil.ignore_patterns(*late))
-    settings = ('ingest.pattern="*/*"', "gate.min_uar=0", "gate.min_slice_uar=0")
+    settings = ("ingest.pattern=*/*", "gate.min_uar=0", "gate.min_slice_uar=0")
     first = start(data, root, *settings).summary
     shutil.copytree(demo_data, data, dirs_exist_ok=True)
     second = start(data, root, *settings).summary

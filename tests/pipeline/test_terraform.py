@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import hcl2
 import pytest
 
 from pipeline.config import load_config
@@ -54,8 +55,14 @@ def granted() -> set[tuple[str, str]]:
     return found
 
 
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.tf")), ids=lambda file: file.name)
+def test_files_parse(file):
+    blocks = {"resource", "locals", "variable", "output", "provider", "terraform"}
+    assert set(hcl2.loads(file.read_text())) - {"__comments__"} <= blocks
+
+
 @pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not installed")
-def test_files_parse_and_are_formatted(tmp_path):
+def test_files_are_formatted(tmp_path):
     config = tmp_path / "terraformrc"
     config.touch()
     checked = subprocess.run(

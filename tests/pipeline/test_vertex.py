@@ -158,7 +158,7 @@ def test_a_span_is_a_parameter_of_the_run(golden_config, spec):
 
 
 def test_a_pipeline_without_spans_has_no_parameter():
-    config = load_config(GOLDEN / "vertex.yaml", overrides=["ingest.pattern='*/*'"], tree=VertexConfig)
+    config = load_config(GOLDEN / "vertex.yaml", overrides=["ingest.pattern=*/*"], tree=VertexConfig)
     job = compile_pipeline(config)
     assert "parameterValues" not in job["runtimeConfig"]
     assert "inputDefinitions" not in job["pipelineSpec"]["root"]
