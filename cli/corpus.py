@@ -2,17 +2,16 @@
 
 import collections
 import enum
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
+from cli import terminal
 from cli.errors import CommandFailed
 from modules.labels import EMOTIONS
 
@@ -63,7 +62,7 @@ def synth(
             written = write_corpus(out, clips=clips, seed=seed, progress=progress)
     except (OccupiedFolder, SynthesisFailed, ValueError, OSError) as error:
         raise CommandFailed(str(error)) from error
-    _say(f"{out}: {clips} synthetic clips, {'written' if written else 'already there'}")
+    terminal.say(f"{out}: {clips} synthetic clips, {'written' if written else 'already there'}")
 
 
 @app.command()
@@ -83,7 +82,7 @@ def arrive(
         span = move_batch(reservoir, into, clips=clips, seed=seed)
     except (CannotArrive, OSError, UnicodeError) as error:
         raise CommandFailed(str(error)) from error
-    _say(f"{span}: {clips} clips")
+    terminal.say(f"{span}: {clips} clips")
 
 
 @contextmanager
@@ -112,7 +111,7 @@ def _print_report(report: "ScanReport") -> None:
     hours = sum(sound.duration_sec for sound in report.sounds) / 3600
     speakers = len({sound.clip.speaker for sound in report.sounds})
     usable = f"{len(report.sounds)} clips ({hours:.2f} h) of {speakers} speakers"
-    _say(f"\n{usable}; {len(report.rejected)} files cannot be used")
+    terminal.say(f"\n{usable}; {len(report.rejected)} files cannot be used")
 
 
 def _print_counts(
@@ -121,32 +120,17 @@ def _print_counts(
     rows: dict[tuple[str, ...], list[Sound]] = collections.defaultdict(list)
     for sound in sounds:
         rows[key(sound)].append(sound)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    for name in (*EMOTIONS, "clips", "hours"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = terminal.table(*names, numbers=(*EMOTIONS, "clips", "hours"), title=title)
     for row, members in sorted(rows.items()):
         counts = collections.Counter(sound.clip.emotion for sound in members)
         hours = sum(sound.duration_sec for sound in members) / 3600
         numbers = [str(counts[emotion]) for emotion in EMOTIONS]
-        table.add_row(*row, *numbers, str(len(members)), f"{hours:.2f}")
-    _console().print(table)
+        table.add_row(*map(escape, row), *numbers, str(len(members)), f"{hours:.2f}")
+    terminal.console().print(table)
 
 
 def _print_list(title: str, lines: Iterable[str]) -> None:
     for number, line in enumerate(lines):
         if number == 0:
-            _say(f"\n{title}:")
-        _say(f"  {line}")
-
-
-def _say(line: str) -> None:
-    """Prints one line as it is: never cut, wrapped or read as markup."""
-    _console().print(line, soft_wrap=True, markup=False, highlight=False)
-
-
-@functools.cache
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=160)  # a file has no edge to fit
+            terminal.say(f"\n{title}:")
+        terminal.say(f"  {line}")

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from cli import terminal
 from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -88,18 +87,15 @@ def _read(place: str, spec: "AudioSpec", split: str) -> "Clips":
 
 
 def _print(found: "Comparison") -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a file has no edge to fit
-    console.print(_features_table(found.report))
+    terminal.console().print(_features_table(found.report))
     if found.differences:
-        console.print(_schema_table(found.differences))
+        terminal.console().print(_schema_table(found.differences))
     for line in _summary(found):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        terminal.say(line)
 
 
 def _features_table(report: "DriftReport") -> Table:
-    table = _table("most drifted", "KS", "limit", "PSI", "limit", "JS", "limit", "median", "was")
+    table = terminal.table("most drifted", numbers=("KS", "limit", "PSI", "limit", "JS", "limit", "median", "was"))
     for feature in report.features[:_ROWS]:
         numbers = [text for one in (feature.ks, feature.psi, feature.jensen_shannon) for text in _texts(one)]
         medians = f"{feature.current_median:.4g}", f"{feature.reference_median:.4g}"
@@ -108,18 +104,10 @@ def _features_table(report: "DriftReport") -> Table:
 
 
 def _schema_table(differences: "tuple[Difference, ...]") -> Table:
-    table = _table("by the schema", "JS", "limit")
+    table = terminal.table("by the schema", numbers=("JS", "limit"))
     for each in differences:
         value = f"{each.jensen_shannon:.3f}{'!' if each.exceeded else ' '}"
         table.add_row(each.feature, value, f"{each.threshold:g}", style="bold" if each.exceeded else None)
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from cli import terminal
 from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -79,26 +77,18 @@ def _print(found: "CrossValidation") -> None:
     from pipeline.fold_report import caution, range_text, value_text
 
     evaluation = found.evaluation
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160  # a file has no edge to fit
-    folds = _table("fold", "clips", "UAR", "interval", "accuracy", "epochs")
+    console = terminal.console()
+    folds = terminal.table("fold", numbers=("clips", "UAR", "interval", "accuracy", "epochs"))
     for fold in found.folds:
         uar, accuracy = fold.metrics
         cells = (str(fold.clips), value_text(uar), range_text(uar), value_text(accuracy), str(fold.epochs))
         folds.add_row(fold.name, *cells)
     console.print(folds)
-    metrics = _table(f"all {evaluation.clips} clips, {evaluation.speakers} speakers", "value", "95 % interval")
+    metrics = terminal.table(
+        f"all {evaluation.clips} clips, {evaluation.speakers} speakers", numbers=("value", "95 % interval")
+    )
     for metric in evaluation.metrics:
         metrics.add_row(metric_name(metric.name).title, value_text(metric), range_text(metric))
     console.print(metrics)
     if text := caution(found):
-        console.print(text)
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+        terminal.say(text)

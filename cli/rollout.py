@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from cli import terminal
 from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -283,32 +281,26 @@ def _show(target: "Target", state: "RolloutState", *, as_json: bool) -> None:
         return
     from serving.rollout.tf_serving import TfServingTarget
 
-    table = Table(box=box.SIMPLE_HEAD, title=target.name, title_justify="left")
-    for column in ("", "version", "share", "since"):
-        table.add_column(column, justify="right" if column == "share" else "left")
+    table = terminal.table("", "version", "since", numbers=("share",), title=target.name)
     for role, deployed in (("stable", state.stable), ("canary", state.canary)):
         if deployed is None:
             table.add_row(role, "none", "", "")
             continue
         since = f"{deployed.since.astimezone():%Y-%m-%d %H:%M}" if deployed.since else "unknown"
-        table.add_row(role, deployed.version, f"{deployed.percent} %", since)
-    console = Console(highlight=False)
-    console.print(table)
+        table.add_row(role, deployed.version, since, f"{deployed.percent} %")
+    terminal.console().print(table)
     if isinstance(target, TfServingTarget) and state.canary is not None:
-        console.print(_TF_SERVING_NOTE, soft_wrap=True)
+        terminal.say(_TF_SERVING_NOTE)
 
 
 def _show_watched(target: "Target", watched: "Watched") -> None:
-    console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("check", "value", "bound", ""):
-        table.add_column(column, justify="right" if column in ("value", "bound") else "left", no_wrap=True)
+    table = terminal.table("check", "result", numbers=("value", "bound"))
     for check in watched.verdict.checks:
         value = "" if check.value is None else f"{check.value:.4g}"
-        table.add_row(check.name, value, f"{check.bound:.4g}", _RESULT_OF[check.passed])
-    console.print(table)
+        table.add_row(check.name, _RESULT_OF[check.passed], value, f"{check.bound:.4g}")
+    terminal.console().print(table)
     for line in _reasons(watched):
-        console.print(line, soft_wrap=True, markup=False)
+        terminal.say(line)
     _show(target, watched.state, as_json=False)
 
 

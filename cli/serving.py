@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.bar import Bar
-from rich.console import Console
 from rich.table import Table
 
+from cli import terminal
 from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -200,10 +200,13 @@ def _show(file: Path, found: "Sequence[Prediction | Segment]", *, as_json: bool)
     if as_json:
         print(json.dumps({"file": str(file)} | _plain(found, segments)))
     elif segments:
-        _console().print(_timeline_table(file, segments))
+        terminal.say(str(file))
+        terminal.console().print(_timeline_table(segments))
     else:
         for prediction in found:
-            _console().print(_bars(file, prediction))
+            version = "" if prediction.model_version is None else f", model version {prediction.model_version}"
+            terminal.say(f"{file}: {prediction.emotion}{version}")
+            terminal.console().print(_bars(prediction))
 
 
 def _plain(found: "Sequence[Prediction]", segments: "Sequence[Segment]") -> dict[str, object]:
@@ -212,13 +215,8 @@ def _plain(found: "Sequence[Prediction]", segments: "Sequence[Segment]") -> dict
     return dataclasses.asdict(found[0]) if found else {"segments": []}
 
 
-def _console() -> Console:
-    return Console(highlight=False)
-
-
-def _bars(file: Path, prediction: "Prediction") -> Table:
-    version = "" if prediction.model_version is None else f", model version {prediction.model_version}"
-    table = Table(title=f"{file}: [bold]{prediction.emotion}[/bold]{version}", title_justify="left", box=None)
+def _bars(prediction: "Prediction") -> Table:
+    table = Table(box=None)
     for column in ("emotion", "", "probability"):
         table.add_column(column, justify="right" if column == "probability" else "left")
     for emotion, probability in _most_probable_first(prediction.probabilities):
@@ -227,8 +225,8 @@ def _bars(file: Path, prediction: "Prediction") -> Table:
     return table
 
 
-def _timeline_table(file: Path, segments: "Iterable[Segment]") -> Table:
-    table = Table(title=str(file), title_justify="left", box=None)
+def _timeline_table(segments: "Iterable[Segment]") -> Table:
+    table = Table(box=None)
     for column in ("from (s)", "to (s)", "emotion", "", "probability"):
         table.add_column(column, justify="left" if column in ("emotion", "") else "right")
     for segment in segments:

@@ -58,7 +58,7 @@ class Process:
 
 @pytest.fixture
 def sound_file(tmp_path, speechlike):
-    file = tmp_path / "speech.flac"
+    file = tmp_path / "speech [red].flac"  # nothing in a name is markup
     soundfile.write(file, speechlike(), 48_000)
     return file
 
@@ -124,12 +124,12 @@ def test_serving_nothing_says_what_to_do(tmp_path):
 def test_predict_prints_the_emotion_and_a_bar_per_emotion(shared_server, sound_file):
     finished = ser("predict", sound_file, "--address", shared_server.address)
     assert finished.returncode == 0, finished.stderr
-    assert "model version 3" in finished.stdout
+    heading = finished.stdout.splitlines()[0]
     rows = re.findall(r"^ ([a-z]+) +\S* +([\d.]+)%", finished.stdout, re.MULTILINE)
     assert len(rows) == 7
     shares = [float(share) for _, share in rows]
     assert shares == sorted(shares, reverse=True)
-    assert f": {rows[0][0]}, model" in finished.stdout.replace("\n", "")
+    assert heading == f"{sound_file}: {rows[0][0]}, model version 3"
 
 
 def test_predict_follows_a_long_recording(shared_server, sound_file):

@@ -1,0 +1,26 @@
+"""What the commands print: tables and lines that are never cut."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def console() -> Console:
+    """Where to print; a file has no edge to fit."""
+    printed = Console(highlight=False)
+    return printed if printed.is_terminal else Console(highlight=False, width=160)
+
+
+def say(line: str) -> None:
+    """Prints one line as it is: never cut, wrapped or read as markup."""
+    console().print(line, soft_wrap=True, markup=False)
+
+
+def table(*texts: str, numbers: tuple[str, ...], title: str | None = None) -> Table:
+    """An empty table: columns of texts on the left, of numbers on the right."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in texts:
+        made.add_column(name, no_wrap=True)
+    for name in numbers:
+        made.add_column(name, justify="right", no_wrap=True)
+    return made
