@@ -11,6 +11,7 @@ import grpc
 import httpx
 import pytest
 import soundfile
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.client import Client, ServerUnreachable
 from serving.predictions import ModelChoice
@@ -91,9 +92,13 @@ def test_sigterm_drains_and_a_restart_is_found_again(push, tmp_path, speechlike,
         assert client.predict(wav_bytes).model_version == 1
         recording = to_wav((speechlike(110.0, rate_hz=8_000), 8_000))
         with grpc.insecure_channel(address.format(server.port)) as channel:
+            health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(health).status == health_pb2.HealthCheckResponse.SERVING
             in_flight = paused_with_a_request(server, channel, recording)
             server.send(signal.SIGTERM)
             server.send(signal.SIGCONT)
+            assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            health.cancel()
             assert in_flight.code() == grpc.StatusCode.OK
         assert server.wait() == 0, server.log
         assert "draining" in server.log
