@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from components.drift_monitor.comparison import Comparison
     from components.drift_monitor.sources import Clips
     from modules.audio_spec import AudioSpec
-    from modules.drift import Compared, DriftReport
+    from modules.drift_report import Compared, DriftReport
     from modules.drift_settings import DriftSettings
 
 app = typer.Typer(add_completion=False)

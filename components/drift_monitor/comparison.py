@@ -11,6 +11,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.drift_monitor import comparators
 from components.drift_monitor.sources import Clips
 from modules import drift
+from modules.drift_report import DriftReport
 from modules.drift_settings import DriftSettings
 
 
@@ -24,7 +25,7 @@ class Comparison:
         remarks: What is told, and is no drift.
     """
 
-    report: drift.DriftReport
+    report: DriftReport
     differences: tuple[comparators.Difference, ...]
     remarks: tuple[str, ...] = ()
 
