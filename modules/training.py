@@ -2,14 +2,10 @@
 
 import contextlib
 import dataclasses
-import functools
-import hashlib
 import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -29,8 +25,6 @@ from modules.settings import TrainingSettings
 HISTORY_FILE = "history.json"
 
 _EVALUATION_BATCH = 256
-_CODE = ("models/*.py", "training.py", "mixup.py", "calibration.py")
-_LIBRARIES = ("keras", "tensorflow")
 
 
 class TrainingDiverged(RuntimeError):
@@ -163,16 +157,6 @@ def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split) -> 
         "validation_batch_size": _EVALUATION_BATCH,
         "verbose": 0,
     }
-
-
-@functools.cache
-def code_fingerprint() -> str:
-    """Differs when the code that decides what becomes of a training does, or the version of what it stands on."""
-    found = hashlib.sha256()
-    for path in (path for pattern in _CODE for path in sorted(Path(__file__).parent.glob(pattern))):
-        found.update(path.read_bytes())
-    found.update(str([metadata.version(name) for name in _LIBRARIES]).encode())
-    return found.hexdigest()
 
 
 def make_repeatable(settings: TrainingSettings) -> None:

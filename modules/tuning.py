@@ -6,8 +6,6 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterable
-from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -19,6 +17,7 @@ from keras_tuner.engine import trial as kt_trial
 
 from modules import training
 from modules.audio_spec import AudioSpec
+from modules.code_fingerprint import code_fingerprint
 from modules.dataset import Split, read_split
 from modules.settings import TrainingSettings, TuningSettings
 from modules.trials import TrialRecord, TrialRecords, digest
@@ -119,7 +118,7 @@ def search_key(
         [dataclasses.asdict(training_settings), search, spec.fingerprint],
         space.get_config()["space"],
         [_fingerprint(train), _fingerprint(held_out)],
-        [training.code_fingerprint(), Path(__file__).read_text(), metadata.version("keras-tuner")],
+        code_fingerprint(__name__),
     )
 
 

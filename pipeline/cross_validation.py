@@ -17,16 +17,16 @@ import keras
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from modules import examples
+from modules import examples, preprocessing, training
 from modules.augmentation import PLAIN
 from modules.calibration import temper
+from modules.code_fingerprint import code_fingerprint
 from modules.files import write_whole
 from modules.progress import Progress
 from modules.reporting import evaluate
 from modules.reporting.intervals import Predictions
 from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, SplitData
 from modules.splits import EVAL, TEST, TRAIN
-from modules.training import build_model, code_fingerprint, train_model
 from pipeline import whole_corpus
 from pipeline.config import PipelineConfig
 from pipeline.folds import Fold, FoldsError, Kind, corpus_folds, speaker_folds
@@ -36,6 +36,7 @@ FOLDER = "cross_validation"
 
 _SLICES = (examples.CORPUS, examples.SEX, examples.INTENSITY)
 _FOLD_METRICS = ("uar", "accuracy")
+_CODE = (training.__name__, preprocessing.__name__)
 
 
 class _Section(BaseModel):
@@ -94,11 +95,10 @@ class Plan:
 
     def path_of(self, fold: Fold) -> Path:
         """Of the fold's result; differs when anything that the result depends on does."""
-        training = self.config.training
-        # with the family's own defaults, which may change
-        used = training.model_family.hyperparameters(training.hyperparameters)
-        settings = [dataclasses.asdict(training), dataclasses.asdict(used), self.config.transform.model_dump()]
-        known = [settings, self.corpus.fingerprint, fold.to_json(), code_fingerprint()]
+        chosen = self.config.training
+        used = chosen.model_family.hyperparameters(chosen.hyperparameters)
+        settings = [dataclasses.asdict(chosen), dataclasses.asdict(used), self.config.transform.model_dump()]
+        known = [settings, self.corpus.fingerprint, fold.to_json(), code_fingerprint(*_CODE)]
         text = json.dumps(known, sort_keys=True)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
@@ -163,7 +163,7 @@ def normaliser_of(planned: Plan, fold: Fold) -> Normalise:
 
 def trained_model(planned: Plan, fold: Fold) -> keras.Model:
     """The model behind the result of a fold; its answers have still to be tempered."""
-    model = build_model(planned.config.training, planned.config.audio)
+    model = training.build_model(planned.config.training, planned.config.audio)
     model.load_weights(_weights_of(planned, fold))
     return model
 
@@ -197,7 +197,7 @@ def _train_and_ask(planned: Plan, fold: Fold) -> FoldResult:
     }
     normalise = normaliser_of(planned, fold)
     splits = {name: whole_corpus.split(corpus, normalise, chosen) for name, chosen in positions.items()}
-    trained = train_model(config.training, config.audio, splits[TRAIN], splits[EVAL])
+    trained = training.train_model(config.training, config.audio, splits[TRAIN], splits[EVAL])
     answers = trained.model.predict(splits[TEST].inputs, batch_size=256, verbose=0)
     trained.model.save_weights(_weights_of(planned, fold))
     return FoldResult(

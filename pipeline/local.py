@@ -17,6 +17,7 @@ from components.drift_monitor.executor import DriftAlarm
 from components.run_report import gather
 from modules.reporting import summary as reporting
 from modules.reporting.write import SUMMARY_FILE, write
+from pipeline.caching import mark_code
 from pipeline.config import PipelineConfig
 from pipeline.create import Site, create_pipeline
 from pipeline.lineage import NodeRecord, code_version, latest_run
@@ -41,7 +42,7 @@ def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> repo
         RootInUse: Another run works in ``root``.
     """
     with exclusive(root):
-        pipeline = create_pipeline(config, _site(config, data, root))
+        pipeline = mark_code(create_pipeline(config, _site(config, data, root)))
         started, started_sec = datetime.datetime.now(datetime.UTC), time.monotonic()
         progress = ComponentProgress(total=len(pipeline.components))
         failure = _execute(pipeline, progress)

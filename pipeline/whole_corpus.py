@@ -27,6 +27,7 @@ from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import Outcome, Shard, WriteShard, drop_duplicates, find_duplicates
 from modules import examples, preprocessing
 from modules.augmentation import PLAIN
+from modules.code_fingerprint import code_fingerprint
 from modules.dataset import Split
 from modules.files import write_whole
 from modules.labels import SPLITS
@@ -90,7 +91,8 @@ def normaliser(config: PipelineConfig, corpus: Corpus, train: np.ndarray, folder
         normalised features of the same shape.
     """
     settings = preprocessing.transform_config(config.audio, config.transform.normalisation)
-    text = json.dumps([settings, corpus.fingerprint, train.tolist()], sort_keys=True)
+    code = code_fingerprint(preprocessing.__name__)
+    text = json.dumps([settings, corpus.fingerprint, train.tolist(), code], sort_keys=True)
     graph_dir = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not graph_dir.exists():
         _learn(config, [corpus.serialized[index] for index in train], settings, graph_dir)
@@ -179,9 +181,10 @@ def _read(config: PipelineConfig, fingerprint: str, outcomes: tuple[Outcome, ...
 
 
 def _fingerprint(config: PipelineConfig, found: Folder) -> str:
-    """Of the files, by name, size and time of change, and of all that decides what is made of them but the splits."""
+    """Of the files, by name, size and time of change, and of what decides what is made of them: settings and code."""
     settings = json.loads(config.ingest_settings.to_json())
     del settings["splits"]
     stats = [(path, Path(found.root, path).stat()) for path in found.paths()]
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-    return hashlib.sha256(json.dumps([settings, files], sort_keys=True).encode()).hexdigest()[:16]
+    code = code_fingerprint(WriteShard.__module__)
+    return hashlib.sha256(json.dumps([settings, files, code], sort_keys=True).encode()).hexdigest()[:16]
