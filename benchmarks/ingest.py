@@ -7,6 +7,7 @@ workers; starting it and its first few clips are not counted.
 """
 
 import argparse
+import atexit
 import functools
 import json
 import multiprocessing
@@ -53,6 +54,7 @@ def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, worke
     from components.audio_example_gen.executor import Executor
 
     folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     for clip, _ in chosen:
         link = folder / "data" / clip.path
         link.parent.mkdir(parents=True, exist_ok=True)
