@@ -33,11 +33,11 @@ ROWS: dict[str, tuple[str, ...]] = {
     RECIPE: (),
     "original_cnn": ("training.family=original_cnn",),
     "without noise": ("training.hyperparameters={noise: 0}",),
+    "without mixup": ("training.mixup=0",),
     "without band shift and stretch": ("training.hyperparameters={band_shift: 0, band_stretch: 0}",),
     "without masks": ("training.hyperparameters={masks: 0}",),
     "without gain": ("training.hyperparameters={gain: 0}",),
     "with time jitter": ("training.hyperparameters={time_jitter: 0.06}",),
-    "with mixup": ("training.mixup=0.3",),
 }
 """What a row sets differently from the default configuration, in the order of how much they are wanted."""
 

@@ -218,6 +218,7 @@ ATTENTIVE_CRNN = ModelFamily(
             "learning_rate_schedule": "cosine",
             "weight_decay": 0.02,
             "label_smoothing": 0.1,
+            "mixup": 0.3,  # hardly better UAR, but half the calibration error
             "early_stopping_patience": 0,
         },
     },
