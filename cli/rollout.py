@@ -151,7 +151,7 @@ def watch(
     min_recordings: Annotated[int, typer.Option(help="Different ones, that both must have answered.")] = 20,
     max_error_rate: Annotated[float, typer.Option(help="Above that of the stable version.")] = 0.01,
     max_latency_ratio: Annotated[float, typer.Option(help="Canary by stable version.")] = 1.5,
-    max_prediction_drift: Annotated[float, typer.Option(help="Jensen-Shannon divergence, 0 to 1.")] = 0.12,
+    max_prediction_drift: Annotated[float, typer.Option(help="Jensen-Shannon divergence, 0 to 1.")] = 0.1,
     *,
     place: _Place,
     as_json: AsJson = False,

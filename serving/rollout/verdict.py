@@ -45,7 +45,7 @@ class WatchSettings:
     min_recordings: int = 20
     max_error_rate: float = 0.01
     max_latency_ratio: float = 1.5
-    max_prediction_drift: float = 0.12
+    max_prediction_drift: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("min_requests", "min_recordings"):
