@@ -9,7 +9,7 @@ from pipeline.config import load_config
 from pipeline.create import Site, create_pipeline
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("components", "modules", "pipeline", "schema", "serving")
+PACKAGES = ("cli", "components", "modules", "pipeline", "schema", "serving")
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def test_unchanged_code_keeps_every_key(checkout):
         ),
         ("modules/features.py", {"AudioExampleGen", "Trainer"}, {"StatisticsGen", "ExampleValidator", "Pusher"}),
         ("modules/preprocessing.py", {"Transform"}, {"AudioExampleGen", "AnomalyGate", "Pusher"}),
+        ("serving/server/batching.py", {"ServingValidator"}, {"AudioExampleGen", "Trainer", "GatedEvaluator"}),
         ("components/gated_evaluator/extractors.py", {"GatedEvaluator"}, {"AudioExampleGen", "Transform", "Trainer"}),
     ],
 )
