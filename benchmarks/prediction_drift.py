@@ -28,7 +28,6 @@ from serving.rollout.verdict import Observed, Outcome, WatchSettings, judge
 
 if TYPE_CHECKING:
     from pipeline.cross_validation import FoldResult, Plan
-    from pipeline.folds import Fold
 
 RECORDINGS = (20, 200)
 """How many a watch asks about: the fewest that it decides on, and the most that it asks about."""
@@ -137,37 +136,31 @@ def faulty_cases(seeds: Sequence[Pair]) -> dict[str, list[Pair]]:
 
 def other_speakers(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pair]:
     """Two folds' models about speakers of whom one left them out and the other only calibrated on them."""
+    from modules import examples
+    from modules.calibration import temper
+    from pipeline import cross_validation
+
     answer_to = {
         clip: row for result in results for clip, row in zip(result.clip_ids, result.probabilities, strict=True)
     }
-    pairs = []
+    clip_ids, pairs = planned.corpus.columns[examples.CLIP_ID], []
     for fold, result in zip(planned.folds, results, strict=True):
-        clips, answers = _asked(planned, fold, result, fold.eval)
-        pairs.append((np.array([answer_to[clip] for clip in clips]), answers))
+        positions, answers = cross_validation.ask(planned, fold, fold.eval)
+        stable = np.array([answer_to[clip] for clip in clip_ids[positions]])
+        pairs.append((stable, temper(answers, result.temperature)))
     return pairs
 
 
 def not_normalised(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pair]:
     """Models that get the features as they were extracted, as if preprocessing were missing where they are served."""
-    return [
-        (np.array(result.probabilities), _asked(planned, fold, result, fold.test, normalised=False)[1])
-        for fold, result in zip(planned.folds, results, strict=True)
-    ]
-
-
-def _asked(
-    planned: "Plan", fold: "Fold", result: "FoldResult", speakers: Sequence[str], *, normalised: bool = True
-) -> tuple[list[str], np.ndarray]:
-    """Clips of these speakers, and what the fold's model says about them."""
-    from modules import examples
     from modules.calibration import temper
-    from pipeline import cross_validation, whole_corpus
+    from pipeline import cross_validation
 
-    positions = planned.corpus.of(speakers, plain=True)
-    normalise = cross_validation.normaliser_of(planned, fold) if normalised else lambda features, valid_frames: features
-    asked = whole_corpus.split(planned.corpus, normalise, positions)
-    answers = cross_validation.trained_model(planned, fold).predict(asked.inputs, batch_size=256, verbose=0)
-    return planned.corpus.columns[examples.CLIP_ID][positions].tolist(), temper(answers, result.temperature)
+    pairs = []
+    for fold, result in zip(planned.folds, results, strict=True):
+        _, answers = cross_validation.ask(planned, fold, fold.test, normalise=lambda features, valid_frames: features)
+        pairs.append((np.array(result.probabilities), temper(answers, result.temperature)))
+    return pairs
 
 
 def shuffled_labels(planned: "Plan") -> "Plan":

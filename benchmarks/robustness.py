@@ -22,15 +22,14 @@ import soxr
 from scipy import signal
 
 from benchmarks import document
-from benchmarks.ablation import CORPORA, FOLDS, RECIPE, ROWS, shown
+from benchmarks.ablation import CORPORA, FOLDS, RECIPE, ROWS, rows_of, shown
 from modules.files import write_whole
 from modules.reporting.intervals import Predictions, estimates, paired_differences
 
 if TYPE_CHECKING:
     from pipeline.cross_validation import FoldResult, Plan
 
-CASES = (RECIPE, "without noise", "original_cnn")
-"""Rows of the ablation that are asked unless others are named."""
+ORIGINAL = "original_cnn"
 
 TELEPHONE_RATE_HZ = 8000
 TELEPHONE_BAND_HZ = (300, 3400)
@@ -56,7 +55,7 @@ def with_noise(snr_db: float) -> Change:
     return change
 
 
-def with_gain(gain_db: float) -> Change:
+def with_difference(gain_db: float) -> Change:
     """Cut off at full scale, as a recorder does it."""
 
     def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
@@ -91,8 +90,8 @@ CONDITIONS: dict[str, Change] = {
     "white noise, 20 dB SNR": with_noise(20),
     "white noise, 10 dB SNR": with_noise(10),
     "white noise, 0 dB SNR": with_noise(0),
-    "6 dB louder": with_gain(6),
-    "6 dB softer": with_gain(-6),
+    "6 dB louder": with_difference(6),
+    "6 dB softer": with_difference(-6),
     "telephone band": over_the_telephone,
     "0.5 s of silence before": after_silence(0.5),
     "the first second alone": first_part(1),
@@ -114,27 +113,30 @@ def changed(samples: np.ndarray, rate_hz: int, condition: str, clip_id: str) -> 
 
 
 def ask(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, dict[str, Predictions]]:
-    """Predictions of every clip by case and condition, each by the one model that had not heard the clip's speaker."""
+    """Predictions of every clip, by row of the ablation and by condition.
+
+    Each clip is judged by the one model that had not heard its speaker.
+    """
     from pipeline import cross_validation
 
     folder.mkdir(parents=True, exist_ok=True)
-    results = {case: list(cross_validation.results(planned)) for case, planned in plans.items()}
-    as_recorded = {case: cross_validation.predictions(plans[case], found) for case, found in results.items()}
+    results = {name: list(cross_validation.results(planned)) for name, planned in plans.items()}
+    as_recorded = {name: cross_validation.predictions(plans[name], found) for name, found in results.items()}
     models: dict[str, list[_FoldModel]] = {}
-    answers: dict[str, dict[str, Predictions]] = {case: {} for case in plans}
+    answers: dict[str, dict[str, Predictions]] = {name: {} for name in plans}
     for condition in CONDITIONS:
-        heard: dict[str, Heard] = {}  # by audio spec, which cases may share
-        for case, planned in plans.items():
+        heard: dict[str, Heard] = {}  # by audio spec, which rows may share
+        for name, planned in plans.items():
             path = folder / _file_name(planned, condition)
             if not path.exists():
                 spec = planned.config.audio.fingerprint
                 heard[spec] = heard.get(spec) or _hear(planned, data, condition)
-                models[case] = models.get(case) or [_FoldModel(planned, result) for result in results[case]]
-                write_whole(path, json.dumps(_answers(models[case], heard[spec])))
+                models[name] = models.get(name) or [_FoldModel(planned, result) for result in results[name]]
+                write_whole(path, json.dumps(_answers(models[name], heard[spec])))
             asked = json.loads(path.read_text())
-            rows = np.array([asked[clip] for clip in sorted(asked)])
-            labels, speakers = as_recorded[case].labels, as_recorded[case].speakers
-            answers[case][condition] = Predictions.of(labels, rows, speakers.tolist())
+            probabilities = np.array([asked[clip] for clip in sorted(asked)])
+            labels, speakers = as_recorded[name].labels, as_recorded[name].speakers
+            answers[name][condition] = Predictions.of(labels, probabilities, speakers.tolist())
     return answers
 
 
@@ -197,32 +199,46 @@ def _file_name(planned: "Plan", condition: str) -> str:
     return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def to_markdown(found: Mapping[str, Mapping[str, Predictions]]) -> str:
-    """The table of UAR by condition; the difference is that between the first case and the last.
+def families_table(recipe: Mapping[str, Predictions], original: Mapping[str, Predictions]) -> str:
+    """UAR of the recipe and of the original network by condition.
 
     Args:
-        found: Predictions by case and condition.
+        recipe: Predictions by condition, as of ``original``.
     """
-    first, *_, last = found.values()
-    names = [shown(case) for case in found]
-    heads = ["", *(head for name in names for head in (f"{name}: UAR %", "interval")), "first less last"]
-    lines = []
-    for condition in first:
-        cells = [condition]
-        for of_case in found.values():
-            uar = estimates(of_case[condition], ("uar",))["uar"]
-            cells += [document.percent(float(uar.value)), document.percent_range(float(uar.low), float(uar.high))]
-        difference = paired_differences(first[condition], last[condition], ("uar",))["uar"]
-        lines.append([*cells, document.points(difference)])
+    heads = ["", "recipe: UAR %", "interval", f"{shown(ORIGINAL)}: UAR %", "interval", "difference"]
+    lines = [
+        [condition, *_uar(recipe[condition]), *_uar(original[condition]), _difference(recipe, original, condition)]
+        for condition in recipe
+    ]
     return document.table(heads, lines)
+
+
+def parts_table(recipe: Mapping[str, Predictions], others: Mapping[str, Mapping[str, Predictions]]) -> str:
+    """What the recipe's UAR has over that of other rows, by condition.
+
+    Args:
+        recipe: Predictions by condition.
+        others: The same by row.
+    """
+    lines = [[condition, *(_difference(recipe, other, condition) for other in others.values())] for condition in recipe]
+    return document.table(["recipe less", *others], lines)
+
+
+def _uar(predictions: Predictions) -> tuple[str, str]:
+    uar = estimates(predictions, ("uar",))["uar"]
+    return document.percent(float(uar.value)), document.percent_range(float(uar.low), float(uar.high))
+
+
+def _difference(recipe: Mapping[str, Predictions], other: Mapping[str, Predictions], condition: str) -> str:
+    return document.points(paired_differences(recipe[condition], other[condition], ("uar",))["uar"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
     parser.add_argument("--root", type=Path, default=Path("output"), help="where features, models and answers are kept")
-    parser.add_argument("--cases", nargs="+", choices=ROWS, default=CASES, metavar="CASE", help=", ".join(ROWS))
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the tables between their markers, too")
     options = parser.parse_args()
 
     from pipeline import cross_validation  # all of these take seconds
@@ -232,15 +248,18 @@ def main() -> None:
 
     with quiet(options.root / LOG_FILE), exclusive(options.root):
         plans = {
-            case: cross_validation.plan(
-                load_config(overrides=ROWS[case]), data=options.data, root=options.root, folds=FOLDS
+            name: cross_validation.plan(
+                load_config(overrides=overrides), data=options.data, root=options.root, folds=FOLDS
             )
-            for case in options.cases
+            for name, overrides in rows_of((*options.rows, ORIGINAL), seeds=1).items()
         }
-        text = to_markdown(ask(plans, options.data, options.root / "robustness"))
-    print(text)
+        found = ask(plans, options.data, options.root / "robustness")
+    recipe, original = found.pop(RECIPE), found.pop(ORIGINAL)
+    tables = {"robustness": families_table(recipe, original), "robustness of parts": parts_table(recipe, found)}
+    print("\n".join(tables.values()))
     if options.write:
-        document.write(options.write, "robustness", text)
+        for name, text in tables.items():
+            document.write(options.write, name, text)
 
 
 if __name__ == "__main__":

@@ -168,6 +168,22 @@ def trained_model(planned: Plan, fold: Fold) -> keras.Model:
     return model
 
 
+def ask(
+    planned: Plan, fold: Fold, speakers: Sequence[str], *, normalise: Normalise | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the fold's model says about speakers.
+
+    Args:
+        normalise: In place of the fold's own.
+
+    Returns:
+        Positions of their recordings among the corpus's examples, and ``[recordings, emotions]``, not yet tempered.
+    """
+    positions = planned.corpus.of(speakers, plain=True)
+    asked = whole_corpus.split(planned.corpus, normalise or normaliser_of(planned, fold), positions)
+    return positions, trained_model(planned, fold).predict(asked.inputs, batch_size=256, verbose=0)
+
+
 def predictions(planned: Plan, found: Sequence[FoldResult]) -> Predictions:
     """Of every clip, by the one model that had not heard its speaker; ordered by clip."""
     position_of = _position_of(planned.corpus)

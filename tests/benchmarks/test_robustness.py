@@ -61,16 +61,30 @@ def test_silence_goes_before_and_the_first_second_is_kept():
     np.testing.assert_array_equal(start, samples[:RATE_HZ])
 
 
-def test_table_sets_the_families_side_by_side():
+@pytest.fixture
+def answers() -> tuple[dict[str, Predictions], dict[str, Predictions]]:
+    """All right, and two thirds right."""
     labels, speakers = np.tile(np.arange(7), 8), np.repeat(["a", "b", "c", "d"], 14).tolist()
-    right = np.eye(7)[labels]
     wrong = np.eye(7)[(labels + (np.arange(56) % 3 == 0)) % 7]
-    found = {
-        "new": {"as recorded": Predictions.of(labels, right, speakers)},
-        "old": {"as recorded": Predictions.of(labels, wrong, speakers)},
-    }
-    head, _, line = robustness.to_markdown(found).splitlines()
-    assert head == "|  | new: UAR % | interval | old: UAR % | interval | first less last |"
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[:3] == ["as recorded", "100.0", "100.0 to 100.0"]
-    assert float(cells[5].split()[0]) == pytest.approx(100 - float(cells[3]), abs=0.11)
+    return tuple({"as recorded": Predictions.of(labels, said, speakers)} for said in (np.eye(7)[labels], wrong))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_table_sets_the_families_side_by_side(answers):
+    head, _, line = robustness.families_table(*answers).splitlines()
+    assert cells(head) == ["", "recipe: UAR %", "interval", "`original_cnn`: UAR %", "interval", "difference"]
+    condition, right, interval, wrong, _, difference = cells(line)
+    assert (condition, right, interval) == ("as recorded", "100.0", "100.0 to 100.0")
+    assert float(difference.split()[0]) == pytest.approx(100 - float(wrong), abs=0.11)
+
+
+def test_table_of_parts_says_what_the_recipe_has_over_each_row(answers):
+    right, wrong = answers
+    head, _, line = robustness.parts_table(wrong, {"without noise": right, "without gain": wrong}).splitlines()
+    assert cells(head) == ["recipe less", "without noise", "without gain"]
+    _, noise, gain = cells(line)
+    assert float(noise.split()[0]) < -20
+    assert gain == "+0.0 (+0.0 to +0.0)"

@@ -67,17 +67,38 @@ def test_every_clip_is_judged_once_by_a_model_that_had_not_heard_its_speaker(eva
         assert len(fold["train"]) + len(fold["eval"]) + len(fold["test"]) == 24
 
 
-def test_the_kept_weights_answer_as_the_result_says(demo_data, evaluated):
-    from pipeline import cross_validation, whole_corpus
+@pytest.fixture(scope="module")
+def planned(demo_data, evaluated):
+    from pipeline import cross_validation
     from pipeline.config import load_config
 
-    planned = cross_validation.plan(load_config(overrides=SETTINGS), data=demo_data, root=evaluated, folds=3)
-    assert all(planned.path_of(fold) in results(evaluated) for fold in planned.folds)
+    found = cross_validation.plan(load_config(overrides=SETTINGS), data=demo_data, root=evaluated, folds=3)
+    assert all(found.path_of(fold) in results(evaluated) for fold in found.folds)
+    return found
+
+
+def test_the_kept_weights_answer_as_the_result_says(planned):
+    from pipeline import cross_validation
+
     fold, result = planned.folds[1], list(cross_validation.results(planned))[1]
-    normalise = cross_validation.normaliser_of(planned, fold)
-    test = whole_corpus.split(planned.corpus, normalise, planned.corpus.of(fold.test, plain=True))
-    answers = cross_validation.trained_model(planned, fold).predict(test.inputs, verbose=0)
+    positions, answers = cross_validation.ask(planned, fold, fold.test)
+    assert tuple(planned.corpus.columns["clip_id"][positions]) == result.clip_ids
     np.testing.assert_allclose(temper(answers, result.temperature), result.probabilities, atol=1e-5)
+
+
+def test_temperatures_of_the_folds_are_judged_beside_none_and_beside_those_that_nobody_doubted(planned):
+    from benchmarks import calibration
+    from pipeline import cross_validation
+
+    found = list(cross_validation.results(planned))
+    plain, fitted, used = calibration.choose(planned, found)
+    assert plain.temperatures == (1, 1, 1)
+    assert used.temperatures == tuple(result.temperature for result in found)
+    doubted, believed = np.abs(np.log(used.temperatures)), np.abs(np.log(fitted.temperatures))
+    assert (doubted < believed).all()
+    as_kept = cross_validation.predictions(planned, found).probabilities
+    np.testing.assert_allclose(used.predictions.probabilities, as_kept)
+    assert np.abs(plain.predictions.probabilities - as_kept).max() > 1e-3
 
 
 def test_the_table_the_json_and_the_report_say_the_same(evaluated):

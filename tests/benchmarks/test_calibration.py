@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from benchmarks import calibration
+from modules.calibration import temper
+from modules.reporting.intervals import Predictions
+from pipeline.cross_validation import FoldResult
+
+SURE = np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]])
+
+
+def result(temperature: float) -> FoldResult:
+    """Of a fold whose model was as sure as :data:`SURE`."""
+    rows = temper(SURE, temperature).tolist()
+    speakers = {"train": ("a",), "eval": ("b",), "test": ("c",)}
+    return FoldResult(
+        name="c",
+        clip_ids=("1", "2"),
+        probabilities=rows,
+        epochs=1,
+        seconds=1.0,
+        parameters=1,
+        temperature=temperature,
+        **speakers,
+    )
+
+
+@pytest.mark.parametrize("other", [0.5, 1.0, 3.0])
+def test_another_temperature_takes_the_place_of_the_first(other):
+    changed = calibration.retempered(result(1.7), other)
+    np.testing.assert_allclose(changed.probabilities, temper(SURE, other))
+    assert changed == result(1.7).model_copy(update={"probabilities": changed.probabilities, "temperature": other})
+
+
+def test_table_has_the_error_of_each_choice_with_its_interval_and_the_temperatures():
+    labels, speakers = np.tile([0, 1, 2], 20), np.repeat(["a", "b", "c", "d"], 15).tolist()
+    said = Predictions.of(labels, np.full((60, 3), 1 / 3), speakers)
+    choices = [calibration.Tempered(chosen, said) for chosen in ((1.0, 1.0), (0.5, 2.5), (0.9, 1.25))]
+    _, _, line = calibration.to_markdown({"original_cnn": choices}).splitlines()
+    name, plain, *_, used, temperatures = (cell.strip() for cell in line.strip("|").split("|"))
+    assert name == "`original_cnn`"
+    assert plain == used == "0.000 (0.000 to 0.000)"
+    assert temperatures == "0.90 to 1.25"
