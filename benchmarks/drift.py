@@ -1,9 +1,9 @@
-"""How often drift alarms, without drift and with it: ``python -m benchmarks.drift [--data DIR] [--rounds N]``.
+"""How often drift alarms, without drift and with it: ``python -m benchmarks.drift [--data DIR] [--write FILE]``.
 
 The recordings in a folder are halved at random again and again, clip by clip (the same speakers in both halves) or
 speaker by speaker (nobody in both), and one half is compared with the other, as ``ser drift`` does it: as it is, 6 dB
 louder, resampled from 8 kHz, without the names of speakers as in a request log, or with its labels mixed up. Features
-are extracted once.
+of either family are extracted once. What alarmed in each case goes to stderr as soon as it is known.
 """
 
 import argparse
@@ -11,22 +11,25 @@ import collections
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import soxr
+from scipy import stats
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 import schema
+from benchmarks import document
 from components.audio_example_gen.settings import IngestSettings
 from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.sources import Change, Clips, read_recordings
 from modules import examples
-from modules.audio_spec import AudioSpec
+from modules.audio_spec import AudioSpec, FeatureFamily
 from modules.drift import Sample
 from modules.drift_settings import DriftSettings
 
@@ -34,10 +37,22 @@ CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 GAIN_DB = 6.0
 NARROW_RATE_HZ = 8000
 LOGGED_CLIPS = 300
+FAMILIES: dict[FeatureFamily, str] = {"utterance": "270 features", "logmel": "log-mel"}
+ANY = "anything"
 MIXED_UP = {"happy": "sad", "sad": "angry", "angry": "happy"}
+
+
+class Tally(NamedTuple):
+    """How many of the rounds of a case alarmed."""
+
+    rounds: int
+    alarms: int
+
 
 Halve = Callable[[Sample, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 Pair = tuple[Clips, Clips]
+Recordings = dict[str, Clips]
+"""By change."""
 
 
 def louder(samples: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -91,79 +106,120 @@ def small_batch(clips: Clips, rng: np.random.Generator) -> Clips:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One line of the table: how the recordings are halved, and what happens to the second half."""
+    """One line of the table: what the second half is, how the recordings are halved, and what happens to it."""
 
+    name: str
     halve: Halve
     change: str = "as it is"
     then: Callable[[Clips, np.random.Generator], Clips] | None = None
     drifted: bool = True
 
-    @property
-    def name(self) -> str:
-        halves = self.halve.__name__.replace("_", " ")
-        return ", ".join([halves, self.change, *([self.then.__name__.replace("_", " ")] if self.then else [])])
-
-    def pair(self, recordings: dict[str, Clips], rng: np.random.Generator) -> Pair:
+    def pair(self, recordings: Recordings, rng: np.random.Generator) -> Pair:
         first, second = self.halve(recordings["as it is"].sample, rng)
         current = recordings[self.change].take(second)
         return recordings["as it is"].take(first), self.then(current, rng) if self.then else current
 
 
 CASES = (
-    Case(by_clip, drifted=False),
-    Case(by_clip, then=small_batch, drifted=False),
-    Case(by_speaker, drifted=False),
-    Case(by_speaker, then=log_of, drifted=False),
-    *(Case(halve, change) for change in ("6 dB louder", "from 8 kHz") for halve in (by_clip, by_speaker)),
-    *(Case(by_speaker, change, then=log_of) for change in ("6 dB louder", "from 8 kHz")),
-    Case(by_sex),
-    Case(by_clip, then=mix_up_labels),
+    Case("other clips of the same speakers", by_clip, drifted=False),
+    Case("a fifth of them", by_clip, then=small_batch, drifted=False),
+    Case("other speakers", by_speaker, drifted=False),
+    Case("other speakers, 300 requests without names", by_speaker, then=log_of, drifted=False),
+    Case("other clips of the same speakers, 6 dB louder", by_clip, "6 dB louder"),
+    Case("other clips of the same speakers, resampled from 8 kHz", by_clip, "from 8 kHz"),
+    Case("other speakers, resampled from 8 kHz", by_speaker, "from 8 kHz"),
+    Case("other speakers, resampled from 8 kHz, 300 requests without names", by_speaker, "from 8 kHz", then=log_of),
+    Case("women after men, or men after women", by_sex),
+    Case("other clips of the same speakers, happy, sad and angry mixed up", by_clip, then=mix_up_labels),
+    Case("other speakers, 6 dB louder", by_speaker, "6 dB louder"),
+    Case("other speakers, 6 dB louder, 300 requests without names", by_speaker, "6 dB louder", then=log_of),
 )
 
 
+def read(data: Path, audio: AudioSpec) -> Recordings:
+    """Features of all recordings as they are and after each change."""
+    ingest = IngestSettings(audio=audio)
+    return {name: read_recordings(str(data), settings=ingest, change=change).clips for name, change in CHANGES.items()}
+
+
 def comparisons(
-    case: Case, recordings: dict[str, Clips], rounds: int, curated: schema_pb2.Schema, settings: DriftSettings
+    case: Case, recordings: Recordings, rounds: int, curated: schema_pb2.Schema, settings: DriftSettings
 ) -> Iterator[Comparison]:
     for number in range(rounds):
         reference, current = case.pair(recordings, np.random.default_rng(number))
         yield compare(reference, current, curated, settings)
 
 
+def alarms(found: Sequence[Comparison]) -> dict[str, int]:
+    """In how many comparisons anything alarmed, and each part of the verdict."""
+    of_parts = collections.Counter[str]()
+    for each in found:
+        report = each.report
+        of_parts[ANY] += each.drifted
+        of_parts["a feature"] += bool(report.drifted_features)
+        of_parts["all together"] += report.mean_ks.drifted
+        of_parts["level"] += bool(report.level and report.level.drifted)
+        of_parts["labels"] += bool(report.labels and report.labels.drifted)
+        of_parts["emotions"] += any(emotion.drifted for emotion in report.emotions)
+        of_parts["schema"] += any(difference.exceeded for difference in each.differences)
+    return dict(of_parts)
+
+
+def measure(data: Path, rounds: int, deals: int) -> Iterator[tuple[str, list[Tally]]]:
+    """Of each family of features: a tally for each of :data:`CASES`."""
+    for family, name in FAMILIES.items():
+        audio = AudioSpec(feature_family=family)
+        recordings, curated = read(data, audio), schema.load(audio)
+        tallies = []
+        for case in CASES:
+            number = max(1, rounds // 5) if case.drifted else rounds
+            found = alarms(list(comparisons(case, recordings, number, curated, DriftSettings(deals=deals))))
+            parts = ", ".join(f"{part} {count}" for part, count in found.items() if count)
+            print(f"{name}: {case.name}: of {number} {parts or 'none'}", file=sys.stderr, flush=True)
+            tallies.append(Tally(number, found[ANY]))
+        yield name, tallies
+
+
+def to_markdown(found: Mapping[str, Sequence[Tally]]) -> str:
+    """The table, and the rate of false alarms.
+
+    Args:
+        found: Tallies of :data:`CASES`, by family.
+    """
+    heads = ["second half", "drift?", "rounds", *(f"alarms, {name}" for name in found)]
+    lines = [
+        [case.name, "yes" if case.drifted else "no", str(tallies[0].rounds), *map(_percent, tallies)]
+        for case, *tallies in zip(CASES, *found.values(), strict=True)
+    ]
+    sentences = [_false_alarms(name, tallies) for name, tallies in found.items()]
+    return document.table(heads, lines) + "\n" + " ".join(sentences)
+
+
+def _percent(tally: Tally) -> str:
+    return f"{tally.alarms / tally.rounds:.0%}"
+
+
+def _false_alarms(name: str, tallies: Sequence[Tally]) -> str:
+    still = [tally for case, tally in zip(CASES, tallies, strict=True) if not case.drifted]
+    rounds, false = sum(tally.rounds for tally in still), sum(tally.alarms for tally in still)
+    interval = stats.binomtest(false, rounds).proportion_ci()
+    return (
+        f"Of {rounds} rounds without drift {false} alarmed with {name}: {false / rounds:.1%} "
+        f"({interval.low:.1%} to {interval.high:.1%}, exact, as if the rounds were of different people)."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
     parser.add_argument("--rounds", type=int, default=100, help="without drift; with drift a fifth as many")
-    parser.add_argument("--deals", type=int, default=200)
-    parser.add_argument("--feature-family", choices=("utterance", "logmel"), default="utterance")
+    parser.add_argument("--deals", type=int, default=200, help="by which a comparison learns its thresholds")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
     options = parser.parse_args()
-    ingest = IngestSettings(audio=AudioSpec(feature_family=options.feature_family))
-    recordings = {
-        name: read_recordings(str(options.data), settings=ingest, change=change).clips
-        for name, change in CHANGES.items()
-    }
-    settings, curated = DriftSettings(deals=options.deals), schema.load(ingest.audio)
-    parts = f"{'features':>10}{'all':>6}{'level':>7}{'labels':>8}{'emotions':>10}{'schema':>8}"
-    print(f"{'second half':44}{'rounds':>7}{'alarms':>9}{parts}")
-    for case in CASES:
-        rounds = max(1, options.rounds // 5) if case.drifted else options.rounds
-        print_row(case.name, list(comparisons(case, recordings, rounds, curated, settings)))
-
-
-def print_row(name: str, found: list[Comparison]) -> None:
-    alarms = collections.Counter[str]()
-    for each in found:
-        report = each.report
-        alarms["any"] += each.drifted
-        alarms["schema"] += any(difference.exceeded for difference in each.differences)
-        alarms["features"] += bool(report.drifted_features)
-        alarms["all"] += report.mean_ks.drifted
-        alarms["level"] += bool(report.level and report.level.drifted)
-        alarms["labels"] += bool(report.labels and report.labels.drifted)
-        alarms["emotions"] += any(emotion.drifted for emotion in report.emotions)
-    share = {kind: f"{count / len(found):.0%}" for kind, count in alarms.items()}
-    parts = f"{share['features']:>10}{share['all']:>6}{share['level']:>7}{share['labels']:>8}{share['emotions']:>10}"
-    print(f"{name:44}{len(found):7}{share['any']:>9}{parts}{share['schema']:>8}")
-    sys.stdout.flush()
+    text = to_markdown(dict(measure(options.data, options.rounds, options.deals)))
+    print(text)
+    if options.write:
+        document.write(options.write, "drift", text)
 
 
 if __name__ == "__main__":
