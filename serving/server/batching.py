@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,10 @@ from serving.server.servable import Servable
 _Arrays = Mapping[str, np.ndarray]
 
 _COMPANY_SEC = 0.002
-"""How long a thread waits for a batch as large as the last one: about what it takes to receive a dozen requests."""
+"""How long a thread waits for the next request of those that it expects: several times what it takes to receive one."""
+
+_PATIENCE = 2.0
+"""And for all of them together, in multiples of the time that the last batch took."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,13 +38,27 @@ class _Task:
     queued_at: float
 
 
+class _Batch(NamedTuple):
+    """One that ended; ``items_then``: its own, and those of its kind in the queue when it did."""
+
+    kind: Hashable | None
+    items_then: int
+    began_at: float
+    ended_at: float
+
+    @property
+    def duration_sec(self) -> float:
+        return self.ended_at - self.began_at
+
+
 class BatchScheduler:
     """A queue per kind of request, served in turn.
 
     TF Serving starts a batch when a thread is free and the oldest request has waited ``timeout_sec``. Here, receiving
-    a request can take longer than a small network takes to answer it, and batches would stay small. So a free thread
-    also waits a moment while there are fewer items than in the batch before: who is alone never waits, and those who
-    ask at the same time run together.
+    a request can take longer than a small network takes to answer it: callers would fall into groups that take turns,
+    each a small batch, received while the model has the core and its caches. So a free thread also waits while requests
+    keep coming, until there are as many items as in the last batch and in the queue behind it, whose senders may ask
+    again. Who is alone never waits, and those who ask at the same time run together.
 
     It lives on one event loop, which alone touches the queues; only the runs of the graph are on threads.
 
@@ -56,8 +74,7 @@ class BatchScheduler:
         self.queued_items = 0
         self.free_threads = options.threads
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="batch")
-        self._last_batch_items = 1
-        self._freed_at = 0.0  # when a thread last had nothing to do any more
+        self._last = _Batch(kind=None, items_then=0, began_at=0.0, ended_at=0.0)
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -137,8 +154,10 @@ class BatchScheduler:
         if not queue or queue[0].kind is None or items >= self._options.max_batch_size:
             return 0.0
         starts_at = queue[0].queued_at + self._options.timeout_sec
-        if items < self._last_batch_items:
-            starts_at = max(starts_at, max(queue[0].queued_at, self._freed_at) + _COMPANY_SEC)
+        if queue[0].kind == self._last.kind and items < self._last.items_then:
+            next_due = max(queue[-1].queued_at, self._last.ended_at) + _COMPANY_SEC
+            all_due = max(queue[0].queued_at, self._last.ended_at) + _PATIENCE * self._last.duration_sec
+            starts_at = max(starts_at, min(next_due, all_due))
         return starts_at - time.monotonic()
 
     def _take(self, queue: deque[_Task]) -> list[_Task]:
@@ -148,7 +167,6 @@ class BatchScheduler:
             size += queue[0].items
             batch.append(queue.popleft())
         self.queued_items -= size
-        self._last_batch_items = size
         return batch
 
     def _start(self, batch: list[_Task]) -> None:
@@ -158,12 +176,18 @@ class BatchScheduler:
         run.add_done_callback(self._running.discard)
 
     async def _run_batch(self, batch: list[_Task]) -> None:
+        began_at = time.monotonic()
         try:
             await self._answer(batch)
         finally:
             self.free_threads += 1
-            self._freed_at = time.monotonic()
+            self._last = self._ended(batch, began_at)
             self._dispatch()
+
+    def _ended(self, batch: list[_Task], began_at: float) -> _Batch:
+        kind, size = batch[0].kind, sum(task.items for task in batch)
+        behind = sum(task.items for task in self._queues.get(kind, ()))
+        return _Batch(kind, size + behind, began_at, ended_at=time.monotonic())
 
     async def _answer(self, batch: list[_Task]) -> None:
         model_name = batch[0].servable.model_name

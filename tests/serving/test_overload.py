@@ -72,6 +72,12 @@ def request(signature, *wavs):
     return made
 
 
+def wait_for_company(monkeypatch):
+    """Of those that are expected, as long as it takes."""
+    monkeypatch.setattr("serving.server.batching._COMPANY_SEC", 600)
+    monkeypatch.setattr("serving.server.batching._PATIENCE", 1e6)
+
+
 def probabilities(answer):
     return tf.make_ndarray(answer.outputs["probabilities"])
 
@@ -108,7 +114,7 @@ def test_who_is_alone_never_waits_and_those_who_were_together_wait_for_each_othe
         together = [predict(asked) for _ in range(3)]
         until(lambda: server.scheduler.queued_items == 3)
     assert all(future.result().outputs for future in together)
-    monkeypatch.setattr("serving.server.batching._COMPANY_SEC", 600)
+    wait_for_company(monkeypatch)
     before = batches_run(server)
     first, second = predict(asked), predict(asked)
     until(lambda: server.scheduler.queued_items == 2)
@@ -120,8 +126,38 @@ def test_who_is_alone_never_waits_and_those_who_were_together_wait_for_each_othe
     assert (after[0] - before[0], after[1] - before[1]) == (1, 3)
     monkeypatch.undo()
     assert predict(asked).result().outputs  # waits a moment for the other two, in vain
-    monkeypatch.setattr("serving.server.batching._COMPANY_SEC", 600)
+    wait_for_company(monkeypatch)
     assert predict(asked).result().outputs
+
+
+def test_a_batch_waits_for_those_who_were_answered_before_it_to_ask_again(
+    server, predict, busy, wav_bytes, monkeypatch
+):
+    asked = request("serving_default", wav_bytes)
+    wait_for_company(monkeypatch)
+    with busy():  # one is being answered ...
+        behind = [predict(asked) for _ in range(3)]  # ... and three wait
+        until(lambda: server.scheduler.queued_items == 3)
+    before = batches_run(server)
+    until(lambda: server.scheduler.free_threads == 1)
+    assert server.scheduler.queued_items == 3
+    assert predict(asked).result().outputs
+    assert all(future.result().outputs for future in behind)
+    after = batches_run(server)
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 4)
+
+
+@pytest.mark.parametrize("bound", ["_COMPANY_SEC", "_PATIENCE"])
+def test_nobody_waits_longer_than_either_bound_for_those_who_do_not_come(
+    server, predict, busy, wav_bytes, monkeypatch, bound
+):
+    asked = request("serving_default", wav_bytes)
+    wait_for_company(monkeypatch)
+    monkeypatch.setattr(f"serving.server.batching.{bound}", 0)
+    with busy():
+        behind = [predict(asked) for _ in range(3)]
+        until(lambda: server.scheduler.queued_items == 3)
+    assert all(future.result().outputs for future in behind)
 
 
 def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_enough(
