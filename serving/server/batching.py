@@ -19,10 +19,13 @@ from serving.server.servable import Servable
 _Arrays = Mapping[str, np.ndarray]
 
 _COMPANY_SEC = 0.002
-"""How long a thread waits for the next request of those that it expects: several times what it takes to receive one."""
+_COMPANY_SHARE = 0.1
+"""How long a thread waits for the next request of those that it expects: several times what it takes to receive one, or
+this share of the time that the last batch took, whichever is longer.
+"""
 
 _PATIENCE = 2.0
-"""And for all of them together, in multiples of the time that the last batch took."""
+"""And for all of them together, in multiples of that time."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,8 +158,9 @@ class BatchScheduler:
             return 0.0
         starts_at = queue[0].queued_at + self._options.timeout_sec
         if queue[0].kind == self._last.kind and items < self._last.items_then:
-            next_due = max(queue[-1].queued_at, self._last.ended_at) + _COMPANY_SEC
-            all_due = max(queue[0].queued_at, self._last.ended_at) + _PATIENCE * self._last.duration_sec
+            ended_at, took_sec = self._last.ended_at, self._last.duration_sec
+            next_due = max(queue[-1].queued_at, ended_at) + max(_COMPANY_SEC, _COMPANY_SHARE * took_sec)
+            all_due = max(queue[0].queued_at, ended_at) + _PATIENCE * took_sec
             starts_at = max(starts_at, min(next_due, all_due))
         return starts_at - time.monotonic()
 

@@ -147,13 +147,14 @@ def test_a_batch_waits_for_those_who_were_answered_before_it_to_ask_again(
     assert (after[0] - before[0], after[1] - before[1]) == (1, 4)
 
 
-@pytest.mark.parametrize("bound", ["_COMPANY_SEC", "_PATIENCE"])
+@pytest.mark.parametrize("bounds", [("_COMPANY_SEC", "_COMPANY_SHARE"), ("_PATIENCE",)])
 def test_nobody_waits_longer_than_either_bound_for_those_who_do_not_come(
-    server, predict, busy, wav_bytes, monkeypatch, bound
+    server, predict, busy, wav_bytes, monkeypatch, bounds
 ):
     asked = request("serving_default", wav_bytes)
     wait_for_company(monkeypatch)
-    monkeypatch.setattr(f"serving.server.batching.{bound}", 0)
+    for bound in bounds:
+        monkeypatch.setattr(f"serving.server.batching.{bound}", 0)
     with busy():
         behind = [predict(asked) for _ in range(3)]
         until(lambda: server.scheduler.queued_items == 3)
