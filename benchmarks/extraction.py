@@ -2,18 +2,23 @@
 
 The candidates: five librosa calls with an STFT and a tuning estimate of their own (how these 270 features are usually
 computed), librosa on one shared STFT, ours at two batch sizes, and the floor: a batched real FFT of ready-made frames
-and the mel matrix product, which no extractor that has both can undercut by much.
+and the mel matrix product, which no extractor that has both can undercut by much. ``--write`` puts the table into a
+document.
 """
 
 import argparse
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import librosa
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import document
 from benchmarks.timing import median_seconds, use_one_core
 from modules import features, frontend
 from modules.audio_spec import AudioSpec
@@ -119,24 +124,41 @@ def _speech_like_noise(spec: AudioSpec) -> np.ndarray:
     return (0.1 * noise / np.abs(noise).max()).astype(np.float32)
 
 
+def to_markdown(seconds: Mapping[str, float], scope: str) -> str:
+    """The table, what it is of, and the two ratios that have goals.
+
+    Args:
+        seconds: For :data:`BATCH` clips, by candidate: the original first, ours and the floor last.
+    """
+    original, *_, ours, floor = seconds.values()
+    lines = [
+        [name, f"{1e3 * each / BATCH:.2f}", f"{original / each:.1f}", f"{each / floor:.2f}"]
+        for name, each in seconds.items()
+    ]
+    return (
+        document.table(["", "ms per clip", "speed-up", "x floor"], lines)
+        + f"\n{scope} Ours in a batch of {BATCH}: {original / ours:.1f} times as fast as the five calls (goal: 10), "
+        f"{ours / floor:.2f} x the floor (goal: at most 2)."
+    )
+
+
 def main() -> None:
-    """Prints milliseconds per clip and the two ratios that have goals."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--corpora", type=Path, default=CORPORA)
-    arguments = parser.parse_args()
+    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
+    options = parser.parse_args()
     use_one_core()
     spec = AudioSpec()
-    waveforms, what = load_clips(spec, arguments.corpora)
-    seconds = median_seconds(candidates(waveforms, spec), rounds=arguments.rounds, clock=time.process_time)
-    print(f"{BATCH} {what} of {spec.window_sec} s, one core, CPU time, median of {arguments.rounds} interleaved rounds")
-    original, *_, ours, floor = seconds.values()
-    print(f"{'':<32}{'ms per clip':>12}{'speed-up':>10}{'x floor':>9}")
-    for name, duration_sec in seconds.items():
-        per_clip_ms = 1e3 * duration_sec / BATCH
-        print(f"{name:<32}{per_clip_ms:>12.2f}{original / duration_sec:>10.1f}{duration_sec / floor:>9.2f}")
-    print(f"goals: ours at batch {BATCH} at least 10 x faster than five calls: {original / ours:.1f} x")
-    print(f"       and at most 2 x the floor: {ours / floor:.2f} x")
+    waveforms, what = load_clips(spec, options.corpora)
+    seconds = median_seconds(candidates(waveforms, spec), rounds=options.rounds, clock=time.process_time)
+    text = to_markdown(
+        seconds,
+        f"{BATCH} {what} of {spec.window_sec:g} s, one core, CPU time, medians of {options.rounds} interleaved rounds.",
+    )
+    print(text)
+    if options.write:
+        document.write(options.write, "extraction", text)
 
 
 if __name__ == "__main__":

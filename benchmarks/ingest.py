@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import document
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, identify
 from components.audio_example_gen.settings import IngestSettings
 from modules.augmentation import PLAIN, augment
@@ -143,7 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
     parser.add_argument("--clips", type=int, default=240)
-    parser.add_argument("--rounds", type=int, default=1, help="the median of so many is printed")
+    parser.add_argument("--rounds", type=int, default=1, help="in turns; the medians are compared")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
     parser.add_argument("--candidate", choices=CANDIDATES, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -155,15 +157,32 @@ def main() -> None:
     for _ in range(options.rounds):
         for candidate, workers in pairs:
             measured[candidate, workers].append(measure_apart(candidate, options.data, options.clips, workers))
-    print_table({pair: statistics.median(values) for pair, values in measured.items()})
+    text = to_markdown(measured, clips=options.clips)
+    print(text)
+    if options.write:
+        document.write(options.write, "ingest", text)
 
 
-def print_table(speeds: dict[tuple[str, int], float]) -> None:
-    print(f"{'':10}{'workers':>8}{'clips/s':>9}{'times librosa':>15}{'times 1 worker':>16}")
-    for (candidate, workers), speed in speeds.items():
-        against_librosa = speed / speeds["librosa", workers]
-        against_one = speed / speeds[candidate, 1]
-        print(f"{candidate:10}{workers:8}{speed:9.1f}{against_librosa:15.1f}{against_one:16.2f}")
+def to_markdown(speeds: Mapping[tuple[str, int], Sequence[float]], *, clips: int) -> str:
+    """The table, and what it is of.
+
+    Args:
+        speeds: Clips per second in each round, by candidate and number of workers.
+    """
+    heads = ["", "workers", "clips per second, round by round", "median", "x librosa with as many", "x 1 worker"]
+    medians = {pair: statistics.median(found) for pair, found in speeds.items()}
+    lines = [
+        [
+            candidate,
+            str(workers),
+            ", ".join(f"{speed:.0f}" for speed in found),
+            f"{medians[candidate, workers]:.0f}",
+            f"{medians[candidate, workers] / medians['librosa', workers]:.1f}",
+            f"{medians[candidate, workers] / medians[candidate, 1]:.2f}",
+        ]
+        for (candidate, workers), found in speeds.items()
+    ]
+    return document.table(heads, lines) + f"\n{clips} clips, four variants of each."
 
 
 if __name__ == "__main__":
