@@ -145,18 +145,25 @@ def _is_seed(name: str) -> bool:
     return name.startswith(RECIPE)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_options(parser: argparse.ArgumentParser, *, seeds: bool = True) -> None:
+    """What every benchmark of these rows can be told.
+
+    Args:
+        seeds: Whether the recipe is trained from several.
+    """
     parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
     parser.add_argument("--root", type=Path, default=Path("output"), help="where features and results are kept")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--seeds", type=int, default=3, help="the recipe is trained from so many")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    if seeds:
+        parser.add_argument("--seeds", type=int, default=3, help="the recipe is trained from so many")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="puts each table between its markers, too")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_options(parser)
     options = parser.parse_args()
-    try:
-        chosen = rows_of(options.rows, options.seeds)
-    except ValueError as error:
-        parser.error(str(error))
+    chosen = rows_of(options.rows, options.seeds)
 
     from pipeline.config import load_config  # both take seconds
     from pipeline.quiet import quiet

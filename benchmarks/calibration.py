@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
@@ -18,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks import document
-from benchmarks.ablation import CORPORA, FOLDS, ROWS, rows_of, shown
+from benchmarks.ablation import FOLDS, add_options, rows_of, shown
 from modules.calibration import fit_temperature, temper
 from modules.reporting.intervals import Predictions, estimates
 
@@ -88,11 +87,7 @@ def _range(tempered: Tempered) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
-    parser.add_argument("--root", type=Path, default=Path("output"), help="where features and results are kept")
-    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--seeds", type=int, default=3, help="the recipe is trained from so many")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
+    add_options(parser)
     options = parser.parse_args()
 
     from pipeline import cross_validation  # all of these take seconds

@@ -14,7 +14,6 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
@@ -23,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks import document
-from benchmarks.ablation import CORPORA, FOLDS, RECIPE, ROWS, rows_of, shown
+from benchmarks.ablation import FOLDS, RECIPE, add_options, rows_of, shown
 from serving.rollout.verdict import Observed, Outcome, WatchSettings, judge
 
 if TYPE_CHECKING:
@@ -231,11 +230,7 @@ def _range(values: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
-    parser.add_argument("--root", type=Path, default=Path("output"), help="where features and results are kept")
-    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--seeds", type=int, default=3, help="the recipe is trained from so many")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
+    add_options(parser)
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error(f"--seeds is {options.seeds}; two are needed to compare")

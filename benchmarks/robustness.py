@@ -22,7 +22,7 @@ import soxr
 from scipy import signal
 
 from benchmarks import document
-from benchmarks.ablation import CORPORA, FOLDS, RECIPE, ROWS, rows_of, shown
+from benchmarks.ablation import FOLDS, RECIPE, add_options, rows_of, shown
 from modules.files import write_whole
 from modules.reporting.intervals import Predictions, estimates, paired_differences
 
@@ -235,10 +235,7 @@ def _difference(recipe: Mapping[str, Predictions], other: Mapping[str, Predictio
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
-    parser.add_argument("--root", type=Path, default=Path("output"), help="where features, models and answers are kept")
-    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the tables between their markers, too")
+    add_options(parser, seeds=False)
     options = parser.parse_args()
 
     from pipeline import cross_validation  # all of these take seconds
