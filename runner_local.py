@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from modules.reporting.summary import RunSummary
 from modules.reporting.text import outline
 from pipeline.config import ConfigError, load_config
-from pipeline.quiet import quiet
-from pipeline.root import LOG_FILE, RootInUse
+from pipeline.run_lock import LOG_FILE, RootInUse
+from pipeline.run_log import quiet
 
 FAILED, UNUSABLE = 1, 2
 

@@ -16,8 +16,8 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from pipeline.config import ConfigError, load_config
-from pipeline.quiet import quiet
-from pipeline.vertex_config import VertexConfig
+from pipeline.run_log import quiet
+from pipeline.vertex.config import VertexConfig
 
 FAILED, UNUSABLE = 1, 2
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         return _complain(str(error), UNUSABLE)
     _say("Loading TensorFlow Extended and Google Cloud ...")
-    from pipeline.vertex_jobs import CloudError  # takes seconds: after all that a user may have got wrong
+    from pipeline.vertex.jobs import CloudError  # takes seconds: after all that a user may have got wrong
 
     try:
         with quiet(options.log):
@@ -54,7 +54,7 @@ def _compile(config: VertexConfig, options: argparse.Namespace) -> int:
 
 
 def _submit(config: VertexConfig, options: argparse.Namespace) -> int:
-    from pipeline import vertex_jobs
+    from pipeline.vertex import jobs as vertex_jobs
 
     run = vertex_jobs.submit(config, _job(config, options))
     print(f"run      {run.run_id}\nname     {run.name}\nconsole  {run.console}", flush=True)
@@ -64,31 +64,31 @@ def _submit(config: VertexConfig, options: argparse.Namespace) -> int:
 
 
 def _create(config: VertexConfig, options: argparse.Namespace) -> int:
-    from pipeline import vertex_jobs
+    from pipeline.vertex import jobs as vertex_jobs
 
     return _done("created", vertex_jobs.create_schedule(config, _job(config, options)))
 
 
 def _update(config: VertexConfig, options: argparse.Namespace) -> int:
-    from pipeline import vertex_jobs
+    from pipeline.vertex import jobs as vertex_jobs
 
     return _done("updated", vertex_jobs.update_schedule(config, _job(config, options)))
 
 
 def _pause(config: VertexConfig, _: argparse.Namespace) -> int:
-    from pipeline import vertex_jobs
+    from pipeline.vertex import jobs as vertex_jobs
 
     return _done("paused", vertex_jobs.pause_schedule(config))
 
 
 def _resume(config: VertexConfig, _: argparse.Namespace) -> int:
-    from pipeline import vertex_jobs
+    from pipeline.vertex import jobs as vertex_jobs
 
     return _done("resumed", vertex_jobs.resume_schedule(config))
 
 
 def _list(config: VertexConfig, _: argparse.Namespace) -> int:
-    from pipeline import vertex_jobs
+    from pipeline.vertex import jobs as vertex_jobs
 
     found = vertex_jobs.list_schedules(config)
     print("\n".join(map(vertex_jobs.describe_schedule, found)) or "no schedules; `schedule create` makes one")
@@ -96,7 +96,7 @@ def _list(config: VertexConfig, _: argparse.Namespace) -> int:
 
 
 def _job(config: VertexConfig, options: argparse.Namespace) -> dict[str, Any]:
-    from pipeline.vertex import compile_pipeline
+    from pipeline.vertex.compile import compile_pipeline
 
     return compile_pipeline(config, span=options.span)
 

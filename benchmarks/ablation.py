@@ -19,7 +19,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from benchmarks import document
-from modules.reporting.intervals import Predictions, estimates, paired_differences, point_estimates
+from modules.evaluation.intervals import Predictions, estimates, paired_differences, point_estimates
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -76,7 +76,7 @@ def rows_of(names: Sequence[str], seeds: int) -> dict[str, tuple[str, ...]]:
 
 def score(config: "PipelineConfig", data: Path, root: Path) -> Scored:
     """Trains the folds that have no result yet, and reads all of them."""
-    from pipeline import cross_validation
+    from pipeline.cross_validation import run as cross_validation
 
     planned = cross_validation.plan(config, data=data, root=root, folds=FOLDS)
     found = list(cross_validation.results(planned))
@@ -166,8 +166,8 @@ def main() -> None:
     chosen = rows_of(options.rows, options.seeds)
 
     from pipeline.config import load_config  # both take seconds
-    from pipeline.quiet import quiet
-    from pipeline.root import LOG_FILE, exclusive
+    from pipeline.run_lock import LOG_FILE, exclusive
+    from pipeline.run_log import quiet
 
     scored = {}
     with quiet(options.root / LOG_FILE), exclusive(options.root):

@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks import document
 from benchmarks.ablation import FOLDS, add_options, rows_of, shown
-from modules.calibration import fit_temperature, temper
-from modules.reporting.intervals import Predictions, estimates
+from modules.evaluation.calibration import fit_temperature, temper
+from modules.evaluation.intervals import Predictions, estimates
 
 if TYPE_CHECKING:
-    from pipeline.cross_validation import FoldResult, Plan
+    from pipeline.cross_validation.run import FoldResult, Plan
 
 
 class Tempered(NamedTuple):
@@ -41,8 +41,8 @@ def choose(planned: "Plan", results: Sequence["FoldResult"]) -> tuple[Tempered, 
 
 def _fitted(planned: "Plan", result: "FoldResult") -> float:
     """To the eval speakers, taking each clip for another speaker's, which leaves next to nothing to doubt."""
-    from modules import examples
-    from pipeline import cross_validation
+    from modules.data import examples
+    from pipeline.cross_validation import run as cross_validation
 
     (fold,) = (fold for fold in planned.folds if fold.name == result.name)
     positions, answers = cross_validation.ask(planned, fold, fold.eval)
@@ -50,7 +50,7 @@ def _fitted(planned: "Plan", result: "FoldResult") -> float:
 
 
 def _tempered(planned: "Plan", results: Sequence["FoldResult"], temperatures: Sequence[float]) -> Tempered:
-    from pipeline import cross_validation
+    from pipeline.cross_validation import run as cross_validation
 
     changed = [retempered(result, chosen) for result, chosen in zip(results, temperatures, strict=True)]
     return Tempered(tuple(temperatures), cross_validation.predictions(planned, changed))
@@ -90,10 +90,10 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
 
-    from pipeline import cross_validation  # all of these take seconds
     from pipeline.config import load_config
-    from pipeline.quiet import quiet
-    from pipeline.root import LOG_FILE, exclusive
+    from pipeline.cross_validation import run as cross_validation  # all of these take seconds
+    from pipeline.run_lock import LOG_FILE, exclusive
+    from pipeline.run_log import quiet
 
     found = {}
     with quiet(options.root / LOG_FILE), exclusive(options.root):

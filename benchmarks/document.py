@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from modules.reporting.intervals import Estimate
+from modules.evaluation.intervals import Estimate
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

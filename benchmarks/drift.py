@@ -28,10 +28,10 @@ from benchmarks import document
 from components.audio_example_gen.settings import IngestSettings
 from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.sources import Change, Clips, read_recordings
-from modules import examples
-from modules.audio_spec import AudioSpec, FeatureFamily
-from modules.drift import Sample
-from modules.drift_settings import DriftSettings
+from modules.audio.spec import AudioSpec, FeatureFamily
+from modules.data import examples
+from modules.drift.comparison import Sample
+from modules.drift.settings import DriftSettings
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 GAIN_DB = 6.0

@@ -20,9 +20,9 @@ import tensorflow as tf
 
 from benchmarks import document
 from benchmarks.timing import median_seconds, use_one_core
-from modules import features, frontend
-from modules.audio_spec import AudioSpec
-from modules.decoding import decode
+from modules.audio import features, frontend
+from modules.audio.decoding import decode
+from modules.audio.spec import AudioSpec
 
 BATCH = 32
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"

@@ -24,9 +24,9 @@ from pathlib import Path
 from benchmarks import document
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, identify
 from components.audio_example_gen.settings import IngestSettings
-from modules.augmentation import PLAIN, augment
-from modules.clips import Clip
-from modules.splits import TRAIN, assign
+from modules.audio.augmentation import PLAIN, augment
+from modules.data.clips import Clip
+from modules.data.splits import TRAIN, assign
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 CANDIDATES = ("librosa", "ours")

@@ -26,7 +26,7 @@ from benchmarks.ablation import FOLDS, RECIPE, add_options, rows_of, shown
 from serving.rollout.verdict import Observed, Outcome, WatchSettings, judge
 
 if TYPE_CHECKING:
-    from pipeline.cross_validation import FoldResult, Plan
+    from pipeline.cross_validation.run import FoldResult, Plan
 
 RECORDINGS = (20, 200)
 """How many a watch asks about: the fewest that it decides on, and the most that it asks about."""
@@ -135,9 +135,9 @@ def faulty_cases(seeds: Sequence[Pair]) -> dict[str, list[Pair]]:
 
 def other_speakers(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pair]:
     """Two folds' models about speakers of whom one left them out and the other only calibrated on them."""
-    from modules import examples
-    from modules.calibration import temper
-    from pipeline import cross_validation
+    from modules.data import examples
+    from modules.evaluation.calibration import temper
+    from pipeline.cross_validation import run as cross_validation
 
     answer_to = {
         clip: row for result in results for clip, row in zip(result.clip_ids, result.probabilities, strict=True)
@@ -152,8 +152,8 @@ def other_speakers(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pai
 
 def not_normalised(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pair]:
     """Models that get the features as they were extracted, as if preprocessing were missing where they are served."""
-    from modules.calibration import temper
-    from pipeline import cross_validation
+    from modules.evaluation.calibration import temper
+    from pipeline.cross_validation import run as cross_validation
 
     pairs = []
     for fold, result in zip(planned.folds, results, strict=True):
@@ -164,7 +164,7 @@ def not_normalised(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pai
 
 def shuffled_labels(planned: "Plan") -> "Plan":
     """The first fold alone, to be trained on labels that belong to other clips."""
-    from modules import examples
+    from modules.data import examples
 
     corpus = planned.corpus
     labels = np.random.default_rng(0).permutation(corpus.columns[examples.EMOTION_ID])
@@ -178,8 +178,8 @@ def shuffled_labels(planned: "Plan") -> "Plan":
 
 def measure(options: argparse.Namespace) -> dict[str, list[Pair]]:
     """Answers in every case."""
-    from pipeline import cross_validation
     from pipeline.config import load_config
+    from pipeline.cross_validation import run as cross_validation
 
     plans, results = {}, {}
     for name, overrides in rows_of(options.rows, options.seeds).items():
@@ -235,8 +235,8 @@ def main() -> None:
     if options.seeds < 2:
         parser.error(f"--seeds is {options.seeds}; two are needed to compare")
 
-    from pipeline.quiet import quiet  # takes seconds
-    from pipeline.root import LOG_FILE, exclusive
+    from pipeline.run_lock import LOG_FILE, exclusive
+    from pipeline.run_log import quiet  # takes seconds
 
     with quiet(options.root / LOG_FILE), exclusive(options.root):
         cases = measure(options)

@@ -23,11 +23,11 @@ from scipy import signal
 
 from benchmarks import document
 from benchmarks.ablation import FOLDS, RECIPE, add_options, rows_of, shown
-from modules.files import write_whole
-from modules.reporting.intervals import Predictions, estimates, paired_differences
+from modules.common.files import write_whole
+from modules.evaluation.intervals import Predictions, estimates, paired_differences
 
 if TYPE_CHECKING:
-    from pipeline.cross_validation import FoldResult, Plan
+    from pipeline.cross_validation.run import FoldResult, Plan
 
 ORIGINAL = "original_cnn"
 
@@ -117,7 +117,7 @@ def ask(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, dict
 
     Each clip is judged by the one model that had not heard its speaker.
     """
-    from pipeline import cross_validation
+    from pipeline.cross_validation import run as cross_validation
 
     folder.mkdir(parents=True, exist_ok=True)
     results = {name: list(cross_validation.results(planned)) for name, planned in plans.items()}
@@ -144,7 +144,7 @@ class _FoldModel:
     """A fold's model behind its normalisation, in front of its temperature."""
 
     def __init__(self, planned: "Plan", result: "FoldResult") -> None:
-        from pipeline import cross_validation
+        from pipeline.cross_validation import run as cross_validation
 
         (fold,) = (fold for fold in planned.folds if fold.name == result.name)
         self._normalise = cross_validation.normaliser_of(planned, fold)
@@ -153,8 +153,8 @@ class _FoldModel:
         self.clip_ids = result.clip_ids
 
     def __call__(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
-        from modules import examples
-        from modules.calibration import temper
+        from modules.data import examples
+        from modules.evaluation.calibration import temper
 
         normalised = self._normalise(features, valid_frames)
         inputs = {examples.FEATURES: normalised, examples.VALID_FRAMES: valid_frames.astype(np.int32)}
@@ -173,9 +173,9 @@ def _hear(planned: "Plan", data: Path, condition: str) -> Heard:
     """Features and valid frames of every clip under the condition, through the path that the served model has."""
     import tensorflow as tf
 
-    from modules import frontend
-    from modules.decoding import decode
-    from modules.progress import Progress
+    from modules.audio import frontend
+    from modules.audio.decoding import decode
+    from modules.common.progress import Progress
 
     spec = planned.config.audio
 
@@ -238,10 +238,10 @@ def main() -> None:
     add_options(parser, seeds=False)
     options = parser.parse_args()
 
-    from pipeline import cross_validation  # all of these take seconds
     from pipeline.config import load_config
-    from pipeline.quiet import quiet
-    from pipeline.root import LOG_FILE, exclusive
+    from pipeline.cross_validation import run as cross_validation  # all of these take seconds
+    from pipeline.run_lock import LOG_FILE, exclusive
+    from pipeline.run_log import quiet
 
     with quiet(options.root / LOG_FILE), exclusive(options.root):
         plans = {

@@ -39,10 +39,10 @@ import grpc.aio
 import numpy as np
 
 from benchmarks import document
-from modules.audio_spec import AudioSpec
-from serving.predictions import ModelChoice
-from serving.recordings import to_wav
-from serving.transport.grpc_direct import PREDICT_METHOD, AsyncGrpcTransport, GrpcTransport
+from modules.audio.spec import AudioSpec
+from serving.client.predictions import ModelChoice
+from serving.client.recordings import to_wav
+from serving.client.transport.grpc_direct import PREDICT_METHOD, AsyncGrpcTransport, GrpcTransport
 from serving.wire import predict_pb2 as wire
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora" / "ravdess"
@@ -161,7 +161,7 @@ def read_clips(data: Path) -> list[bytes]:
 
 def features_of(wavs: list[bytes], spec: AudioSpec) -> list[tuple[np.ndarray, int]]:
     """Features and valid frames of every clip, by the model's own extractor."""
-    from modules import decoding, frontend
+    from modules.audio import decoding, frontend
 
     decoded = [decoding.decode(wav) for wav in wavs]
     found = [frontend.features_of_waveform(clip.samples, clip.sample_rate_hz, spec) for clip in decoded]
@@ -454,7 +454,7 @@ def newest_version(model_base_path: Path) -> Path:
 
 def measure(model_base_path: Path, data: Path, seconds: float) -> dict[str, dict]:
     """All numbers, by candidate."""
-    from modules.contract import load_contract
+    from modules.export.contract import load_contract
 
     cores = divide_cores()
     os.sched_setaffinity(0, cores.others)  # before TensorFlow counts them

@@ -28,18 +28,19 @@ import numpy as np
 import optuna
 
 from benchmarks import document
-from modules import training, tuning
-from modules.dataset import Split
-from modules.files import write_whole
-from modules.progress import Progress
-from modules.reporting.intervals import Estimate, Predictions, estimates, paired_differences
-from modules.settings import Algorithm, TrainingSettings, TuningSettings
-from modules.splits import EVAL, TEST, TRAIN
-from modules.trials import TrialRecord, TrialRecords, digest
-from pipeline import whole_corpus
+from modules.common.files import write_whole
+from modules.common.progress import Progress
+from modules.data.dataset import Split
+from modules.data.splits import EVAL, TEST, TRAIN
+from modules.evaluation.intervals import Estimate, Predictions, estimates, paired_differences
+from modules.training import trainer
+from modules.training.settings import Algorithm, TrainingSettings, TuningSettings
+from modules.training.trials import TrialRecord, TrialRecords, digest
+from modules.training.tuner import make_tuner, search_key
 from pipeline.config import PipelineConfig, load_config
-from pipeline.cross_validation import Plan, plan
-from pipeline.folds import Fold
+from pipeline.cross_validation import corpus as whole_corpus
+from pipeline.cross_validation.folds import Fold
+from pipeline.cross_validation.run import Plan, plan
 
 TPE: Final = "optuna tpe"
 SEARCHES: tuple[Algorithm, ...] = ("bayesian", "hyperband")
@@ -81,16 +82,16 @@ class Task:
         draw(space)
         search = TuningSettings(epochs=self.settings.epochs, objective=OBJECTIVE)
         splits = self.splits[TRAIN], self.splits[EVAL]
-        key = tuning.search_key(self.settings, search, self.config.audio, *splits)
+        key = search_key(self.settings, search, self.config.audio, *splits)
         return digest(key, space.get_config()["space"], self.splits[TEST].speakers.tolist())
 
     def model(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         settings = with_values(self.settings, draw(hp))
-        return training.build_compiled(settings, self.config.audio, steps_per_epoch=self.steps_per_epoch)
+        return trainer.build_compiled(settings, self.config.audio, steps_per_epoch=self.steps_per_epoch)
 
     def fit_arguments(self) -> dict[str, Any]:
-        arguments = training.fit_arguments(self.settings, self.splits[TRAIN], self.splits[EVAL])
-        return arguments | {"callbacks": training.training_callbacks(self.settings)}
+        arguments = trainer.fit_arguments(self.settings, self.splits[TRAIN], self.splits[EVAL])
+        return arguments | {"callbacks": trainer.training_callbacks(self.settings)}
 
 
 def draw(hp: keras_tuner.HyperParameters) -> Values:
@@ -126,7 +127,7 @@ def search_keras_tuner(task: Task, algorithm: Algorithm, folder: Path, advance: 
     settings = TuningSettings(
         algorithm=algorithm, max_trials=1000, epochs=task.settings.epochs, objective=OBJECTIVE, seed=task.seed
     )
-    tuner = tuning.make_tuner(task.model, settings, task.settings, directory=str(folder / algorithm))
+    tuner = make_tuner(task.model, settings, task.settings, directory=str(folder / algorithm))
     tuner.records = records(folder)
     spent = _Budget(task.budget_epochs, advance)
 
@@ -142,7 +143,7 @@ def search_keras_tuner(task: Task, algorithm: Algorithm, folder: Path, advance: 
         tuner.oracle.hyperband_iterations = 1000  # until the epochs are spent
     tuner.search(**task.fit_arguments())
     best = tuner.oracle.get_best_trials()[0]
-    return tuning.proposed(best.hyperparameters.values), float(best.score)
+    return tuner.proposed(best.hyperparameters.values), float(best.score)
 
 
 def search_optuna(task: Task, folder: Path, advance: Advance) -> tuple[Values, float]:
@@ -182,7 +183,7 @@ def _train(task: Task, values: Values, known: TrialRecords) -> TrialRecord:
     started_sec = time.monotonic()
     space = keras_tuner.HyperParameters()
     space.values = dict(values)
-    training.make_repeatable(task.settings)
+    trainer.make_repeatable(task.settings)
     fitted = task.model(space).fit(**task.fit_arguments())
     history = {name: [float(value) for value in found] for name, found in fitted.history.items()}
     record = TrialRecord(values=values, history=history, seconds=time.monotonic() - started_sec)
@@ -215,7 +216,7 @@ def answers(task: Task, values: Values, folder: Path) -> np.ndarray:
     path = folder / f"answers-{digest(values)}.json"
     if not path.exists():
         keras.backend.clear_session()
-        trained = training.train_model(
+        trained = trainer.train_model(
             with_values(task.settings, values), task.config.audio, task.splits[TRAIN], task.splits[EVAL]
         )
         asked = trained.model.predict(task.splits[TEST].inputs, batch_size=256, verbose=0)

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from cli import terminal
 from cli.errors import CommandFailed
-from modules.labels import EMOTIONS
+from modules.data.labels import EMOTIONS
 
 if TYPE_CHECKING:
     from components.audio_example_gen.corpora.scan import ScanReport, Sound

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from components.drift_monitor.comparators import Difference
     from components.drift_monitor.comparison import Comparison
     from components.drift_monitor.sources import Clips
-    from modules.audio_spec import AudioSpec
-    from modules.drift_report import Compared, DriftReport
-    from modules.drift_settings import DriftSettings
+    from modules.audio.spec import AudioSpec
+    from modules.drift.report import Compared, DriftReport
+    from modules.drift.settings import DriftSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -40,8 +40,8 @@ def drift(
     """Compare two samples of recordings: exit code 0 when they differ no more than by chance, 3 when they drifted."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from modules.drift import NotComparable
-    from modules.drift_settings import DriftSettings
+    from modules.drift.comparison import NotComparable
+    from modules.drift.settings import DriftSettings
 
     try:
         settings = DriftSettings(false_alarm_rate=false_alarm_rate, deals=deals, seed=seed)

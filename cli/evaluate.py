@@ -13,7 +13,7 @@ from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
-    from pipeline.cross_validation import CrossValidation
+    from pipeline.cross_validation.run import CrossValidation
 
 app = typer.Typer(add_completion=False)
 
@@ -33,8 +33,8 @@ def evaluate(
 ) -> None:
     """Cross-validate: train and judge a model for each fold. A stopped run goes on where it was."""
     from pipeline.config import ConfigError, load_config
-    from pipeline.quiet import quiet
-    from pipeline.root import LOG_FILE, RootInUse
+    from pipeline.run_lock import LOG_FILE, RootInUse
+    from pipeline.run_log import quiet
 
     if not data.is_dir():
         raise CommandFailed(f"there is no folder {data}; name the one that holds the recordings")
@@ -55,10 +55,11 @@ def _cross_validate(
     print("Loading TensorFlow ...", file=sys.stderr, flush=True)
     import yaml
 
-    from modules.training import TrainingDiverged  # all of these take seconds
-    from pipeline import cross_validation, fold_report
-    from pipeline.folds import FoldsError
-    from pipeline.root import exclusive
+    from modules.training.trainer import TrainingDiverged  # all of these take seconds
+    from pipeline.cross_validation import report as fold_report
+    from pipeline.cross_validation import run as cross_validation
+    from pipeline.cross_validation.folds import FoldsError
+    from pipeline.run_lock import exclusive
 
     try:
         with exclusive(root):
@@ -74,7 +75,7 @@ def _cross_validate(
 
 def _print(found: "CrossValidation") -> None:
     from modules.reporting.metric_names import metric_name
-    from pipeline.fold_report import caution, range_text, value_text
+    from pipeline.cross_validation.report import caution, range_text, value_text
 
     evaluation = found.evaluation
     console = terminal.console()

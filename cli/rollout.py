@@ -60,7 +60,7 @@ class _Place:
     ca_file: Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")] = None
 
     def target(self) -> "Target":
-        from serving.rollout.targets import target_at
+        from serving.rollout.resolve import target_at
 
         return target_at(
             self.address,
@@ -224,7 +224,7 @@ def _do(place: _Place, what: "Callable[[Target], RolloutState]", *, as_json: boo
 
 @contextlib.contextmanager
 def _reported() -> Iterator[None]:
-    from serving.errors import ServingError
+    from serving.client.errors import ServingError
     from serving.rollout.state import RolloutError
 
     try:
@@ -236,7 +236,7 @@ def _reported() -> Iterator[None]:
 def _recordings(folder: Path) -> dict[str, bytes]:
     """Recordings below ``folder`` as WAV; of very many, some from everywhere in the list."""
     from serving.client import AudioError
-    from serving.recordings import to_wav
+    from serving.client.recordings import to_wav
 
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SOUND_FILES)
     if not files:

@@ -116,7 +116,7 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # Only now: TensorFlow takes seconds, and reads the variable above.
     from serving.server import app as server
-    from serving.server.faults import Fault
+    from serving.server.errors import Fault
     from serving.server.options import ConfigError, ServerOptions
 
     try:
@@ -170,7 +170,7 @@ def _server(address: str, model_base_path: Path | None) -> Iterator[str]:
     if model_base_path is None:
         yield address
         return
-    from components.serving_validator.child_server import NotServing, served
+    from serving.server.subprocess_server import NotServing, served
 
     _require_folder(model_base_path)
     print(f"ser: loading the newest model below {model_base_path} ...", file=sys.stderr)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tfx.dsl.components.base import base_component
 from tfx.orchestration import pipeline as tfx_pipeline
 
-from modules.code_fingerprint import code_fingerprint, is_module
+from modules.common.code_fingerprint import code_fingerprint, is_module
 
 _STARTED = {"components.serving_validator.component": "cli.serving"}
 """What a component runs in a process of its own, which no import tells."""

@@ -17,13 +17,13 @@ import yaml
 from components.audio_example_gen.corpora import LabelSettings
 from components.audio_example_gen.settings import FIVE_LEVELS, IngestSettings, require_spans
 from components.drift_monitor.settings import MonitorSettings
-from modules.audio_spec import AudioSpec
-from modules.augmentation import AugmentationSettings
-from modules.decoding import AudioLimits
-from modules.gate import GateSettings
+from modules.audio.augmentation import AugmentationSettings
+from modules.audio.decoding import AudioLimits
+from modules.audio.spec import AudioSpec
+from modules.data.splits import SplitSettings
+from modules.evaluation.gate import GateSettings
 from modules.models import DEFAULT_FAMILY, FAMILIES
-from modules.settings import TrainingSettings, TuningSettings
-from modules.splits import SplitSettings
+from modules.training.settings import TrainingSettings, TuningSettings
 
 _ENVIRONMENT_PREFIX = "SER__"
 _SEEDED_SECTIONS = ("splits", "drift", "training", "tuner")

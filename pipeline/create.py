@@ -27,13 +27,14 @@ from components.resumable_tuner.component import ResumableTuner
 from components.run_report.component import RunReport
 from components.run_report.experiments import ExperimentSettings
 from components.serving_validator.component import ServingValidator
-from modules import preprocessing, training, tuning
-from pipeline import evaluation
+from modules.data import preprocessing
+from modules.training import trainer, tuner
+from pipeline import eval_config as evaluation
 from pipeline.config import ConfigError, PipelineConfig
 
 _PREPROCESSING_FN = f"{preprocessing.__name__}.{preprocessing.preprocessing_fn.__name__}"
-_RUN_FN = f"{training.__name__}.{training.run_fn.__name__}"
-_TUNER_FN = f"{tuning.__name__}.{tuning.tuner_fn.__name__}"
+_RUN_FN = f"{trainer.__name__}.{trainer.run_fn.__name__}"
+_TUNER_FN = f"{tuner.__name__}.{tuner.tuner_fn.__name__}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,7 +199,7 @@ def _tuner(config: PipelineConfig, site: Site, transform: Transform) -> Tuner:
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         tune_args=parallel,
-        custom_config=tuning.tuner_config(config.audio, config.training, config.tuner) | dict(site.tuner_options),
+        custom_config=tuner.tuner_config(config.audio, config.training, config.tuner) | dict(site.tuner_options),
     ).with_id(Tuner.__name__)
 
 
@@ -210,8 +211,7 @@ def _trainer(config: PipelineConfig, site: Site, transform: Transform, tuner: Tu
         hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config=training.trainer_config(config.audio, config.training, config.limits)
-        | dict(site.trainer_options),
+        custom_config=trainer.trainer_config(config.audio, config.training, config.limits) | dict(site.trainer_options),
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.config import PipelineConfig
 from pipeline.create import Site, create_pipeline
 from pipeline.lineage import NodeRecord, code_version, latest_run
 from pipeline.progress import ComponentProgress
-from pipeline.root import LOG_FILE, SERVING_DIR, exclusive
+from pipeline.run_lock import LOG_FILE, SERVING_DIR, exclusive
 
 _RECORDED_PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "librosa", "numpy")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from modules import examples
-from modules.audio_spec import AudioSpec
+from modules.audio.spec import AudioSpec
+from modules.data import examples
 
 
 def load(spec: AudioSpec) -> schema_pb2.Schema:

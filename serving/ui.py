@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from modules.decoding import BadAudio, Recording, decode
+from modules.audio.decoding import BadAudio, Recording, decode
 from serving.client import DEFAULT_ADDRESS, Client, Prediction, Segment, ServerUnreachable, ServingError
 
 # Longer ones get a timeline: the model's window covers the others.

@@ -9,7 +9,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from components.artifacts import Artifacts, Properties
-from modules import examples
+from modules.data import examples
 
 ANOMALIES_KEY = "anomalies"
 STATISTICS_KEY = "statistics"

@@ -12,8 +12,8 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
 from components.artifacts import Artifacts, Properties
-from modules import model_card
-from modules.contract import EXTRA_ASSETS
+from modules.export.contract import EXTRA_ASSETS
+from modules.reporting import model_card
 
 # TF Serving loads folders that are named by a number and looks at no other.
 _PARTIAL_PREFIX = ".partial-"

@@ -9,11 +9,11 @@ from tfx.proto import example_gen_pb2, range_config_pb2
 from components.audio_example_gen import driver, executor
 from components.audio_example_gen.settings import IngestSettings
 from components.audio_example_gen.spans import level_patterns
-from modules.labels import SPLITS
+from modules.data.labels import SPLITS
 
 
 class AudioExampleGen(component.FileBasedExampleGen):
-    """Reads folders of emotional speech and writes ``tf.Example``s (:mod:`modules.examples`) per split.
+    """Reads folders of emotional speech and writes ``tf.Example``s (:mod:`modules.data.examples`) per split.
 
     Output ``examples``: standard Examples with the splits ``train``, ``eval`` and ``test``. Beside the splits lie
     ``ingest.json``, a summary, ``quarantine.jsonl``, a line with path and reason for every recording that could not

@@ -33,10 +33,10 @@ from components.audio_example_gen.ingestion import (
 from components.audio_example_gen.report import IngestError, Report
 from components.audio_example_gen.settings import IngestSettings
 from components.audio_example_gen.spans import Span, fixed_folder, in_window, level_patterns, spans_until
-from modules.clips import Clip
-from modules.labels import SPLITS
-from modules.progress import Progress, shown
-from modules.splits import TRAIN, assign
+from modules.common.progress import Progress, shown
+from modules.data.clips import Clip
+from modules.data.labels import SPLITS
+from modules.data.splits import TRAIN, assign
 
 CLIPS_FILE = "clips.jsonl"
 

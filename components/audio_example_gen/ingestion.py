@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from components.audio_example_gen.files import read_bytes
 from components.audio_example_gen.settings import IngestSettings
-from modules import features, frontend, progress
-from modules.audio_spec import AudioSpec
-from modules.augmentation import PLAIN, augment
-from modules.clips import Clip
-from modules.decoding import BadAudio, Recording, decode
-from modules.examples import CLIP_ID, make_example
-from modules.splits import TRAIN
+from modules.audio import features, frontend
+from modules.audio.augmentation import PLAIN, augment
+from modules.audio.decoding import BadAudio, Recording, decode
+from modules.audio.spec import AudioSpec
+from modules.common import progress
+from modules.data.clips import Clip
+from modules.data.examples import CLIP_ID, make_example
+from modules.data.splits import TRAIN
 
 EXAMPLES_PER_BATCH = 32
 BATCHES_PER_SHARD = 16

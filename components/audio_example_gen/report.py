@@ -13,7 +13,7 @@ from tfx.dsl.io import fileio
 from components.audio_example_gen.corpora import Rejected
 from components.audio_example_gen.ingestion import Outcome
 from components.audio_example_gen.settings import IngestSettings
-from modules.labels import SPLITS
+from modules.data.labels import SPLITS
 
 QUARANTINE_FILE = "quarantine.jsonl"
 SUMMARY_FILE = "ingest.json"

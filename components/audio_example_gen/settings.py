@@ -4,10 +4,10 @@ import dataclasses
 import json
 
 from components.audio_example_gen.corpora import LabelSettings
-from modules.audio_spec import AudioSpec
-from modules.augmentation import AugmentationSettings
-from modules.decoding import AudioLimits
-from modules.splits import SplitSettings
+from modules.audio.augmentation import AugmentationSettings
+from modules.audio.decoding import AudioLimits
+from modules.audio.spec import AudioSpec
+from modules.data.splits import SplitSettings
 
 FIVE_LEVELS = "*/*/*/*/*"
 

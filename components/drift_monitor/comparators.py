@@ -1,7 +1,7 @@
 """What TFDV says by the curated schema: its drift and skew comparators, and its environments.
 
-:mod:`modules.drift` knows how much difference chance makes, but looks at the features of the sound alone. The schema's
-comparators look at what else describes the recordings, with fixed bounds that hold for samples of a certain size.
+:mod:`modules.drift.comparison` measures how much difference chance makes, in the features of the
+sound alone. The schema's comparators cover the other columns, with fixed bounds for samples of a certain size.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from components.drift_monitor.sources import Clips
-from modules import examples
+from modules.data import examples
 
 MIN_CLIPS = 100
 """In either sample. Jensen-Shannon grows on small ones; the schema's thresholds were set at this size."""

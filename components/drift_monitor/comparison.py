@@ -10,9 +10,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.drift_monitor import comparators
 from components.drift_monitor.sources import Clips
-from modules import drift
-from modules.drift_report import DriftReport
-from modules.drift_settings import DriftSettings
+from modules.drift import comparison as drift
+from modules.drift.report import DriftReport
+from modules.drift.settings import DriftSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def compare(reference: Clips, current: Clips, schema: schema_pb2.Schema, setting
     environment of serving; anything else against its drift comparators.
 
     Raises:
-        NotComparable: See :func:`modules.drift.compare`.
+        NotComparable: See :func:`modules.drift.comparison.compare`.
     """
     report = drift.compare(reference.sample, current.sample, settings)
     if reference.served == current.served:

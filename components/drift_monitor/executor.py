@@ -12,12 +12,13 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.artifacts import Artifacts, Properties
+from components.audio_example_gen import ingest_summary
 from components.drift_monitor import sources
 from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.settings import MonitorSettings
-from components.run_report import ingest
-from modules import drift, gate
-from modules.audio_spec import AudioSpecMismatch
+from modules.audio.spec import AudioSpecMismatch
+from modules.drift import comparison as drift
+from modules.evaluation import gate
 
 EXAMPLES_KEY = "examples"
 SCHEMA_KEY = "schema"
@@ -128,7 +129,7 @@ def _compared(what: str, found: Comparison) -> dict[str, Any]:
 
 def _heard(reference_uri: str, examples_uri: str) -> list[str]:
     """Whether the baseline was trained on who now tests it, which would flatter it beside the new model."""
-    known = gate.heard_by_baseline_alone(ingest.protocol(examples_uri), ingest.protocol(reference_uri))
+    known = gate.heard_by_baseline_alone(ingest_summary.protocol(examples_uri), ingest_summary.protocol(reference_uri))
     if not known:
         return []
     return [

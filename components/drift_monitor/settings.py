@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Literal
 
-from modules.drift_settings import DriftSettings
+from modules.drift.settings import DriftSettings
 
 STOP_ON = ("never", "labels", "any")
 

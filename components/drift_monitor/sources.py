@@ -15,12 +15,14 @@ from components.audio_example_gen.corpora import Rejected, identify
 from components.audio_example_gen.files import read_bytes
 from components.audio_example_gen.report import SUMMARY_FILE
 from components.audio_example_gen.settings import IngestSettings
-from modules import drift, examples, frontend
-from modules.audio_spec import AudioSpec, AudioSpecMismatch
-from modules.augmentation import PLAIN
-from modules.decoding import BadAudio, decode
-from modules.features import feature_names
-from modules.splits import TRAIN
+from modules.audio import frontend
+from modules.audio.augmentation import PLAIN
+from modules.audio.decoding import BadAudio, decode
+from modules.audio.features import feature_names
+from modules.audio.spec import AudioSpec, AudioSpecMismatch
+from modules.data import examples
+from modules.data.splits import TRAIN
+from modules.drift import comparison as drift
 
 REQUEST_LOG_FILES = "requests-*.tfrecord"
 

@@ -11,7 +11,7 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.utils import json_utils
 
 from components.gated_evaluator import executor
-from modules.gate import GateSettings
+from modules.evaluation.gate import GateSettings
 
 
 class GatedEvaluatorSpec(standard_component_specs.EvaluatorSpec):
@@ -28,7 +28,7 @@ class GatedEvaluatorSpec(standard_component_specs.EvaluatorSpec):
 
 
 class GatedEvaluator(Evaluator):
-    """Evaluates on one split with TFMA and blesses a model that also passes :func:`modules.gate.judge`.
+    """Evaluates on one split with TFMA and blesses a model that also passes :func:`modules.evaluation.gate.judge`.
 
     Outputs are the Evaluator's. ``verdict.json`` beside the blessing lists every check; ``metrics.json`` and, where
     there is a baseline to compare with, ``comparison.json`` beside TFMA's results hold intervals over speakers.

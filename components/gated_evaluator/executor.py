@@ -14,15 +14,15 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils
 
 from components.artifacts import Artifacts, Properties
+from components.audio_example_gen import ingest_summary
 from components.gated_evaluator.tfma_results import read_uars
-from components.run_report import ingest
-from modules import examples as example_keys
-from modules import gate, model_card
-from modules.audio_spec import AudioSpec
-from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE
-from modules.predictions import SplitExamples, predict, read_examples
-from modules.reporting import evaluate
-from modules.reporting.intervals import Predictions
+from modules.audio.spec import AudioSpec
+from modules.data import examples as example_keys
+from modules.data.predictions import SplitExamples, predict, read_examples
+from modules.evaluation import evaluate, gate
+from modules.evaluation.intervals import Predictions
+from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE
+from modules.reporting import model_card
 from modules.reporting.summary import Baseline, Evaluation, Protocol, Verdict
 
 GATE_KEY = "gate"
@@ -45,7 +45,7 @@ class Executor(tfx_evaluator.Executor):
         settings = gate.GateSettings.from_json(exec_properties[GATE_KEY])
         candidate = _model_dir(input_dict[standard_component_specs.MODEL_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY])
-        protocol = ingest.protocol(examples_uri)
+        protocol = ingest_summary.protocol(examples_uri)
         opponent = _Opponent.of(input_dict, candidate, protocol)
         if opponent.incomparable or opponent.heard:
             # It would refuse the examples, and the evaluation fail with it; or TFMA's threshold of the change would
@@ -82,7 +82,7 @@ class _Opponent(NamedTuple):
 
     Attributes:
         name: None where there is none that can be asked.
-        incomparable: See :class:`modules.gate.Evidence`.
+        incomparable: See :class:`modules.evaluation.gate.Evidence`.
         heard: The same.
     """
 
@@ -164,8 +164,8 @@ def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdi
     card = model_card.describe(
         name="speech emotion",
         spec=spec,
-        data=ingest.data(examples_uri),
-        protocol=ingest.protocol(examples_uri),
+        data=ingest_summary.data(examples_uri),
+        protocol=ingest_summary.protocol(examples_uri),
         evaluation=evaluation,
         verdict=verdict,
         network=model_card.Network(**json.loads(_read_asset(model_dir, MODEL_FILE) or "{}")),

@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from modules import examples
-from modules.reporting.evaluate import length_slice
+from modules.data import examples
+from modules.evaluation.evaluate import length_slice
 
 LENGTH = "length"
-"""Slices clips by their duration, in the classes of :func:`modules.reporting.evaluate.length_slice`."""
+"""Slices clips by their duration, in the classes of :func:`modules.evaluation.evaluate.length_slice`."""
 
 
 def custom_extractors(

@@ -1,7 +1,7 @@
 """Metrics that need every prediction at once. Importing the module registers them with TFMA.
 
 TFMA approximates the area under the ROC curve from a histogram of thresholds and has no calibration error of the
-decision; both are exact here, by the formulas of :mod:`modules.reporting.intervals`. A slice's predictions are held in
+decision; both are exact here, by the formulas of :mod:`modules.evaluation.intervals`. A slice's predictions are held in
 memory for it: eight numbers per example.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2
 
-from modules.reporting.intervals import Predictions, point_estimates
+from modules.evaluation.intervals import Predictions, point_estimates
 
 SCORES = ("auc", "ece")
 
@@ -28,7 +28,7 @@ class PredictionScore(metric_types.Metric):
     """
 
     def __init__(self, score: str, name: str | None = None) -> None:
-        """Takes the name that :func:`modules.reporting.intervals.point_estimates` gives the score."""
+        """Takes the name that :func:`modules.evaluation.intervals.point_estimates` gives the score."""
         super().__init__(metric_util.merge_per_key_computations(_computations), score=score, name=name or score)
 
 

@@ -2,8 +2,8 @@
 
 import tensorflow_model_analysis as tfma
 
-from modules import metrics
-from modules.gate import Slice
+from components.gated_evaluator import confusion_metrics as metrics
+from modules.evaluation.gate import Slice
 
 
 def read_uars(evaluation_uri: str) -> dict[Slice, float]:

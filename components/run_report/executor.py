@@ -10,7 +10,8 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.artifacts import Artifacts, Properties
-from components.run_report import experiments, gather, ingest
+from components.audio_example_gen import ingest_summary
+from components.run_report import experiments, gather
 from components.run_report.record import record
 from modules.reporting import summary, write
 
@@ -43,8 +44,8 @@ class Executor(base_executor.BaseExecutor):
         drift = input_dict.get(DRIFT_KEY)
         report = summary.RunSummary(
             run=gather.run(config),
-            protocol=ingest.protocol(examples_uri),
-            data=ingest.data(examples_uri),
+            protocol=ingest_summary.protocol(examples_uri),
+            data=ingest_summary.data(examples_uri),
             training=gather.training(artifact_utils.get_single_uri(input_dict[MODEL_RUN_KEY])),
             tuning=gather.tuning(artifact_utils.get_single_uri(tuner_results), config) if tuner_results else None,
             evaluation=gather.evaluation(evaluation_uri),

@@ -15,7 +15,7 @@ from components.gated_evaluator.executor import COMPARISON_FILE, METRICS_FILE, V
 from components.resumable_tuner.executor import TRIALS_FILE
 from components.serving_validator.executor import CHECK_FILE
 from modules.reporting import summary
-from modules.training import HISTORY_FILE
+from modules.training.trainer import HISTORY_FILE
 
 TUNER_RESULTS_FILE = "tuner_results.json"
 

@@ -15,10 +15,10 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.artifacts import Artifacts, Properties
-from components.serving_validator.child_server import NotServing, served
-from components.serving_validator.questions import TOLERANCE, largest_difference, questions
-from modules.predictions import read_examples
+from components.serving_validator.requests import TOLERANCE, largest_difference, questions
+from modules.data.predictions import read_examples
 from modules.reporting.summary import Check
+from serving.server.subprocess_server import NotServing, served
 
 MODEL_KEY = "model"
 EXAMPLES_KEY = "examples"

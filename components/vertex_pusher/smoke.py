@@ -14,11 +14,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from components.serving_validator.executor import InProcess
-from components.serving_validator.questions import largest_difference, warmup_requests
-from serving.errors import ServerUnreachable
+from components.serving_validator.requests import largest_difference, warmup_requests
+from serving.client.errors import ServerUnreachable
+from serving.client.transport import Transport, connect
 from serving.rollout.state import RolloutError
 from serving.rollout.vertex import MODEL_NAME
-from serving.transport import Transport, connect
 from serving.wire import predict_pb2 as wire
 
 TOLERANCE = 1e-3
@@ -39,7 +39,7 @@ def check(address: str, percent: int, *, model_dir: str, version: str, patience_
 
     Raises:
         RolloutError: It did not answer, or otherwise than the model does.
-        serving.errors.RequestFailed: The endpoint answered with an error.
+        serving.client.errors.RequestFailed: The endpoint answered with an error.
     """
     own = InProcess(model_dir)
     asked = list(warmup_requests(model_dir))

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from modules.audio_spec import FeatureFamily
+from modules.audio.spec import FeatureFamily
 
 if TYPE_CHECKING:  # both bring TensorFlow along, and settings are checked where nobody trains
     import keras
@@ -23,7 +23,7 @@ class ModelFamily(Generic[HyperparametersT]):
 
     Attributes:
         name: What ``training.family`` calls it.
-        feature_family: The features it reads, see :class:`modules.audio_spec.AudioSpec`.
+        feature_family: The features it reads, see :class:`modules.audio.spec.AudioSpec`.
         hyperparameters_type: Frozen dataclass whose defaults are the family's own and whose
             ``__post_init__`` refuses values that make no model.
         search_space: Draws from a KerasTuner ``HyperParameters`` the attributes worth searching and returns

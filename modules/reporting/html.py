@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from modules.labels import EMOTIONS
+from modules.data.labels import EMOTIONS
 from modules.reporting import charts
 from modules.reporting.metric_names import metric_name
 from modules.reporting.summary import Data, Evaluation, Metric, RunSummary, SliceResult, split_order

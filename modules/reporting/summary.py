@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modules.labels import SPLITS
+from modules.data.labels import SPLITS
+from modules.data.splits import EVAL, TRAIN
 from modules.reporting.metric_names import metric_name
-from modules.splits import EVAL, TRAIN
 
 SCHEMA_VERSION: Final = 1
 DEMO_CORPUS = "demo"
@@ -405,7 +405,7 @@ class Bounded(_Section):
 
 
 class DriftedFeature(_Section):
-    """One feature then and now; :mod:`modules.drift` says what the statistics are."""
+    """One feature then and now; :mod:`modules.drift.comparison` says what the statistics are."""
 
     name: str
     ks: Bounded

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from modules.files import write_whole
+from modules.common.files import write_whole
 from modules.reporting.html import render
 from modules.reporting.summary import RunSummary
 

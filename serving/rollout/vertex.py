@@ -26,7 +26,7 @@ from google.api_core import exceptions, retry
 from google.auth import exceptions as auth_exceptions
 from google.cloud import aiplatform_v1 as vertex
 
-from serving.errors import ServingError
+from serving.client.errors import ServingError
 from serving.rollout.state import RolloutError, RolloutState
 from serving.rollout.vertex_api import DEFAULT, Endpoint, Registry
 from serving.rollout.vertex_view import CANDIDATE, CHAMPION, PREVIOUS, VERSION_LABEL, View, labelled
@@ -92,7 +92,7 @@ class Hosting:
 Smoke = Callable[[str, int], None]
 """Asks a new version, given the endpoint's address for clients and the version's share of the requests in percent.
 
-It raises :class:`RolloutError` or :class:`serving.errors.ServingError` if the version is not to be kept.
+It raises :class:`RolloutError` or :class:`serving.client.errors.ServingError` if the version is not to be kept.
 """
 
 

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from serving.server.batching import BatchScheduler
 from serving.server.descriptions import SERVICES, describe_services
-from serving.server.faults import Fault
+from serving.server.errors import Fault
 from serving.server.grpc_services import ModelService, PredictionService
 from serving.server.handler import Handler
 from serving.server.manager import ModelManager

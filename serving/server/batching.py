@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serving.server.faults import Fault, exhausted
+from serving.server.errors import Fault, exhausted
 from serving.server.metrics import Metrics
 from serving.server.options import BatchingOptions
 from serving.server.servable import Servable

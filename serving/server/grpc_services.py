@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.server.faults import Fault, invalid
+from serving.server.errors import Fault, invalid
 from serving.server.handler import Handler
 from serving.server.tensors import arrays_of_protos, write_array
 

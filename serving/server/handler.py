@@ -8,7 +8,7 @@ import numpy as np
 from tensorflow_serving.apis import model_pb2
 
 from serving.server.batching import BatchScheduler
-from serving.server.faults import invalid
+from serving.server.errors import invalid
 from serving.server.manager import ModelManager
 from serving.server.metrics import Metrics
 from serving.server.request_log import RequestLog
@@ -48,7 +48,7 @@ class Handler:
         self._max_audio_sec = max_audio_sec
 
     def servable(self, spec: model_pb2.ModelSpec) -> Servable:
-        """The version that ``spec`` asks for; raises :class:`serving.server.faults.Fault` when it is not loaded."""
+        """The version that ``spec`` asks for; raises :class:`serving.server.errors.Fault` when it is not loaded."""
         return self.manager.model(spec.name).servable(spec)
 
     def known_name(self, name: str) -> str:

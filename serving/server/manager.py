@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2, status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server.faults import Fault, not_found
+from serving.server.errors import Fault, not_found
 from serving.server.metrics import Metrics
 from serving.server.servable import Servable
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from serving.server.faults import Fault
+from serving.server.errors import Fault
 
 # TF Serving's own buckets: 10 µs to about 20 minutes.
 _LATENCY_BUCKETS_US = [10 * 1.8**power for power in range(33)]

@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from modules import frontend
-from modules.audio_spec import AudioSpec
-from modules.contract import load_contract
-from modules.examples import FEATURES, VALID_FRAMES
+from modules.audio import frontend
+from modules.audio.spec import AudioSpec
+from modules.data.examples import FEATURES, VALID_FRAMES
+from modules.export.contract import load_contract
 from serving.server.metrics import Metrics
 from serving.server.servable import Servable
 from serving.server.tensors import write_array

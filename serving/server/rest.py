@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
-from serving.server.faults import Fault, exhausted, invalid, not_found
+from serving.server.errors import Fault, exhausted, invalid, not_found
 from serving.server.grpc_services import METADATA_FIELD
 from serving.server.handler import Handler
 from serving.server.servable import DEFAULT_SIGNATURE

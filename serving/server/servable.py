@@ -13,8 +13,8 @@ from google.protobuf import message
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from modules.contract import EXTRA_ASSETS, WARMUP_FILE
-from serving.server.faults import Fault, invalid
+from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
+from serving.server.errors import Fault, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.server.faults import invalid
+from serving.server.errors import invalid
 
 
 def arrays_of_protos(protos: Mapping[str, tensor_pb2.TensorProto], *, max_items: int) -> dict[str, np.ndarray]:

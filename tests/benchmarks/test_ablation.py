@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, document
-from modules.reporting.intervals import Predictions
+from modules.evaluation.intervals import Predictions
 from pipeline.config import load_config
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from benchmarks import calibration
-from modules.calibration import temper
-from modules.reporting.intervals import Predictions
-from pipeline.cross_validation import FoldResult
+from modules.evaluation.calibration import temper
+from modules.evaluation.intervals import Predictions
+from pipeline.cross_validation.run import FoldResult
 
 SURE = np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]])
 

@@ -7,8 +7,8 @@ import pytest
 import schema
 from benchmarks.drift import CASES, CORPORA, Case, Recordings, Tally, comparisons, read, to_markdown
 from components.drift_monitor.comparators import MIN_CLIPS
-from modules.audio_spec import AudioSpec
-from modules.drift_settings import DriftSettings
+from modules.audio.spec import AudioSpec
+from modules.drift.settings import DriftSettings
 
 RAVDESS = CORPORA / "ravdess"
 EVERY = 6  # of the 60 clips of an actor, every so many

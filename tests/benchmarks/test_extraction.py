@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks import extraction
-from modules.audio_spec import AudioSpec
+from modules.audio.spec import AudioSpec
 
 CHROMA = slice(2, 14)  # where a tuning makes the difference
 

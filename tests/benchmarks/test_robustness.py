@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks import robustness
-from modules.reporting.intervals import Predictions
+from modules.evaluation.intervals import Predictions
 
 RATE_HZ = 22_050
 

@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 from benchmarks import tuning
-from modules.settings import TrainingSettings
-from modules.splits import TEST
+from modules.data.splits import TEST
+from modules.training.settings import TrainingSettings
 
 
 def space() -> keras_tuner.HyperParameters:

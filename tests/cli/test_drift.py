@@ -10,10 +10,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from cli.main import main
 from components.drift_monitor import sources
-from modules import examples
-from modules.audio_spec import AudioSpec
-from modules.clips import Clip
-from modules.labels import EMOTIONS
+from modules.audio.spec import AudioSpec
+from modules.data import examples
+from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS
 
 SPEC = AudioSpec(mel_bands=16, mfcc_coefficients=4)
 SPEAKERS, CLIPS_EACH = 6, 21

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modules.calibration import temper
 from modules.demo_corpus import MARKER_FILE
 from modules.demo_corpus.corpus import write_corpus
+from modules.evaluation.calibration import temper
 
 SETTINGS = (
     "training.family=original_cnn",
@@ -69,8 +69,8 @@ def test_every_clip_is_judged_once_by_a_model_that_had_not_heard_its_speaker(eva
 
 @pytest.fixture(scope="module")
 def planned(demo_data, evaluated):
-    from pipeline import cross_validation
     from pipeline.config import load_config
+    from pipeline.cross_validation import run as cross_validation
 
     found = cross_validation.plan(load_config(overrides=SETTINGS), data=demo_data, root=evaluated, folds=3)
     assert all(found.path_of(fold) in results(evaluated) for fold in found.folds)
@@ -78,7 +78,7 @@ def planned(demo_data, evaluated):
 
 
 def test_the_kept_weights_answer_as_the_result_says(planned):
-    from pipeline import cross_validation
+    from pipeline.cross_validation import run as cross_validation
 
     fold, result = planned.folds[1], list(cross_validation.results(planned))[1]
     positions, answers = cross_validation.ask(planned, fold, fold.test)
@@ -88,7 +88,7 @@ def test_the_kept_weights_answer_as_the_result_says(planned):
 
 def test_temperatures_of_the_folds_are_judged_beside_none_and_beside_those_that_nobody_doubted(planned):
     from benchmarks import calibration
-    from pipeline import cross_validation
+    from pipeline.cross_validation import run as cross_validation
 
     found = list(cross_validation.results(planned))
     plain, fitted, used = calibration.choose(planned, found)

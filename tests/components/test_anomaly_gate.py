@@ -10,9 +10,9 @@ from tfx.utils import io_utils
 
 import schema
 from components.anomaly_gate.executor import AnomalousData, Executor
-from modules.audio_spec import AudioSpec
-from modules.clips import Clip
-from modules.examples import make_example
+from modules.audio.spec import AudioSpec
+from modules.data.clips import Clip
+from modules.data.examples import make_example
 
 SPEC = AudioSpec()
 

@@ -30,12 +30,12 @@ from components.audio_example_gen.executor import Executor, make_shards, read_se
 from components.audio_example_gen.ingestion import Shard, WriteShard
 from components.audio_example_gen.report import IngestError
 from components.audio_example_gen.settings import IngestSettings
-from modules import frontend
-from modules.audio_spec import AudioSpec
-from modules.augmentation import AugmentationSettings
-from modules.clips import Clip
-from modules.decoding import AudioLimits, decode
-from modules.splits import SplitSettings
+from modules.audio import frontend
+from modules.audio.augmentation import AugmentationSettings
+from modules.audio.decoding import AudioLimits, decode
+from modules.audio.spec import AudioSpec
+from modules.data.clips import Clip
+from modules.data.splits import SplitSettings
 
 NOBODY = 65_534
 CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"

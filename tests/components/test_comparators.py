@@ -7,9 +7,9 @@ import tensorflow_data_validation as tfdv
 import schema
 from components.drift_monitor import comparators
 from components.drift_monitor.sources import Clips
-from modules.audio_spec import AudioSpec
-from modules.drift import Sample
-from modules.features import feature_names
+from modules.audio.features import feature_names
+from modules.audio.spec import AudioSpec
+from modules.drift.comparison import Sample
 
 LOGMEL = AudioSpec(feature_family="logmel")
 UTTERANCE = AudioSpec(feature_family="utterance")

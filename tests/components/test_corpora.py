@@ -14,9 +14,9 @@ import soundfile
 
 from components.audio_example_gen.corpora import Identified, LabelSettings, Rejected, identify
 from components.audio_example_gen.corpora.scan import scan
-from modules.clips import Clip
+from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS
 from modules.demo_corpus import MARKER_FILE
-from modules.labels import EMOTIONS
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 needs_corpora = pytest.mark.skipif(not CORPORA.is_dir(), reason="no corpora beside the checkout")

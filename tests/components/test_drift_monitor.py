@@ -15,10 +15,10 @@ from cli.main import main
 from components.audio_example_gen.settings import IngestSettings
 from components.drift_monitor import executor, sources
 from components.drift_monitor.settings import MonitorSettings
-from modules import examples
-from modules.audio_spec import AudioSpec, AudioSpecMismatch
-from modules.clips import Clip
-from modules.labels import EMOTIONS
+from modules.audio.spec import AudioSpec, AudioSpecMismatch
+from modules.data import examples
+from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS
 
 SPEC = AudioSpec(mel_bands=16, mfcc_coefficients=4)
 SETTINGS = MonitorSettings(deals=100)

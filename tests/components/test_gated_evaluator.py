@@ -21,10 +21,10 @@ from components.gated_evaluator.executor import (
     why_incomparable,
 )
 from components.gated_evaluator.tfma_results import read_uars
-from modules.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, load_contract
-from modules.gate import COMPARABLE, FINITE, TFMA, GateSettings
+from modules.evaluation.gate import COMPARABLE, FINITE, TFMA, GateSettings
+from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, load_contract
 from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, RunSummary, Verdict
-from pipeline import evaluation
+from pipeline import eval_config as evaluation
 
 LENIENT = GateSettings(min_uar=0.01, min_slice_uar=0.0, max_uar_loss=1.0)
 
@@ -51,12 +51,13 @@ def export(artifacts, trained, tmp_path_factory) -> Callable[..., Path]:
     """A model of the run's family whose last layer has the given bias, and otherwise no opinion."""
     import tensorflow_transform as tft
 
-    from modules import signatures, training
+    from modules.export import signatures
+    from modules.training import trainer
     from pipeline.config import PipelineConfig
 
     def make(bias: list[float]) -> Path:
         spec, _ = load_contract(trained / "Format-Serving")
-        model = training.build_model(PipelineConfig().training, spec)
+        model = trainer.build_model(PipelineConfig().training, spec)
         kernel, _ = model.layers[-1].get_weights()
         model.layers[-1].set_weights([np.zeros_like(kernel), np.array(bias)])
         transform = tft.TFTransformOutput(str(min((artifacts / "Transform" / "transform_graph").iterdir())))
@@ -196,8 +197,8 @@ def comparable(verdict: Verdict) -> Check:
 
 def with_contract(uri: Path, **audio: object) -> Path:
     """Nothing of a model but what it says of itself."""
-    from modules.audio_spec import AudioSpec
-    from modules.labels import EMOTIONS
+    from modules.audio.spec import AudioSpec
+    from modules.data.labels import EMOTIONS
 
     folder = uri / "Format-Serving" / EXTRA_ASSETS
     folder.mkdir(parents=True)

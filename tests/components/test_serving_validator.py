@@ -15,7 +15,7 @@ from tfx.types import standard_artifacts
 
 from components.serving_validator import child_server
 from components.serving_validator.executor import Executor, validate
-from components.serving_validator.questions import TOLERANCE, largest_difference, request
+from components.serving_validator.requests import TOLERANCE, largest_difference, request
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_no_server_outlives_the_question(model_uri, tmp_path):
     assert not processes_about(base)
 
     code = (
-        "from components.serving_validator.child_server import served\n"
+        "from serving.server.subprocess_server import served\n"
         f"with served({str(base)!r}, timeout_sec=120): print('up', flush=True); input()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as asker:

@@ -12,8 +12,8 @@ from components.atomic_pusher.executor import NotWanted
 from components.vertex_pusher.executor import Executor, Options
 from components.vertex_pusher.smoke import _tries
 from pipeline.config import load_config
-from pipeline.vertex import make_pipeline
-from pipeline.vertex_config import VertexConfig
+from pipeline.vertex.compile import make_pipeline
+from pipeline.vertex.config import VertexConfig
 from tests.fakes.vertex import FakeVertex
 from tests.fakes.vertex_endpoints import Cloud
 

@@ -13,11 +13,12 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from modules import examples, preprocessing, training
-from modules.audio_spec import AudioSpec
-from modules.clips import Clip
-from modules.labels import EMOTIONS
-from modules.settings import TrainingSettings
+from modules.audio.spec import AudioSpec
+from modules.data import examples, preprocessing
+from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS
+from modules.training import trainer
+from modules.training.settings import TrainingSettings
 
 RAW_SPEC_OF_SCALARS = {
     examples.VALID_FRAMES: tf.int64,
@@ -47,7 +48,7 @@ class Transformed:
             "serving_model_dir": str(folder / "model" / "Format-Serving"),
             "model_run_dir": str(folder / "run"),
             "working_dir": str(folder / "working"),
-            "custom_config": training.trainer_config(self.spec, settings),
+            "custom_config": trainer.trainer_config(self.spec, settings),
             "hyperparameters": None,
         }
         return types.SimpleNamespace(**(values | more))
@@ -165,5 +166,5 @@ def exported(
 ) -> types.SimpleNamespace:
     """The ``fn_args`` of a training that has run."""
     fn_args = transformed.fn_args(quick_settings, tmp_path_factory.mktemp("exported"))
-    training.run_fn(fn_args)
+    trainer.run_fn(fn_args)
     return fn_args

@@ -6,11 +6,11 @@ import librosa
 import numpy as np
 import pytest
 
-from modules.augmentation import PLAIN, TRANSFORMS, AugmentationSettings, augment, draw_plan
-from modules.augmentation.noise import Noise
-from modules.augmentation.pitch import Pitch
-from modules.augmentation.shift import Shift
-from modules.augmentation.stretch import Stretch
+from modules.audio.augmentation import PLAIN, TRANSFORMS, AugmentationSettings, augment, draw_plan
+from modules.audio.augmentation.noise import Noise
+from modules.audio.augmentation.pitch import Pitch
+from modules.audio.augmentation.shift import Shift
+from modules.audio.augmentation.stretch import Stretch
 
 RATE_HZ = 22_050
 WINDOW_SAMPLES = 55_125
@@ -146,7 +146,7 @@ def test_plans_depend_on_seed_clip_and_variant_alone():
 
 def test_plans_are_the_same_in_another_process():
     code = (
-        "from modules.augmentation import *\n"
+        "from modules.audio.augmentation import *\n"
         "print(draw_plan('noise+shift', AugmentationSettings(), seed=3, clip_id='ravdess/a.wav'))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from modules.calibration import fit_temperature, temper
+from modules.evaluation.calibration import fit_temperature, temper
 
 CLIPS = 4000
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from modules import code_fingerprint
-from modules.code_fingerprint import is_module
+from modules.common import code_fingerprint
+from modules.common.code_fingerprint import is_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,41 +28,44 @@ def append(file: Path, text: str) -> None:
 
 
 def test_a_copy_is_the_same_code_and_comments_do_not_count(checkout):
-    before = code_fingerprint.code_fingerprint("modules.training")
-    assert fingerprint("modules.training") == before
+    before = code_fingerprint.code_fingerprint("modules.training.trainer")
+    assert fingerprint("modules.training.trainer") == before
     append(checkout / "modules" / "training.py", "\n# a comment\n\n\n")
-    assert fingerprint("modules.training") == before
+    assert fingerprint("modules.training.trainer") == before
 
 
 @pytest.mark.parametrize("file", ["training.py", "models/original_cnn.py", "features.py", "settings.py"])
 def test_a_line_in_what_is_imported_at_any_depth_counts(checkout, file):
-    before = fingerprint("modules.training")
+    before = fingerprint("modules.training.trainer")
     append(checkout / "modules" / file, "another = 1\n")
-    assert fingerprint("modules.training") != before
+    assert fingerprint("modules.training.trainer") != before
 
 
 def test_what_is_not_imported_does_not_count(checkout):
-    before = fingerprint("modules.features")
+    before = fingerprint("modules.audio.features")
     append(checkout / "modules" / "training.py", "another = 1\n")
-    assert fingerprint("modules.features") == before
+    assert fingerprint("modules.audio.features") == before
 
 
 def test_versions_of_imported_libraries_count(checkout, monkeypatch):
-    before = fingerprint("modules.training")
+    before = fingerprint("modules.training.trainer")
     versions = code_fingerprint.metadata.version
     monkeypatch.setattr(code_fingerprint.metadata, "version", lambda name: "0" if name == "keras" else versions(name))
-    assert fingerprint("modules.training") != before
-    assert fingerprint("modules.labels") == fingerprint("modules.labels")
+    assert fingerprint("modules.training.trainer") != before
+    assert fingerprint("modules.data.labels") == fingerprint("modules.data.labels")
 
 
 def test_several_modules_are_other_code_than_one(checkout):
-    assert len({fingerprint("modules.features"), fingerprint("modules.features", "modules.gate")}) == 2
+    assert (
+        len({fingerprint("modules.audio.features"), fingerprint("modules.audio.features", "modules.evaluation.gate")})
+        == 2
+    )
 
 
 def test_names_of_modules_are_told_from_others():
     assert is_module("modules.models")
-    assert is_module("modules.training")
-    assert not is_module("modules.training.run_fn")
+    assert is_module("modules.training.trainer")
+    assert not is_module("modules.training.trainer.run_fn")
     assert not is_module("tensorflow")
     assert not is_module("a text. with dots")
     with pytest.raises(ModuleNotFoundError, match=r"modules\.missing"):

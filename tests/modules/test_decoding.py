@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from modules.decoding import AudioLimits, BadAudio, decode
+from modules.audio.decoding import AudioLimits, BadAudio, decode
 
 RATE_HZ = 16_000
 

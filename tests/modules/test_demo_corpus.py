@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from modules.data.labels import EMOTIONS
 from modules.demo_corpus import MARKER_FILE
 from modules.demo_corpus.corpus import MAX_CLIPS, README_FILE, OccupiedFolder, plan, write_corpus
 from modules.demo_corpus.espeak import SynthesisFailed, process_espeak
 from modules.demo_corpus.prosody import CORRELATES, Prosody, draw_prosody
 from modules.demo_corpus.speakers import SPEAKERS, draw_speaker
 from modules.demo_corpus.voicing import render
-from modules.labels import EMOTIONS
 
 RATE_HZ = 22_050
 SENTENCE = "Kids are talking by the door."

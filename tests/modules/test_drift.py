@@ -7,9 +7,9 @@ import scipy.stats
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from modules import drift
-from modules.drift_settings import DriftSettings
-from modules.labels import EMOTIONS
+from modules.data.labels import EMOTIONS
+from modules.drift import comparison as drift
+from modules.drift.settings import DriftSettings
 
 FEATURES = 12
 QUICK = DriftSettings(deals=200)

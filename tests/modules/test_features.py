@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from modules.audio_spec import AudioSpec
-from modules.decoding import decode
-from modules.features import PADDING_DB, extract, feature_names, valid_frames
-from modules.windowing import window
+from modules.audio.decoding import decode
+from modules.audio.features import PADDING_DB, extract, feature_names, valid_frames
+from modules.audio.spec import AudioSpec
+from modules.audio.windowing import window
 
 RAVDESS = Path(__file__).resolve().parents[3] / "shared" / "corpora" / "ravdess"
 CLIPS = sorted(RAVDESS.glob("Actor_*/*.flac"))[7::59]  # about one of every actor, of all emotions

@@ -1,6 +1,6 @@
 import pytest
 
-from modules.files import write_whole
+from modules.common.files import write_whole
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):

@@ -7,12 +7,12 @@ import soundfile
 import soxr
 import tensorflow as tf
 
-from modules.audio_spec import AudioSpec
-from modules.decoding import decode
-from modules.features import extract, valid_frames
-from modules.frontend import features_of_timeline, features_of_waveform, features_of_wavs, window_of_waveform
-from modules.resampling import resample
-from modules.windowing import timeline_windows, window
+from modules.audio.decoding import decode
+from modules.audio.features import extract, valid_frames
+from modules.audio.frontend import features_of_timeline, features_of_waveform, features_of_wavs, window_of_waveform
+from modules.audio.resampling import resample
+from modules.audio.spec import AudioSpec
+from modules.audio.windowing import timeline_windows, window
 
 RAVDESS = Path(__file__).resolve().parents[3] / "shared" / "corpora" / "ravdess"
 CLIPS = sorted(RAVDESS.glob("Actor_*/*.flac"))[11::121]

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from modules import gate
-from modules.gate import Evidence, GateSettings
-from modules.labels import EMOTIONS
-from modules.reporting import evaluate
-from modules.reporting.intervals import Predictions
+from modules.data.labels import EMOTIONS
+from modules.evaluation import evaluate, gate
+from modules.evaluation.gate import Evidence, GateSettings
+from modules.evaluation.intervals import Predictions
 from modules.reporting.summary import Baseline, Check, Difference, Evaluation, IntervalMethod, Metric, Protocol
 
 SPEAKERS = np.repeat([f"toy-{number:02}" for number in range(10)], 28)

@@ -10,8 +10,8 @@ from google.protobuf import wrappers_pb2
 from sklearn.metrics import balanced_accuracy_score, recall_score
 from tensorflow_model_analysis.proto import config_pb2
 
-from modules import metrics
-from modules.metrics import NAME
+from components.gated_evaluator import confusion_metrics as metrics
+from components.gated_evaluator.confusion_metrics import NAME
 
 CLASSES = 7
 

@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from modules.audio_spec import AudioSpec
-from modules.dataset import Split
-from modules.mixup import MixedBatches
-from modules.settings import TrainingSettings
-from modules.training import train_model
+from modules.audio.spec import AudioSpec
+from modules.data.dataset import Split
+from modules.training.mixup import MixedBatches
+from modules.training.settings import TrainingSettings
+from modules.training.trainer import train_model
 
 CLIPS = 50
 

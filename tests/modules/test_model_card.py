@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modules import model_card
-from modules.audio_spec import AudioSpec
-from modules.contract import EXTRA_ASSETS, MODEL_FILE
-from modules.labels import EMOTIONS
-from modules.reporting import evaluate
+from modules.audio.spec import AudioSpec
+from modules.data.labels import EMOTIONS
+from modules.evaluation import evaluate
+from modules.export.contract import EXTRA_ASSETS, MODEL_FILE
+from modules.reporting import model_card
 from modules.reporting.summary import Check, Data, Protocol, SplitData, Verdict
 
 

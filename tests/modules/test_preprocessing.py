@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from modules import preprocessing
-from modules.audio_spec import AudioSpec
+from modules.audio.spec import AudioSpec
+from modules.data import preprocessing
 
 UTTERANCE = AudioSpec(mel_bands=4, mfcc_coefficients=2)  # 20 features
 LOGMEL = AudioSpec(mel_bands=4, mfcc_coefficients=2, feature_family="logmel", window_sec=0.1)  # 5 frames

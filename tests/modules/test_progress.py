@@ -1,8 +1,8 @@
 import io
 import threading
 
-from modules import progress
-from modules.progress import Progress
+from modules.common import progress
+from modules.common.progress import Progress
 
 
 class Clock:

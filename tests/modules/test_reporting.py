@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from modules.labels import EMOTIONS
-from modules.reporting import intervals
-from modules.reporting.evaluate import compare, evaluate, length_slice
+from modules.data.labels import EMOTIONS
+from modules.evaluation import intervals
+from modules.evaluation.evaluate import compare, evaluate, length_slice
+from modules.evaluation.intervals import Predictions, estimates, paired_differences, point_estimates
 from modules.reporting.html import MISSING, headline, render
-from modules.reporting.intervals import Predictions, estimates, paired_differences, point_estimates
 from modules.reporting.summary import (
     Bounded,
     Check,

@@ -3,7 +3,7 @@ import pytest
 import soxr
 import tensorflow as tf
 
-from modules.resampling import resample, resample_range
+from modules.audio.resampling import resample, resample_range
 
 TO_HZ = 22_050
 

@@ -7,10 +7,12 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
-from modules import examples, frontend, signatures
-from modules.audio_spec import AudioSpec
-from modules.contract import load_contract
-from modules.labels import EMOTIONS
+from modules.audio import frontend
+from modules.audio.spec import AudioSpec
+from modules.data import examples
+from modules.data.labels import EMOTIONS
+from modules.export import signatures
+from modules.export.contract import load_contract
 
 TOLERANCE = 1e-4
 

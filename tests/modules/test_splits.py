@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.audio_example_gen.corpora import LabelSettings, identify
-from modules.clips import Clip
-from modules.labels import EMOTIONS, SPLITS
-from modules.splits import SplitSettings, assign, assign_speakers
+from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS, SPLITS
+from modules.data.splits import SplitSettings, assign, assign_speakers
 
 CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
 

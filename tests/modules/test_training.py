@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from modules import training
-from modules.audio_spec import AudioSpec, AudioSpecMismatch
-from modules.dataset import read_split
-from modules.settings import TrainingSettings
+from modules.audio.spec import AudioSpec, AudioSpecMismatch
+from modules.data.dataset import read_split
+from modules.training import trainer
+from modules.training.settings import TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,14 @@ def test_run_fn_leaves_a_model_and_its_history(exported):
 
 
 def test_progress_says_how_far_and_how_long(splits, quick_settings, capfd):
-    training.train_model(quick_settings, AudioSpec(), *splits)
+    trainer.train_model(quick_settings, AudioSpec(), *splits)
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Trainer  epoch")]
     assert [line.split("  ")[1] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert all("eval accuracy" in line and "s left" in line for line in lines)
 
 
 def test_same_input_gives_same_weights(splits, quick_settings):
-    first, second = (training.train_model(quick_settings, AudioSpec(), *splits) for _ in range(2))
+    first, second = (trainer.train_model(quick_settings, AudioSpec(), *splits) for _ in range(2))
     assert first.history["loss"] == second.history["loss"]
     for one, other in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -85,14 +85,14 @@ def test_same_input_gives_same_weights(splits, quick_settings):
 
 def test_learns_what_can_be_learned(splits):
     settings = TrainingSettings(epochs=8, batch_size=8, hyperparameters={"filters": 8})
-    trained = training.train_model(settings, AudioSpec(), *splits)
+    trained = trainer.train_model(settings, AudioSpec(), *splits)
     assert trained.history["accuracy"][-1] > 0.8  # chance is 1/7
 
 
 def test_a_loss_that_is_no_number_stops_with_a_reason(splits, quick_settings):
     settings = dataclasses.replace(quick_settings, learning_rate=1e30)
-    with pytest.raises(training.TrainingDiverged, match=r"loss was (nan|inf) in epoch 1: .*training\.learning_rate"):
-        training.train_model(settings, AudioSpec(), *splits)
+    with pytest.raises(trainer.TrainingDiverged, match=r"loss was (nan|inf) in epoch 1: .*training\.learning_rate"):
+        trainer.train_model(settings, AudioSpec(), *splits)
 
 
 def test_features_that_are_no_numbers_are_refused(transformed, tmp_path):
@@ -108,7 +108,7 @@ def test_features_that_are_no_numbers_are_refused(transformed, tmp_path):
 
 def test_half_precision_gives_a_float32_model(splits):
     settings = TrainingSettings(epochs=1, precision="mixed_float16", hyperparameters={"filters": 4}, calibrate=False)
-    trained = training.train_model(settings, AudioSpec(), *splits)
+    trained = trainer.train_model(settings, AudioSpec(), *splits)
     assert {layer.compute_dtype for layer in trained.model.layers} <= {"float32", "int32"}
     assert keras.config.dtype_policy().name == "float32"
 
@@ -118,14 +118,14 @@ def test_xla_trains(transformed):
     # in a process of its own, because TensorFlow's deterministic operations cannot be switched off again
     script = f"""
 import tensorflow_transform as tft
-from modules import training
-from modules.audio_spec import AudioSpec
-from modules.dataset import read_split
-from modules.settings import TrainingSettings
+from modules.training import trainer
+from modules.audio.spec import AudioSpec
+from modules.data.dataset import read_split
+from modules.training.settings import TrainingSettings
 settings = TrainingSettings(epochs=1, xla=True, deterministic=False, hyperparameters={{"filters": 4}}, calibrate=False)
 transform = tft.TFTransformOutput({transformed.graph_dir!r})
 splits = [read_split(files, transform, AudioSpec()) for files in ({transformed.train_files}, {transformed.eval_files})]
-trained = training.train_model(settings, AudioSpec(), *splits)
+trained = trainer.train_model(settings, AudioSpec(), *splits)
 print(trained.model.jit_compile, trained.history["loss"][0])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -142,22 +142,22 @@ def test_tuned_hyperparameters_replace_configured_ones():
     hp = keras_tuner.HyperParameters()
     settings.model_family.search_space(hp, settings.model_family.hyperparameters({}))
     hp.values |= {"filters": 16, "kernel": 7}
-    tuned = training.with_tuned_hyperparameters(settings, hp.get_config())
+    tuned = trainer.with_tuned_hyperparameters(settings, hp.get_config())
     assert tuned.hyperparameters == {"filters": 16, "kernel": 7, "pool": 2, "dropout": 0.2}
-    assert training.with_tuned_hyperparameters(settings, None) is settings
+    assert trainer.with_tuned_hyperparameters(settings, None) is settings
 
 
 def test_callbacks_are_those_of_the_settings():
-    plateau, stopping = training.training_callbacks(TrainingSettings())[1:]
+    plateau, stopping = trainer.training_callbacks(TrainingSettings())[1:]
     assert (plateau.monitor, plateau.factor, plateau.patience, plateau.min_lr) == ("val_loss", 0.4, 2, 1e-6)
     assert (stopping.monitor, abs(stopping.min_delta), stopping.patience) == ("val_loss", 0.001, 4)
-    kinds = [type(x).__name__ for x in training.training_callbacks(TrainingSettings(learning_rate_schedule="cosine"))]
+    kinds = [type(x).__name__ for x in trainer.training_callbacks(TrainingSettings(learning_rate_schedule="cosine"))]
     assert kinds == ["TerminateOnNaN", "EarlyStopping"]
 
 
 def test_config_survives_json(transformed, quick_settings):
-    config = json.loads(json.dumps(training.trainer_config(transformed.spec, quick_settings)))
-    assert training.read_config(config) == (transformed.spec, quick_settings)
+    config = json.loads(json.dumps(trainer.trainer_config(transformed.spec, quick_settings)))
+    assert trainer.read_config(config) == (transformed.spec, quick_settings)
 
 
 @pytest.mark.parametrize(
@@ -180,4 +180,4 @@ def test_settings_say_what_is_allowed(values, message):
 
 def test_family_and_features_must_match():
     with pytest.raises(ValueError, match=r"reads utterance features.*audio\.feature_family is logmel"):
-        training.trainer_config(AudioSpec(feature_family="logmel"), TrainingSettings())
+        trainer.trainer_config(AudioSpec(feature_family="logmel"), TrainingSettings())

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modules import training, tuning
-from modules.audio_spec import AudioSpec
-from modules.dataset import Split
-from modules.settings import TrainingSettings, TuningSettings
-from modules.trials import TrialRecord, TrialRecords
+from modules.audio.spec import AudioSpec
+from modules.data.dataset import Split
+from modules.training import trainer, tuner
+from modules.training.settings import TrainingSettings, TuningSettings
+from modules.training.trials import TrialRecord, TrialRecords
 from tests.modules import tiny_search
 
 SPEC = AudioSpec()
@@ -21,18 +21,18 @@ HYPERBAND = TuningSettings(algorithm="hyperband", epochs=3)  # three trials of o
 
 def tuner_args(transformed, folder, settings: TuningSettings, **training_values):
     training_settings = TrainingSettings(batch_size=64, **training_values)
-    config = json.loads(json.dumps(tuning.tuner_config(SPEC, training_settings, settings)))
+    config = json.loads(json.dumps(tuner.tuner_config(SPEC, training_settings, settings)))
     return transformed.fn_args(training_settings, folder, custom_config=config)
 
 
-def search(fn_args) -> tuning.Search:
+def search(fn_args) -> tuner.Search:
     """As TFX's Tuner runs it."""
-    result = tuning.tuner_fn(fn_args)
+    result = tuner.tuner_fn(fn_args)
     result.tuner.search(**result.fit_kwargs)
     return result.tuner
 
 
-def outcomes(tuner: tuning.Search) -> list[tuple]:
+def outcomes(tuner: tuner.Search) -> list[tuple]:
     trials = sorted(tuner.oracle.trials.items())
     return [(trial.hyperparameters.values, trial.score, trial.status) for _, trial in trials]
 
@@ -52,7 +52,7 @@ def test_search_finds_values_of_the_space(searched):
 
 def test_trainer_takes_what_the_search_found(searched):
     best = searched.get_best_hyperparameters()[0].get_config()
-    tuned = training.with_tuned_hyperparameters(TrainingSettings(), json.loads(json.dumps(best)))
+    tuned = trainer.with_tuned_hyperparameters(TrainingSettings(), json.loads(json.dumps(best)))
     assert tuned.hyperparameters == searched.get_best_hyperparameters()[0].values
 
 
@@ -62,7 +62,7 @@ def test_search_is_the_same_for_a_seed(transformed, searched, tmp_path, capfd):
     assert capfd.readouterr().err.count("Tuner  trial 2  val_loss") == 1
 
 
-def search_tiny(folder: Path, **values) -> tuning.Search:
+def search_tiny(folder: Path, **values) -> tuner.Search:
     return tiny_search.search(str(folder), TuningSettings(epochs=1, **values))
 
 
@@ -121,7 +121,7 @@ def some_split(**values) -> Split:
 
 def key(training_values=(), tuner_values=(), spec=SPEC, **split_values) -> str:
     training_settings, settings = TrainingSettings(**dict(training_values)), TuningSettings(**dict(tuner_values))
-    return tuning.search_key(training_settings, settings, spec, some_split(), some_split(**split_values))
+    return tuner.search_key(training_settings, settings, spec, some_split(), some_split(**split_values))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_an_outcome_is_given_for_its_own_values_alone(tmp_path):
 
 
 def test_trials_are_judged_on_speakers_that_they_were_not_trained_on(searched):
-    told = tuning.search_report(searched)["judged_on"]
+    told = tuner.search_report(searched)["judged_on"]
     assert told == {
         "train_examples": 84,
         "eval_clips": 28,
@@ -166,7 +166,7 @@ def test_trials_are_judged_on_speakers_that_they_were_not_trained_on(searched):
 
 
 def test_the_report_has_the_curve_of_every_trial(whole_hyperband):
-    report = json.loads(json.dumps(tuning.search_report(whole_hyperband)))
+    report = json.loads(json.dumps(tuner.search_report(whole_hyperband)))
     trials = report["trials"]
     assert [trial["name"] for trial in trials] == ["1", "2", "3", "4", "5", "6"]
     assert [len(trial["history"]["val_loss"]) for trial in trials] == [1, 1, 1, 2, 3, 3]
@@ -204,14 +204,14 @@ def test_weights_are_kept_while_a_trial_may_go_on_with_them(tmp_path):
 @pytest.mark.parametrize(("algorithm", "max_trials"), [("random", 1), ("random", 5), ("bayesian", 1), ("hyperband", 1)])
 def test_search_without_a_finished_trial_is_an_error(transformed, tmp_path, algorithm, max_trials):
     settings = TuningSettings(algorithm=algorithm, max_trials=max_trials, epochs=2)
-    result = tuning.tuner_fn(tuner_args(transformed, tmp_path, settings))
+    result = tuner.tuner_fn(tuner_args(transformed, tmp_path, settings))
     result.fit_kwargs["x"] = {"features": result.fit_kwargs["x"]["features"][:, :7]}
-    with pytest.raises(tuning.SearchFailed, match=r"(?s)none of \d+ trials finished.*filters.*features"):
+    with pytest.raises(tuner.SearchFailed, match=r"(?s)none of \d+ trials finished.*filters.*features"):
         result.tuner.search(**result.fit_kwargs)
 
 
 def test_one_failed_trial_does_not_end_a_search(transformed, tmp_path):
-    result = tuning.tuner_fn(tuner_args(transformed, tmp_path, TuningSettings(max_trials=2, epochs=1)))
+    result = tuner.tuner_fn(tuner_args(transformed, tmp_path, TuningSettings(max_trials=2, epochs=1)))
     build, built = result.tuner.hypermodel.build, []
 
     def fail_first(hp):
@@ -222,7 +222,7 @@ def test_one_failed_trial_does_not_end_a_search(transformed, tmp_path):
 
     result.tuner.hypermodel.build = fail_first
     result.tuner.search(**result.fit_kwargs)
-    completed, failed = tuning.search_report(result.tuner)["trials"]
+    completed, failed = tuner.search_report(result.tuner)["trials"]
     assert (failed["status"], failed["score"]) == ("failed", None)
     assert failed["failure"] == "ValueError: too large for this machine"
     assert completed["status"] == "completed"
@@ -243,6 +243,6 @@ def test_settings_say_what_is_allowed(values, message):
 
 def test_settings_travel_as_json():
     settings = TuningSettings(algorithm="hyperband", epochs=9)
-    config = json.loads(json.dumps(tuning.tuner_config(SPEC, TrainingSettings(), settings)))
+    config = json.loads(json.dumps(tuner.tuner_config(SPEC, TrainingSettings(), settings)))
     assert TuningSettings(**config["tuner"]) == settings
     assert dataclasses.asdict(TrainingSettings()) == config["training"]

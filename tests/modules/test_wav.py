@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modules.decoding import AudioLimits, BadAudio, decode
-from modules.wav import decode_wav
+from modules.audio.decoding import AudioLimits, BadAudio, decode
+from modules.audio.wav import decode_wav
 
 RATE_HZ = 16_000
 ITEM = 3

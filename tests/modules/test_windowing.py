@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from modules.audio_spec import AudioSpec
-from modules.windowing import timeline_windows, window
+from modules.audio.spec import AudioSpec
+from modules.audio.windowing import timeline_windows, window
 
 SPEC = AudioSpec(
     sample_rate_hz=1000,

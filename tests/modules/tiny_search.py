@@ -7,8 +7,8 @@ import keras
 import keras_tuner
 import numpy as np
 
-from modules import tuning
-from modules.settings import TrainingSettings, TuningSettings
+from modules.training.settings import TrainingSettings, TuningSettings
+from modules.training.tuner import Search, make_tuner
 
 
 def model(hp: keras_tuner.HyperParameters) -> keras.Model:
@@ -19,8 +19,8 @@ def model(hp: keras_tuner.HyperParameters) -> keras.Model:
     return built
 
 
-def search(folder: str, settings: TuningSettings) -> tuning.Search:
-    tuner = tuning.make_tuner(model, settings, TrainingSettings(), directory=folder)
+def search(folder: str, settings: TuningSettings) -> Search:
+    tuner = make_tuner(model, settings, TrainingSettings(), directory=folder)
     tuner.judged_on = {}
     x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
     y = x.sum(axis=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_config
-from pipeline.vertex_config import VertexConfig
+from pipeline.vertex.config import VertexConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

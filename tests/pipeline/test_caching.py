@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from modules import code_fingerprint
+from modules.common import code_fingerprint
 from pipeline.caching import mark_code
 from pipeline.config import load_config
 from pipeline.create import Site, create_pipeline
@@ -41,8 +41,8 @@ def test_unchanged_code_keeps_every_key(checkout):
             {"Trainer"},
             {"AudioExampleGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "Transform"},
         ),
-        ("modules/features.py", {"AudioExampleGen", "Trainer"}, {"StatisticsGen", "ExampleValidator", "Pusher"}),
-        ("modules/preprocessing.py", {"Transform"}, {"AudioExampleGen", "AnomalyGate", "Pusher"}),
+        ("modules/audio/features.py", {"AudioExampleGen", "Trainer"}, {"StatisticsGen", "ExampleValidator", "Pusher"}),
+        ("modules/data/preprocessing.py", {"Transform"}, {"AudioExampleGen", "AnomalyGate", "Pusher"}),
         ("serving/server/batching.py", {"ServingValidator"}, {"AudioExampleGen", "Trainer", "GatedEvaluator"}),
         ("components/gated_evaluator/extractors.py", {"GatedEvaluator"}, {"AudioExampleGen", "Transform", "Trainer"}),
     ],

@@ -7,8 +7,8 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import La
 from components.drift_monitor.settings import MonitorSettings
 from pipeline.config import ConfigError, load_config
 from pipeline.create import Site, create_pipeline
-from pipeline.vertex import compile_pipeline
-from pipeline.vertex_config import VertexConfig
+from pipeline.vertex.compile import compile_pipeline
+from pipeline.vertex.config import VertexConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -6,10 +6,10 @@ import pytest
 import tensorflow_model_analysis as tfma
 from sklearn import metrics as sklearn_metrics
 
-from modules import examples
-from modules.gate import GateSettings
-from modules.labels import EMOTIONS
-from pipeline import evaluation
+from modules.data import examples
+from modules.data.labels import EMOTIONS
+from modules.evaluation.gate import GateSettings
+from pipeline import eval_config as evaluation
 
 CLASSES = range(len(EMOTIONS))
 

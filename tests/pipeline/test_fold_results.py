@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modules import examples
-from modules.clips import Clip
-from modules.splits import SplitSettings
-from pipeline import cross_validation
+from modules.data import examples
+from modules.data.clips import Clip
+from modules.data.splits import SplitSettings
 from pipeline.config import load_config
-from pipeline.cross_validation import FoldResult, Plan
-from pipeline.folds import FoldsError, speaker_folds
-from pipeline.whole_corpus import Corpus
+from pipeline.cross_validation import run as cross_validation
+from pipeline.cross_validation.corpus import Corpus
+from pipeline.cross_validation.folds import FoldsError, speaker_folds
+from pipeline.cross_validation.run import FoldResult, Plan
 
 OTHER_CODE = "0" * 64
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.clips import Clip
-from modules.splits import SplitSettings
-from pipeline.folds import FoldsError, corpus_folds, speaker_folds
+from modules.data.clips import Clip
+from modules.data.splits import SplitSettings
+from pipeline.cross_validation.folds import FoldsError, corpus_folds, speaker_folds
 
 
 def clips_of(sizes: dict[str, int]) -> list[Clip]:

@@ -12,7 +12,7 @@ from tfx.orchestration import metadata
 
 from modules.reporting.summary import RunSummary
 from pipeline.lineage import latest_run
-from pipeline.root import exclusive
+from pipeline.run_lock import exclusive
 
 NODES = [
     "AudioExampleGen",

@@ -12,7 +12,7 @@ import hcl2
 import pytest
 
 from pipeline.config import load_config
-from pipeline.vertex_config import VertexConfig
+from pipeline.vertex.config import VertexConfig
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "terraform"

@@ -15,8 +15,8 @@ from tfx.dsl.components.base import executor_spec
 
 from pipeline.config import ConfigError, load_config
 from pipeline.create import Site, create_pipeline
-from pipeline.vertex import compile_pipeline, make_pipeline
-from pipeline.vertex_config import VertexConfig
+from pipeline.vertex.compile import compile_pipeline, make_pipeline
+from pipeline.vertex.config import VertexConfig
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

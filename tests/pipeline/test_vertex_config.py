@@ -9,7 +9,7 @@ import yaml
 
 import runner_vertex
 from pipeline.config import ConfigError, load_config
-from pipeline.vertex_config import VertexConfig, VertexSettings
+from pipeline.vertex.config import VertexConfig, VertexSettings
 
 ROOT = Path(__file__).parents[2]
 VERTEX_YAML = ROOT / "configs" / "vertex.yaml"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline.config import load_config
-from pipeline.vertex_config import VertexConfig
+from pipeline.vertex.config import VertexConfig
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

@@ -17,12 +17,12 @@ import tensorflow as tf
 from google.cloud import aiplatform_v1 as vertex
 
 from components.audio_example_gen.corpora.arrive import arrive
-from components.serving_validator.child_server import served
-from modules.labels import EMOTIONS
+from modules.data.labels import EMOTIONS
 from modules.reporting.summary import RunSummary
 from pipeline.config import load_config
-from pipeline.vertex import compile_pipeline
-from pipeline.vertex_config import VertexConfig
+from pipeline.vertex.compile import compile_pipeline
+from pipeline.vertex.config import VertexConfig
+from serving.server.subprocess_server import served
 from tests.fakes.dataflow import FakeDataflow
 from tests.fakes.dataflow import Job as DataflowJob
 from tests.fakes.isolated import can_isolate

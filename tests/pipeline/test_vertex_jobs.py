@@ -6,7 +6,7 @@ from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 
 import runner_vertex
-from pipeline import vertex_jobs
+from pipeline.vertex import jobs as vertex_jobs
 from tests.fakes.vertex import FakeVertex
 from tests.fakes.vertex_runs import Pipelines, Schedules
 

@@ -30,10 +30,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-from modules import decoding, examples, frontend, models, preprocessing, signatures
-from modules.audio_spec import AudioSpec
-from modules.clips import Clip
-from modules.labels import EMOTIONS
+from modules import models
+from modules.audio import decoding, frontend
+from modules.audio.spec import AudioSpec
+from modules.data import examples, preprocessing
+from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS
+from modules.export import signatures
 from serving.server.app import Server
 from serving.server.options import ServerOptions
 

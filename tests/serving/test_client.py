@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from modules.labels import EMOTIONS
-from serving import client as ser
+from modules.data.labels import EMOTIONS
 from serving.client import AsyncClient, Client
-from serving.recordings import to_wav
-from serving.transport import grpc_direct
+from serving.client import client as ser
+from serving.client.recordings import to_wav
+from serving.client.transport import grpc_direct
 from serving.wire import predict_pb2 as wire
 
 RATE_HZ = 48_000
@@ -61,7 +61,7 @@ def test_a_timeline_in_chunks_is_that_of_the_whole(client, shared_server, speech
     recording = (speechlike(duration_sec, rate_hz=8_000), 8_000)
     whole_sec = 60.0
     chunked = list(client.timeline(recording))
-    monkeypatch.setattr("serving.predictions.CHUNK_SEC", whole_sec if duration_sec < whole_sec else 55.0)
+    monkeypatch.setattr("serving.client.predictions.CHUNK_SEC", whole_sec if duration_sec < whole_sec else 55.0)
     whole = list(client.timeline(recording))
     assert chunked[0].start_sec == 0
     assert chunked[-1].end_sec == pytest.approx(duration_sec, abs=1e-3)

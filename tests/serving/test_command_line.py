@@ -14,9 +14,9 @@ import soundfile
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.client import Client, ServerUnreachable
-from serving.predictions import ModelChoice
-from serving.recordings import to_wav
-from serving.transport.grpc_direct import PREDICT_METHOD
+from serving.client.predictions import ModelChoice
+from serving.client.recordings import to_wav
+from serving.client.transport.grpc_direct import PREDICT_METHOD
 from serving.wire import predict_pb2 as wire
 
 ROOT = Path(__file__).parents[2]

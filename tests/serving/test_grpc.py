@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from modules.labels import EMOTIONS
+from modules.data.labels import EMOTIONS
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.recordings import to_wav
+from serving.client.recordings import to_wav
 
 QUEUED_ITEMS = 8
 

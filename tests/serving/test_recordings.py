@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from serving.client import AudioError
-from serving.recordings import open_long, read_wav, to_wav
+from serving.client.recordings import open_long, read_wav, to_wav
 
 
 def samples_of(wav):

@@ -17,7 +17,7 @@ import soundfile
 import tensorflow as tf
 
 from cli.main import main
-from modules.labels import EMOTIONS
+from modules.data.labels import EMOTIONS
 from serving.client import Client
 from serving.rollout.model_server import State
 from serving.rollout.state import RolloutError

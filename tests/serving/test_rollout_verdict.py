@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from modules.labels import EMOTIONS
+from modules.data.labels import EMOTIONS
 from serving.rollout.verdict import Observed, WatchSettings, is_hopeless, jensen_shannon, judge
 
 SETTINGS = WatchSettings()

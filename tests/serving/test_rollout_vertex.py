@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from cli import rollout as cli_rollout
 from components.vertex_pusher import smoke
-from modules import models, signatures
-from modules.labels import EMOTIONS
+from modules import models
+from modules.data.labels import EMOTIONS
+from modules.export import signatures
 from serving.client import Client
 from serving.rollout import vertex_api
 from serving.rollout.state import RolloutError
@@ -735,8 +736,8 @@ output.write_text(json.dumps({"artifacts": told["artifacts"]}))
 def test_the_compiled_pushers_container_deploys(world, exported_model, wav_bytes):
     """Its command and input as Vertex AI Pipelines would pass them, in a process of its own; and once more."""
     from pipeline.config import load_config
-    from pipeline.vertex import compile_pipeline
-    from pipeline.vertex_config import VertexConfig
+    from pipeline.vertex.compile import compile_pipeline
+    from pipeline.vertex.config import VertexConfig
 
     places = {"data": world.folder / "data", "pipeline_root": world.folder / "root", "serving_dir": world.folder / "s"}
     settings = [f"vertex.{key}={path}" for key, path in places.items()] + ["cache=false"]

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
-from modules.contract import EXTRA_ASSETS, WARMUP_FILE
+from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
 from serving.client import Client, ModelNotFound
 from serving.server.manager import load_warm
 from serving.server.servable import Servable

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.predictions import ModelChoice, predictions
+from serving.client.predictions import ModelChoice, predictions
 from serving.wire import predict_pb2 as wire
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from components.audio_example_gen.corpora.adapter import (
     Rejected,
     Tree,
 )
-from modules.clips import Clip
+from modules.data.clips import Clip
 
 __all__ = ["AUDIO_SUFFIXES", "Identified", "LabelSettings", "Rejected", "identify", "is_hidden", "supported_layouts"]
 

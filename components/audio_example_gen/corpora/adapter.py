@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Literal
 
-from modules.clips import Clip
+from modules.data.clips import Clip
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from components.audio_example_gen.corpora import crema_d, identify, is_hidden, manifest
 from components.audio_example_gen.corpora.adapter import LabelSettings
-from modules.clips import Clip
+from modules.data.clips import Clip
 from modules.demo_corpus import MARKER_FILE
 
 SPAN = re.compile(r"span-(\d+)")

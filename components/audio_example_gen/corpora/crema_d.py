@@ -8,7 +8,7 @@ import functools
 import re
 
 from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, pick, stem_of
-from modules.clips import Clip
+from modules.data.clips import Clip
 
 NAME = "crema-d"
 LAYOUT = "1001_DFA_ANG_XX.wav"

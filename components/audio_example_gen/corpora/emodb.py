@@ -6,7 +6,7 @@ A stem is speaker (two digits), text (letter and two digits), emotion (a letter)
 import re
 
 from components.audio_example_gen.corpora.adapter import Dropped, Finding, Rejected, Tree, pick, stem_of
-from modules.clips import Clip
+from modules.data.clips import Clip
 
 NAME = "emodb"
 LAYOUT = "03a01Fa.wav"

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from components.audio_example_gen.corpora.adapter import AUDIO_SUFFIXES, Dropped, Finding, Rejected, Tree, pick
-from modules.clips import Clip
-from modules.labels import EMOTIONS, INTENSITIES, SEXES
+from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS, INTENSITIES, SEXES
 
 if TYPE_CHECKING:
     import _csv

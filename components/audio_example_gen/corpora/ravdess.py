@@ -6,7 +6,7 @@ A stem is ``modality-channel-emotion-intensity-statement-repetition-actor``, two
 import re
 
 from components.audio_example_gen.corpora.adapter import Dropped, Finding, Rejected, Tree, pick, stem_of
-from modules.clips import Clip
+from modules.data.clips import Clip
 from modules.demo_corpus import CORPUS_NAME as DEMO
 from modules.demo_corpus import MARKER_FILE
 

@@ -7,7 +7,7 @@ import posixpath
 import re
 
 from components.audio_example_gen.corpora.adapter import Finding, Tree, stem_of
-from modules.clips import Clip
+from modules.data.clips import Clip
 
 NAME = "savee"
 LAYOUT = "DC/a01.wav"

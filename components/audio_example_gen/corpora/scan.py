@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, LabelSettings, Rejected, identify, is_hidden
-from modules.clips import Clip
-from modules.decoding import DEFAULT_LIMITS, AudioLimits, BadAudio, decode
+from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits, BadAudio, decode
+from modules.data.clips import Clip
 
 DEFAULT_LABELS = LabelSettings()
 

@@ -6,7 +6,7 @@ A stem is ``speaker_word_emotion``. The emotion is read from there: the folders 
 import re
 
 from components.audio_example_gen.corpora.adapter import Finding, Tree, stem_of
-from modules.clips import Clip
+from modules.data.clips import Clip
 
 NAME = "tess"
 LAYOUT = "OAF_back_angry.wav"

@@ -1,0 +1,128 @@
+"""Metrics that TensorFlow Model Analysis lacks. Importing the module registers them.
+
+TFMA has no macro average over the classes that occur and no multi-class Matthews correlation, and its per-class
+precision and recall compare a class's own probability with a threshold, not with those of the other classes. All
+these follow from the confusion matrix, which is TFMA's; the formulas are :func:`confusion_scores`.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.metrics import multi_class_confusion_matrix_metrics as confusion
+from tensorflow_model_analysis.proto import config_pb2
+
+from modules.data.labels import EMOTIONS
+from modules.evaluation.intervals import CLASS_METRICS, confusion_scores
+
+NAME = "unweighted_average_recall"
+SCORES = ("macro_precision", "macro_f1", "mcc", *CLASS_METRICS)
+
+# Every prediction passes this threshold but one that was replaced because it is no number.
+_ANY = -math.inf
+
+
+class ConfusionScore(metric_types.Metric):
+    """A metric of the confusion matrix, as scikit-learn has it, macro averages over the labels that occur.
+
+    The UAR is its ``balanced_accuracy_score``. A class that a slice has no example of is left out of that slice's mean;
+    TFMA's own macro-averaged ``Recall`` counts it as 0. A prediction that holds a NaN is wrong. Scores of single
+    classes appear under the class's number.
+    """
+
+    def __init__(self, score: str, name: str | None = None) -> None:
+        """Takes the name that :func:`modules.evaluation.intervals.confusion_scores` gives the score."""
+        super().__init__(metric_util.merge_per_key_computations(_computations), score=score, name=name or score)
+
+
+metric_types.register_metric(ConfusionScore)
+
+
+def metric_config() -> config_pb2.MetricConfig:
+    """How an ``EvalConfig`` names the UAR, the mean recall over the classes."""
+    return _config("uar", NAME)
+
+
+def score_configs() -> list[config_pb2.MetricConfig]:
+    """How an ``EvalConfig`` names the other metrics of the confusion matrix."""
+    return [_config(score, score) for score in SCORES]
+
+
+def _config(score: str, name: str) -> config_pb2.MetricConfig:
+    config = json.dumps({"score": score, "name": name})
+    return config_pb2.MetricConfig(class_name=ConfusionScore.__name__, module=__name__, config=config)
+
+
+def dense_confusion(matrix: dict[confusion.MatrixEntryKey, float]) -> np.ndarray:
+    """TFMA's confusion matrix as an array, float64; the last class is that of predictions that are no numbers."""
+    classes = 1 + max(len(EMOTIONS), *(entry.actual_class_id + 1 for entry in matrix)) if matrix else 1
+    dense = np.zeros((classes, classes))
+    for entry, weight in matrix.items():
+        dense[entry.actual_class_id, entry.predicted_class_id] += weight  # no class is -1, the last
+    return dense
+
+
+def mean_recall(matrix: dict[confusion.MatrixEntryKey, float]) -> float:
+    """Of the classes that occur; NaN where none does."""
+    return float(_scores(matrix)["uar"])
+
+
+def _scores(matrix: dict[confusion.MatrixEntryKey, float]) -> dict[str, np.ndarray]:
+    return confusion_scores(dense_confusion(matrix)) if matrix else _nothing()
+
+
+def _nothing() -> dict[str, np.ndarray]:
+    names = ("uar", *SCORES)
+    return {name: np.full(len(EMOTIONS) if name in CLASS_METRICS else (), math.nan) for name in names}
+
+
+def _computations(
+    score: str,
+    name: str,
+    eval_config: config_pb2.EvalConfig | None = None,
+    model_name: str = "",
+    output_name: str = "",
+    example_weighted: bool = False,
+) -> metric_types.MetricComputations:
+    """Counts in TFMA's confusion matrix, so that slices and confidence intervals work as they do for its own."""
+    counting = confusion.multi_class_confusion_matrices(
+        thresholds=[_ANY],
+        name="_confusion_of_decisions",
+        extract_label_prediction_and_weight=_nan_as_no_prediction,
+        eval_config=eval_config,
+        model_name=model_name,
+        output_name=output_name,
+        example_weighted=example_weighted,
+    )
+    matrices_key = counting[-1].keys[-1]
+    sub_keys = [None]
+    if score in CLASS_METRICS:
+        sub_keys = [metric_types.SubKey(class_id=index) for index in range(len(EMOTIONS))]
+    keys = [
+        metric_types.MetricKey(
+            name=name,
+            model_name=model_name,
+            output_name=output_name,
+            example_weighted=example_weighted,
+            sub_key=sub_key,
+        )
+        for sub_key in sub_keys
+    ]
+
+    def result(metrics: dict[metric_types.MetricKey, Any]) -> dict[metric_types.MetricKey, float]:
+        values = np.atleast_1d(_scores(metrics[matrices_key].get(_ANY, {}))[score])
+        return {key: float(value) for key, value in zip(keys, values, strict=False)}
+
+    return [*counting, metric_types.DerivedMetricComputation(keys=keys, result=result)]
+
+
+def _nan_as_no_prediction(
+    inputs: metric_types.StandardMetricInputs, **options: Any
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """As TFMA extracts them, but ``argmax`` of a NaN must not name a class."""
+    for label, prediction, weight in metric_util.to_label_prediction_example_weight(inputs, **options):
+        usable = not np.isnan(prediction).any()
+        yield label, prediction if usable else np.full_like(prediction, _ANY), weight

@@ -1,0 +1,1 @@
+"""Audio: reading, resampling, windows and features of recordings."""

@@ -1,0 +1,6 @@
+"""Augmented copies of training clips: noise, stretch, shift, pitch and their compositions."""
+
+from modules.audio.augmentation.settings import PLAIN, TRANSFORMS, AugmentationSettings
+from modules.audio.augmentation.variants import augment, draw_plan
+
+__all__ = ["PLAIN", "TRANSFORMS", "AugmentationSettings", "augment", "draw_plan"]

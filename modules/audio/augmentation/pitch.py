@@ -1,0 +1,28 @@
+"""Another pitch at the same speed."""
+
+import dataclasses
+
+import numpy as np
+
+from modules.audio.augmentation.settings import AugmentationSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Pitch:
+    """Pitch shift by a phase vocoder and a resampling.
+
+    Attributes:
+        semitones: How much higher; lower when negative.
+    """
+
+    semitones: float
+
+    @classmethod
+    def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Pitch":
+        return cls(settings.pitch_semitones)
+
+    def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
+        """Shifts the pitch; the result has the length of ``samples``."""
+        import librosa.effects
+
+        return librosa.effects.pitch_shift(samples, sr=sample_rate_hz, n_steps=self.semitones)

@@ -1,0 +1,26 @@
+"""Another start: what leaves the clip at one end comes back at the other."""
+
+import dataclasses
+
+import numpy as np
+
+from modules.audio.augmentation.settings import AugmentationSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """Circular shift in time.
+
+    Attributes:
+        offset_ms: How much later the clip starts; earlier when negative.
+    """
+
+    offset_ms: float
+
+    @classmethod
+    def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Shift":
+        return cls(rng.uniform(-settings.shift_max_ms, settings.shift_max_ms))
+
+    def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
+        """Rolls; the result has the length of ``samples``."""
+        return np.roll(samples, round(self.offset_ms * sample_rate_hz / 1000))

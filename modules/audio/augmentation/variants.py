@@ -1,0 +1,90 @@
+"""From a clip to its augmented copies.
+
+Drawing and applying are apart: a plan holds every number that chance decided, so it can be printed, compared,
+and applied anywhere with the same result. It depends on the seed, the clip and the variant alone.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from modules.audio.augmentation.noise import Noise
+from modules.audio.augmentation.pitch import Pitch
+from modules.audio.augmentation.settings import AugmentationSettings, steps_of
+from modules.audio.augmentation.shift import Shift
+from modules.audio.augmentation.stretch import Stretch
+
+
+class Transform(Protocol):
+    """One change to a clip, its parameters drawn. Equal transforms give equal results."""
+
+    def __hash__(self) -> int: ...
+
+    def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
+        """Returns the changed samples, float32 of shape ``(n,)``; ``n`` may differ from that of ``samples``."""
+
+
+Plan = tuple[Transform, ...]
+
+_BY_NAME: Mapping[str, type[Noise] | type[Stretch] | type[Shift] | type[Pitch]] = {
+    "noise": Noise,
+    "stretch": Stretch,
+    "shift": Shift,
+    "pitch": Pitch,
+}
+
+
+def draw_plan(variant: str, settings: AugmentationSettings, *, seed: int, clip_id: str) -> Plan:
+    """Decides everything that chance decides about one copy of one clip.
+
+    Raises:
+        ValueError: The variant is unknown.
+    """
+    digest = hashlib.sha256(f"{seed}\n{clip_id}\n{variant}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest))
+    return tuple(_BY_NAME[step].draw(settings, rng) for step in steps_of(variant))
+
+
+def augment(
+    window: np.ndarray,
+    *,
+    valid_samples: int,
+    sample_rate_hz: int,
+    settings: AugmentationSettings,
+    seed: int,
+    clip_id: str,
+) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Makes every variant of one analysed window, in the order of ``settings.variants``.
+
+    Plans that begin alike share the beginning: with the default variants the costly pitch shift is computed once.
+
+    Args:
+        window: float32 of shape ``(window_samples,)``, zeros from ``valid_samples`` on.
+        valid_samples: Samples of the window that the recording fills, at least 1.
+        seed: Of the whole run.
+        clip_id: Of the clip; another clip gets another noise.
+
+    Yields:
+        The variant's name, its window of the same shape as ``window``, and its valid samples, which differ from the
+        given ones where the variant is shorter or longer than the recording.
+    """
+    made: dict[Plan, np.ndarray] = {(): window[:valid_samples]}
+    for variant in settings.variants:
+        plan = draw_plan(variant, settings, seed=seed, clip_id=clip_id)
+        yield variant, *_fit(_apply(plan, made, sample_rate_hz), len(window))
+
+
+def _apply(plan: Plan, made: dict[Plan, np.ndarray], sample_rate_hz: int) -> np.ndarray:
+    if plan not in made:
+        before = _apply(plan[:-1], made, sample_rate_hz)
+        made[plan] = plan[-1].apply(before, sample_rate_hz=sample_rate_hz).astype(np.float32, copy=False)
+    return made[plan]
+
+
+def _fit(samples: np.ndarray, window_samples: int) -> tuple[np.ndarray, int]:
+    valid_samples = min(len(samples), window_samples)
+    window = np.zeros(window_samples, np.float32)
+    window[:valid_samples] = samples[:valid_samples]
+    return window, valid_samples

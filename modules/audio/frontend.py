@@ -1,0 +1,106 @@
+"""From a recording at any rate to features: the whole path, shared by the ExampleGen and the served model."""
+
+import tensorflow as tf
+
+from modules.audio import features, resampling, wav, windowing
+from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
+from modules.audio.spec import AudioSpec
+
+
+def window_of_waveform(
+    waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Resamples a recording and cuts its window out; only sound near the window is resampled.
+
+    Args:
+        waveform: float32 ``[samples]`` at ``sample_rate_hz``.
+
+    Returns:
+        float32 ``[spec.window_samples]`` and the number of its samples that are sound, int32 ``[]``.
+    """
+    rates = {"from_rate_hz": sample_rate_hz, "to_rate_hz": spec.sample_rate_hz}
+    samples = resampling.resampled_length(tf.size(waveform), **rates)
+    start = windowing.window_start(samples, spec)
+    size = tf.minimum(samples - start, spec.window_samples)
+    sound = resampling.resample_range(waveform, start=start, size=size, **rates)
+    return windowing.fill_window(sound, spec)
+
+
+def features_of_waveform(
+    waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Features of one recording.
+
+    Args:
+        waveform: float32 ``[samples]`` at ``sample_rate_hz``.
+
+    Returns:
+        float32 ``[*spec.feature_shape]`` and the number of valid frames, int64 ``[]``.
+    """
+    window, valid_samples = window_of_waveform(waveform, sample_rate_hz, spec)
+    extracted = features.extract(window[tf.newaxis], valid_samples[tf.newaxis], spec)
+    return extracted[0], features.valid_frames(valid_samples, spec)
+
+
+def features_of_wavs(
+    encoded: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Features of a batch of WAV files, each of its own rate, length and number of channels.
+
+    Args:
+        encoded: string ``[batch]``.
+
+    Returns:
+        float32 ``[batch, *spec.feature_shape]`` and valid frames, int64 ``[batch]``.
+
+    Raises:
+        tf.errors.InvalidArgumentError: names the first item found that cannot be used, and why.
+    """
+    windows, valid_samples = windows_of_wavs(encoded, spec, limits)
+    return features.extract(windows, valid_samples, spec), features.valid_frames(valid_samples, spec)
+
+
+def windows_of_wavs(
+    encoded: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """As :func:`features_of_wavs`, up to the windows: float32 ``[batch, spec.window_samples]``, int32 ``[batch]``."""
+
+    def window_of_wav(item: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        waveform, sample_rate_hz = wav.decode_wav(item[0], index=item[1], limits=limits)
+        return window_of_waveform(waveform, sample_rate_hz, spec)
+
+    return tf.map_fn(
+        window_of_wav,
+        (encoded, tf.range(tf.size(encoded))),
+        fn_output_signature=(tf.TensorSpec([spec.window_samples], tf.float32), tf.TensorSpec([], tf.int32)),
+    )
+
+
+def features_of_timeline(
+    waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec, hop_sec: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the features of windows that cover a recording (:func:`modules.audio.windowing.timeline_windows`).
+
+    The windows are taken one after the other: the spectra of a long recording's windows would not fit into memory.
+
+    Args:
+        waveform: float32 ``[samples]`` at ``sample_rate_hz``.
+
+    Returns:
+        float32 ``[windows, *spec.feature_shape]``, valid frames int64 ``[windows]``, start in seconds float32
+        ``[windows]``.
+    """
+    waveform = resampling.resample(waveform, from_rate_hz=sample_rate_hz, to_rate_hz=spec.sample_rate_hz)
+    starts = windowing.timeline_starts(tf.size(waveform), spec, hop_sec)
+
+    def features_from(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        window, valid_samples = windowing.fill_window(waveform[start : start + spec.window_samples], spec)
+        extracted = features.extract(window[tf.newaxis], valid_samples[tf.newaxis], spec)
+        return extracted[0], features.valid_frames(valid_samples, spec)
+
+    extracted, valid_frames = tf.map_fn(
+        features_from,
+        starts,
+        fn_output_signature=(tf.TensorSpec(spec.feature_shape, tf.float32), tf.TensorSpec([], tf.int64)),
+    )
+    return extracted, valid_frames, windowing.start_seconds(starts, spec)

@@ -1,0 +1,1 @@
+"""Files, progress and code fingerprints."""

@@ -1,0 +1,60 @@
+"""Asks a SavedModel about the examples of a split."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from modules.data import examples
+from modules.data.labels import EMOTIONS
+
+_BATCH = 64
+
+_DESCRIPTION = {
+    examples.CLIP_ID: tf.io.FixedLenFeature([], tf.string),
+    examples.EMOTION_ID: tf.io.FixedLenFeature([], tf.int64),
+    examples.SPEAKER: tf.io.FixedLenFeature([], tf.string),
+    examples.CORPUS: tf.io.FixedLenFeature([], tf.string),
+    examples.SEX: tf.io.FixedLenFeature([], tf.string),
+    examples.INTENSITY: tf.io.FixedLenFeature([], tf.string),
+    examples.DURATION_SEC: tf.io.FixedLenFeature([], tf.float32),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitExamples:
+    """The examples of one split, ordered by clip.
+
+    Attributes:
+        serialized: ``tf.Example`` bytes of each clip.
+        columns: What is known of each clip, an array of ``[clips]`` for each name in :mod:`modules.data.examples`.
+    """
+
+    serialized: tuple[bytes, ...]
+    columns: dict[str, np.ndarray]
+
+    def text(self, name: str) -> list[str]:
+        """A column of words."""
+        return [value.decode() for value in self.columns[name]]
+
+
+def read_examples(split_uri: str) -> SplitExamples:
+    """Reads the gzipped TFRecords below ``split_uri``."""
+    files = sorted(tf.io.gfile.glob(f"{split_uri}/*.gz"))
+    serialized = list(tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator())
+    parsed = {name: column.numpy() for name, column in tf.io.parse_example(serialized, _DESCRIPTION).items()}
+    order = np.argsort(parsed[examples.CLIP_ID])
+    return SplitExamples(
+        serialized=tuple(serialized[index] for index in order),
+        columns={name: column[order] for name, column in parsed.items()},
+    )
+
+
+def predict(model_dir: str, split: SplitExamples) -> np.ndarray:
+    """Probabilities, float32 ``[clips, emotions]``, from the model's ``examples`` signature."""
+    signature = tf.saved_model.load(model_dir).signatures["examples"]
+    batches = [
+        signature(examples=tf.constant(split.serialized[start : start + _BATCH]))["probabilities"].numpy()
+        for start in range(0, len(split.serialized), _BATCH)
+    ]
+    return np.concatenate(batches) if batches else np.zeros((0, len(EMOTIONS)), np.float32)

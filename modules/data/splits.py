@@ -1,0 +1,259 @@
+"""Which clips train the model, which stop its training, and which judge it.
+
+By default no speaker is in two splits: a model that has heard a voice knows more than its words.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
+
+from modules.data.clips import Clip
+from modules.data.labels import SPLITS
+
+TRAIN, EVAL, TEST = SPLITS
+PROTOCOLS: Mapping[str, str] = {"speaker": "speaker-disjoint", "clip": "random clips"}
+
+Group = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """How clips are distributed.
+
+    Attributes:
+        by: ``speaker`` keeps every speaker in one split; ``clip`` lets speakers be in several, which flatters a model.
+        train: Share of the clips, before augmentation.
+        eval: Share of the clips that early stopping looks at.
+        test: Share of the clips that the Evaluator looks at.
+        eval_speakers: These speakers, such as ``ravdess-07``, are ``eval``, and nobody else is.
+        test_speakers: These speakers are ``test``, and nobody else is. So folds of speakers can be chosen.
+        seed: Another seed gives another distribution of the speakers that are not named.
+    """
+
+    by: Literal["speaker", "clip"] = "speaker"
+    train: float = 0.7
+    eval: float = 0.15
+    test: float = 0.15
+    eval_speakers: tuple[str, ...] = ()
+    test_speakers: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("eval_speakers", "test_speakers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.by not in PROTOCOLS:
+            raise ValueError(f"splits.by is {self.by!r}; it must be 'speaker' or 'clip'")
+        for split in SPLITS:
+            if not 0 < self.share(split) < 1:
+                raise ValueError(f"splits.{split} is {self.share(split)}; it must be above 0 and below 1")
+        if abs(sum(map(self.share, SPLITS)) - 1) > 1e-6:
+            seen = ", ".join(f"splits.{split}={self.share(split)}" for split in SPLITS)
+            raise ValueError(f"{seen} add up to {sum(map(self.share, SPLITS)):g}; they must add up to 1")
+        self._check_named_speakers()
+
+    def _check_named_speakers(self) -> None:
+        twice = sorted(set(self.eval_speakers) & set(self.test_speakers))
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is in splits.eval_speakers and in splits.test_speakers")
+        if self.by == "clip" and (self.eval_speakers or self.test_speakers):
+            raise ValueError("splits.eval_speakers and splits.test_speakers need splits.by=speaker")
+
+    def share(self, split: str) -> float:
+        return getattr(self, split)
+
+    @property
+    def protocol(self) -> str:
+        """How reports name what was done."""
+        return PROTOCOLS[self.by]
+
+
+def assign(
+    clips: Sequence[Clip], settings: SplitSettings, *, arrivals: Sequence[Sequence[Clip]] = ()
+) -> dict[str, str]:
+    """Puts every clip into one split, whatever the order of ``clips``.
+
+    Speakers are distributed so that each split has its share of all clips and, as far as whole speakers allow, of
+    every corpus and of the women and men in it; a corpus of three or more speakers is in every split.
+
+    Args:
+        arrivals: All recordings that ever came, those of a span together, the oldest first. A speaker keeps the split
+            that he or she got on arrival, since a baseline that was trained on a speaker must not be asked about this
+            speaker later on. Without it, all ``clips`` came at once. Clips that are dealt out by lot have no such past.
+
+    Returns:
+        Split of every ``clip_id``.
+
+    Raises:
+        ValueError: A split would stay empty, or a named speaker has no clip.
+    """
+    if settings.by == "clip":
+        return _assign_clips(clips, settings)
+    split_of = assign_speakers(clips, settings, arrivals=arrivals)
+    return {clip.clip_id: split_of[clip.speaker] for clip in clips}
+
+
+def assign_speakers(
+    clips: Iterable[Clip], settings: SplitSettings, *, arrivals: Sequence[Sequence[Clip]] = ()
+) -> dict[str, str]:
+    """Puts every speaker of ``clips`` into one split; see :func:`assign`."""
+    clips_of = _by_speaker(clips)
+    arrived = [_by_speaker(arrival) for arrival in arrivals] or [clips_of]
+    named = _named_speakers({speaker for arrival in arrived for speaker in arrival}, settings)
+    open_splits = [split for split in SPLITS if split not in named.values()]
+    if len(arrived) == 1:
+        _require_enough(len(clips_of), clips_of.keys() - named.keys(), open_splits)
+    split_of: dict[str, str] = {}
+    heard: dict[str, list[Clip]] = {}
+    for arrival in arrived:
+        free = {speaker: clips for speaker, clips in arrival.items() if speaker not in named}
+        heard = {speaker: [*heard.get(speaker, []), *free.get(speaker, [])] for speaker in heard | free}
+        split_of |= _distribute(free, heard, split_of, open_splits, settings)
+    found = {speaker: (named | split_of)[speaker] for speaker in clips_of}
+    _require_every_split(found)
+    return found
+
+
+def _by_speaker(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
+    clips_of: dict[str, list[Clip]] = collections.defaultdict(list)
+    for clip in clips:
+        clips_of[clip.speaker].append(clip)
+    return dict(clips_of)
+
+
+def _named_speakers(speakers: Collection[str], settings: SplitSettings) -> dict[str, str]:
+    named = dict.fromkeys(settings.eval_speakers, EVAL) | dict.fromkeys(settings.test_speakers, TEST)
+    unknown = sorted(named.keys() - set(speakers))
+    if unknown:
+        raise ValueError(
+            f"splits.eval_speakers and splits.test_speakers name {', '.join(unknown)}, of whom there is no clip; "
+            f"there are {', '.join(sorted(speakers))}"
+        )
+    return named
+
+
+def _require_enough(speakers: int, free: Collection[str], open_splits: Sequence[str]) -> None:
+    if len(free) < len(open_splits):
+        raise ValueError(
+            f"{speakers} speakers cannot fill the splits {', '.join(SPLITS)} without being in two of them: "
+            f"{len(free)} are left ({', '.join(sorted(free)) or 'none'}) for {', '.join(open_splits)}, and each needs "
+            "at least one. Add a corpus with other speakers, or set splits.by=clip, whose results do not hold for "
+            "speakers that the model has never heard"
+        )
+
+
+def _require_every_split(split_of: Mapping[str, str]) -> None:
+    """Speakers who keep their splits may leave one without anybody, though there are enough of them."""
+    missing = [split for split in SPLITS if split not in split_of.values()]
+    if missing:
+        raise ValueError(
+            f"none of the {len(split_of)} speakers ({', '.join(sorted(split_of))}) is in {', '.join(missing)}: they "
+            "keep the splits that they had in earlier spans. Read more spans at once (ingest.spans), or name speakers "
+            "with splits.eval_speakers and splits.test_speakers"
+        )
+
+
+def _distribute(
+    clips_of: Mapping[str, Sequence[Clip]],
+    heard: Mapping[str, Sequence[Clip]],
+    placed: Mapping[str, str],
+    splits: Sequence[str],
+    settings: SplitSettings,
+) -> dict[str, str]:
+    """Takes speaker after speaker and puts each where it does most for the balance.
+
+    Args:
+        clips_of: What arrives, by speaker.
+        heard: All clips so far, these among them.
+        placed: Speakers who have their split already; the others get theirs.
+    """
+    overall, here = (_Balance(clips, placed, splits, settings) for clips in (heard, clips_of))
+    waiting = _order({speaker: clips for speaker, clips in clips_of.items() if speaker not in placed}, settings.seed)
+    split_of: dict[str, str] = {}
+    while waiting:
+        speaker, _ = waiting[0]
+        candidates = _splits_in_need(waiting, here) or splits
+        split_of[speaker] = min(candidates, key=lambda split: overall.cost(clips_of[speaker], split))
+        for balance in (overall, here):
+            balance.put(clips_of[speaker], split_of[speaker])
+        waiting = waiting[1:]
+    return split_of
+
+
+def _order(clips_of: Mapping[str, Sequence[Clip]], seed: int) -> list[tuple[str, str]]:
+    """Speakers with their corpus: those with many clips first, since few can make up for them later; else by lot."""
+
+    def rank(speaker: str) -> tuple[int, str]:
+        return -int(math.log2(len(clips_of[speaker]))), _lot(seed, speaker)
+
+    return [(speaker, clips_of[speaker][0].corpus) for speaker in sorted(clips_of, key=rank)]
+
+
+def _lot(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest()
+
+
+def _splits_in_need(waiting: Sequence[tuple[str, str]], balance: "_Balance") -> list[str]:
+    """Splits that the next speaker must go to, because only as many speakers wait as splits lack one."""
+    empty = balance.splits_without(())
+    if len(waiting) <= len(empty):
+        return empty
+    corpus = waiting[0][1]
+    lacking = balance.splits_without((corpus,))
+    waiting_of_corpus = sum(other == corpus for _, other in waiting)
+    return lacking if waiting_of_corpus == len(lacking) else []
+
+
+class _Balance:
+    """How far the splits are from their shares of each group: all clips, each corpus, each sex of a corpus."""
+
+    def __init__(
+        self,
+        clips_of: Mapping[str, Sequence[Clip]],
+        placed: Mapping[str, str],
+        splits: Sequence[str],
+        settings: SplitSettings,
+    ) -> None:
+        whole = sum(settings.share(split) for split in splits)
+        self._share = {split: settings.share(split) / whole for split in splits}
+        self._total = _count_groups(clip for clips in clips_of.values() for clip in clips)
+        self._filled: dict[str, collections.Counter[Group]] = {split: collections.Counter() for split in splits}
+        for speaker in clips_of.keys() & placed.keys():
+            self.put(clips_of[speaker], placed[speaker])
+
+    def put(self, clips: Iterable[Clip], split: str) -> None:
+        self._filled[split] += _count_groups(clips)
+
+    def splits_without(self, group: Group) -> list[str]:
+        return [split for split, filled in self._filled.items() if not filled[group]]
+
+    def cost(self, clips: Iterable[Clip], split: str) -> float:
+        """Change of the sum of squared deviations from the shares if ``clips`` were put into ``split``."""
+        change = 0.0
+        for group, count in _count_groups(clips).items():
+            part, filled = count / self._total[group], self._filled[split][group] / self._total[group]
+            change += part * (part + 2 * (filled - self._share[split]))
+        return change
+
+
+def _count_groups(clips: Iterable[Clip]) -> "collections.Counter[Group]":
+    groups: collections.Counter[Group] = collections.Counter()
+    for clip in clips:
+        groups.update([(), (clip.corpus,), (clip.corpus, clip.sex)])
+    return groups
+
+
+def _assign_clips(clips: Sequence[Clip], settings: SplitSettings) -> dict[str, str]:
+    """Deals out the clips like cards, sorted by corpus and emotion, so that each split has its share of both."""
+    if len(clips) < 2 * len(SPLITS):
+        raise ValueError(f"there are {len(clips)} clips; splits.by=clip needs at least {2 * len(SPLITS)}")
+    ordered = sorted(clips, key=lambda clip: (clip.corpus, clip.emotion, _lot(settings.seed, clip.clip_id)))
+    dealt = dict.fromkeys(SPLITS, 0)
+    split_of = {}
+    for number, clip in enumerate(ordered, start=1):
+        split = max(SPLITS, key=lambda split: settings.share(split) * number - dealt[split])
+        dealt[split] += 1
+        split_of[clip.clip_id] = split
+    return split_of

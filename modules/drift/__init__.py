@@ -1,0 +1,1 @@
+"""Comparison of two samples of speech."""

@@ -1,0 +1,220 @@
+"""From predictions to the evaluation section of a run's summary."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from modules.data.labels import EMOTIONS
+from modules.evaluation.intervals import (
+    CALIBRATION_BINS,
+    CLASS_METRICS,
+    LEVEL,
+    RESAMPLES,
+    SCALAR_METRICS,
+    Estimate,
+    Predictions,
+    calibration_sums,
+    confusion_matrix,
+    estimates,
+    paired_differences,
+    point_estimates,
+)
+from modules.reporting.summary import (
+    Baseline,
+    CalibrationBin,
+    ClassResult,
+    Difference,
+    Evaluation,
+    IntervalMethod,
+    Metric,
+    SliceResult,
+)
+
+SLICE_METRICS = ("uar", "accuracy", "macro_f1", "log_loss", "ece")
+FEW_SPEAKERS = 10
+LENGTH_BOUNDS_SEC = (2.0, 4.0)
+
+
+def evaluate(
+    labels: Sequence[int] | np.ndarray,
+    probabilities: np.ndarray,
+    speakers: Sequence[str],
+    *,
+    slices: Mapping[str, Sequence[str]] | None = None,
+    split: str = "test",
+    classes: Sequence[str] = EMOTIONS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Evaluation:
+    """Metrics with intervals, confusion, slices and calibration of one split.
+
+    Args:
+        labels: Index into ``classes`` of each clip, of shape ``[clips]``.
+        probabilities: Of shape ``[clips, classes]``. Values that are not finite give an evaluation that counts
+            them and holds no metric, so that the run can still be rejected with a reason.
+        speakers: Of each clip.
+        slices: By dimension (``corpus``, ``sex``, ...), the value of each clip. ``emotion`` and ``speaker`` are added.
+        level: Coverage that the intervals aim at.
+
+    Raises:
+        ValueError: The arrays do not belong together, or finite rows are no distributions.
+    """
+    rows = np.asarray(probabilities, dtype=np.float64)
+    blank = Evaluation(
+        split=split,
+        clips=len(rows),
+        speakers=len(set(speakers)),
+        classes=tuple(classes),
+        interval=_method(len(set(speakers)), resamples=resamples, seed=seed, level=level),
+        non_finite_predictions=int((~np.isfinite(rows)).any(axis=-1).sum()),
+    )
+    if blank.non_finite_predictions:
+        return blank
+    predictions = Predictions.of(labels, rows, speakers)
+    dimensions = _dimensions(predictions, slices or {}, classes)
+    found = estimates(predictions, SCALAR_METRICS + CLASS_METRICS, resamples=resamples, seed=seed, level=level)
+    confusion = confusion_matrix(predictions)
+    return blank.model_copy(
+        update={
+            "metrics": tuple(_metric(name, found[name]) for name in SCALAR_METRICS),
+            "per_class": _class_results(found, confusion, classes),
+            "confusion": tuple(tuple(row) for row in confusion.tolist()),
+            "slices": _slice_results(predictions, dimensions, resamples=resamples, seed=seed, level=level),
+            "calibration": _calibration(predictions),
+        }
+    )
+
+
+def compare(
+    candidate: Predictions,
+    baseline: Predictions,
+    *,
+    name: str,
+    split: str = "test",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Baseline:
+    """Candidate against the baseline called ``name``, paired on the same clips."""
+    differences = paired_differences(candidate, baseline, resamples=resamples, seed=seed, level=level)
+    ours, theirs = point_estimates(candidate), point_estimates(baseline)
+    return Baseline(
+        name=name,
+        split=split,
+        clips=len(candidate.labels),
+        speakers=len(set(candidate.speakers.tolist())),
+        differences=tuple(
+            Difference(
+                name=metric,
+                candidate=float(ours[metric]),
+                baseline=float(theirs[metric]),
+                difference=float(found.value),
+                low=float(found.low),
+                high=float(found.high),
+            )
+            for metric, found in differences.items()
+        ),
+    )
+
+
+def length_slice(duration_sec: float) -> str:
+    """Name of the clip-length slice that a recording of ``duration_sec`` belongs to."""
+    short_sec, long_sec = LENGTH_BOUNDS_SEC
+    if duration_sec < short_sec:
+        return f"0 to {short_sec:g} s"
+    return f"{short_sec:g} to {long_sec:g} s" if duration_sec < long_sec else f"{long_sec:g} s or more"
+
+
+def _method(speakers: int, *, resamples: int, seed: int, level: float) -> IntervalMethod:
+    drawn = "whole speakers" if speakers > 1 else "clips"
+    return IntervalMethod(
+        level=level,
+        resamples=resamples,
+        seed=seed,
+        text=(
+            f"{100 * level:g} % expanded percentile bootstrap, {resamples} resamples of {drawn} "
+            "(Efron & Tibshirani 1993; Field & Welsh 2007; Hesterberg 2015)"
+        ),
+        caution=_caution(speakers),
+    )
+
+
+def _caution(speakers: int) -> str | None:
+    if speakers == 1:
+        return "One speaker: the intervals cover other clips of this speaker and say nothing about anyone else."
+    if speakers < FEW_SPEAKERS:
+        return f"Only {speakers} speakers: intervals from so few are themselves uncertain. Read them as a rough range."
+    return None
+
+
+def _dimensions(
+    predictions: Predictions, slices: Mapping[str, Sequence[str]], classes: Sequence[str]
+) -> dict[str, np.ndarray]:
+    emotions = np.asarray(classes, dtype=np.str_)[predictions.labels]
+    dimensions = {name: np.asarray(values, dtype=np.str_) for name, values in slices.items()}
+    for name, values in dimensions.items():
+        if len(values) != len(predictions.labels):
+            raise ValueError(f"slice {name!r} has {len(values)} values for {len(predictions.labels)} clips")
+    return dimensions | {"emotion": emotions, "speaker": predictions.speakers}
+
+
+def _slice_results(
+    predictions: Predictions, dimensions: Mapping[str, np.ndarray], *, resamples: int, seed: int, level: float
+) -> tuple[SliceResult, ...]:
+    results = []
+    for dimension, values in dimensions.items():
+        for value in np.unique(values):
+            part = predictions.take(values == value)
+            found = estimates(part, _slice_metrics(part), resamples=resamples, seed=seed, level=level)
+            results.append(
+                SliceResult(
+                    dimension=dimension,
+                    value=str(value),
+                    clips=len(part.labels),
+                    speakers=len(np.unique(part.speakers)),
+                    metrics=tuple(_metric(name, estimate) for name, estimate in found.items()),
+                )
+            )
+    return tuple(results)
+
+
+def _slice_metrics(part: Predictions) -> tuple[str, ...]:
+    """F1 inside one emotion knows no false alarms and would flatter."""
+    one_class = len(np.unique(part.labels)) == 1
+    return tuple(name for name in SLICE_METRICS if not (one_class and name == "macro_f1"))
+
+
+def _class_results(
+    found: Mapping[str, Estimate], confusion: np.ndarray, classes: Sequence[str]
+) -> tuple[ClassResult, ...]:
+    return tuple(
+        ClassResult(
+            emotion=emotion,
+            clips=int(confusion[index].sum()),
+            **{name: _metric(name, found[f"class_{name}"], index) for name in ("precision", "recall", "f1")},
+        )
+        for index, emotion in enumerate(classes)
+    )
+
+
+def _metric(name: str, estimate: Estimate, index: int | None = None) -> Metric:
+    at = () if index is None else (index,)
+    value, low, high = (float(numbers[at]) for numbers in (estimate.value, estimate.low, estimate.high))
+    return Metric(name=name, value=value, low=low, high=high, resampled=None if np.isnan(low) else estimate.resampled)
+
+
+def _calibration(predictions: Predictions) -> tuple[CalibrationBin, ...]:
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    return tuple(
+        CalibrationBin(
+            low=round(float(low), 6),
+            high=round(float(high), 6),
+            clips=int(clips),
+            confidence=float(confidence / clips) if clips else None,
+            accuracy=float(correct / clips) if clips else None,
+        )
+        for low, high, (clips, confidence, correct) in zip(
+            edges, edges[1:], calibration_sums(predictions).tolist(), strict=False
+        )
+    )

@@ -1,0 +1,1 @@
+"""Export of a trained model: its signatures and its contract."""

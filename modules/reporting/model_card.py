@@ -1,0 +1,282 @@
+"""What whoever gets a model should know before using it: Markdown for people, JSON for programs.
+
+After Mitchell et al., "Model Cards for Model Reporting", 2019.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from modules.audio.spec import AudioSpec
+from modules.demo_corpus import CORPUS_NAME as DEMO_CORPUS
+from modules.reporting.metric_names import metric_name
+from modules.reporting.summary import Data, Evaluation, Metric, Protocol, Verdict
+
+JSON_FILE = "model_card.json"
+MARKDOWN_FILE = "model_card.md"
+
+CommercialUse = Literal["no", "with conditions", "unknown", "yes"]
+
+INTENDED_USE = (
+    "Research on emotional speech, teaching, and trying out speech interfaces with people who know that they are being "
+    "analysed and have agreed to it.",
+    "Summaries over many recordings, read together with the error rates below.",
+)
+MUST_NOT_USE = (
+    "Decisions about single people: hiring, admission, credit, insurance, policing, border control, medical or "
+    "psychological diagnosis.",
+    "Emotion recognition of employees at work or of students; the European Union's AI Act, article 5, forbids it "
+    "outside medical and safety purposes.",
+    "Listening to people who do not know it or have not agreed.",
+    "Claims about what someone feels. The model names the emotion that a voice sounds like to it, no more.",
+)
+DEMO_LIMIT = "Synthetic speech is among its data: its numbers are not accuracy on human speech."
+LIMITS = (
+    "It learned from acted speech, read in a studio. Spontaneous speech sounds different and is recognised worse.",
+    "Languages, accents, ages and microphones that are not in the training corpora have not been tested.",
+    "It knows seven emotions, hears one of them in everything, and has no answer for mixed feelings or for none.",
+    "One window of a recording is heard, not what is said in words and not what came before.",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusFacts:
+    """Who made a corpus and under which terms it is given away."""
+
+    title: str
+    licence: str
+    commercial_use: CommercialUse
+    reference: str
+
+
+CORPORA: dict[str, CorpusFacts] = {
+    "ravdess": CorpusFacts(
+        title="RAVDESS",
+        licence="CC BY-NC-SA 4.0",
+        commercial_use="no",
+        reference="Livingstone & Russo (2018), PLoS ONE 13(5): e0196391",
+    ),
+    "crema-d": CorpusFacts(
+        title="CREMA-D",
+        licence="ODbL 1.0, contents DbCL 1.0",
+        commercial_use="with conditions",
+        reference="Cao et al. (2014), IEEE Transactions on Affective Computing 5(4)",
+    ),
+    "tess": CorpusFacts(
+        title="TESS",
+        licence="see the terms at its source",
+        commercial_use="unknown",
+        reference="Pichora-Fuller & Dupuis (2020), Toronto emotional speech set",
+    ),
+    "savee": CorpusFacts(
+        title="SAVEE",
+        licence="see the terms at its source",
+        commercial_use="unknown",
+        reference="Haq & Jackson (2010), in Machine Audition: Principles, Algorithms and Systems",
+    ),
+    "emodb": CorpusFacts(
+        title="Emo-DB",
+        licence="see the terms at its source",
+        commercial_use="unknown",
+        reference="Burkhardt et al. (2005), A database of German emotional speech, Interspeech",
+    ),
+    DEMO_CORPUS: CorpusFacts(
+        title="Demo corpus",
+        licence="synthetic speech, made by this project with espeak-ng",
+        commercial_use="yes",
+        reference="no recordings of people; nothing measured on it is accuracy on human speech",
+    ),
+}
+
+
+def corpus_facts(corpus: str) -> CorpusFacts:
+    """Of a corpus by its short name; one that the table does not have has unknown terms."""
+    unknown = "not known to this project: ask whoever gave you the recordings"
+    return CORPORA.get(corpus, CorpusFacts(title=corpus, licence=unknown, commercial_use="unknown", reference=""))
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CorpusShare(_Section):
+    """One corpus of the training data."""
+
+    corpus: str
+    title: str
+    licence: str
+    commercial_use: CommercialUse
+    reference: str
+    clips: int
+
+
+class SliceScore(_Section):
+    """UAR of the test clips that share one property."""
+
+    dimension: str
+    value: str
+    clips: int
+    speakers: int
+    uar: Metric
+
+
+class Network(_Section):
+    """What was trained; empty where a model does not say it."""
+
+    family: str | None = None
+    parameters: int | None = None
+    hyperparameters: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+
+
+class ModelCard(_Section):
+    """The card; numbers are those of the run that made the model."""
+
+    name: str
+    network: Network = Network()
+    emotions: tuple[str, ...]
+    audio_spec: dict[str, float | int | str]
+    audio_spec_fingerprint: str
+    corpora: tuple[CorpusShare, ...]
+    commercial_use: CommercialUse
+    clips: dict[str, int]
+    speakers: dict[str, int]
+    protocol: str
+    metrics: tuple[Metric, ...]
+    interval: str
+    caution: str | None
+    slices: tuple[SliceScore, ...]
+    verdict: Verdict
+    intended_use: tuple[str, ...] = INTENDED_USE
+    must_not_use: tuple[str, ...] = MUST_NOT_USE
+    limits: tuple[str, ...]
+
+
+def describe(
+    *,
+    name: str,
+    spec: AudioSpec,
+    data: Data,
+    protocol: Protocol,
+    evaluation: Evaluation,
+    verdict: Verdict,
+    network: Network | None = None,
+) -> ModelCard:
+    """The card of a model, from what its run found out."""
+    corpora = tuple(_share(corpus, data) for corpus in data.corpora)
+    return ModelCard(
+        name=name,
+        network=network or Network(),
+        emotions=evaluation.classes,
+        audio_spec=dataclasses.asdict(spec),
+        audio_spec_fingerprint=spec.fingerprint,
+        corpora=corpora,
+        commercial_use=_strictest(corpora),
+        clips={split.split: split.clips for split in data.splits},
+        speakers={split.split: split.speakers for split in data.splits},
+        protocol=protocol.sentence,
+        metrics=evaluation.metrics,
+        interval=evaluation.interval.text,
+        caution=evaluation.interval.caution,
+        slices=tuple(_slices(evaluation)),
+        verdict=verdict,
+        limits=((DEMO_LIMIT,) if DEMO_CORPUS in data.corpora else ()) + LIMITS,
+    )
+
+
+def to_markdown(card: ModelCard) -> str:
+    """The card for people."""
+    parts = [
+        f"# Model card: {card.name}",
+        f"Names one of {', '.join(card.emotions)} for a recording of a voice. "
+        f"{card.audio_spec['window_sec']:g} s are heard, at {card.audio_spec['sample_rate_hz']} Hz; "
+        f"audio spec {card.audio_spec_fingerprint}.",
+        *_network_text(card.network),
+        *_listed("Intended use", card.intended_use),
+        *_listed("It must not be used for", card.must_not_use),
+        *_listed("Limits", card.limits),
+        "## Training data",
+        _table(
+            ("Corpus", "Clips", "Licence", "Commercial use", "Reference"),
+            [(each.title, each.clips, each.licence, each.commercial_use, each.reference) for each in card.corpora],
+        ),
+        f"Commercial use of a model trained on all of these: **{card.commercial_use}**. This is a reading of the "
+        "licences above, not legal advice.",
+        _table(("Split", "Clips", "Speakers"), [(name, card.clips[name], card.speakers[name]) for name in card.clips]),
+        "## Results on the test split",
+        card.protocol,
+        _table(("Metric", "Value", "Interval"), [_metric_row(metric) for metric in card.metrics]),
+        f"Intervals: {card.interval}." + (f" {card.caution}" if card.caution else ""),
+        _table(
+            ("Slice", "Clips", "Speakers", "UAR", "Interval"),
+            [
+                (f"{each.dimension} {each.value}", each.clips, each.speakers, *_metric_row(each.uar)[1:])
+                for each in card.slices
+            ],
+        ),
+        "## Verdict",
+        _verdict_text(card.verdict),
+        _table(
+            ("Check", "Result", "Reason"),
+            [(check.name, "pass" if check.passed else "fail", check.text) for check in card.verdict.checks],
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _share(corpus: str, data: Data) -> CorpusShare:
+    facts = corpus_facts(corpus)
+    clips = sum(split.by_corpus.get(corpus, 0) for split in data.splits)
+    return CorpusShare(corpus=corpus, clips=clips, **dataclasses.asdict(facts))
+
+
+def _strictest(corpora: tuple[CorpusShare, ...]) -> CommercialUse:
+    order: tuple[CommercialUse, ...] = ("no", "unknown", "with conditions", "yes")
+    return min((each.commercial_use for each in corpora), key=order.index, default="unknown")
+
+
+def _slices(evaluation: Evaluation) -> list[SliceScore]:
+    """Without single speakers: a card names nobody."""
+    return [
+        SliceScore(dimension=each.dimension, value=each.value, clips=each.clips, speakers=each.speakers, uar=uar)
+        for each in evaluation.slices
+        if each.dimension != "speaker" and (uar := each.metric("uar")) is not None
+    ]
+
+
+def _network_text(network: Network) -> tuple[str, ...]:
+    if network.family is None:
+        return ()
+    size = f", {network.parameters:,} parameters" if network.parameters is not None else ""
+    values = [
+        (name, f"{value:.6g}" if isinstance(value, float) else value) for name, value in network.hyperparameters.items()
+    ]
+    table = (_table(("Hyperparameter", "Value"), values),) if values else ()
+    return "## Model", f"A network of the family {network.family}{size}.", *table
+
+
+def _verdict_text(verdict: Verdict) -> str:
+    head = "Blessed." if verdict.blessed else "Rejected: it must not be served."
+    override = f" **The gate was overridden: {verdict.override}**" if verdict.override else ""
+    return head + override
+
+
+def _metric_row(metric: Metric) -> tuple[str, str, str]:
+    def number(value: float | None) -> str:
+        if value is None:
+            return "unknown"
+        return f"{value:.1%}" if metric_name(metric.name).percent else f"{value:.3f}"
+
+    known = metric.low is not None and metric.high is not None
+    interval = f"{number(metric.low)} to {number(metric.high)}" if known else ""
+    return metric_name(metric.name).title, number(metric.value), interval
+
+
+def _listed(title: str, sentences: tuple[str, ...]) -> tuple[str, str]:
+    return f"## {title}", "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,313 @@
+"""Training: what TFX's Trainer calls, and the parts of it that stand on their own."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
+from modules.audio.spec import AudioSpec
+from modules.data.dataset import Split, read_split
+from modules.data.labels import EMOTIONS
+from modules.evaluation import calibration
+from modules.export import signatures
+from modules.training.mixup import MixedBatches
+from modules.training.settings import TrainingSettings
+
+HISTORY_FILE = "history.json"
+
+_EVALUATION_BATCH = 256
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss was no longer a number."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A trained model and how it came about.
+
+    Attributes:
+        model: In float32, whatever it was trained in.
+        history: What Keras records of each epoch: ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, …
+        seconds: Time spent in training.
+        temperature: Of the calibration, 1 where there was none.
+    """
+
+    model: keras.Model
+    history: dict[str, list[float]]
+    seconds: float
+    temperature: float
+
+
+def trainer_config(spec: AudioSpec, settings: TrainingSettings, limits: AudioLimits = DEFAULT_LIMITS) -> dict[str, Any]:
+    """The ``custom_config`` that :func:`run_fn` wants of the Trainer component.
+
+    Args:
+        limits: What the served model accepts as sound.
+    """
+    settings.require_features_of(spec)
+    return {
+        "audio_spec": spec.to_json(),
+        "training": dataclasses.asdict(settings),
+        "limits": dataclasses.asdict(limits),
+    }
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains and exports a model for TFX's Trainer.
+
+    ``fn_args.custom_config`` is :func:`trainer_config`'s. Hyperparameters that a Tuner found take the place of
+    configured ones. The SavedModel goes to ``serving_model_dir``; TensorBoard's logs and ``history.json`` go to
+    ``model_run_dir``.
+
+    Raises:
+        TrainingDiverged: The loss was no longer a number.
+    """
+    spec, settings = read_config(fn_args.custom_config)
+    settings = with_tuned_hyperparameters(settings, fn_args.hyperparameters)
+    transform = tft.TFTransformOutput(fn_args.transform_graph_path)
+    train = read_split(fn_args.train_files, transform, spec)
+    held_out = read_split(fn_args.eval_files, transform, spec)
+    run_dir = fn_args.model_run_dir
+    logs = keras.callbacks.TensorBoard(f"{run_dir}/logs", write_graph=False)
+    trained = train_model(settings, spec, train, held_out, callbacks=[logs])
+    signatures.export(
+        trained.model,
+        transform,
+        spec,
+        fn_args.serving_model_dir,
+        temperature=trained.temperature,
+        limits=AudioLimits(**fn_args.custom_config["limits"]),
+        description=describe_model(trained.model, settings),
+    )
+    report = training_report(trained, settings, clips={"train": len(train), "eval": len(held_out)})
+    _write_text(run_dir, HISTORY_FILE, json.dumps(report, indent=2))
+
+
+def read_config(custom_config: Mapping[str, Any]) -> tuple[AudioSpec, TrainingSettings]:
+    """What :func:`trainer_config` was given for the training."""
+    spec = AudioSpec.from_json(custom_config["audio_spec"])
+    settings = TrainingSettings(**custom_config["training"])
+    settings.require_features_of(spec)
+    return spec, settings
+
+
+def with_tuned_hyperparameters(settings: TrainingSettings, tuned: Mapping[str, Any] | None) -> TrainingSettings:
+    """``settings`` with the values that a search found; ``tuned`` is a KerasTuner ``HyperParameters`` config."""
+    if not tuned:
+        return settings
+    family = settings.model_family
+    found = keras_tuner.HyperParameters.from_config(dict(tuned))
+    chosen = family.search_space(found, family.hyperparameters(settings.hyperparameters))
+    return dataclasses.replace(settings, hyperparameters=dataclasses.asdict(chosen))
+
+
+def train_model(
+    settings: TrainingSettings,
+    spec: AudioSpec,
+    train: Split,
+    held_out: Split,
+    *,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+) -> TrainedModel:
+    """Trains on ``train``, watching ``held_out`` for when to slow down and stop.
+
+    Raises:
+        TrainingDiverged: The loss was no longer a number.
+    """
+    make_repeatable(settings)
+    started = time.monotonic()
+    with precision(settings.precision):
+        model = build_compiled(settings, spec, steps_per_epoch=-(-len(train) // settings.batch_size))
+        _say(f"{settings.family}, {model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out")
+        fitted = model.fit(
+            **fit_arguments(settings, train, held_out),
+            callbacks=[*training_callbacks(settings), EpochProgress(), *(callbacks or [])],
+        )
+    history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
+    _require_numbers(history, settings)
+    model = in_float32(model, settings, spec)
+    return TrainedModel(
+        model=model,
+        history=history,
+        seconds=time.monotonic() - started,
+        temperature=_temperature(model, held_out) if settings.calibrate else 1.0,
+    )
+
+
+def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split) -> dict[str, Any]:
+    """What a model's ``fit`` is given, but for the callbacks."""
+    if settings.mixup:
+        mixed = MixedBatches(train, batch_size=settings.batch_size, alpha=settings.mixup, seed=settings.seed)
+        clips: dict[str, Any] = {"x": mixed, "shuffle": False}  # it has its own order
+    else:
+        clips = {"x": train.inputs, "y": train.targets, "batch_size": settings.batch_size}
+    return clips | {
+        "epochs": settings.epochs,
+        "validation_data": (held_out.inputs, held_out.targets),
+        "validation_batch_size": _EVALUATION_BATCH,
+        "verbose": 0,
+    }
+
+
+def make_repeatable(settings: TrainingSettings) -> None:
+    """Seeds every source of randomness, and asks TensorFlow for operations that give the same result twice."""
+    keras.utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Builds models inside with Keras' dtype policy of that name."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_model(settings: TrainingSettings, spec: AudioSpec) -> keras.Model:
+    family = settings.model_family
+    return family.build(spec.feature_shape, len(EMOTIONS), family.hyperparameters(settings.hyperparameters))
+
+
+def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, steps_per_epoch: int) -> keras.Model:
+    """A model ready to fit: Adam, categorical cross-entropy, accuracy."""
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = settings.learning_rate
+    if settings.learning_rate_schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=settings.epochs * steps_per_epoch)
+    optimizer = keras.optimizers.Adam(rate)
+    if settings.weight_decay:
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+    model = build_model(settings, spec)
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile=settings.xla,
+    )
+    return model
+
+
+def training_callbacks(settings: TrainingSettings) -> list[keras.callbacks.Callback]:
+    """What watches a training: the learning rate's schedule, early stopping, and a stop at the first NaN."""
+    chosen: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
+    if settings.learning_rate_schedule == "plateau":
+        chosen.append(
+            keras.callbacks.ReduceLROnPlateau(
+                monitor="val_loss",
+                factor=settings.plateau_factor,
+                patience=settings.plateau_patience,
+                min_lr=settings.plateau_min_learning_rate,
+            )
+        )
+    if settings.early_stopping_patience:
+        chosen.append(
+            keras.callbacks.EarlyStopping(
+                monitor="val_loss",
+                min_delta=settings.early_stopping_min_delta,
+                patience=settings.early_stopping_patience,
+                restore_best_weights=settings.restore_best_weights,
+            )
+        )
+    return chosen
+
+
+class EpochProgress(keras.callbacks.Callback):
+    """Prints one line per epoch: how far, how good, how long."""
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self._seconds.append(time.monotonic() - self._started)
+        epochs = self.params["epochs"]
+        left_sec = (epochs - epoch - 1) * sum(self._seconds) / len(self._seconds)
+        _say(
+            f"epoch {epoch + 1}/{epochs}  loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}  "
+            f"eval loss {logs['val_loss']:.3f}  eval accuracy {logs['val_accuracy']:.3f}  "
+            f"{self._seconds[-1]:.1f} s, at most {left_sec:.0f} s left"
+        )
+
+
+def in_float32(model: keras.Model, settings: TrainingSettings, spec: AudioSpec) -> keras.Model:
+    """The model as it is served: a processor without half precision would emulate it."""
+    if settings.precision == "float32":
+        return model
+    with precision("float32"):
+        served = build_model(settings, spec)
+    served.set_weights(model.get_weights())
+    return served
+
+
+def describe_model(model: keras.Model, settings: TrainingSettings) -> dict[str, Any]:
+    """What the model card says of the network: every hyperparameter, the family's defaults included."""
+    hyperparameters = settings.model_family.hyperparameters(settings.hyperparameters)
+    return {
+        "family": settings.family,
+        "parameters": model.count_params(),
+        "hyperparameters": dataclasses.asdict(hyperparameters),
+    }
+
+
+def training_report(trained: TrainedModel, settings: TrainingSettings, *, clips: Mapping[str, int]) -> dict[str, Any]:
+    """What ``history.json`` says."""
+    epochs = len(trained.history["loss"])
+    return {
+        "family": settings.family,
+        "settings": dataclasses.asdict(settings),
+        "parameters": trained.model.count_params(),
+        "clips": dict(clips),
+        "epochs": epochs,
+        "kept_epoch": _kept_epoch(trained.history, settings),
+        "seconds": trained.seconds,
+        "seconds_per_epoch": trained.seconds / epochs,
+        "temperature": trained.temperature,
+        "history": trained.history,
+    }
+
+
+def _kept_epoch(history: Mapping[str, list[float]], settings: TrainingSettings) -> int:
+    """The epoch, from 1, whose weights the model has."""
+    restored = settings.restore_best_weights and settings.early_stopping_patience
+    return 1 + int(np.argmin(history["val_loss"])) if restored else len(history["val_loss"])
+
+
+def _say(text: str) -> None:
+    print(f"Trainer  {text}", file=sys.stderr, flush=True)
+
+
+def _temperature(model: keras.Model, held_out: Split) -> float:
+    probabilities = model.predict(held_out.inputs, batch_size=_EVALUATION_BATCH, verbose=0)
+    return calibration.fit_temperature(probabilities, held_out.emotion_ids, held_out.speakers)
+
+
+def _require_numbers(history: Mapping[str, list[float]], settings: TrainingSettings) -> None:
+    for name in ("loss", "val_loss"):
+        bad = np.flatnonzero(~np.isfinite(history[name]))
+        if len(bad):
+            raise TrainingDiverged(
+                f"{name} was {history[name][bad[0]]} in epoch {bad[0] + 1}: no model was exported. Lower "
+                f"training.learning_rate (it is {settings.learning_rate}) and look for features that are not numbers."
+            )
+
+
+def _write_text(folder: str, name: str, text: str) -> None:
+    tf.io.gfile.makedirs(folder)
+    with tf.io.gfile.GFile(f"{folder}/{name}", "w") as file:
+        file.write(text)

@@ -1,0 +1,63 @@
+"""What TFMA measures on ``test``, and the thresholds that it blesses by."""
+
+from tensorflow_model_analysis.proto import config_pb2
+
+from components.gated_evaluator import confusion_metrics as metrics
+from components.gated_evaluator import metrics as prediction_metrics
+from components.gated_evaluator.extractors import LENGTH
+from modules.data import examples
+from modules.evaluation.gate import GateSettings
+
+SPLIT = "test"
+SLICES = (examples.CORPUS, examples.SEX, examples.INTENSITY, examples.SPEAKER, examples.EMOTION, LENGTH)
+
+
+def eval_config(gate: GateSettings) -> config_pb2.EvalConfig:
+    """Metrics, slices and thresholds. Change thresholds bind only where a blessed baseline exists.
+
+    TFMA's own confidence intervals stay off: they resample clips, and a speaker's clips are alike, so they would be
+    too narrow. The report's intervals resample speakers.
+    """
+    return config_pb2.EvalConfig(
+        model_specs=[
+            config_pb2.ModelSpec(
+                signature_name="examples", label_key=examples.EMOTION_ID, prediction_key="probabilities"
+            )
+        ],
+        slicing_specs=[config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=[key]) for key in SLICES)],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=[_uar(gate), *_descriptive()])],
+    )
+
+
+def _uar(gate: GateSettings) -> config_pb2.MetricConfig:
+    uar = metrics.metric_config()
+    # Not `uar.threshold`: TFMA holds that against every slice there is, each single emotion included.
+    uar.per_slice_thresholds.add(
+        slicing_specs=[config_pb2.SlicingSpec()],
+        threshold=config_pb2.MetricThreshold(
+            value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": gate.min_uar}),
+            change_threshold=config_pb2.GenericChangeThreshold(
+                direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -gate.max_uar_loss}
+            ),
+        ),
+    )
+    for key in gate.slices:
+        uar.per_slice_thresholds.add(
+            slicing_specs=[config_pb2.SlicingSpec(feature_keys=[key])],
+            threshold=config_pb2.MetricThreshold(
+                value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": gate.min_slice_uar})
+            ),
+        )
+    return uar
+
+
+def _descriptive() -> list[config_pb2.MetricConfig]:
+    """Reported, not judged by. What TFMA has is TFMA's."""
+    return [
+        config_pb2.MetricConfig(class_name="ExampleCount"),
+        config_pb2.MetricConfig(class_name="SparseCategoricalAccuracy"),
+        config_pb2.MetricConfig(class_name="SparseCategoricalCrossentropy"),
+        config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixAtThresholds", config='{"thresholds": [0.0]}'),
+        *metrics.score_configs(),
+        *prediction_metrics.score_configs(),
+    ]

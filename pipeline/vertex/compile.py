@@ -1,0 +1,198 @@
+"""The pipeline as Vertex AI Pipelines wants it: the nodes of :func:`pipeline.create.create_pipeline`, compiled to JSON.
+
+What differs from a run on one machine is gathered here: jobs of their own for training and tuning, Dataflow for the
+components that use Beam, machines, retries. Compiling needs neither credentials nor a network.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx.dsl.components.base import base_node, executor_spec
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.extensions.google_cloud_ai_platform import constants
+from tfx.extensions.google_cloud_ai_platform.trainer import component as vertex_trainer
+from tfx.extensions.google_cloud_ai_platform.trainer import executor as vertex_trainer_executor
+from tfx.extensions.google_cloud_ai_platform.tuner import component as vertex_tuner
+from tfx.extensions.google_cloud_ai_platform.tuner import executor as vertex_tuner_executor
+from tfx.orchestration import data_types
+from tfx.orchestration import pipeline as tfx_pipeline
+from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
+
+from components.atomic_pusher.component import AtomicPusher
+from components.run_report.experiments import ExperimentSettings
+from components.vertex_pusher.component import VertexPusher
+from pipeline.create import Site, create_pipeline
+from pipeline.vertex.config import SPAN_PARAMETER, JobSettings, NodeSettings, VertexConfig, VertexSettings
+
+_ResourceSpec = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec
+
+# Beam's default runner would first look for a binary on the network.
+_PINNED_RUNNER = "--runner=FnApiRunner"
+_LOCAL_BEAM = (
+    _PINNED_RUNNER,
+    # Without it TFX builds a source distribution of itself before each component.
+    "--sdk_container_image=unused",
+)
+
+
+def compile_pipeline(config: VertexConfig, *, span: int | None = None) -> dict[str, Any]:
+    """A Vertex PipelineJob with pipeline spec 2.1, as JSON values. Equal configurations give equal jobs.
+
+    Args:
+        config: Everything.
+        span: Which span of recordings a run reads; the newest without it. A submission may choose another.
+
+    Raises:
+        ConfigError: Something names a node that there is not, or a span where there are none.
+    """
+    pipeline = make_pipeline(config)
+    config.vertex.require_known([node.id for node in pipeline.components])
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
+        kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
+            display_name=config.name,
+            default_image=config.vertex.image,
+            use_pipeline_spec_2_1=True,  # spans do not reach the executor in 2.0
+        )
+    )
+    job = runner.run(pipeline, parameter_values=config.span_range(span), write_out=False)
+    _set_machines(job, config.vertex)
+    _set_retries(job, config.vertex)
+    return job
+
+
+def make_pipeline(config: VertexConfig) -> tfx_pipeline.Pipeline:
+    """The nodes, set up for the cloud."""
+    pipeline = create_pipeline(config, _site(config))
+    if config.vertex.dataflow.enabled:
+        for node in pipeline.components:
+            if isinstance(node.executor_spec, executor_spec.BeamExecutorSpec):
+                node.with_beam_pipeline_args(dataflow_args(config, node))  # the last of two values counts
+    return pipeline
+
+
+def _site(config: VertexConfig) -> Site:
+    vertex = config.vertex
+    return Site(
+        input_base=vertex.data,
+        pipeline_root=vertex.pipeline_root,
+        serving_dir=vertex.serving_dir,
+        beam_pipeline_args=_LOCAL_BEAM,
+        span_range=data_types.RuntimeParameter(name=SPAN_PARAMETER, ptype=str) if config.has_spans else None,
+        trainer=vertex_trainer.Trainer,
+        trainer_options=_job_options(vertex, vertex.trainer, vertex_trainer_executor.TRAINING_ARGS_KEY),
+        tuner=vertex_tuner.Tuner,
+        tuner_options=_job_options(vertex, vertex.tuner, vertex_tuner_executor.TUNING_ARGS_KEY),
+        parallel_trials=vertex.tuner.parallel_trials,
+        pusher=VertexPusher if vertex.endpoint.image else AtomicPusher,
+        pusher_options=_pusher_options(vertex) if vertex.endpoint.image else {},
+        baseline_strategy=LatestBlessedModelStrategy,
+        experiment=_experiment(vertex),
+    )
+
+
+def _experiment(vertex: VertexSettings) -> ExperimentSettings | None:
+    if vertex.experiment is None:
+        return None
+    return ExperimentSettings(project=vertex.project, region=vertex.region, name=vertex.experiment)
+
+
+def _pusher_options(vertex: VertexSettings) -> dict[str, Any]:
+    """What :class:`components.vertex_pusher.executor.Options` holds."""
+    endpoint = vertex.endpoint.model_dump()
+    place = {"project": vertex.project, "region": vertex.region, "labels": dict(vertex.labels)}
+    return place | {"endpoint": endpoint.pop("name")} | endpoint
+
+
+def _job_options(vertex: VertexSettings, job: JobSettings, key: str) -> dict[str, Any]:
+    """What TFX's executors turn into a CustomJob. They write the command into it themselves."""
+    machine: dict[str, Any] = {"machine_type": job.machine_type}
+    if job.accelerator_type:
+        machine |= {"accelerator_type": job.accelerator_type, "accelerator_count": job.accelerator_count}
+    image = vertex.gpu_image if job.accelerator_type else vertex.image
+    job_spec = {
+        "worker_pool_specs": [
+            {
+                "machine_spec": machine,
+                "replica_count": 1,
+                "container_spec": {"image_uri": image},
+                "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": job.boot_disk_gb},
+            }
+        ],
+        "scheduling": {
+            "timeout": {"seconds": job.timeout_sec},
+            "max_wait_duration": {"seconds": job.max_wait_sec},
+            "strategy": "SPOT" if job.spot else "STANDARD",
+            "restart_job_on_worker_restart": job.spot,
+        },
+        "service_account": vertex.service_account,
+    }
+    if vertex.network:
+        job_spec["network"] = vertex.network
+    return {
+        constants.ENABLE_VERTEX_KEY: True,
+        constants.VERTEX_REGION_KEY: vertex.region,
+        key: {"project": vertex.project, "labels": dict(vertex.labels), "job_spec": job_spec},
+    }
+
+
+def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
+    """Beam's arguments that send a node's work to Dataflow, in workers that run the pipeline's own image."""
+    vertex, dataflow = config.vertex, config.vertex.dataflow
+    temporary = f"{vertex.pipeline_root.rstrip('/')}/dataflow/{config.name}"
+    arguments = [
+        "--runner=DataflowRunner",
+        f"--project={vertex.project}",
+        f"--region={vertex.region}",
+        f"--temp_location={temporary}/tmp",
+        f"--staging_location={temporary}/staging",
+        f"--service_account_email={vertex.service_account}",
+        f"--machine_type={dataflow.machine_type}",
+        f"--disk_size_gb={dataflow.disk_gb}",
+        f"--max_num_workers={dataflow.max_workers}",
+        f"--sdk_container_image={vertex.image}",
+        "--sdk_location=container",
+        "--experiments=use_runner_v2",
+        f"--labels=node={node.id.lower()}",
+        *(f"--labels={key}={value}" for key, value in sorted(vertex.labels.items())),
+    ]
+    if dataflow.subnetwork:
+        arguments.append(f"--subnetwork={dataflow.subnetwork}")
+    if not dataflow.public_ips:
+        arguments.append("--no_use_public_ips")
+    return arguments
+
+
+def _set_machines(job: dict[str, Any], vertex: VertexSettings) -> None:
+    """For every container. TFX itself drops what an ExampleGen is given (tfx#6146)."""
+    for node_id, container in _containers(job):
+        container["resources"] = _resources(vertex.node(node_id))
+
+
+def _resources(node: NodeSettings) -> dict[str, Any]:
+    spec = _ResourceSpec(cpu_limit=node.cpu, memory_limit=node.memory_gb)
+    return json_format.MessageToDict(spec)
+
+
+def _containers(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    spec = job["pipelineSpec"]
+    for node_id, component in spec["components"].items():
+        executor = spec["deploymentSpec"]["executors"].get(component.get("executorLabel"), {})
+        if "container" in executor:
+            yield node_id, executor["container"]
+
+
+def _set_retries(job: dict[str, Any], vertex: VertexSettings) -> None:
+    """TFX has no word for them."""
+    containers = {node_id for node_id, _ in _containers(job)}
+    for node_id, task in job["pipelineSpec"]["root"]["dag"]["tasks"].items():
+        if node_id in containers and vertex.node(node_id).retries:
+            task["retryPolicy"] = _retry_policy(vertex.node(node_id).retries)
+
+
+def _retry_policy(retries: int) -> dict[str, Any]:
+    policy = pipeline_spec_pb2.PipelineTaskSpec.RetryPolicy(max_retry_count=retries, backoff_factor=2)
+    policy.backoff_duration.FromSeconds(60)
+    policy.backoff_max_duration.FromSeconds(3600)
+    return json_format.MessageToDict(policy)

@@ -1,0 +1,145 @@
+"""The client, blocking and for asyncio."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from serving.client.predictions import ModelChoice, Prediction, Segment, Timeline, batches, predictions
+from serving.client.recordings import Audio, open_long, to_wav
+from serving.client.transport import DEFAULT_ADDRESS, connect, connect_async
+from serving.wire import predict_pb2 as wire
+
+DEFAULT_MODEL = "ser"
+DEFAULT_TIMEOUT_SEC = 10.0
+
+_BATCH_ITEMS = 16
+_BATCH_SIGNATURE = "serving_default"
+_TIMELINE_SIGNATURE = "timeline"
+
+
+class Client:
+    """Asks one model. Use as a context manager, or call :meth:`close`; may be shared by threads.
+
+    Args:
+        address: Where the server is; see :mod:`serving.client.transport`.
+        model: The name it is served under.
+        version: Asks this version instead of the newest.
+        label: Asks the version with this label, such as ``canary``.
+        canary_percent: Asks the label ``canary`` for so many of the requests, at random, and ``stable`` for the others.
+        timeout_sec: Deadline of each request, retries included.
+        ca_file: Certificates in PEM to trust over TLS, in place of the system's.
+
+    Raises:
+        AddressError: The address has none of the known forms.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        label: str | None = None,
+        canary_percent: float | None = None,
+        timeout_sec: float = DEFAULT_TIMEOUT_SEC,
+        ca_file: Path | None = None,
+    ) -> None:
+        self._model = ModelChoice(name=model, version=version, label=label, canary_percent=canary_percent)
+        self._timeout_sec = timeout_sec
+        self._transport = connect(address, ca_file=ca_file)
+
+    def predict(self, audio: Audio) -> Prediction:
+        """What the model hears in one recording; of a long one it looks at a window near the start.
+
+        Raises:
+            AudioError: The recording cannot be read.
+            RequestFailed: The server refused, or did not answer.
+        """
+        return self.predict_batch([audio])[0]
+
+    def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
+        """As :meth:`predict`, for many recordings in few requests; the answers come in the order asked."""
+        found: list[Prediction] = []
+        for wavs in _batches(recordings, self._transport.max_request_bytes):
+            found += predictions(self._ask(_BATCH_SIGNATURE, wavs))
+        return found
+
+    def timeline(self, audio: Audio) -> Iterator[Segment]:
+        """What the model hears from window to window of a recording of any length, as the answers come in."""
+        with open_long(audio) as sound:
+            timeline = Timeline(sound, max_bytes=self._transport.max_request_bytes)
+            while (chunk := timeline.next_chunk()) is not None:
+                yield from timeline.accept(self._ask(_TIMELINE_SIGNATURE, [chunk]))
+
+    def close(self) -> None:
+        """Gives up the connection."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
+        return self._transport.predict(self._model.request(signature, wavs), timeout_sec=self._timeout_sec)
+
+
+class AsyncClient:
+    """:class:`Client` for an event loop; arguments, answers and errors are the same."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        model: str = DEFAULT_MODEL,
+        version: int | None = None,
+        label: str | None = None,
+        canary_percent: float | None = None,
+        timeout_sec: float = DEFAULT_TIMEOUT_SEC,
+        ca_file: Path | None = None,
+    ) -> None:
+        self._model = ModelChoice(name=model, version=version, label=label, canary_percent=canary_percent)
+        self._timeout_sec = timeout_sec
+        self._transport = connect_async(address, ca_file=ca_file)
+
+    async def predict(self, audio: Audio) -> Prediction:
+        """See :meth:`Client.predict`."""
+        return (await self.predict_batch([audio]))[0]
+
+    async def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
+        """See :meth:`Client.predict_batch`."""
+        found: list[Prediction] = []
+        for wavs in _batches(recordings, self._transport.max_request_bytes):
+            found += predictions(await self._ask(_BATCH_SIGNATURE, wavs))
+        return found
+
+    async def timeline(self, audio: Audio) -> AsyncIterator[Segment]:
+        """See :meth:`Client.timeline`."""
+        with open_long(audio) as sound:
+            timeline = Timeline(sound, max_bytes=self._transport.max_request_bytes)
+            while (chunk := timeline.next_chunk()) is not None:
+                for segment in timeline.accept(await self._ask(_TIMELINE_SIGNATURE, [chunk])):
+                    yield segment
+
+    async def close(self) -> None:
+        """Gives up the connection."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _ask(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
+        return await self._transport.predict(self._model.request(signature, wavs), timeout_sec=self._timeout_sec)
+
+
+def _batches(recordings: Iterable[Audio], max_bytes: int) -> Iterator[list[bytes]]:
+    return batches(map(to_wav, recordings), max_items=_BATCH_ITEMS, max_bytes=max_bytes)

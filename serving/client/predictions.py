@@ -1,0 +1,194 @@
+"""What the client asks and what it is answered: requests from WAV bytes, predictions from responses."""
+
+import dataclasses
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import soundfile
+
+from serving.client.errors import UnexpectedAnswer
+from serving.client.recordings import read_wav
+from serving.wire import predict_pb2 as wire
+
+AUDIO_INPUT = "audio"
+WAV_HEADER_BYTES = 64
+CHUNK_SEC = 30.0
+
+_DTYPES = {wire.DT_FLOAT: np.float32, wire.DT_INT32: np.int32, wire.DT_INT64: np.int64}
+_FIELDS = {wire.DT_FLOAT: "float_val", wire.DT_INT32: "int_val", wire.DT_INT64: "int64_val"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the model heard in one recording.
+
+    Attributes:
+        emotion: The most probable one.
+        probabilities: Probability of every emotion that the model knows; they add up to 1.
+        model_version: The version that answered; ``None`` where the way there does not tell (REST).
+    """
+
+    emotion: str
+    probabilities: dict[str, float]
+    model_version: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segment(Prediction):
+    """What the model heard between two times of a long recording."""
+
+    start_sec: float
+    end_sec: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """Which model a client talks to; with the name alone, its newest version.
+
+    Attributes:
+        canary_percent: Share of the requests that go to the label ``canary``; the others go to ``stable``.
+    """
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    canary_percent: float | None = None
+
+    def __post_init__(self) -> None:
+        choices = {"version": self.version, "label": self.label, "canary_percent": self.canary_percent}
+        given = {name: choice for name, choice in choices.items() if choice is not None}
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} were given, {list(given.values())}; give at most one")
+        if self.canary_percent is not None and not 0 <= self.canary_percent <= 100:
+            raise ValueError(f"canary_percent is {self.canary_percent}; it must be between 0 and 100")
+
+    def request(self, signature: str, wavs: Sequence[bytes]) -> wire.PredictRequest:
+        """Asks ``signature`` about a batch of encoded WAV files."""
+        audio = wire.TensorProto(dtype=wire.DT_STRING, string_val=wavs)
+        audio.tensor_shape.dim.add(size=len(wavs))
+        request = wire.PredictRequest(inputs={AUDIO_INPUT: audio})
+        request.model_spec.name = self.name
+        request.model_spec.signature_name = signature
+        if self.version is not None:
+            request.model_spec.version.value = self.version
+        if (label := self._label()) is not None:
+            request.model_spec.version_label = label
+        return request
+
+    def _label(self) -> str | None:
+        if self.canary_percent is None:
+            return self.label
+        return "canary" if 100 * random.random() < self.canary_percent else "stable"
+
+
+def predictions(response: wire.PredictResponse) -> list[Prediction]:
+    """One per item of the batch."""
+    labels, probabilities, emotions = (_output(response, name) for name in ("labels", "probabilities", "emotion"))
+    version = _version(response)
+    return [
+        Prediction(emotion=emotion.decode(), probabilities=_named(names, row), model_version=version)
+        for names, row, emotion in zip(labels, probabilities, emotions, strict=True)
+    ]
+
+
+def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segment]:
+    """The windows of the single recording in a ``timeline`` response, moved by ``offset_sec``."""
+    names = ("probabilities", "emotion", "start_sec", "end_sec")
+    labels, columns = _output(response, "labels")[0], [_output(response, name)[0] for name in names]
+    version = _version(response)
+    return [
+        Segment(
+            emotion=emotion.decode(),
+            probabilities=_named(labels, row),
+            model_version=version,
+            start_sec=offset_sec + float(start_sec),
+            end_sec=offset_sec + float(end_sec),
+        )
+        for row, emotion, start_sec, end_sec in zip(*columns, strict=True)
+    ]
+
+
+def batches(wavs: Iterable[bytes], *, max_items: int, max_bytes: int) -> Iterator[list[bytes]]:
+    """Consecutive groups of at most ``max_items`` files and ``max_bytes`` together, at least one file each."""
+    group: list[bytes] = []
+    group_bytes = 0
+    for wav in wavs:
+        if group and (len(group) == max_items or group_bytes + len(wav) > max_bytes):
+            yield group
+            group, group_bytes = [], 0
+        group.append(wav)
+        group_bytes += len(wav)
+    if group:
+        yield group
+
+
+class Timeline:
+    """Cuts a long recording into requests and joins the answers, as if it had been sent whole.
+
+    The model decides about windows and the step between them: they are evenly spaced, except that the last one is
+    moved back to end with what was sent. Every chunk but the last gives away that window, and the next chunk starts
+    where it would have started. A chunk of silence has no segments, because the model refuses silence.
+    """
+
+    def __init__(self, sound: soundfile.SoundFile, *, max_bytes: int) -> None:
+        chunk_sec = min(CHUNK_SEC, (max_bytes - WAV_HEADER_BYTES) / (2 * sound.channels * sound.samplerate))
+        self._sound = sound
+        self._chunk_frames = int(chunk_sec * sound.samplerate)
+        self._start_frame = 0
+
+    def next_chunk(self) -> bytes | None:
+        """WAV bytes to send next, or ``None`` after the last."""
+        while self._start_frame < self._sound.frames:
+            chunk = read_wav(self._sound, start_frame=self._start_frame, frames=self._chunk_frames)
+            if chunk is not None:
+                return chunk
+            self._start_frame += self._chunk_frames
+        return None
+
+    def accept(self, response: wire.PredictResponse) -> list[Segment]:
+        """The segments that the answer to the last chunk adds."""
+        rate_hz = self._sound.samplerate
+        found = segments(response, offset_sec=self._start_frame / rate_hz)
+        if self._start_frame + self._chunk_frames >= self._sound.frames:
+            self._start_frame = self._sound.frames
+            return found
+        if len(found) < 3:
+            raise UnexpectedAnswer(
+                f"the model's timeline has {len(found)} windows in {self._chunk_frames / rate_hz:.1f} s, the most that "
+                "this address takes at once; 3 are needed to go on. Resample the recording to a lower rate."
+            )
+        step_sec = found[1].start_sec - found[0].start_sec
+        window_sec = found[0].end_sec - found[0].start_sec
+        last_start = self._sound.frames - round(window_sec * rate_hz)
+        self._start_frame = min(round((found[-2].start_sec + step_sec) * rate_hz), last_start)
+        return found[:-1]
+
+
+def _output(response: wire.PredictResponse, name: str) -> np.ndarray:
+    if name not in response.outputs:
+        raise UnexpectedAnswer(f"the model's answer has {sorted(response.outputs)}; {name!r} is missing")
+    return _values(response.outputs[name])
+
+
+def _values(tensor: wire.TensorProto) -> np.ndarray:
+    """The tensor's values, whichever of TensorProto's two encodings the server chose."""
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    if tensor.dtype == wire.DT_STRING:
+        return np.array(tensor.string_val, dtype=object).reshape(shape)
+    if tensor.dtype not in _DTYPES:
+        raise UnexpectedAnswer(f"the model answers with tensors of data type {tensor.dtype}; known: {sorted(_DTYPES)}")
+    dtype = _DTYPES[tensor.dtype]
+    if tensor.tensor_content:
+        return np.frombuffer(tensor.tensor_content, dtype=dtype).reshape(shape)
+    values = np.array(getattr(tensor, _FIELDS[tensor.dtype]), dtype=dtype)
+    # TensorProto leaves out repetitions of the last value.
+    return np.pad(values, (0, int(np.prod(shape)) - len(values)), mode="edge").reshape(shape)
+
+
+def _named(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    return {label.decode(): float(value) for label, value in zip(labels, probabilities, strict=True)}
+
+
+def _version(response: wire.PredictResponse) -> int | None:
+    return response.model_spec.version.value if response.model_spec.HasField("version") else None

@@ -1,0 +1,100 @@
+"""Ways to reach a model; the address says which.
+
+============================================  =====================================================================
+``HOST:PORT``                                 gRPC, unencrypted: the same machine, or a network that is trusted
+``grpcs://HOST:PORT``                         gRPC over TLS
+``http://HOST:PORT``, ``https://HOST:PORT``   TF Serving's REST interface
+``vertex://PROJECT/REGION/ENDPOINT``          a Vertex AI endpoint
+============================================  =====================================================================
+"""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Protocol
+
+from serving.client.errors import AddressError
+from serving.wire import predict_pb2 as wire
+
+DEFAULT_ADDRESS = "localhost:8500"
+
+_VERTEX = re.compile(r"vertex://(?P<project>[^/]+)/(?P<region>[a-z0-9-]+)/(?P<endpoint>[^/]+)")
+_HOST_AND_PORT = re.compile(r"(?P<tls>grpcs://)?(?P<target>(?:\[[0-9a-fA-F:]+\]|[^/:\[\]]+):\d+)")
+
+
+class Transport(Protocol):
+    """Carries one request; ``max_request_bytes`` is the most that it, or the service behind it, takes."""
+
+    max_request_bytes: int
+
+    def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        """Raises :class:`serving.client.errors.RequestFailed`."""
+
+    def close(self) -> None:
+        """Gives up the connection."""
+
+
+class AsyncTransport(Protocol):
+    """As :class:`Transport`, for an event loop."""
+
+    max_request_bytes: int
+
+    async def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        """Raises :class:`serving.client.errors.RequestFailed`."""
+
+    async def close(self) -> None:
+        """Gives up the connection."""
+
+
+class Threaded:
+    """Makes an :class:`AsyncTransport` of a :class:`Transport` whose library blocks."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.max_request_bytes = transport.max_request_bytes
+
+    async def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        return await asyncio.to_thread(self._transport.predict, request, timeout_sec=timeout_sec)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._transport.close)
+
+
+def connect(address: str, *, ca_file: Path | None = None) -> Transport:
+    """Opens the way to ``address``; nothing is sent yet.
+
+    Args:
+        ca_file: Certificates in PEM to trust over TLS, in place of the system's.
+
+    Raises:
+        AddressError: The address has none of the known forms.
+    """
+    if direct := _HOST_AND_PORT.fullmatch(address):
+        from serving.client.transport.grpc_direct import GrpcTransport
+
+        return GrpcTransport(direct["target"], tls=bool(direct["tls"]), ca_file=ca_file)
+    return _connect_blocking(address, ca_file)
+
+
+def connect_async(address: str, *, ca_file: Path | None = None) -> AsyncTransport:
+    """As :func:`connect`, for an event loop."""
+    if direct := _HOST_AND_PORT.fullmatch(address):
+        from serving.client.transport.grpc_direct import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(direct["target"], tls=bool(direct["tls"]), ca_file=ca_file)
+    return Threaded(_connect_blocking(address, ca_file))
+
+
+def _connect_blocking(address: str, ca_file: Path | None) -> Transport:
+    if address.startswith(("http://", "https://")):
+        from serving.client.transport.rest import RestTransport
+
+        return RestTransport(address, ca_file=ca_file)
+    if vertex := _VERTEX.fullmatch(address):
+        from serving.client.transport.vertex import connect_vertex
+
+        return connect_vertex(vertex["project"], vertex["region"], vertex["endpoint"])
+    raise AddressError(
+        f"cannot use address {address!r}; known forms are HOST:PORT, grpcs://HOST:PORT, http(s)://HOST[:PORT] and "
+        "vertex://PROJECT/REGION/ENDPOINT"
+    )

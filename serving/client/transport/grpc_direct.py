@@ -1,0 +1,92 @@
+"""gRPC straight to TF Serving or the embedded server."""
+
+import json
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from serving.client.errors import RequestFailed
+from serving.wire import predict_pb2 as wire
+
+PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
+
+_MAX_REQUEST_BYTES = 32 * 1024 * 1024
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": "tensorflow.serving.PredictionService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                # Alone: any other failure would fail again, or make an overload worse.
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+_OPTIONS = [
+    ("grpc.service_config", json.dumps(_RETRIES)),
+    # What is larger than this buffer, 256 KiB by default, would silently be sent only once.
+    ("grpc.per_rpc_retry_buffer_size", _MAX_REQUEST_BYTES),
+    # The connection must be tried again before the request is.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
+]
+
+
+class GrpcTransport:
+    """A :class:`serving.client.transport.Transport` over one channel."""
+
+    max_request_bytes = _MAX_REQUEST_BYTES
+
+    def __init__(self, target: str, *, tls: bool, ca_file: Path | None) -> None:
+        if tls:
+            self._channel = grpc.secure_channel(target, _credentials(ca_file), options=_OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        self._predict = self._channel.unary_unary(
+            PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString
+        )
+
+    def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        try:
+            return self._predict(request, timeout=timeout_sec)
+        except grpc.RpcError as error:
+            raise RequestFailed.of(error.code(), error.details()) from error
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class AsyncGrpcTransport:
+    """A :class:`serving.client.transport.AsyncTransport` over one channel."""
+
+    max_request_bytes = _MAX_REQUEST_BYTES
+
+    def __init__(self, target: str, *, tls: bool, ca_file: Path | None) -> None:
+        if tls:
+            self._channel = grpc.aio.secure_channel(target, _credentials(ca_file), options=_OPTIONS)
+        else:
+            self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._predict = self._channel.unary_unary(
+            PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString
+        )
+
+    async def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        try:
+            return await self._predict(request, timeout=timeout_sec)
+        except grpc.aio.AioRpcError as error:
+            raise RequestFailed.of(error.code(), error.details() or "") from error
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def _credentials(ca_file: Path | None) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(ca_file.read_bytes() if ca_file else None)

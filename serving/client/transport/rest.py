@@ -1,0 +1,100 @@
+"""TF Serving's REST interface, for networks that let nothing else through."""
+
+import base64
+import json
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+
+from serving.client.errors import RequestFailed, UnexpectedAnswer
+from serving.wire import predict_pb2 as wire
+
+_MAX_REQUEST_BYTES = 24 * 1024 * 1024  # base64 makes 32 MiB of it
+_CONNECTION_RETRIES = 3
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+class RestTransport:
+    """A :class:`serving.client.transport.Transport` over HTTP."""
+
+    max_request_bytes = _MAX_REQUEST_BYTES
+
+    def __init__(self, base_url: str, *, ca_file: Path | None) -> None:
+        verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+        transport = httpx.HTTPTransport(verify=verify, retries=_CONNECTION_RETRIES)
+        self._http = httpx.Client(base_url=base_url, transport=transport)
+
+    def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        try:
+            answer = self._http.post(_path(request.model_spec), content=to_json(request), timeout=timeout_sec)
+        except httpx.TimeoutException as error:
+            raise RequestFailed.of(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer in {timeout_sec} s") from error
+        except httpx.TransportError as error:
+            raise RequestFailed.of(grpc.StatusCode.UNAVAILABLE, str(error)) from error
+        return from_json(answer.status_code, answer.content)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def to_json(request: wire.PredictRequest) -> bytes:
+    """The same request in TF Serving's columnar JSON."""
+    inputs = {
+        name: [{"b64": base64.b64encode(value).decode()} for value in tensor.string_val]
+        for name, tensor in request.inputs.items()
+    }
+    return json.dumps({"signature_name": request.model_spec.signature_name, "inputs": inputs}).encode()
+
+
+def from_json(http_status: int, body: bytes) -> wire.PredictResponse:
+    """The answer as a message.
+
+    Raises:
+        RequestFailed: The answer is an error.
+        UnexpectedAnswer: The answer is not that of TF Serving's REST interface.
+    """
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = None
+    if http_status != httpx.codes.OK:
+        details = (
+            content["error"] if isinstance(content, dict) and "error" in content else body.decode(errors="replace")
+        )
+        code = _CODES.get(http_status, grpc.StatusCode.UNKNOWN)
+        raise RequestFailed.of(code, f"{details} (HTTP {http_status})")
+    if not isinstance(content, dict) or not isinstance(content.get("outputs"), dict):
+        raise UnexpectedAnswer("the answer has no 'outputs'; the address must be that of TF Serving's REST interface")
+    return wire.PredictResponse(outputs={name: _tensor(values) for name, values in content["outputs"].items()})
+
+
+def _path(model: wire.ModelSpec) -> str:
+    path = f"/v1/models/{model.name}"
+    if model.HasField("version"):
+        path += f"/versions/{model.version.value}"
+    elif model.HasField("version_label"):
+        path += f"/labels/{model.version_label}"
+    return f"{path}:predict"
+
+
+def _tensor(values: Sequence[Any]) -> wire.TensorProto:
+    array = np.array(values)
+    if array.dtype.kind == "U":
+        tensor = wire.TensorProto(dtype=wire.DT_STRING, string_val=[text.encode() for text in array.ravel()])
+    else:
+        tensor = wire.TensorProto(dtype=wire.DT_FLOAT, float_val=array.ravel())
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
