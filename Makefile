@@ -4,6 +4,7 @@ DATA ?= demo
 ROOT ?= output
 JOBS ?= 2
 export TF_USE_LEGACY_KERAS := 0
+export SER_CORPORA ?= $(abspath $(wildcard ../shared/corpora))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON_RUN := .venv/bin/python
 
@@ -26,6 +27,7 @@ test-all: .venv/.ready lint ## The same, with the tests that take minutes
 lint: .venv/.ready ## Lint and type-check
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-logo
 	.venv/bin/mypy
 
 golden: .venv/.ready ## Compile the Vertex pipeline that the tests compare with

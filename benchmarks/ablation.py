@@ -19,12 +19,12 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from benchmarks import document
+from benchmarks.corpora import add_data_argument
 from modules.evaluation.intervals import Predictions, estimates, paired_differences, point_estimates
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
-CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 FOLDS = 6
 RECIPE = "recipe"
 METRICS = ("uar", "accuracy", "ece")
@@ -151,7 +151,7 @@ def add_options(parser: argparse.ArgumentParser, *, seeds: bool = True) -> None:
     Args:
         seeds: Whether the recipe is trained from several.
     """
-    parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
+    add_data_argument(parser)
     parser.add_argument("--root", type=Path, default=Path("output"), help="where features and results are kept")
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     if seeds:

@@ -25,6 +25,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 import schema
 from benchmarks import document
+from benchmarks.corpora import add_data_argument
 from components.audio_example_gen.settings import IngestSettings
 from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.sources import Change, Clips, read_recordings
@@ -33,7 +34,6 @@ from modules.data import examples
 from modules.drift.comparison import Sample
 from modules.drift.settings import DriftSettings
 
-CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 GAIN_DB = 6.0
 NARROW_RATE_HZ = 8000
 LOGGED_CLIPS = 300
@@ -211,7 +211,7 @@ def _false_alarms(name: str, tallies: Sequence[Tally]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
+    add_data_argument(parser)
     parser.add_argument("--rounds", type=int, default=100, help="without drift; with drift a fifth as many")
     parser.add_argument("--deals", type=int, default=200, help="by which a comparison learns its thresholds")
     parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")

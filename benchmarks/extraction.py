@@ -19,13 +19,13 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import document
+from benchmarks.corpora import add_data_argument
 from benchmarks.timing import median_seconds, use_one_core
 from modules.audio import features, frontend
 from modules.audio.decoding import decode
 from modules.audio.spec import AudioSpec
 
 BATCH = 32
-CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 
 
 def five_calls(waveform: np.ndarray, spec: AudioSpec) -> np.ndarray:
@@ -103,25 +103,16 @@ def rfft_and_mel(spec: AudioSpec) -> Callable[[tf.Tensor], tf.Tensor]:
     return mel_power
 
 
-def load_clips(spec: AudioSpec, corpora: Path) -> tuple[np.ndarray, str]:
-    """:data:`BATCH` full windows, real speech where it is at hand, and what they are."""
-    paths = sorted(corpora.glob("ravdess/Actor_*/*.flac"))
-    if not paths:
-        return _speech_like_noise(spec), "synthetic noise"
+def load_clips(spec: AudioSpec, data: Path) -> np.ndarray:
+    """Return the first full windows of recordings, float32 ``[BATCH, window_samples]``."""
+    paths = sorted(data.rglob("*.flac"))
     windows = []
     for path in paths[:: max(1, len(paths) // (2 * BATCH))]:
         recording = decode(path.read_bytes())
         window, valid_samples = frontend.window_of_waveform(recording.samples, recording.sample_rate_hz, spec)
         if valid_samples == spec.window_samples:
             windows.append(window.numpy())
-    return np.stack(windows[:BATCH]), "RAVDESS clips"
-
-
-def _speech_like_noise(spec: AudioSpec) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    noise = np.cumsum(generator.standard_normal((BATCH, spec.window_samples)), axis=1)
-    noise -= np.apply_along_axis(lambda row: np.convolve(row, np.full(400, 1 / 400), "same"), 1, noise)
-    return (0.1 * noise / np.abs(noise).max()).astype(np.float32)
+    return np.stack(windows[:BATCH])
 
 
 def to_markdown(seconds: Mapping[str, float], scope: str) -> str:
@@ -145,16 +136,16 @@ def to_markdown(seconds: Mapping[str, float], scope: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--corpora", type=Path, default=CORPORA)
+    add_data_argument(parser)
     parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
     options = parser.parse_args()
     use_one_core()
     spec = AudioSpec()
-    waveforms, what = load_clips(spec, options.corpora)
+    waveforms = load_clips(spec, options.data)
     seconds = median_seconds(candidates(waveforms, spec), rounds=options.rounds, clock=time.process_time)
     text = to_markdown(
         seconds,
-        f"{BATCH} {what} of {spec.window_sec:g} s, one core, CPU time, medians of {options.rounds} interleaved rounds.",
+        f"{BATCH} clips of {spec.window_sec:g} s, one core, CPU time, medians of {options.rounds} interleaved rounds.",
     )
     print(text)
     if options.write:

@@ -22,13 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import document
+from benchmarks.corpora import add_data_argument
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, identify
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio.augmentation import PLAIN, augment
 from modules.data.clips import Clip
 from modules.data.splits import TRAIN, assign
 
-CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 CANDIDATES = ("librosa", "ours")
 WORKERS = (1, 2)
 WARM_UP_CLIPS = 16
@@ -142,7 +142,7 @@ def measure_apart(candidate: str, data: Path, clips: int, workers: int) -> float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=CORPORA / "ravdess", help="folder of recordings")
+    add_data_argument(parser)
     parser.add_argument("--clips", type=int, default=240)
     parser.add_argument("--rounds", type=int, default=1, help="in turns; the medians are compared")
     parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")

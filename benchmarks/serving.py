@@ -39,13 +39,13 @@ import grpc.aio
 import numpy as np
 
 from benchmarks import document
+from benchmarks.corpora import add_data_argument
 from modules.audio.spec import AudioSpec
 from serving.client.predictions import ModelChoice
 from serving.client.recordings import to_wav
 from serving.client.transport.grpc_direct import PREDICT_METHOD, AsyncGrpcTransport, GrpcTransport
 from serving.wire import predict_pb2 as wire
 
-CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora" / "ravdess"
 BATCHING_FILE = Path(__file__).resolve().parents[1] / "serving" / "config" / "batching.config"
 CLIENTS = 32
 CLIPS = 64
@@ -627,7 +627,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-base-path", type=Path, default=Path("output/serving"))
-    parser.add_argument("--data", type=Path, default=CORPORA, help="folder of recordings")
+    add_data_argument(parser)
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each load")
     parser.add_argument("--json", action="store_true", help="print all numbers, as JSON")
     parser.add_argument("--write", type=Path, metavar="FILE", help="puts the tables between their markers, too")

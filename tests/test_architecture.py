@@ -1,6 +1,5 @@
-"""Holds the direction of the arrows that docs/architecture.md draws, and what must stay light to import."""
+"""What must stay light to import. `[tool.importlinter]` in pyproject.toml forbids cycles and upward imports."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -9,68 +8,32 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# What code in a package may import of this project.
-ALLOWED = {
-    "modules": {"modules"},
-    "schema": {"modules"},
-    "components": {"components", "modules", "serving"},
-    "pipeline": {"pipeline", "components", "modules", "schema"},
-    "serving": {"serving", "modules"},
-    "cli": {"cli", "serving", "pipeline", "components", "modules", "schema"},
-    "runner_local": {"pipeline", "modules"},
-    "runner_vertex": {"pipeline", "modules"},
-}
-FIRST_PARTY = set(ALLOWED) | {"tests", "benchmarks"}
-ORCHESTRATION = {"tfx", "apache_beam", "kfp", "google.cloud", "ml_metadata"}
+IMPORT_ALL_MODULES = """
+import importlib, pkgutil, modules
+for module in pkgutil.walk_packages(modules.__path__, "modules."):
+    importlib.import_module(module.name)
+"""
 
 
-def imports_of(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+def loaded_by(code: str, names: set[str]) -> set[str]:
+    """Return those of the names that a new interpreter has loaded after it ran the code."""
+    command = f"{code}\nimport sys\nprint(*({names!r} & set(sys.modules)))"
+    process = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(process.stdout.split())
 
 
-def sources(package: str) -> list[Path]:
-    single = ROOT / f"{package}.py"
-    return [single] if single.exists() else sorted((ROOT / package).rglob("*.py"))
-
-
-@pytest.mark.parametrize("package", ALLOWED)
-def test_arrows_run_one_way(package):
-    found = {
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in sources(package)
-        for name in imports_of(path)
-        if name.split(".")[0] in FIRST_PARTY - ALLOWED[package]
-    }
-    assert not found
-
-
-def test_modules_know_no_orchestration_and_no_cloud():
-    found = {
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in sources("modules")
-        for name in imports_of(path)
-        if any(name == banned or name.startswith(f"{banned}.") for banned in ORCHESTRATION)
-    }
-    assert not found
+def test_modules_load_no_orchestration_and_no_cloud():
+    orchestration = {"tfx", "apache_beam", "kfp", "ml_metadata", "tensorflow_model_analysis"}
+    assert loaded_by(IMPORT_ALL_MODULES, {*orchestration, "google.cloud.aiplatform", "keras"}) == {"keras"}
 
 
 @pytest.mark.parametrize(
-    "statement",
-    [
-        "import cli.main",
-        "import pipeline.config",
-        "import serving.client",
-        "import components.audio_example_gen.corpora",
-    ],
+    "module", ["cli.main", "pipeline.config", "serving.client", "components.audio_example_gen.corpora"]
 )
-def test_what_people_wait_for_imports_nothing_heavy(statement):
-    heavy = "tensorflow", "tfx", "apache_beam", "librosa", "keras"
-    code = f"import sys; {statement}; print([name for name in {heavy!r} if name in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert loaded.stdout.strip() == "[]"
+def test_what_people_wait_for_imports_nothing_heavy(module):
+    assert loaded_by(f"import {module}", {"tensorflow", "tfx", "apache_beam", "librosa", "keras"}) == set()
+
+
+@pytest.mark.parametrize("runner", ["runner_local", "runner_vertex"])
+def test_runners_start_without_tfx(runner):
+    assert loaded_by(f"import {runner}", {"tensorflow", "tfx", "apache_beam"}) == set()

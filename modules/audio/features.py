@@ -1,7 +1,7 @@
 """Sound to features: one function, for the ExampleGen and for the served model.
 
-librosa is the reference (`tests/modules/test_features.py`). Of a clip shorter than the window the features are those
-that librosa gives of the clip alone: frames beyond its end do not enter the statistics.
+librosa is the reference (`tests/modules/audio/test_features.py`). A clip shorter than the window has the features that
+librosa gives for the clip alone: frames beyond its end do not enter the statistics.
 """
 
 import functools

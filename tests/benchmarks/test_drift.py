@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 import schema
-from benchmarks.drift import CASES, CORPORA, Case, Recordings, Tally, comparisons, read, to_markdown
+from benchmarks.drift import CASES, Case, Recordings, Tally, comparisons, read, to_markdown
 from components.drift_monitor.comparators import MIN_CLIPS
 from modules.audio.spec import AudioSpec
 from modules.drift.settings import DriftSettings
+from tests.paths import RAVDESS, needs_corpora
 
-RAVDESS = CORPORA / "ravdess"
 EVERY = 6  # of the 60 clips of an actor, every so many
 SPEC = AudioSpec(feature_family="utterance")
 ROUNDS = {False: 5, True: 1}
@@ -42,8 +42,7 @@ def recordings(tmp_path_factory) -> Recordings:
     return read(folder, SPEC)
 
 
-@pytest.mark.corpus
-@pytest.mark.skipif(not RAVDESS.is_dir(), reason="no corpora beside the checkout")
+@needs_corpora
 @pytest.mark.parametrize("case", SURE, ids=lambda case: case.name)
 def test_what_drifted_alarms_and_nothing_else(case: Case, recordings):
     clips = recordings["as it is"].sample.clips

@@ -1,4 +1,4 @@
-"""What ``ser rollout`` says when it cannot do anything; what it does is in tests/serving/test_rollout.py."""
+"""What ``ser rollout`` says when it cannot do anything; what it does is in tests/serving/rollout/test_rollout.py."""
 
 import dataclasses
 import subprocess

@@ -36,9 +36,9 @@ from modules.audio.decoding import AudioLimits, decode
 from modules.audio.spec import AudioSpec
 from modules.data.clips import Clip
 from modules.data.splits import SplitSettings
+from tests.paths import CORPORA, needs_corpora
 
 NOBODY = 65_534
-CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
 CHEAP = AugmentationSettings(variants=("plain", "noise"))
 
 
@@ -615,8 +615,7 @@ def test_a_window_needs_spans():
         IngestSettings(spans=0, pattern="span-{SPAN}/*")
 
 
-@pytest.mark.corpus
-@pytest.mark.skipif(not CORPORA.is_dir(), reason="no corpora beside the checkout")
+@needs_corpora
 def test_real_recordings_are_ingested(tmp_path):
     for actor in ("Actor_01", "Actor_02", "Actor_03"):
         (tmp_path / "data" / actor).mkdir(parents=True)

@@ -17,9 +17,7 @@ from components.audio_example_gen.corpora.scan import scan
 from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS
 from modules.demo_corpus import MARKER_FILE
-
-CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
-needs_corpora = pytest.mark.skipif(not CORPORA.is_dir(), reason="no corpora beside the checkout")
+from tests.paths import CORPORA, needs_corpora
 
 
 def look(*names: str, texts: dict[str, str] | None = None, calm_as: str = "neutral") -> Identified:
@@ -76,7 +74,6 @@ def test_names_of_published_corpora(path, corpus, emotion, speaker, sex, intensi
     assert only(look(path)) == expected
 
 
-@pytest.mark.corpus
 @needs_corpora
 def test_every_published_name():
     with (CORPORA / "names.csv").open(encoding="utf-8", newline="") as file:
@@ -382,7 +379,6 @@ def test_scan_follows_a_link_to_a_corpus_elsewhere(tmp_path):
     assert sound.clip.clip_id == "savee/savee/DC/a01.wav"
 
 
-@pytest.mark.corpus
 @needs_corpora
 def test_scan_of_real_recordings_finds_the_known_duplicate():
     report = scan(CORPORA / "ravdess" / "Actor_07")

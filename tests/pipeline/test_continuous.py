@@ -17,11 +17,11 @@ import soxr
 from components.audio_example_gen.corpora.arrive import arrive
 from modules.demo_corpus.corpus import write_corpus
 from modules.reporting.summary import RunSummary
+from tests.paths import RAVDESS, needs_corpora
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-RAVDESS = ROOT.parent / "shared" / "corpora" / "ravdess"
 CLIPS = {"demo": 24 * 7, "ravdess": 480}
 NARROW_RATE_HZ = 8000
 MIXED_UP = {"03": "04", "04": "05", "05": "03"}  # RAVDESS's happy, sad and angry
@@ -73,13 +73,7 @@ class Run:
     scope="module",
     params=[
         "demo",
-        pytest.param(
-            "ravdess",
-            marks=[
-                pytest.mark.corpus,
-                pytest.mark.skipif(not RAVDESS.is_dir(), reason="no corpora beside the checkout"),
-            ],
-        ),
+        pytest.param("ravdess", marks=needs_corpora),
     ],
 )
 def corpus(request) -> str:

@@ -39,6 +39,7 @@ from modules.data.labels import EMOTIONS
 from modules.export import signatures
 from serving.server.app import Server
 from serving.server.options import ServerOptions
+from tests.paths import RAVDESS, needs_corpora
 
 RATE_HZ = 48_000
 
@@ -67,10 +68,9 @@ def wav_bytes() -> bytes:
 
 @pytest.fixture(scope="session")
 def ravdess() -> Path:
-    folder = Path(__file__).parents[3] / "shared" / "corpora" / "ravdess"
-    if not folder.is_dir():
-        pytest.skip(f"the recordings of RAVDESS are not at {folder}")
-    return folder
+    if not RAVDESS.is_dir():
+        pytest.skip(needs_corpora.kwargs["reason"])
+    return RAVDESS
 
 
 @pytest.fixture(scope="session")

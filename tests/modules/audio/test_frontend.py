@@ -1,5 +1,4 @@
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from modules.audio.frontend import features_of_timeline, features_of_waveform, f
 from modules.audio.resampling import resample
 from modules.audio.spec import AudioSpec
 from modules.audio.windowing import timeline_windows, window
+from tests.paths import RAVDESS, needs_corpora
 
-RAVDESS = Path(__file__).resolve().parents[3] / "shared" / "corpora" / "ravdess"
 CLIPS = sorted(RAVDESS.glob("Actor_*/*.flac"))[11::121]
 SPEC = AudioSpec()
 LOGMEL = AudioSpec(feature_family="logmel")
@@ -110,8 +109,7 @@ def test_the_exported_graph_does_the_same_without_this_code(tmp_path):
         loaded.of_wavs(tf.constant([batch[0], b"words"]))
 
 
-@pytest.mark.corpus
-@pytest.mark.skipif(not CLIPS, reason="no RAVDESS recordings in ../shared/corpora beside the checkout")
+@needs_corpora
 @pytest.mark.parametrize("rate_hz", [44_100, 48_000])
 def test_speech_sent_at_another_rate_has_the_same_features(rate_hz):
     """A client's file at its own rate against the recording at the spec's rate; soxr made the former.

@@ -290,7 +290,6 @@ def test_sound_and_its_features_give_the_same_prediction(client, shared_server, 
     np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)
 
 
-@pytest.mark.corpus
 @pytest.mark.parametrize("step", [60, pytest.param(1, marks=pytest.mark.slow)])
 def test_real_recordings_and_their_features_give_the_same_predictions(client, shared_server, ravdess, step):
     files = sorted(ravdess.glob("Actor_*/*.flac"))[::step]

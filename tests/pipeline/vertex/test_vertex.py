@@ -18,7 +18,7 @@ from pipeline.create import Site, create_pipeline
 from pipeline.vertex.compile import compile_pipeline, make_pipeline
 from pipeline.vertex.config import VertexConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden"
 REGENERATE = ["runner_vertex.py", "compile", "--config", "tests/golden/vertex.yaml", "--output"]
 

@@ -9,7 +9,7 @@ import yaml
 from pipeline.config import load_config
 from pipeline.vertex.config import VertexConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 

@@ -11,7 +11,7 @@ import runner_vertex
 from pipeline.config import ConfigError, load_config
 from pipeline.vertex.config import VertexConfig, VertexSettings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 VERTEX_YAML = ROOT / "configs" / "vertex.yaml"
 GPU = ["vertex.gpu_image=image"]
 REQUIRED = [name for name, field in VertexSettings.model_fields.items() if field.is_required()]

@@ -20,7 +20,7 @@ from serving.server.options import (
     read_models,
 )
 
-SERVING = Path(__file__).parents[2] / "serving"
+SERVING = Path(__file__).parents[3] / "serving"
 CONFIG = SERVING / "config"
 ENTRYPOINT = SERVING / "container" / "entrypoint.sh"
 

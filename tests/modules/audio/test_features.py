@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import librosa
 import numpy as np
 import pytest
@@ -9,14 +7,10 @@ from modules.audio.decoding import decode
 from modules.audio.features import PADDING_DB, extract, feature_names, valid_frames
 from modules.audio.spec import AudioSpec
 from modules.audio.windowing import window
+from tests.paths import RAVDESS, needs_corpora
 
-RAVDESS = Path(__file__).resolve().parents[3] / "shared" / "corpora" / "ravdess"
 CLIPS = sorted(RAVDESS.glob("Actor_*/*.flac"))[7::59]  # about one of every actor, of all emotions
 
-needs_ravdess = [
-    pytest.mark.corpus,
-    pytest.mark.skipif(not CLIPS, reason="no RAVDESS recordings in ../shared/corpora beside the checkout"),
-]
 UTTERANCE = AudioSpec()
 LOGMEL = AudioSpec(feature_family="logmel")
 NARROW = AudioSpec(
@@ -87,7 +81,7 @@ def ravdess_waveforms():
     return [decode(path.read_bytes()).samples for path in CLIPS]
 
 
-@pytest.fixture(scope="module", params=["synthetic", pytest.param("ravdess", marks=needs_ravdess)])
+@pytest.fixture(scope="module", params=["synthetic", pytest.param("ravdess", marks=needs_corpora)])
 def waveforms(request):
     """Some fill the window, some are shorter: down to less than one frame."""
     if request.param == "ravdess":

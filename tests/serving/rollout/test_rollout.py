@@ -26,7 +26,7 @@ from serving.rollout.verdict import WatchSettings
 from serving.rollout.watch import Probes, SharedProbes, watch
 from serving.wire import model_service_pb2 as wire
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STABLE, GOOD, CONSTANT, FAILING, BROKEN, MISSING = "3", "4", "5", "6", "7", "99"
 RECORDINGS = 24
 LENIENT = {"min_requests": RECORDINGS, "min_recordings": RECORDINGS, "max_latency_ratio": 1000.0}

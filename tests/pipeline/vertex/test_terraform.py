@@ -14,7 +14,7 @@ import pytest
 from pipeline.config import load_config
 from pipeline.vertex.config import VertexConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "terraform"
 TEXT = "\n".join(path.read_text() for path in sorted(FOLDER.glob("*.tf")))
 
@@ -140,7 +140,7 @@ def test_the_schedule_sets_what_a_run_needs():
 
 def test_the_outputs_are_keys_of_the_configuration():
     names = re.findall(r'^    "(vertex\.[\w.]+)"', (FOLDER / "outputs.tf").read_text(), re.M)
-    settings = load_config(Path(__file__).parents[1] / "golden" / "vertex.yaml", tree=VertexConfig)
+    settings = load_config(Path(__file__).parents[2] / "golden" / "vertex.yaml", tree=VertexConfig)
     for name in names:
         found = settings
         for part in name.split("."):

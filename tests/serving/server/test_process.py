@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # Takes 64 MiB in blocks and leaves them again, as a batch does; says how often the kernel had to give a page for it.
 ROUNDS_OF_A_MODEL = """

@@ -35,7 +35,7 @@ from tests.fakes.vertex_runs import CustomJobs
 
 pytestmark = pytest.mark.timeout(3600)
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "vertex.yaml"
+GOLDEN = Path(__file__).parents[2] / "golden" / "vertex.yaml"
 SMALL = (
     *("tuner.enabled=false", "training.family=original_cnn", "training.epochs=6", "augmentation.variants=[plain]"),
     *("gate.min_uar=0.01", "gate.min_slice_uar=0.01", "ingest.pattern=span-{SPAN}/*/*", "ingest.spans=2"),

@@ -1,7 +1,6 @@
 import collections
 import csv
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +10,7 @@ from components.audio_example_gen.corpora import LabelSettings, identify
 from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS, SPLITS
 from modules.data.splits import SplitSettings, assign, assign_speakers
-
-CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
+from tests.paths import CORPORA, needs_corpora
 
 
 def clips_of(corpus, speakers, clips_each, sexes=("female", "male")):
@@ -260,8 +258,7 @@ def test_settings_refuse_what_makes_no_sense(values, message):
         SplitSettings(**values)
 
 
-@pytest.mark.corpus
-@pytest.mark.skipif(not CORPORA.is_dir(), reason="no corpora beside the checkout")
+@needs_corpora
 def test_all_real_names_together_split_well():
     with (CORPORA / "names.csv").open() as file:
         paths = [row["path"] for row in csv.DictReader(file)]

@@ -136,7 +136,7 @@ def test_the_endpoint_and_the_version_are_as_tf_serving_needs_them(world):
 def test_the_routes_are_those_that_the_containers_entrypoint_wants(world):
     world.push("5")
     (model,) = world.cloud.models.values()
-    entrypoint = (Path(__file__).parents[2] / "serving" / "container" / "entrypoint.sh").read_text()
+    entrypoint = (Path(__file__).parents[3] / "serving" / "container" / "entrypoint.sh").read_text()
     assert "model_name=${MODEL_NAME:-ser}" in entrypoint
     assert (model.container_spec.health_route, model.container_spec.predict_route) == (
         "/v1/models/ser",
@@ -714,7 +714,7 @@ def test_an_endpoint_that_answers_with_an_error_is_a_failed_smoke_test(world, ex
     world.holds({}, {})
 
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "vertex.yaml"
+GOLDEN = Path(__file__).parents[2] / "golden" / "vertex.yaml"
 
 # In the place of what comes before the Pusher: every output is blessed, and the model is where it was told.
 DONE_BEFORE = """

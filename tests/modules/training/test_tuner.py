@@ -13,7 +13,7 @@ from modules.data.dataset import Split
 from modules.training import trainer, tuner
 from modules.training.settings import TrainingSettings, TuningSettings
 from modules.training.trials import TrialRecord, TrialRecords
-from tests.modules import tiny_search
+from tests.modules.training import tiny_search
 
 SPEC = AudioSpec()
 HYPERBAND = TuningSettings(algorithm="hyperband", epochs=3)  # three trials of one epoch, the best for three, two more
@@ -98,8 +98,14 @@ def test_a_killed_search_goes_on_where_it_was(whole_hyperband, tmp_path, capfd):
 
 def kill_after_trial(number: int, folder: Path, settings: TuningSettings) -> None:
     """SIGKILL as soon as the search says that so many trials have ended."""
-    command = [sys.executable, "-m", "tests.modules.tiny_search", str(folder), json.dumps(dataclasses.asdict(settings))]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.modules.training.tiny_search",
+        str(folder),
+        json.dumps(dataclasses.asdict(settings)),
+    ]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if line.startswith(f"Tuner  trial {number} "):
                 process.send_signal(signal.SIGKILL)
