@@ -49,10 +49,11 @@ class _LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _load(name) if name in COMMANDS else command, rest
+        return name, load_command(name) if name in COMMANDS else command, rest
 
 
-def _load(name: str) -> Any:
+def load_command(name: str) -> Any:
+    """Import and return the command of that name."""
     module, _, attribute = COMMANDS[name].target.partition(":")
     command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
     command.name = name
