@@ -1,0 +1,28 @@
+"""Send recordings to a served model with the project's client.
+
+python examples/predict.py recording.wav [recording.flac ...]
+"""
+
+import argparse
+
+from serving.client import AudioError, Client
+
+
+def main() -> None:
+    """Print the most probable emotion of each recording."""
+    parser = argparse.ArgumentParser(description="Send recordings to a served model.")
+    parser.add_argument("recordings", nargs="+", metavar="FILE")
+    parser.add_argument("--address", default="localhost:8500", help="HOST:PORT of the server (%(default)s)")
+    options = parser.parse_args()
+    with Client(options.address) as client:
+        for recording in options.recordings:
+            try:
+                prediction = client.predict(recording)
+            except AudioError as error:
+                print(f"{recording}: {error}")
+            else:
+                print(f"{recording}: {prediction.emotion} {prediction.probabilities[prediction.emotion]:.0%}")
+
+
+if __name__ == "__main__":
+    main()
