@@ -165,7 +165,7 @@ def alarms(found: Sequence[Comparison]) -> dict[str, int]:
     return dict(of_parts)
 
 
-def measure(data: Path, rounds: int, deals: int) -> Iterator[tuple[str, list[Tally]]]:
+def measure(data: Path, rounds: int, permutations: int) -> Iterator[tuple[str, list[Tally]]]:
     """Of each family of features: a tally for each of :data:`CASES`."""
     for family, name in FAMILIES.items():
         audio = AudioSpec(feature_family=family)
@@ -173,7 +173,9 @@ def measure(data: Path, rounds: int, deals: int) -> Iterator[tuple[str, list[Tal
         tallies = []
         for case in CASES:
             number = max(1, rounds // 5) if case.drifted else rounds
-            found = alarms(list(comparisons(case, recordings, number, curated, DriftSettings(deals=deals))))
+            found = alarms(
+                list(comparisons(case, recordings, number, curated, DriftSettings(permutations=permutations)))
+            )
             parts = ", ".join(f"{part} {count}" for part, count in found.items() if count)
             print(f"{name}: {case.name}: of {number} {parts or 'none'}", file=sys.stderr, flush=True)
             tallies.append(Tally(number, found[ANY]))
@@ -213,10 +215,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data_argument(parser)
     parser.add_argument("--rounds", type=int, default=100, help="without drift; with drift a fifth as many")
-    parser.add_argument("--deals", type=int, default=200, help="by which a comparison learns its thresholds")
+    parser.add_argument(
+        "--permutations", type=int, default=200, help="number of speaker permutations that set the thresholds"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
     options = parser.parse_args()
-    text = to_markdown(dict(measure(options.data, options.rounds, options.deals)))
+    text = to_markdown(dict(measure(options.data, options.rounds, options.permutations)))
     print(text)
     if options.write:
         document.write(options.write, "drift", text)

@@ -107,7 +107,7 @@ def draw(hp: keras_tuner.HyperParameters) -> Values:
 def with_values(settings: TrainingSettings, values: Values) -> TrainingSettings:
     values = dict(values)
     rate = values.pop("learning_rate")
-    return dataclasses.replace(settings, learning_rate=rate, hyperparameters=values)
+    return settings.replace(learning_rate=rate, hyperparameters=values)
 
 
 def suggest(trial: optuna.Trial, parameter: Any) -> Any:

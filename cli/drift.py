@@ -33,18 +33,24 @@ def drift(
     current: Annotated[str, typer.Argument(help=f"What is new. {_PLACE}")],
     split: Annotated[str, typer.Option(help="Of examples: train, eval, test, or all.")] = "train",
     false_alarm_rate: Annotated[float, typer.Option(help="Share of comparisons without drift that may alarm.")] = 0.04,
-    deals: Annotated[int, typer.Option(help="How often the speakers are dealt anew to find the thresholds.")] = 500,
+    permutations: Annotated[int, typer.Option(help="Number of speaker permutations that set the thresholds.")] = 500,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare two samples of recordings: exit code 0 when they differ no more than by chance, 3 when they drifted."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from pydantic import ValidationError
+
+    from modules.common.settings import explain
     from modules.drift.comparison import NotComparable
     from modules.drift.settings import DriftSettings
 
     try:
-        settings = DriftSettings(false_alarm_rate=false_alarm_rate, deals=deals, seed=seed)
+        settings = DriftSettings(false_alarm_rate=false_alarm_rate, permutations=permutations, seed=seed)
+    except ValidationError as error:
+        raise CommandFailed(explain(error, DriftSettings)) from error
+    try:
         found = _compare(reference, current, split, settings)
     except NotComparable as error:
         raise CommandFailed(f"cannot compare: {error}") from error

@@ -25,6 +25,7 @@ class _Entry(NamedTuple):
 # One line per command. A Typer with a single command becomes that command, one with several becomes a group.
 COMMANDS = {
     "corpus": _Entry("cli.corpus:app", "Make the demo corpus, or look through folders of recordings."),
+    "config": _Entry("cli.config:app", "Show the configuration in effect, and describe its keys."),
     "evaluate": _Entry("cli.evaluate:app", "Cross-validate: how good are models on voices they have never heard?"),
     "drift": _Entry("cli.drift:app", "Say whether new recordings or requests differ from those of the training."),
     "predict": _Entry("cli.serving:predict_app", "Say which emotion is heard in recordings."),

@@ -160,6 +160,9 @@ def watch(
 
     Exit code 0: promoted. 1: rolled back. 2: undecided or interrupted, nothing was changed. 3: it could not be done.
     """
+    from pydantic import ValidationError
+
+    from modules.common.settings import explain
     from serving.rollout.verdict import WatchSettings
     from serving.rollout.watch import watch as watch_target
 
@@ -171,8 +174,8 @@ def watch(
             max_latency_ratio=max_latency_ratio,
             max_prediction_drift=max_prediction_drift,
         )
-    except ValueError as error:
-        raise _given_up(error) from error
+    except ValidationError as error:
+        raise _given_up(CommandFailed(explain(error, WatchSettings))) from error
     try:
         with _reported():
             target = place.target()

@@ -115,6 +115,9 @@ def serve(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # Only now: TensorFlow takes seconds, and reads the variable above.
+    from pydantic import ValidationError
+
+    from modules.common.settings import explain
     from serving.server import app as server
     from serving.server.errors import Fault
     from serving.server.options import ConfigError, ServerOptions
@@ -139,6 +142,8 @@ def serve(
             request_log_max_bytes=request_log_max_mb << 20,
         )
         asyncio.run(server.serve(options))
+    except ValidationError as error:
+        raise CommandFailed(f"cannot serve: {explain(error, ServerOptions)}") from error
     except (ConfigError, Fault, OSError, RuntimeError) as error:  # gRPC says RuntimeError when the port is taken
         raise CommandFailed(f"cannot serve: {error}") from error
 

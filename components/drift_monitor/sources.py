@@ -87,7 +87,7 @@ def holds_request_log(uri: str) -> bool:
 
 def spec_of_examples(uri: str) -> AudioSpec:
     """The audio spec that an Examples artifact was made with."""
-    return AudioSpec(**_summary(uri)["audio_spec"])
+    return AudioSpec.model_validate(_summary(uri)["audio_spec"])
 
 
 def read_clips(uri: str, *, split: str | None = TRAIN, below: str = "") -> Clips:

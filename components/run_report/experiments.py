@@ -4,8 +4,6 @@ Both are sinks of the same record. Logging comes last, when a model may be pushe
 fail the run, it is told in the log, the summary and the report.
 """
 
-import dataclasses
-import json
 import re
 from collections.abc import Iterable
 from typing import Protocol
@@ -15,6 +13,7 @@ from google.api_core import exceptions, retry
 from tfx import types
 
 from components.run_report.record import Record
+from modules.common.settings import Settings
 from modules.reporting import summary
 
 _DEADLINE_SEC = 60.0
@@ -35,21 +34,12 @@ class Sink(Protocol):
         """Writes a record and returns where a person finds it."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExperimentSettings:
+class ExperimentSettings(Settings):
     """An experiment of Vertex AI, made if there is none."""
 
     project: str
     region: str
     name: str
-
-    def to_json(self) -> str:
-        """Canonical text: equal settings give equal text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> "ExperimentSettings":
-        return cls(**json.loads(text))
 
 
 def log(record: Record, sinks: Iterable[Sink]) -> tuple[summary.Logged, ...]:

@@ -6,9 +6,13 @@ Imports no TensorFlow: the client and the corpus commands start at once.
 import dataclasses
 import io
 import struct
+from typing import Self
 
 import numpy as np
 import soundfile
+from pydantic import Field, model_validator
+
+from modules.common.settings import Settings
 
 _BLOCK_FRAMES = 1 << 18
 # Writers that stream do not know the length and put a value of this size or above: ffmpeg all ones, SoX 0x7FFFF000.
@@ -42,29 +46,42 @@ class Recording:
         return len(self.samples) / self.sample_rate_hz
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AudioLimits:
-    """What counts as a usable recording, at ingest and in the served model alike.
+class AudioLimits(Settings):
+    """What counts as a usable recording, at ingest and in the served model alike."""
 
-    Attributes:
-        min_duration_sec: Shorter ones hold no speech: a syllable takes about 0.2 s.
-        max_duration_sec: Longer ones are cut before they come here; bounds memory.
-        max_bytes: Size of the encoded file.
-        min_sample_rate_hz: Below it no speech is left.
-        max_sample_rate_hz: Above it the header is corrupt: no recorder goes higher.
-        max_channels: Bounds memory.
-        silence_peak: A recording whose peak is at or below it is silent: 1e-4 is -80 dBFS.
-        max_peak: Float files may exceed full scale a little; far above it their scale is unknown.
-    """
+    min_duration_sec: float = Field(
+        0.1, ge=0, description="Shortest recording in seconds: a syllable takes about 0.2 s."
+    )
+    max_duration_sec: float = Field(600.0, gt=0, description="Longest recording in seconds; bounds memory.")
+    max_bytes: int = Field(200 * 1024 * 1024, ge=1, description="Largest encoded file in bytes.")
+    min_sample_rate_hz: int = Field(4_000, ge=1, description="Lowest sample rate in Hz: below it no speech is left.")
+    max_sample_rate_hz: int = Field(
+        384_000, ge=1, description="Highest sample rate in Hz: above it the header is corrupt."
+    )
+    max_channels: int = Field(64, ge=1, le=1024, description="Most channels; bounds memory.")
+    silence_peak: float = Field(
+        1e-4,
+        ge=0,
+        lt=1,
+        description="A recording whose peak, in full scales, is at or below this is silent; 1e-4 is -80 dBFS.",
+    )
+    max_peak: float = Field(
+        8.0,
+        gt=0,
+        description="Highest peak in full scales: float files may exceed 1 a little, and far above it their scale is "
+        "unknown.",
+    )
 
-    min_duration_sec: float = 0.1
-    max_duration_sec: float = 600.0
-    max_bytes: int = 200 * 1024 * 1024
-    min_sample_rate_hz: int = 4_000
-    max_sample_rate_hz: int = 384_000
-    max_channels: int = 64
-    silence_peak: float = 1e-4
-    max_peak: float = 8.0
+    @model_validator(mode="after")
+    def _require_order(self) -> Self:
+        for low, high in (
+            ("min_duration_sec", "max_duration_sec"),
+            ("min_sample_rate_hz", "max_sample_rate_hz"),
+            ("silence_peak", "max_peak"),
+        ):
+            if getattr(self, low) >= getattr(self, high):
+                raise ValueError(f"{low} is {getattr(self, low)}; allowed: below {high}, {getattr(self, high)}")
+        return self
 
 
 DEFAULT_LIMITS = AudioLimits()

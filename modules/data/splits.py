@@ -4,12 +4,14 @@ By default no speaker is in two splits: a model that has heard a voice knows mor
 """
 
 import collections
-import dataclasses
 import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import Field, model_validator
+
+from modules.common.settings import Settings
 from modules.data.clips import Clip
 from modules.data.labels import SPLITS
 
@@ -19,47 +21,42 @@ PROTOCOLS: Mapping[str, str] = {"speaker": "speaker-disjoint", "clip": "random c
 Group = tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SplitSettings:
-    """How clips are distributed.
+class SplitSettings(Settings):
+    """How clips are distributed over the splits."""
 
-    Attributes:
-        by: ``speaker`` keeps every speaker in one split; ``clip`` lets speakers be in several, which flatters a model.
-        train: Share of the clips, before augmentation.
-        eval: Share of the clips that early stopping looks at.
-        test: Share of the clips that the Evaluator looks at.
-        eval_speakers: These speakers, such as ``ravdess-07``, are ``eval``, and nobody else is.
-        test_speakers: These speakers are ``test``, and nobody else is. So folds of speakers can be chosen.
-        seed: Another seed gives another distribution of the speakers that are not named.
-    """
+    by: Literal["speaker", "clip"] = Field(
+        "speaker",
+        description="`speaker` keeps each speaker in one split; `clip` splits at random, so that a speaker may be in "
+        "several splits and the results are too good.",
+    )
+    train: float = Field(0.77, gt=0, lt=1, description="Share of the clips that train the model, before augmentation.")
+    # Training does not stop early by default, so few speakers are kept from it: eval only calibrates.
+    eval: float = Field(
+        0.08, gt=0, lt=1, description="Share of the clips for early stopping, the tuner and the calibration."
+    )
+    test: float = Field(0.15, gt=0, lt=1, description="Share of the clips that the Evaluator scores the model on.")
+    eval_speakers: tuple[str, ...] = Field(
+        (), description="These speakers, such as `ravdess-07`, and no others are in the eval split."
+    )
+    test_speakers: tuple[str, ...] = Field((), description="These speakers and no others are in the test split.")
+    seed: int = Field(0, ge=0, description="Seed of the distribution of the speakers that are not named.")
 
-    by: Literal["speaker", "clip"] = "speaker"
-    train: float = 0.7
-    eval: float = 0.15
-    test: float = 0.15
-    eval_speakers: tuple[str, ...] = ()
-    test_speakers: tuple[str, ...] = ()
-    seed: int = 0
+    @model_validator(mode="after")
+    def _require_whole(self) -> Self:
+        total = sum(map(self.share, SPLITS))
+        if abs(total - 1) > 1e-6:
+            found = ", ".join(f"{split} is {self.share(split)}" for split in SPLITS)
+            raise ValueError(f"{found}; allowed: shares that add up to 1, and these add up to {total:g}")
+        return self
 
-    def __post_init__(self) -> None:
-        for name in ("eval_speakers", "test_speakers"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.by not in PROTOCOLS:
-            raise ValueError(f"splits.by is {self.by!r}; it must be 'speaker' or 'clip'")
-        for split in SPLITS:
-            if not 0 < self.share(split) < 1:
-                raise ValueError(f"splits.{split} is {self.share(split)}; it must be above 0 and below 1")
-        if abs(sum(map(self.share, SPLITS)) - 1) > 1e-6:
-            seen = ", ".join(f"splits.{split}={self.share(split)}" for split in SPLITS)
-            raise ValueError(f"{seen} add up to {sum(map(self.share, SPLITS)):g}; they must add up to 1")
-        self._check_named_speakers()
-
-    def _check_named_speakers(self) -> None:
+    @model_validator(mode="after")
+    def _require_named_once(self) -> Self:
         twice = sorted(set(self.eval_speakers) & set(self.test_speakers))
         if twice:
-            raise ValueError(f"{', '.join(twice)} is in splits.eval_speakers and in splits.test_speakers")
+            raise ValueError(f"{', '.join(twice)} is in eval_speakers and in test_speakers; allowed: one of them")
         if self.by == "clip" and (self.eval_speakers or self.test_speakers):
-            raise ValueError("splits.eval_speakers and splits.test_speakers need splits.by=speaker")
+            raise ValueError("by is clip, and eval_speakers or test_speakers are named; allowed with by=speaker alone")
+        return self
 
     def share(self, split: str) -> float:
         return getattr(self, split)

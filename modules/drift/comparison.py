@@ -1,7 +1,7 @@
 """Whether two samples of recordings differ by more than chance: per feature, in their labels, and as a whole.
 
 How large a difference chance makes depends on the number of clips and, more, on the number of speakers: the clips of
-one speaker are alike. So every threshold comes from the samples at hand, with the speakers dealt anew many times: each
+one speaker are alike. So every threshold comes from the samples at hand, with the speakers permuted many times: each
 speaker takes the place of another, whole, with as many clips in the one sample and in the other. What the statistics
 reach then is what they reach without drift, for so many clips of so many speakers. A speaker who is in both samples
 stays in both, and only the clips change sides. This is a permutation test, which keeps its false-alarm rate with few
@@ -13,8 +13,8 @@ standard deviation without drift, and the largest of them all decides, so that t
 single-step maxT of Westfall & Young 1993, Resampling-Based Multiple Testing, section 2.3). Has everything drifted a
 little? The mean of the Kolmogorov-Smirnov statistics decides. Are the recordings louder or quieter? Speakers differ in
 level by more than most changes of gain do, so what decides is the difference of the mean level of the speakers over its
-standard error (Welch), which a change of gain does not widen as it widens the deals. Where nobody is named, two
-questions share the rate.
+standard error (Welch), which a change of gain does not inflate as it inflates the permuted
+statistics. Where nobody is named, two questions share the rate.
 """
 
 import collections
@@ -104,13 +104,13 @@ def compare(reference: Sample, current: Sample, settings: DriftSettings) -> Drif
     _require_enough_speakers(speakers[: reference.clips], speakers[reference.clips :], settings)
     pool, levels = _Pool(reference, current, settings.bins), _Levels.of(reference, current, speakers)
     as_they_are = _membership(reference, current)
-    dealt = _deal(speakers, reference.clips, settings.deals, rng)
+    permuted = _permute(speakers, reference.clips, settings.permutations, rng)
     seen = pool.measure(*as_they_are)
     rate = settings.false_alarm_rate / (3 if levels else 2)
-    report = _report(reference, current, seen, _Judge(seen, pool.measure(*dealt), rate), settings)
+    report = _report(reference, current, seen, _Judge(seen, pool.measure(*permuted), rate), settings)
     if levels is None:
         return dataclasses.replace(report, p_value=min(1.0, 2 * report.p_value))
-    level, p_value = levels.judge(as_they_are, dealt, rate)
+    level, p_value = levels.judge(as_they_are, permuted, rate)
     return dataclasses.replace(report, level=level, p_value=min(1.0, 3 * min(report.p_value, p_value)))
 
 
@@ -164,7 +164,7 @@ def _require_comparable(reference: Sample, current: Sample, settings: DriftSetti
 
 
 def _require_enough_speakers(reference: np.ndarray, current: np.ndarray, settings: DriftSettings) -> None:
-    """Where nobody is in both samples, the speakers must have enough ways to be dealt for any to be a rare one."""
+    """Where nobody is in both samples, the speakers must have enough permutations for any to be a rare one."""
     ours, others = set(reference.tolist()), set(current.tolist())
     if not ours & others and math.comb(len(ours) + len(others), len(others)) * settings.false_alarm_rate < 1:
         raise NotComparable(
@@ -192,8 +192,8 @@ def _named_speakers(reference: Sample, current: Sample) -> np.ndarray:
 def _stand_ins(clips: int, other: Sample, name: str) -> np.ndarray:
     """Makes consecutive clips one speaker: about as many as ``other`` has of one, but half as many speakers at most.
 
-    Stand-ins made of many people's clips hardly differ, and dealt among the speakers would make chance look small. Half
-    as many make up for that, since the mean of fewer varies more.
+    Stand-ins made of many people's clips hardly differ, and permuted among the speakers would make chance look small.
+    Half as many make up for that, since the mean of fewer varies more.
     """
     speakers = other.speaker_count or math.isqrt(other.clips)
     count = min(clips, max(2, round(speakers / 2)), max(MIN_STAND_INS, round(clips * speakers / other.clips)))
@@ -205,8 +205,8 @@ def _membership(reference: Sample, current: Sample) -> np.ndarray:
     return np.repeat(np.eye(2, dtype=np.float32), (reference.clips, current.clips), axis=1)[:, np.newaxis]
 
 
-def _deal(speakers: np.ndarray, reference_clips: int, deals: int, rng: np.random.Generator) -> np.ndarray:
-    """Deals the speakers anew.
+def _permute(speakers: np.ndarray, reference_clips: int, permutations: int, rng: np.random.Generator) -> np.ndarray:
+    """Permute the speakers.
 
     A speaker takes the place of another: gives as many clips to the reference and to the current sample, chosen at
     random; in proportion where there are not as many.
@@ -215,28 +215,29 @@ def _deal(speakers: np.ndarray, reference_clips: int, deals: int, rng: np.random
         speakers: Of each clip, those of the reference first.
 
     Returns:
-        1 where a clip is in the reference, and in the current sample, of each deal; float32 ``[2, deals, clips]``.
+        1 where a clip is in the reference, and in the current sample, of each permutation; float32
+        ``[2, permutations, clips]``.
     """
     _, number_of, sizes = np.unique(speakers, return_inverse=True, return_counts=True)
     to_reference = np.bincount(number_of[:reference_clips], minlength=len(sizes))
     position = np.arange(len(speakers)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    dealt = np.zeros((2, deals, len(speakers)), np.float32)
-    for deal in range(deals):
+    permuted = np.zeros((2, permutations, len(speakers)), np.float32)
+    for permutation in range(permutations):
         place = rng.permutation(len(sizes))
         given = np.minimum(sizes, sizes[place])
         kept = np.rint(given * (to_reference[place] / sizes[place]))
         mixed = np.argsort(number_of + rng.random(len(speakers)))  # speaker by speaker
         in_reference = position < np.repeat(kept, sizes)
-        dealt[0, deal, mixed[in_reference]] = 1
-        dealt[1, deal, mixed[~in_reference & (position < np.repeat(given, sizes))]] = 1
-    return dealt
+        permuted[0, permutation, mixed[in_reference]] = 1
+        permuted[1, permutation, mixed[~in_reference & (position < np.repeat(given, sizes))]] = 1
+    return permuted
 
 
 _LABELS = "labels"
 _SKEWED = ("psi", "jensen_shannon", _LABELS)
 
 _Statistics = dict[str, np.ndarray]
-"""``[deals, n]`` by name: of each feature, or one of the labels, or of each feature within one emotion."""
+"""``[permutations, n]`` by name: of each feature, or one of the labels, or of each feature within one emotion."""
 
 
 class _Pool:
@@ -252,7 +253,7 @@ class _Pool:
             self._emotions = {emotion: np.flatnonzero(named == emotion) for emotion in EMOTIONS}
 
     def measure(self, first: np.ndarray, second: np.ndarray) -> _Statistics:
-        """Compares samples given by how often each clip is in them, twice float32 ``[deals, clips]``."""
+        """Compares samples given by how often each clip is in them, twice float32 ``[permutations, clips]``."""
         counts = self._bin_counts(first), self._bin_counts(second)
         statistics = {
             "ks": self._ks(first, second),
@@ -319,10 +320,10 @@ class _Levels:
         spoken = np.eye(number_of.max() + 1, dtype=np.float32)[number_of]
         return cls(spoken, np.concatenate([reference.levels_db, current.levels_db]).astype(np.float32))
 
-    def judge(self, seen: np.ndarray, dealt: np.ndarray, false_alarm_rate: float) -> tuple[LevelDrift, float]:
+    def judge(self, seen: np.ndarray, permuted: np.ndarray, false_alarm_rate: float) -> tuple[LevelDrift, float]:
         """The difference, the largest that chance explains, and how rare so large a one is."""
         means_db, errors_db = (
-            np.concatenate(both, axis=-1) for both in zip(self._measure(*seen), self._measure(*dealt), strict=True)
+            np.concatenate(both, axis=-1) for both in zip(self._measure(*seen), self._measure(*permuted), strict=True)
         )
         ratios = np.abs(means_db[1] - means_db[0]) / errors_db
         limit = np.quantile(ratios, 1 - false_alarm_rate, method="higher")
@@ -333,12 +334,12 @@ class _Levels:
         return level, float(np.mean(ratios >= ratios[0]))
 
     def _measure(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean levels of both samples, ``[2, deals]``, and the standard error of their difference, ``[deals]``."""
+        """Return mean levels of both samples, ``[2, permutations]``, and their difference's standard error."""
         means, variances = zip(*(self._over_speakers(weights) for weights in (first, second)), strict=True)
         return np.stack(means), np.maximum(np.sqrt(variances[0] + variances[1]), MIN_LEVEL_ERROR_DB)
 
     def _over_speakers(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean of the speakers' mean levels, and its variance, of each deal."""
+        """Mean of the speakers' mean levels, and its variance, of each permutation."""
         clips = weights @ self.spoken
         there = clips > 0
         levels_db = (weights * self.levels_db) @ self.spoken / np.maximum(clips, 1)
@@ -351,10 +352,10 @@ class _Levels:
 class _Judge:
     """Thresholds that hold for all statistics together."""
 
-    def __init__(self, seen: _Statistics, dealt: _Statistics, false_alarm_rate: float) -> None:
-        # The samples as they are count as one of the deals. Without them, the deals would be measured by a mean and a
-        # deviation that they had a part in and the samples had not, and look less extreme for that.
-        null = {name: np.concatenate([seen[name], values]) for name, values in dealt.items()}
+    def __init__(self, seen: _Statistics, permuted: _Statistics, false_alarm_rate: float) -> None:
+        # The samples as they are count as one of the permutations. Without them, those would be measured by a mean and
+        # a deviation that they had a part in and the samples had not, and look less extreme for that.
+        null = {name: np.concatenate([seen[name], values]) for name, values in permuted.items()}
         self._seen, self._centre, self._spread = seen, {}, {}
         for name, values in null.items():
             self._centre[name] = _unskewed(name, values).mean(axis=0)

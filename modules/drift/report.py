@@ -102,8 +102,8 @@ class DriftReport:
     """The comparison of two samples.
 
     Attributes:
-        p_value: How rare this much difference is without drift: of the shares of deals that reach what was seen in the
-            largest statistic, in ``mean_ks`` and in ``level``, the smallest, times the number of them.
+        p_value: How rare this much difference is without drift: of the shares of permutations that reach what was seen
+            in the largest statistic, in ``mean_ks`` and in ``level``, the smallest, times the number of them.
         mean_ks: Mean of the Kolmogorov-Smirnov statistics of all features.
         features: The most drifted first.
         labels: Where both samples have labels.
@@ -174,4 +174,5 @@ class DriftReport:
             "labels_suspect": self.labels_suspect,
             "reasons": list(self.reasons),
             **dataclasses.asdict(self),
+            "settings": self.settings.model_dump(mode="json"),
         }

@@ -1,38 +1,44 @@
 """How samples are compared. Apart from :mod:`modules.drift.comparison`, whose SciPy takes a while to load."""
 
-import dataclasses
+from typing import Self
 
-_QUESTIONS = 3  # that share the false-alarm rate
+from pydantic import Field, model_validator
+
+from modules.common.settings import Settings
+
+_TESTS = 3  # that share the false-alarm rate
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DriftSettings:
-    """How samples are compared.
+class DriftSettings(Settings):
+    """How samples are compared."""
 
-    Attributes:
-        false_alarm_rate: Share of comparisons without drift that may alarm, all features together.
-        deals: How often the speakers are dealt anew; the thresholds need some 10 / false_alarm_rate.
-        bins: Of PSI and Jensen-Shannon, each with the same share of the reference.
-        max_clips: A larger sample is thinned at random to so many clips.
-        min_clips: Fewer in either sample are not compared.
-        seed: Equal seeds give equal reports.
-    """
+    false_alarm_rate: float = Field(
+        0.04, gt=0, lt=1, description="Share of comparisons without drift that may alarm, all features together."
+    )
+    permutations: int = Field(
+        500,
+        ge=1,
+        description="Permutations of the speakers that set the thresholds; they need about 10 / `false_alarm_rate`.",
+    )
+    bins: int = Field(
+        10, ge=2, description="Bins of PSI and Jensen-Shannon divergence, each with the same share of the reference."
+    )
+    max_clips: int = Field(4000, ge=2, description="A larger sample is thinned at random to this many clips.")
+    min_clips: int = Field(20, ge=2, description="Samples with fewer clips are not compared.")
+    seed: int = Field(0, ge=0, description="Equal seeds give equal reports.")
 
-    false_alarm_rate: float = 0.04
-    deals: int = 500
-    bins: int = 10
-    max_clips: int = 4000
-    min_clips: int = 20
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.false_alarm_rate < 1:
-            raise ValueError(f"drift.false_alarm_rate is {self.false_alarm_rate}; it must be above 0 and below 1")
-        if self.deals * self.false_alarm_rate < _QUESTIONS:
+    @model_validator(mode="after")
+    def _require_permutations(self) -> Self:
+        least = _TESTS / self.false_alarm_rate
+        if self.permutations < least:
             raise ValueError(
-                f"drift.deals is {self.deals}; a false_alarm_rate of {self.false_alarm_rate} needs at least "
-                f"{_QUESTIONS / self.false_alarm_rate:.0f}"
+                f"permutations is {self.permutations}; allowed with a false_alarm_rate of {self.false_alarm_rate}: "
+                f"{least:.0f} or above"
             )
-        for name, least in (("bins", 2), ("min_clips", 2), ("max_clips", self.min_clips)):
-            if getattr(self, name) < least:
-                raise ValueError(f"drift.{name} is {getattr(self, name)}; it must be at least {least}")
+        return self
+
+    @model_validator(mode="after")
+    def _require_order(self) -> Self:
+        if self.min_clips > self.max_clips:
+            raise ValueError(f"min_clips is {self.min_clips}; allowed: at most max_clips, {self.max_clips}")
+        return self

@@ -4,10 +4,12 @@ Pure: what TFMA measured and what the model answered come in, a verdict goes out
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
-from typing import Literal, get_args
+from typing import Literal
 
+from pydantic import Field
+
+from modules.common.settings import Settings
 from modules.data.splits import TEST
 from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, Verdict
 
@@ -24,60 +26,40 @@ COMPARABLE = "Comparable baseline"
 _WHOLE: Slice = ()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GateSettings:
-    """What a candidate must reach on ``test`` to be blessed. UAR is the unweighted average recall, 0 to 1.
+class GateSettings(Settings):
+    """Conditions on the test split for blessing a candidate.
 
-    Attributes:
-        min_uar: Floor of the UAR; neither the UAR nor the whole of its interval may lie below.
-        max_uar_loss: How far below the blessed baseline the UAR may be, significant or not: few speakers let nothing be
-            significant. However small the loss, a candidate is also rejected when it is significant: when the whole
-            interval of the paired difference lies below zero. The bound must leave room for chance. Models that
-            differ in the seed alone differed by 3.1 % UAR (standard deviation) on four speakers of RAVDESS, so that 2 %
-            would reject 27 % of all ties, and 5 % rejects 5 %.
-        min_slice_uar: Floor of the UAR of every slice.
-        slices: What is sliced by.
-        min_test_clips: With fewer, nothing is blessed.
-        min_test_speakers: With fewer, nothing is blessed.
-        incomparable_baseline: What becomes of a candidate that cannot be compared with the blessed baseline:
-            ``judge_alone`` by the other checks, or ``reject``. So it is where the baseline was trained on another audio
-            spec or other emotions and cannot be asked about the same examples, and where it was trained on the very
-            speakers who test the candidate and the others are fewer than ``min_test_speakers`` or ``min_test_clips``.
-        override: Who blesses the candidate whatever the checks say, and why. It is recorded in the blessing, the
-            verdict and the report. It lifts no fault: a model whose answers are not numbers stays rejected.
+    UAR is the unweighted average recall, 0 to 1. ``max_uar_loss`` must leave room for chance: models that differ in the
+    seed alone differed by 3.1 % UAR (standard deviation) on four speakers of RAVDESS, so that 2 % would reject 27 % of
+    all ties, and 5 % rejects 5 %.
     """
 
-    min_uar: float = 0.25
-    max_uar_loss: float = 0.05
-    min_slice_uar: float = 0.15
-    slices: tuple[SliceColumn, ...] = ("corpus", "sex")
-    min_test_clips: int = 20
-    min_test_speakers: int = 2
-    incomparable_baseline: IncomparableBaseline = "judge_alone"
-    override: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "slices", tuple(self.slices))
-        for name in ("min_uar", "max_uar_loss", "min_slice_uar"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"gate.{name} is {getattr(self, name)}; it must be between 0 and 1")
-        for name in ("min_test_clips", "min_test_speakers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"gate.{name} is {getattr(self, name)}; it must be 1 or above")
-        unknown = sorted(set(self.slices) - set(get_args(SliceColumn)))
-        if unknown:
-            raise ValueError(f"gate.slices has {', '.join(unknown)}; allowed are {', '.join(get_args(SliceColumn))}")
-        if self.incomparable_baseline not in get_args(IncomparableBaseline):
-            allowed = " or ".join(get_args(IncomparableBaseline))
-            raise ValueError(f"gate.incomparable_baseline is {self.incomparable_baseline!r}; it must be {allowed}")
-
-    def to_json(self) -> str:
-        """Canonical text: equal settings give equal text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> "GateSettings":
-        return cls(**json.loads(text))
+    min_uar: float = Field(
+        0.25, ge=0, le=1, description="Floor of the UAR; neither the UAR nor its whole interval may lie below."
+    )
+    max_uar_loss: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Largest loss of UAR against the blessed baseline, significant or not. A significant loss, where "
+        "the whole interval of the paired difference lies below zero, is rejected however small it is.",
+    )
+    min_slice_uar: float = Field(0.15, ge=0, le=1, description="Floor of the UAR of every slice.")
+    slices: tuple[SliceColumn, ...] = Field(("corpus", "sex"), description="Columns that the test split is sliced by.")
+    min_test_clips: int = Field(20, ge=1, description="With fewer test clips nothing is blessed.")
+    min_test_speakers: int = Field(2, ge=1, description="With fewer test speakers nothing is blessed.")
+    incomparable_baseline: IncomparableBaseline = Field(
+        "judge_alone",
+        description="Result for a candidate that cannot be compared with the blessed baseline: `judge_alone` by the "
+        "other checks, or `reject`. A baseline of another audio spec or other emotions cannot be compared, nor one "
+        "trained on so many of the test speakers that the others are fewer than `min_test_speakers` or "
+        "`min_test_clips`.",
+    )
+    override: str = Field(
+        "",
+        description="Name of a person and a reason: blesses the candidate despite failed checks, and is recorded in "
+        "the blessing, the verdict and the report. A model with non-finite predictions stays rejected.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

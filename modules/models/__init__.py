@@ -18,9 +18,13 @@ DEFAULT_FAMILY = "attentive_crnn"
 
 
 def family_named(name: str) -> ModelFamily[Any]:
-    """Raises ValueError, with the names there are, where there is no such family."""
+    """Return the family of that name.
+
+    Raises:
+        ValueError: There is no such family.
+    """
     if name not in FAMILIES:
-        raise ValueError(f"training.family is {name!r}; it must be one of {', '.join(FAMILIES)}")
+        raise ValueError(f"allowed: {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 

@@ -8,9 +8,11 @@ frequency (a two-dimensional cosine transform) and means and spreads, as the aco
 them (Eyben et al., The Geneva Minimalistic Acoustic Parameter Set, 2016).
 """
 
-import dataclasses
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from modules.common.settings import Settings
 from modules.models.family import FEATURES, VALID_FRAMES, ModelFamily
 
 if TYPE_CHECKING:
@@ -26,68 +28,50 @@ _SMOOTH_BANDS = 64
 _VOCAL_TRACT_COEFFICIENTS = 24
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentiveCrnnHyperparameters:
-    """What can be varied.
+class AttentiveCrnnHyperparameters(Settings):
+    """Hyperparameters of the attentive network."""
 
-    Attributes:
-        frames: That the speech of a clip is stretched to.
-        filters: Of each of the two convolutions over time.
-        kernel: Frames under one convolution.
-        recurrent_units: Of the GRU, in each direction.
-        attention_units: Of the network that weighs the frames.
-        waves: Of the slowest waves of the spectrogram that are kept, in time as in frequency.
-        utterance_units: Of the layer over the utterance's statistics.
-        map_dropout: Share of whole channels that training drops after a convolution.
-        dropout: Share of values that training drops before and after the recurrent layer.
-        utterance_dropout: Share of values that training drops before and after the layer over the statistics.
-        noise: Share of clips that training fills with steady noise up to a random floor.
-        time_jitter: Largest move of the speech's ends while training, as a share of its length.
-        band_shift: Largest move along the mel bands while training, as a share of all bands.
-        band_stretch: Largest stretch along the mel bands while training, as a natural logarithm.
-        gain: Standard deviation of the gain while training, in the unit of the normalised features.
-        masks: Stripes that training blanks out along time, and as many along frequency.
-        mask_share: Largest width of a stripe, as a share of the frames or of the bands.
-    """
-
-    frames: int = 64
-    filters: int = 96
-    kernel: int = 5
-    recurrent_units: int = 48
-    attention_units: int = 64
-    waves: int = 12
-    utterance_units: int = 128
-    map_dropout: float = 0.1
-    dropout: float = 0.3
-    utterance_dropout: float = 0.4
-    noise: float = 0.5
-    time_jitter: float = 0.0
-    band_shift: float = 0.01
-    band_stretch: float = 0.03
-    gain: float = 0.3
-    masks: int = 2
-    mask_share: float = 0.12
-
-    def __post_init__(self) -> None:
-        self._require("frames", self.frames >= 8, "8 or above")
-        for name in ("filters", "kernel", "recurrent_units", "attention_units", "utterance_units", "waves"):
-            self._require(name, getattr(self, name) >= 1, "1 or above")
-        for name in ("map_dropout", "dropout", "utterance_dropout", "time_jitter", "band_shift", "mask_share"):
-            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        for name in ("band_stretch", "gain", "masks"):
-            self._require(name, getattr(self, name) >= 0, "0 or above")
-        self._require("noise", 0 <= self.noise <= 1, "in [0, 1]")
-
-    def _require(self, name: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            raise ValueError(f"training.hyperparameters.{name} is {getattr(self, name)}; it must be {allowed}")
+    frames: int = Field(64, ge=8, description="Frames that the speech of a clip is stretched to.")
+    filters: int = Field(96, ge=1, description="Filters of each of the two convolutions over time.")
+    kernel: int = Field(5, ge=1, description="Frames under one convolution.")
+    recurrent_units: int = Field(48, ge=1, description="Units of the GRU, in each direction.")
+    attention_units: int = Field(64, ge=1, description="Units of the network that weighs the frames.")
+    waves: int = Field(12, ge=1, description="Slowest waves of the spectrogram that are kept, in time as in frequency.")
+    utterance_units: int = Field(128, ge=1, description="Units of the layer over the utterance's statistics.")
+    map_dropout: float = Field(
+        0.1, ge=0, lt=1, description="Share of whole channels that training drops after a convolution."
+    )
+    dropout: float = Field(
+        0.3, ge=0, lt=1, description="Share of values that training drops before and after the recurrent layer."
+    )
+    utterance_dropout: float = Field(
+        0.4, ge=0, lt=1, description="Share of values that training drops around the layer over the statistics."
+    )
+    noise: float = Field(
+        0.5, ge=0, le=1, description="Share of clips that training fills with steady noise up to a random floor."
+    )
+    time_jitter: float = Field(
+        0.0, ge=0, lt=1, description="Largest move of the speech's ends while training, as a share of its length."
+    )
+    band_shift: float = Field(
+        0.01, ge=0, lt=1, description="Largest move along the mel bands while training, as a share of all bands."
+    )
+    band_stretch: float = Field(
+        0.03, ge=0, description="Largest stretch along the mel bands while training, as a natural logarithm."
+    )
+    gain: float = Field(
+        0.3, ge=0, description="Standard deviation of the gain while training, in units of the normalised features."
+    )
+    masks: int = Field(2, ge=0, description="Stripes that training blanks out along time, and as many along frequency.")
+    mask_share: float = Field(
+        0.12, ge=0, lt=1, description="Largest width of a stripe, as a share of the frames or of the bands."
+    )
 
 
 def search_space(
     hp: "keras_tuner.HyperParameters", hyperparameters: AttentiveCrnnHyperparameters
 ) -> AttentiveCrnnHyperparameters:
-    return dataclasses.replace(
-        hyperparameters,
+    return hyperparameters.replace(
         filters=hp.Choice("filters", [48, 64, 96, 128], default=96),
         recurrent_units=hp.Choice("recurrent_units", [32, 48, 64, 96], default=48),
         utterance_units=hp.Choice("utterance_units", [64, 128, 256], default=128),
@@ -207,19 +191,4 @@ ATTENTIVE_CRNN = ModelFamily(
     hyperparameters_type=AttentiveCrnnHyperparameters,
     search_space=search_space,
     build=build,
-    recipe={
-        "audio": {"feature_family": "logmel", "window_offset_sec": 0.5, "window_sec": 3.5},
-        # Nothing stops early, so that few speakers are kept from the training: eval only calibrates.
-        "splits": {"train": 0.77, "eval": 0.08, "test": 0.15},
-        "augmentation": {"variants": ["plain"]},  # the network augments while it trains
-        "training": {
-            "epochs": 70,
-            "learning_rate": 0.002,
-            "learning_rate_schedule": "cosine",
-            "weight_decay": 0.02,
-            "label_smoothing": 0.1,
-            "mixup": 0.3,  # hardly better UAR, but half the calibration error
-            "early_stopping_patience": 0,
-        },
-    },
 )

@@ -4,7 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from modules.audio.spec import FeatureFamily
+from modules.common.settings import Settings, explain
 
 if TYPE_CHECKING:  # both bring TensorFlow along, and settings are checked where nobody trains
     import keras
@@ -14,7 +17,7 @@ if TYPE_CHECKING:  # both bring TensorFlow along, and settings are checked where
 FEATURES = "features"
 VALID_FRAMES = "valid_frames"
 
-HyperparametersT = TypeVar("HyperparametersT")
+HyperparametersT = TypeVar("HyperparametersT", bound=Settings)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,18 +27,17 @@ class ModelFamily(Generic[HyperparametersT]):
     Attributes:
         name: What ``training.family`` calls it.
         feature_family: The features it reads, see :class:`modules.audio.spec.AudioSpec`.
-        hyperparameters_type: Frozen dataclass whose defaults are the family's own and whose
-            ``__post_init__`` refuses values that make no model.
+        hyperparameters_type: Settings whose defaults are the family's own and which refuse values that make no model.
         search_space: Draws from a KerasTuner ``HyperParameters`` the attributes worth searching and returns
-            the given hyperparameters with those replaced. It names them as the dataclass does, so that the
+            the given hyperparameters with those replaced. It names them as the settings do, so that the
             values a search found can be read back by calling it again.
         build: Makes the uncompiled model from the shape of one clip's features, the number of classes and
             the hyperparameters. Its inputs are ``{"features": float32 [batch, *shape], "valid_frames":
             int32 [batch]}``, normalised, with zeros beyond the valid frames; its output is float32
             probabilities ``[batch, classes]``. Only Keras operations, so that it trains on any backend.
             Augmentation is a layer that acts when ``training`` is true.
-        recipe: What the configuration holds, by section and key, where nobody set anything else: the features that
-            the family was designed for and the training that suits it. Without a recipe the settings' own defaults do.
+        recipe: The family's own values of the configuration, by section and key, where they differ from the defaults of
+            the settings: the features that it was designed for and the training that suits it.
     """
 
     name: str
@@ -46,17 +48,12 @@ class ModelFamily(Generic[HyperparametersT]):
     recipe: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def hyperparameters(self, values: Mapping[str, Any]) -> HyperparametersT:
-        """The family's hyperparameters with ``values`` in place of its defaults.
+        """Return the family's hyperparameters with ``values`` in place of its defaults.
 
         Raises:
             ValueError: A name the family does not have, or a value that it refuses.
         """
-        # a dataclass, which a TypeVar cannot say
-        allowed = {field.name for field in dataclasses.fields(self.hyperparameters_type)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - allowed)
-        if unknown:
-            raise ValueError(
-                f"training.hyperparameters has {', '.join(unknown)}; "
-                f"the family {self.name} has {', '.join(sorted(allowed))}"
-            )
-        return self.hyperparameters_type(**values)
+        try:
+            return self.hyperparameters_type.model_validate(dict(values))
+        except ValidationError as error:
+            raise ValueError(explain(error, self.hyperparameters_type)) from None

@@ -3,9 +3,11 @@
 It convolves along the 270 numbers of the utterance features as if they were a signal.
 """
 
-import dataclasses
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from modules.common.settings import Settings
 from modules.models.family import FEATURES, VALID_FRAMES, ModelFamily
 
 if TYPE_CHECKING:
@@ -13,35 +15,21 @@ if TYPE_CHECKING:
     import keras_tuner
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OriginalCnnHyperparameters:
-    """What can be varied.
+class OriginalCnnHyperparameters(Settings):
+    """Hyperparameters of the original network."""
 
-    Attributes:
-        filters: Filters of the first block; the second has twice, the third four times as many.
-        kernel: Values under one convolution.
-        pool: Values under one max-pooling, which moves in steps of one.
-        dropout: Share of the last block's outputs that training drops.
-    """
-
-    filters: int = 64
-    kernel: int = 3
-    pool: int = 2
-    dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        for name in ("filters", "kernel", "pool"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.hyperparameters.{name} is {getattr(self, name)}; it must be 1 or above")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"training.hyperparameters.dropout is {self.dropout}; it must be in [0, 1)")
+    filters: int = Field(
+        64, ge=1, description="Filters of the first block; the second has twice, the third four times as many."
+    )
+    kernel: int = Field(3, ge=1, description="Values under one convolution.")
+    pool: int = Field(2, ge=1, description="Values under one max-pooling, which moves in steps of one.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the last block's outputs that training drops.")
 
 
 def search_space(
     hp: "keras_tuner.HyperParameters", hyperparameters: OriginalCnnHyperparameters
 ) -> OriginalCnnHyperparameters:
-    return dataclasses.replace(
-        hyperparameters,
+    return hyperparameters.replace(
         filters=hp.Choice("filters", [16, 32, 64, 128], default=64),
         kernel=hp.Int("kernel", 3, 10, default=3),
         pool=hp.Int("pool", 2, 5, default=2),
@@ -84,4 +72,18 @@ ORIGINAL_CNN = ModelFamily(
     hyperparameters_type=OriginalCnnHyperparameters,
     search_space=search_space,
     build=build,
+    recipe={
+        "audio": {"feature_family": "utterance", "window_offset_sec": 0.6, "window_sec": 2.5},
+        "splits": {"train": 0.7, "eval": 0.15, "test": 0.15},
+        "augmentation": {"variants": ["plain", "noise", "pitch", "pitch+noise"]},
+        "training": {
+            "epochs": 50,
+            "learning_rate": 0.001,
+            "learning_rate_schedule": "plateau",
+            "weight_decay": 0.0,
+            "label_smoothing": 0.0,
+            "mixup": 0.0,
+            "early_stopping_patience": 4,
+        },
+    },
 )

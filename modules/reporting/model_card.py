@@ -169,7 +169,7 @@ def describe(
         name=name,
         network=network or Network(),
         emotions=evaluation.classes,
-        audio_spec=dataclasses.asdict(spec),
+        audio_spec=spec.model_dump(),
         audio_spec_fingerprint=spec.fingerprint,
         corpora=corpora,
         commercial_use=_strictest(corpora),

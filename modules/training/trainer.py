@@ -58,8 +58,8 @@ def trainer_config(spec: AudioSpec, settings: TrainingSettings, limits: AudioLim
     settings.require_features_of(spec)
     return {
         "audio_spec": spec.to_json(),
-        "training": dataclasses.asdict(settings),
-        "limits": dataclasses.asdict(limits),
+        "training": settings.model_dump(mode="json"),
+        "limits": limits.model_dump(mode="json"),
     }
 
 
@@ -87,7 +87,7 @@ def run_fn(fn_args: Any) -> None:
         spec,
         fn_args.serving_model_dir,
         temperature=trained.temperature,
-        limits=AudioLimits(**fn_args.custom_config["limits"]),
+        limits=AudioLimits.model_validate(fn_args.custom_config["limits"]),
         description=describe_model(trained.model, settings),
     )
     report = training_report(trained, settings, clips={"train": len(train), "eval": len(held_out)})
@@ -97,7 +97,7 @@ def run_fn(fn_args: Any) -> None:
 def read_config(custom_config: Mapping[str, Any]) -> tuple[AudioSpec, TrainingSettings]:
     """What :func:`trainer_config` was given for the training."""
     spec = AudioSpec.from_json(custom_config["audio_spec"])
-    settings = TrainingSettings(**custom_config["training"])
+    settings = TrainingSettings.model_validate(custom_config["training"])
     settings.require_features_of(spec)
     return spec, settings
 
@@ -109,7 +109,7 @@ def with_tuned_hyperparameters(settings: TrainingSettings, tuned: Mapping[str, A
     family = settings.model_family
     found = keras_tuner.HyperParameters.from_config(dict(tuned))
     chosen = family.search_space(found, family.hyperparameters(settings.hyperparameters))
-    return dataclasses.replace(settings, hyperparameters=dataclasses.asdict(chosen))
+    return settings.replace(hyperparameters=chosen.model_dump())
 
 
 def train_model(
@@ -261,7 +261,7 @@ def describe_model(model: keras.Model, settings: TrainingSettings) -> dict[str, 
     return {
         "family": settings.family,
         "parameters": model.count_params(),
-        "hyperparameters": dataclasses.asdict(hyperparameters),
+        "hyperparameters": hyperparameters.model_dump(),
     }
 
 
@@ -270,7 +270,7 @@ def training_report(trained: TrainedModel, settings: TrainingSettings, *, clips:
     epochs = len(trained.history["loss"])
     return {
         "family": settings.family,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.model_dump(mode="json"),
         "parameters": trained.model.count_params(),
         "clips": dict(clips),
         "epochs": epochs,

@@ -1,7 +1,6 @@
 """The search for hyperparameters: what TFX's Tuner calls."""
 
 import copy
-import dataclasses
 import hashlib
 import sys
 import time
@@ -44,7 +43,7 @@ class TunerFnResult(NamedTuple):
 
 def tuner_config(spec: AudioSpec, training_settings: TrainingSettings, settings: TuningSettings) -> dict[str, Any]:
     """The ``custom_config`` that :func:`tuner_fn` wants of the Tuner component."""
-    return trainer.trainer_config(spec, training_settings) | {"tuner": dataclasses.asdict(settings)}
+    return trainer.trainer_config(spec, training_settings) | {"tuner": settings.model_dump(mode="json")}
 
 
 def tuner_fn(fn_args: Any) -> TunerFnResult:
@@ -54,8 +53,8 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     speakers are others. In a ``working_dir`` that outlives the process, a search that was stopped goes on.
     """
     spec, training_settings = trainer.read_config(fn_args.custom_config)
-    settings = TuningSettings(**fn_args.custom_config["tuner"])
-    training_settings = dataclasses.replace(training_settings, epochs=settings.epochs)
+    settings = TuningSettings.model_validate(fn_args.custom_config["tuner"])
+    training_settings = training_settings.replace(epochs=settings.epochs)
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     train = read_split(fn_args.train_files, transform, spec)
     held_out = read_split(fn_args.eval_files, transform, spec)
@@ -95,7 +94,7 @@ def make_hypermodel(settings: TrainingSettings, spec: AudioSpec, *, steps_per_ep
 
     def build(hp: keras_tuner.HyperParameters) -> keras.Model:
         drawn = family.search_space(hp, configured)
-        tried = dataclasses.replace(settings, hyperparameters=dataclasses.asdict(drawn))
+        tried = settings.replace(hyperparameters=drawn.model_dump())
         with trainer.precision(settings.precision):
             return trainer.build_compiled(tried, spec, steps_per_epoch=steps_per_epoch)
 
@@ -112,10 +111,9 @@ def search_key(
     family = training_settings.model_family
     space = keras_tuner.HyperParameters()
     family.search_space(space, family.hyperparameters(training_settings.hyperparameters))
-    search = dataclasses.asdict(settings)
-    del search["max_trials"], search["enabled"]
+    search = settings.model_dump(exclude={"max_trials", "enabled"})
     return digest(
-        [dataclasses.asdict(training_settings), search, spec.fingerprint],
+        [training_settings.model_dump(), search, spec.fingerprint],
         space.get_config()["space"],
         [_fingerprint(train), _fingerprint(held_out)],
         code_fingerprint(__name__),

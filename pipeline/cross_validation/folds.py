@@ -75,7 +75,7 @@ def corpus_folds(clips: Sequence[Clip], settings: SplitSettings) -> list[Fold]:
 
 def _fold(name: str, clips: Sequence[Clip], test: Sequence[str], settings: SplitSettings) -> Fold:
     """The other speakers are divided as the pipeline's own splits are."""
-    chosen = dataclasses.replace(settings, by="speaker", eval_speakers=(), test_speakers=tuple(test))
+    chosen = settings.replace(by="speaker", eval_speakers=(), test_speakers=tuple(test))
     split_of = assign_speakers(clips, chosen)
     return Fold(name=name, **{split: _in(split_of, split) for split in (TRAIN, EVAL, TEST)})
 

@@ -98,7 +98,7 @@ class Plan:
         """Of the fold's result; differs when anything that the result depends on does."""
         chosen = self.config.training
         used = chosen.model_family.hyperparameters(chosen.hyperparameters)
-        settings = [dataclasses.asdict(chosen), dataclasses.asdict(used), self.config.transform.model_dump()]
+        settings = [chosen.model_dump(), used.model_dump(), self.config.transform.model_dump()]
         known = [settings, self.corpus.fingerprint, fold.to_json(), code_fingerprint(*_CODE)]
         text = json.dumps(known, sort_keys=True)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"

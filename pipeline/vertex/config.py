@@ -1,45 +1,92 @@
 """The configuration of the pipeline on Vertex AI: the local one, and a section ``vertex``."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
+from pydantic import Field
 
-from pipeline.config import ConfigError, PipelineConfig, Section
+from modules.common.settings import Settings
+from pipeline.config import ConfigError, PipelineConfig
 
-_BUCKET_OR_FOLDER = r"^(gs://[a-z0-9][a-z0-9._-]{1,220}|/)"
 _SPAN = "{SPAN}"
 
-_RESOURCE_ID = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-
-Address = Annotated[str, pydantic.Field(pattern=_BUCKET_OR_FOLDER)]
-
-
-class NodeSettings(Section):
-    """The machine of one node's container; Vertex chooses one that is large enough."""
-
-    cpu: float = pydantic.Field(default=4, gt=0, description="cores")
-    memory_gb: float = pydantic.Field(default=16, gt=0)
-    retries: int = pydantic.Field(default=2, ge=0, le=10)
+# Values of a cron field and what may stand between them, as in crontab(5): lists, ranges, steps.
+_CRON_VALUES = (
+    "[0-5]?[0-9]",
+    "[01]?[0-9]|2[0-3]",
+    "0?[1-9]|[12][0-9]|3[01]",
+    "0?[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC",
+    "[0-7]|SUN|MON|TUE|WED|THU|FRI|SAT",
+)
 
 
-class JobSettings(Section):
+def _cron_field(value: str) -> str:
+    item = rf"(\*|({value})(-({value}))?)(/[1-9][0-9]?)?"
+    return f"{item}(,{item})*"
+
+
+_CRON = rf"^((CRON_)?TZ=[A-Za-z0-9_+/-]+ )?{' '.join(map(_cron_field, _CRON_VALUES))}$"
+
+
+def _text(pattern: str, allowed: str) -> Any:
+    return Field(pattern=pattern, json_schema_extra={"allowed": allowed})
+
+
+Address = Annotated[str, _text(r"^(gs://[a-z0-9][a-z0-9._-]{1,220}|/)", "gs://BUCKET/FOLDER, or an absolute path")]
+ResourceId = Annotated[str, _text(r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", "1 to 63 of a-z, 0-9 and -, a letter first")]
+Image = Annotated[
+    # A tag that moves would let Dataflow's workers run other code than the component that started them.
+    str, _text(r"^[^\s@]+@sha256:[0-9a-f]{64}$", "an image with its digest, NAME@sha256:DIGEST")
+]
+MachineType = Annotated[str, _text(r"^[a-z][a-z0-9]*-[a-z0-9-]+$", "a machine type, such as n1-standard-8")]
+LabelKey = Annotated[str, _text(r"^[a-z][a-z0-9_-]{0,62}$", "1 to 63 of a-z, 0-9, _ and -, a letter first")]
+LabelValue = Annotated[str, _text(r"^[a-z0-9_-]{0,63}$", "up to 63 of a-z, 0-9, _ and -")]
+Accelerator = Literal[
+    "NVIDIA_TESLA_K80",
+    "NVIDIA_TESLA_P100",
+    "NVIDIA_TESLA_V100",
+    "NVIDIA_TESLA_P4",
+    "NVIDIA_TESLA_T4",
+    "NVIDIA_TESLA_A100",
+    "NVIDIA_A100_80GB",
+    "NVIDIA_L4",
+    "NVIDIA_H100_80GB",
+    "NVIDIA_H100_MEGA_80GB",
+    "NVIDIA_H200_141GB",
+    "NVIDIA_B200",
+    "NVIDIA_GB200",
+    "NVIDIA_RTX_PRO_6000",
+]
+
+
+class NodeSettings(Settings):
+    """The machine of one node's container; Vertex AI chooses one that is large enough."""
+
+    cpu: float = Field(4, gt=0, description="Cores.")
+    memory_gb: float = Field(16, gt=0, description="Memory in GB.")
+    retries: int = Field(2, ge=0, le=10, description="Further attempts after a failure.")
+
+
+class JobSettings(Settings):
     """The CustomJob that trains or tunes."""
 
-    machine_type: str = "n1-standard-8"
-    accelerator_type: str | None = "NVIDIA_TESLA_T4"
-    accelerator_count: int = pydantic.Field(default=1, ge=0, le=16)
-    spot: bool = False
-    timeout_sec: int = pydantic.Field(default=6 * 3600, ge=60, le=7 * 24 * 3600)
-    max_wait_sec: int = pydantic.Field(default=3600, ge=0, description="how long it may wait for a machine")
-    boot_disk_gb: int = pydantic.Field(default=200, ge=100)
+    machine_type: MachineType = Field("n1-standard-8", description="Machine type of the job.")
+    accelerator_type: Accelerator | None = Field(
+        "NVIDIA_TESLA_T4", description="Accelerator, as Vertex AI names it; null, with `accelerator_count` 0, for none."
+    )
+    accelerator_count: int = Field(1, ge=0, le=16, description="Accelerators of the machine.")
+    spot: bool = Field(False, description="Whether the machine may be interrupted, for about a third of the price.")
+    timeout_sec: int = Field(6 * 3600, ge=60, le=7 * 24 * 3600, description="Seconds after which the job is cancelled.")
+    max_wait_sec: int = Field(3600, ge=0, description="Longest wait for a machine in seconds.")
+    boot_disk_gb: int = Field(200, ge=100, le=64_000, description="Boot disk in GB.")
 
     @pydantic.model_validator(mode="after")
-    def _require_both_or_none(self) -> "JobSettings":
+    def _require_both_or_none(self) -> Self:
         if bool(self.accelerator_type) != bool(self.accelerator_count):
             raise ValueError(
-                f"accelerator_type is {self.accelerator_type!r} and accelerator_count {self.accelerator_count}; "
-                "give both, or null and 0 for none"
+                f"accelerator_type is {self.accelerator_type} and accelerator_count {self.accelerator_count}; "
+                "allowed: both, or null and 0 for none"
             )
         return self
 
@@ -47,71 +94,95 @@ class JobSettings(Section):
 class TunerJobSettings(JobSettings):
     """The CustomJob that tunes, on several machines if asked."""
 
-    parallel_trials: int = pydantic.Field(default=1, ge=1, le=64)
+    parallel_trials: int = Field(1, ge=1, le=64, description="Machines that tune at once.")
 
 
-class DataflowSettings(Section):
-    """Where the Beam components work."""
+class DataflowSettings(Settings):
+    """The machines of the Beam components."""
 
-    enabled: bool = pydantic.Field(default=True, description="False runs Beam inside the components' containers.")
-    machine_type: str = "n2-standard-4"
-    disk_gb: int = pydantic.Field(default=50, ge=30)
-    max_workers: int = pydantic.Field(default=8, ge=1, le=1000)
-    subnetwork: str | None = pydantic.Field(default=None, pattern=r"^(https://|regions/)")
-    public_ips: bool = False
-
-
-class EndpointSettings(Section):
-    """Where blessed models are deployed."""
-
-    name: str = pydantic.Field(default="ser", pattern=_RESOURCE_ID, description="and its id, where it has to be made")
-    model_id: str = pydantic.Field(default="ser", pattern=_RESOURCE_ID)
-    image: str | None = pydantic.Field(
-        default=None, description="TF Serving's, in Artifact Registry; without one models are pushed and not deployed"
+    enabled: bool = Field(
+        True,
+        description="Whether Dataflow does the work of AudioExampleGen, StatisticsGen, Transform and Evaluator; false "
+        "runs Beam inside their containers, which is cheaper for a few thousand recordings.",
     )
-    machine_type: str = "n1-standard-2"
-    min_replicas: int = pydantic.Field(default=1, ge=1)
-    max_replicas: int = pydantic.Field(default=3, ge=1)
-    canary_percent: int = pydantic.Field(default=10, ge=1, le=100, description="of the requests, to a new version")
-    first_answer_sec: float = pydantic.Field(
-        default=120.0, ge=0, description="how long a new version may get no request in spite of its share"
+    machine_type: MachineType = Field("n2-standard-4", description="Machine type of a worker.")
+    disk_gb: int = Field(50, ge=30, le=64_000, description="Disk of a worker in GB.")
+    max_workers: int = Field(8, ge=1, le=1000, description="Most workers of one job.")
+    subnetwork: Annotated[str, _text(r"^(https://|regions/)", "regions/REGION/subnetworks/NAME")] | None = Field(
+        None, description="Subnetwork of the workers, with Private Google Access."
+    )
+    public_ips: bool = Field(False, description="Whether workers have public IP addresses.")
+
+
+class EndpointSettings(Settings):
+    """The endpoint that blessed models are deployed to."""
+
+    name: ResourceId = Field("ser", description="Name of the endpoint, and its id where it has to be made.")
+    model_id: ResourceId = Field("ser", description="Id of the model in the model registry.")
+    image: Image | None = Field(
+        None, description="TF Serving's image in Artifact Registry; without one models are pushed and not deployed."
+    )
+    machine_type: MachineType = Field("n1-standard-2", description="Machine type of a replica.")
+    min_replicas: int = Field(1, ge=1, le=1000, description="Fewest replicas.")
+    max_replicas: int = Field(3, ge=1, le=1000, description="Most replicas.")
+    canary_percent: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="Percentage of the requests to a new version; 100 replaces the stable version at once.",
+    )
+    first_answer_sec: float = Field(
+        120.0, ge=0, description="Longest time in seconds that a new version may get no request in spite of its share."
     )
 
     @pydantic.model_validator(mode="after")
-    def _require_ordered_replicas(self) -> "EndpointSettings":
+    def _require_ordered_replicas(self) -> Self:
         if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}")
+            raise ValueError(f"min_replicas is {self.min_replicas}; allowed: at most max_replicas, {self.max_replicas}")
         return self
 
 
-class ScheduleSettings(Section):
+class ScheduleSettings(Settings):
     """When the pipeline runs by itself."""
 
-    name: str = "ser"
-    cron: str = "TZ=Etc/UTC 0 2 * * *"
-    max_concurrent_runs: int = pydantic.Field(default=1, ge=1, le=10)
+    name: str = Field("ser", min_length=1, max_length=128, description="Name of the schedule.")
+    cron: Annotated[str, _text(_CRON, "TZ=AREA/CITY MINUTE HOUR DAY MONTH WEEKDAY, such as TZ=Etc/UTC 0 2 * * *")] = (
+        Field("TZ=Etc/UTC 0 2 * * *", description="Start times of runs, as in crontab(5).")
+    )
+    max_concurrent_runs: int = Field(1, ge=1, le=10, description="Most runs at once.")
 
 
-def _default_nodes() -> dict[str, NodeSettings]:
-    return {"AnomalyGate": NodeSettings(cpu=2, memory_gb=8, retries=0)}  # what it finds, it finds again
-
-
-class VertexSettings(Section):
+class VertexSettings(Settings):
     """Everything that a run needs to know of the cloud."""
 
-    project: str = pydantic.Field(pattern=r"^[a-z][a-z0-9:.-]{4,}[a-z0-9]$")
-    region: str = pydantic.Field(pattern=r"^[a-z]+-[a-z]+\d+$")
-    data: Address = pydantic.Field(description="where the recordings lie")
-    pipeline_root: Address
-    serving_dir: Address = pydantic.Field(description="where blessed models go, a folder for each version")
-    image: str = pydantic.Field(min_length=1, description="of the components and of Dataflow's workers")
-    gpu_image: str | None = None
-    service_account: str = pydantic.Field(pattern=r"^[^@\s]+@[^@\s]+$")
-    network: str | None = pydantic.Field(default=None, pattern=r"^projects/[^/]+/global/networks/[^/]+$")
-    labels: dict[str, str] = pydantic.Field(default_factory=dict)
-    experiment: str | None = pydantic.Field(default="ser", pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")
+    project: Annotated[str, _text(r"^[a-z][a-z0-9:.-]{4,}[a-z0-9]$", "id of a Google Cloud project")] = Field(
+        description="Google Cloud project."
+    )
+    region: Annotated[str, _text(r"^[a-z]+-[a-z]+\d+$", "a region, such as europe-west4")] = Field(
+        description="Region of runs; machines, buckets and images should be there."
+    )
+    data: Address = Field(description="Folder of recordings.")
+    pipeline_root: Address = Field(description="Folder for the artifacts of runs.")
+    serving_dir: Address = Field(description="Folder for blessed models, with a folder for each version.")
+    image: Image = Field(description="Image of the components and of Dataflow's workers.")
+    gpu_image: Image | None = Field(
+        None, description="GPU variant of `image`; the trainer and the tuner need it where they have an accelerator."
+    )
+    service_account: Annotated[str, _text(r"^[^@\s]+@[^@\s]+$", "NAME@PROJECT.iam.gserviceaccount.com")] = Field(
+        description="Service account of runs."
+    )
+    network: (
+        Annotated[str, _text(r"^projects/[^/]+/global/networks/[^/]+$", "projects/NUMBER/global/networks/NAME")] | None
+    ) = Field(None, description="Network to peer with.")
+    labels: dict[LabelKey, LabelValue] = Field({}, description="Labels of everything that is created, for the bill.")
+    experiment: Annotated[str, _text(r"^[a-z0-9][a-z0-9-]{0,59}$", "1 to 60 of a-z, 0-9 and -")] | None = Field(
+        "ser", description="Experiment of Vertex AI Experiments that runs are logged to; null for none."
+    )
     default_node: NodeSettings = NodeSettings()
-    nodes: dict[str, NodeSettings] = pydantic.Field(default_factory=_default_nodes)
+    nodes: dict[str, NodeSettings] = Field(
+        {"AnomalyGate": NodeSettings(cpu=2, memory_gb=8, retries=0)},  # a retry would find the same anomalies
+        description="Machines of single nodes, by name, in place of `default_node`.",
+    )
     trainer: JobSettings = JobSettings()
     tuner: TunerJobSettings = TunerJobSettings()
     dataflow: DataflowSettings = DataflowSettings()
@@ -121,47 +192,48 @@ class VertexSettings(Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _drop_empty(cls, values: Any) -> Any:
-        """``project:`` with nothing behind it, as in configs/vertex.yaml, is a value that is still to be set."""
+        """Take ``project:`` without a value, as in configs/vertex.yaml, for one that is still to be set."""
         if not isinstance(values, Mapping):
             return values
         required = {name for name, field in cls.model_fields.items() if field.is_required()}
         return {name: value for name, value in values.items() if value is not None or name not in required}
 
     @pydantic.model_validator(mode="after")
-    def _require_gpu_image(self) -> "VertexSettings":
+    def _require_gpu_image(self) -> Self:
         """Without CUDA's libraries TensorFlow would train on the CPU of a machine whose GPU is paid for."""
         if self.gpu_image is None and (self.trainer.accelerator_type or self.tuner.accelerator_type):
             raise ValueError(
-                "gpu_image must be set for the accelerators of trainer and tuner; or give both jobs "
-                "accelerator_type: null and accelerator_count: 0"
+                "gpu_image is null and trainer or tuner has an accelerator; allowed: an image in gpu_image, or "
+                "accelerator_type: null and accelerator_count: 0 for both jobs"
             )
         return self
 
     def node(self, node_id: str) -> NodeSettings:
-        """The machine for a node."""
+        """Return the machine for a node."""
         return {name.lower(): node for name, node in self.nodes.items()}.get(node_id.lower(), self.default_node)
 
     def require_known(self, node_ids: Collection[str]) -> None:
-        """Raises :class:`ConfigError` where ``nodes`` names one that the pipeline has not.
+        """Check that ``nodes`` names nodes of the pipeline; letter case does not matter.
 
-        Letter case does not matter: a name that comes from the environment has none.
+        Raises:
+            ConfigError: It names another one.
         """
         unknown = {name for name in self.nodes if name.lower() not in {node_id.lower() for node_id in node_ids}}
         if unknown:
-            raise ConfigError(f"vertex.nodes names {sorted(unknown)}; the pipeline has {sorted(node_ids)}")
+            raise ConfigError(f"vertex.nodes has {', '.join(sorted(unknown))}; allowed: {', '.join(sorted(node_ids))}")
 
 
 class VertexConfig(PipelineConfig):
     """What :class:`PipelineConfig` holds, and the cloud that it runs in."""
 
-    vertex: VertexSettings = pydantic.Field(default_factory=dict, validate_default=True)
+    vertex: VertexSettings
 
     @pydantic.model_validator(mode="after")
-    def _require_drift_reference(self) -> "VertexConfig":
+    def _require_drift_reference(self) -> Self:
         if self.drift.enabled and not self.drift.reference:
             raise ValueError(
-                "drift.enabled is true and drift.reference is not set; Vertex AI cannot look up which examples a model "
-                "was trained on, so set drift.reference or drift.enabled=false"
+                "drift.enabled is true and drift.reference is not set, and Vertex AI cannot look up which examples a "
+                "model was trained on; allowed: drift.reference set, or drift.enabled=false"
             )
         return self
 

@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 from scipy import special
 from scipy.spatial import distance
+
+from modules.common.settings import Settings
 
 Outcome = Literal["promote", "roll back", "undecided"]
 
@@ -28,34 +31,28 @@ _TAIL_REQUESTS = 500
 _RESAMPLES = 1000
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WatchSettings:
-    """What a canary must keep.
+class WatchSettings(Settings):
+    """Conditions for promoting a canary."""
 
-    Attributes:
-        min_requests: That each version must have answered before latency and predictions are judged.
-        min_recordings: Different ones, that both must have answered before predictions are judged.
-        max_error_rate: How far above the stable version's the share of failed requests may be.
-        max_latency_ratio: Canary by stable version, of the median time of a request, and of the 99th percentile.
-        max_prediction_drift: Jensen-Shannon divergence to base 2, 0 (the same) to 1. The default lets a retraining
-            pass and stops broken models, as ``benchmarks/prediction_drift.py`` measures them (docs/serving.md).
-    """
-
-    min_requests: int = 100
-    min_recordings: int = 20
-    max_error_rate: float = 0.01
-    max_latency_ratio: float = 1.5
-    max_prediction_drift: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("min_requests", "min_recordings"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or above")
-        for name in ("max_error_rate", "max_prediction_drift"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
-        if not self.max_latency_ratio > 0:
-            raise ValueError(f"max_latency_ratio is {self.max_latency_ratio}; it must be above 0")
+    min_requests: int = Field(
+        100, ge=1, description="Requests that each version must have answered before latency and predictions count."
+    )
+    min_recordings: int = Field(
+        20, ge=1, description="Different recordings that both must have answered before predictions are compared."
+    )
+    max_error_rate: float = Field(
+        0.01, ge=0, le=1, description="Share of failed requests above that of the stable version."
+    )
+    max_latency_ratio: float = Field(
+        1.5, gt=0, description="Ratio, canary to stable version, of the median and the 99th percentile of a request."
+    )
+    max_prediction_drift: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Jensen-Shannon divergence to base 2, 0 (the same) to 1. The default lets a retraining pass and "
+        "stops broken models, as benchmarks/prediction_drift.py measures them (docs/serving.md).",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

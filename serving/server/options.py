@@ -1,13 +1,14 @@
 """How a server is set up: its own options, and TF Serving's configuration files."""
 
-import dataclasses
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from google.protobuf import message, text_format
+from pydantic import Field, ValidationError, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
+from modules.common.settings import Settings, explain
 from serving.wire import server_config_pb2
 
 _Config = TypeVar("_Config", bound=message.Message)
@@ -19,88 +20,74 @@ class ConfigError(ValueError):
     """A configuration file cannot be used; the message names file, value and what is allowed."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """What ``ser serve`` takes; names are those of TF Serving's flags where it has the same.
+class ServerOptions(Settings):
+    """Options of ``ser serve``; names are those of TF Serving's flags where it has the same."""
 
-    Attributes:
-        host: Interface to listen on; only this machine reaches the default.
-        port: For gRPC; 0 takes a free one.
-        rest_api_port: For REST and metrics; 0 takes a free one.
-        model_name: Name of the model when there is no ``model_config_file``.
-        model_base_path: Folder with a numbered folder per version. With a ``model_config_file`` it takes the place of
-            the base path of the file's only model, so that one file serves in the container and here.
-        model_config_file: ``ModelServerConfig`` in text format.
-        batching_parameters_file: ``BatchingParameters`` in text format; without it every request runs alone.
-        monitoring_config_file: ``MonitoringConfig`` in text format; without it metrics are exported at TF Serving's
-            usual path.
-        poll_sec: Time between two looks for new versions.
-        max_request_bytes: Larger requests are answered with RESOURCE_EXHAUSTED.
-        max_audio_sec: Longer recordings in one request are answered with INVALID_ARGUMENT.
-        drain_sec: Time that requests in flight have after SIGTERM.
-        tls_certificate_file: PEM; with ``tls_key_file``, both ports speak TLS.
-        tls_key_file: PEM.
-        request_log_dir: Folder for sampled requests; none are written without it.
-        request_log_rate: Share of requests that are written, 0 to 1.
-        request_log_max_bytes: Bound on all files of the request log together; the oldest go first.
-    """
+    host: str = Field("127.0.0.1", description="Interface to listen on; only this machine reaches the default.")
+    port: int = Field(8500, ge=0, le=65_535, description="Port for gRPC; 0 takes a free one.")
+    rest_api_port: int = Field(8501, ge=0, le=65_535, description="Port for REST and metrics; 0 takes a free one.")
+    model_name: str = Field("ser", min_length=1, description="Name of the model without a `model_config_file`.")
+    model_base_path: Path | None = Field(
+        None,
+        description="Folder with a numbered folder per version. With a `model_config_file` it takes the place of the "
+        "base path of the file's only model, so that one file serves in the container and here.",
+    )
+    model_config_file: Path | None = Field(None, description="`ModelServerConfig` in text format.")
+    batching_parameters_file: Path | None = Field(
+        None, description="`BatchingParameters` in text format; without it every request runs alone."
+    )
+    monitoring_config_file: Path | None = Field(
+        None, description="`MonitoringConfig` in text format; without it metrics are at TF Serving's usual path."
+    )
+    poll_sec: float = Field(1.0, gt=0, description="Seconds between two looks for new versions.")
+    max_request_bytes: int = Field(32 * 1024 * 1024, ge=1, description="Larger requests get RESOURCE_EXHAUSTED.")
+    max_audio_sec: float = Field(
+        120.0, gt=0, description="Longer recordings in seconds in one request get INVALID_ARGUMENT."
+    )
+    drain_sec: float = Field(10.0, ge=0, description="Seconds that requests in flight have after SIGTERM.")
+    tls_certificate_file: Path | None = Field(None, description="PEM; with `tls_key_file`, both ports speak TLS.")
+    tls_key_file: Path | None = Field(None, description="PEM.")
+    request_log_dir: Path | None = Field(None, description="Folder for sampled requests; without it none are written.")
+    request_log_rate: float = Field(0.01, ge=0, le=1, description="Share of requests that are written.")
+    request_log_max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1, description="Most bytes of all files of the request log; the oldest go first."
+    )
 
-    host: str = "127.0.0.1"
-    port: int = 8500
-    rest_api_port: int = 8501
-    model_name: str = "ser"
-    model_base_path: Path | None = None
-    model_config_file: Path | None = None
-    batching_parameters_file: Path | None = None
-    monitoring_config_file: Path | None = None
-    poll_sec: float = 1.0
-    max_request_bytes: int = 32 * 1024 * 1024
-    max_audio_sec: float = 120.0
-    drain_sec: float = 10.0
-    tls_certificate_file: Path | None = None
-    tls_key_file: Path | None = None
-    request_log_dir: Path | None = None
-    request_log_rate: float = 0.01
-    request_log_max_bytes: int = 256 * 1024 * 1024
-
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _require_model(self) -> Self:
         if not self.model_base_path and not self.model_config_file:
-            raise ConfigError("give a model_base_path, a model_config_file, or both")
+            raise ValueError("neither model_base_path nor model_config_file is set; allowed: one of them, or both")
+        return self
+
+    @model_validator(mode="after")
+    def _require_both_or_no_tls_files(self) -> Self:
         if bool(self.tls_certificate_file) != bool(self.tls_key_file):
-            raise ConfigError("TLS needs both a certificate file and a key file; only one was given")
-        if not 0 <= self.request_log_rate <= 1:
-            raise ConfigError(f"request_log_rate is {self.request_log_rate}; it must be between 0 and 1")
+            raise ValueError("only one of tls_certificate_file and tls_key_file is set; allowed: both, or none")
+        return self
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BatchingOptions:
-    """TF Serving's batching parameters; the defaults are those of a server without batching.
+class BatchingOptions(Settings):
+    """TF Serving's batching parameters; the defaults are those of a server without batching."""
 
-    Attributes:
-        max_batch_size: Items that run together at most; a single request may be larger.
-        timeout_sec: How long an item waits for company while a thread is free.
-        max_queued_items: Items that may wait; what comes on top is answered with RESOURCE_EXHAUSTED.
-        threads: Batches that run at once.
-        allowed_sizes: Batches are filled up to the next of these sizes; any size is fine when empty.
-    """
+    max_batch_size: int = Field(1, ge=1, description="Most items that run together; a single request may be larger.")
+    timeout_sec: float = Field(0.0, ge=0, description="Batching delay of an item in seconds while a thread is free.")
+    max_queued_items: int = Field(256, ge=1, description="Items that may wait; further ones get RESOURCE_EXHAUSTED.")
+    threads: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Batches that run at once."
+    )
+    allowed_sizes: tuple[int, ...] = Field(
+        (), description="Batches are filled up to the next of these sizes; any size is fine when empty."
+    )
 
-    max_batch_size: int = 1
-    timeout_sec: float = 0.0
-    max_queued_items: int = 256
-    threads: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    allowed_sizes: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("max_batch_size", "max_queued_items", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"batching: {name} is {getattr(self, name)}; it must be 1 or above")
-        if self.allowed_sizes and (
-            list(self.allowed_sizes) != sorted(set(self.allowed_sizes)) or self.allowed_sizes[-1] != self.max_batch_size
-        ):
-            raise ConfigError(
-                f"batching: allowed_batch_sizes is {list(self.allowed_sizes)}; it must increase and end with "
-                f"max_batch_size, {self.max_batch_size}"
+    @model_validator(mode="after")
+    def _require_increasing_sizes(self) -> Self:
+        sizes = list(self.allowed_sizes)
+        if sizes and (sizes != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
+            raise ValueError(
+                f"allowed_sizes is {sizes}; allowed: increasing sizes that end with max_batch_size, "
+                f"{self.max_batch_size}"
             )
+        return self
 
 
 def read_batching(file: Path | None) -> BatchingOptions:
@@ -114,13 +101,16 @@ def read_batching(file: Path | None) -> BatchingOptions:
     queued_batches = parameters.max_enqueued_batches.value if parameters.HasField("max_enqueued_batches") else 10
     cores = len(os.sched_getaffinity(0))
     threads = parameters.num_batch_threads.value if parameters.HasField("num_batch_threads") else cores
-    return BatchingOptions(
-        max_batch_size=max_batch_size,
-        timeout_sec=parameters.batch_timeout_micros.value / 1e6,
-        max_queued_items=queued_batches * max_batch_size,
-        threads=threads,
-        allowed_sizes=tuple(parameters.allowed_batch_sizes),
-    )
+    try:
+        return BatchingOptions(
+            max_batch_size=max_batch_size,
+            timeout_sec=parameters.batch_timeout_micros.value / 1e6,
+            max_queued_items=queued_batches * max_batch_size,
+            threads=threads,
+            allowed_sizes=tuple(parameters.allowed_batch_sizes),
+        )
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {explain(error, BatchingOptions)}") from None
 
 
 def read_metrics_path(file: Path | None) -> str | None:

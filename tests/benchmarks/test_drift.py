@@ -49,6 +49,7 @@ def test_what_drifted_alarms_and_nothing_else(case: Case, recordings):
     assert clips / 2 >= MIN_CLIPS, "or the comparators of the schema would be silent"
     rounds = ROUNDS[case.drifted]
     found = [
-        each.drifted for each in comparisons(case, recordings, rounds, schema.load(SPEC), DriftSettings(deals=100))
+        each.drifted
+        for each in comparisons(case, recordings, rounds, schema.load(SPEC), DriftSettings(permutations=100))
     ]
     assert sum(found) == rounds if case.drifted else sum(found) <= 1

@@ -17,7 +17,7 @@ from modules.data.labels import EMOTIONS
 
 SPEC = AudioSpec(mel_bands=16, mfcc_coefficients=4)
 SPEAKERS, CLIPS_EACH = 6, 21
-DEALS = "--deals=100"
+PERMUTATIONS = "--permutations=100"
 
 
 def write_examples(
@@ -85,35 +85,35 @@ def ser(*arguments: str) -> int:
 
 
 def test_no_drift_exits_with_0(reference, tmp_path, capsys):
-    assert ser(reference, write_examples(tmp_path / "new", seed=2), DEALS) == 0
+    assert ser(reference, write_examples(tmp_path / "new", seed=2), PERMUTATIONS) == 0
     printed = capsys.readouterr().out
     assert "No drift" in printed
     assert "126 clips of 6 speakers against 126 clips of 6 speakers, 6 of them in both" in printed
 
 
 def test_drift_exits_with_3_and_names_features(reference, tmp_path, capsys):
-    assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), DEALS) == 3
+    assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), PERMUTATIONS) == 3
     printed = capsys.readouterr().out
     assert "Drifted. 34 of 34 features drifted" in printed
     assert "!" in printed
 
 
 def test_json_says_the_same(reference, tmp_path, capsys):
-    assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), DEALS, "--json") == 3
+    assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), PERMUTATIONS, "--json") == 3
     content = json.loads(capsys.readouterr().out)
     assert content["drifted"]
     assert len(content["features"]) == 34
-    assert content["settings"]["deals"] == 100
+    assert content["settings"]["permutations"] == 100
 
 
 def test_what_the_schema_forbids_is_drift_where_chance_explains_the_sound(reference, tmp_path, capsys):
     current = write_examples(tmp_path / "new", seed=2, rate_hz=8_000)
-    assert ser(reference, current, DEALS) == 3
+    assert ser(reference, current, PERMUTATIONS) == 3
     printed = capsys.readouterr().out
     reason = "native_sample_rate_hz has a Jensen-Shannon divergence of 1.00; the drift comparator of the schema allows"
     assert f"Drifted. {reason}" in printed
     assert "features drifted" not in printed
-    assert ser(reference, current, DEALS, "--json") == 3
+    assert ser(reference, current, PERMUTATIONS, "--json") == 3
     content = json.loads(capsys.readouterr().out)
     assert content["drifted"]
     assert content["reasons"][0].startswith(reason)
@@ -124,20 +124,20 @@ def test_what_the_schema_forbids_is_drift_where_chance_explains_the_sound(refere
 def test_requests_are_held_against_the_schemas_skew_comparators(reference, tmp_path, capsys, change, status):
     requests = write_requests(tmp_path / "log", seed=2, **change)
     for order in ((reference, requests), (requests, reference)):
-        assert ser(*order, DEALS) == status
+        assert ser(*order, PERMUTATIONS) == status
         assert ("the skew comparator of the schema" in capsys.readouterr().out) == bool(status)
 
 
 def test_requests_that_break_the_schema_are_told(reference, tmp_path, capsys):
     requests = write_requests(tmp_path / "log", seed=2, valid_frames=0)
-    assert ser(reference, requests, DEALS) == 3
+    assert ser(reference, requests, PERMUTATIONS) == 3
     assert "valid_frames: Unexpectedly small value: 0" in capsys.readouterr().out
 
 
 def test_folders_of_recordings_are_compared(tmp_path, capsys):
     reference = write_recordings(tmp_path / "reference")
-    assert ser(reference, write_recordings(tmp_path / "same", seed=1), DEALS) == 0
-    assert ser(reference, write_recordings(tmp_path / "louder", seed=1, gain=2.0), DEALS) == 3
+    assert ser(reference, write_recordings(tmp_path / "same", seed=1), PERMUTATIONS) == 0
+    assert ser(reference, write_recordings(tmp_path / "louder", seed=1, gain=2.0), PERMUTATIONS) == 3
     assert "All features together drifted" in capsys.readouterr().out
 
 
@@ -149,11 +149,11 @@ def test_what_cannot_be_compared_exits_with_1_and_one_line(reference, tmp_path, 
         (str(tmp_path / "empty"), "no recording that can be used"),
         (other, "audio spec"),
     ):
-        assert ser(reference, current, DEALS) == 1
+        assert ser(reference, current, PERMUTATIONS) == 1
         message = capsys.readouterr().err.strip().splitlines()
         assert complaint in message[-1]
-    assert ser(reference, reference, "--deals=3") == 1
-    assert "drift.deals is 3" in capsys.readouterr().err
+    assert ser(reference, reference, "--permutations=3") == 1
+    assert "permutations is 3" in capsys.readouterr().err
 
 
 def test_wrong_usage_exits_with_2(reference):

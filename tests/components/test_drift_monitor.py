@@ -21,7 +21,7 @@ from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS
 
 SPEC = AudioSpec(mel_bands=16, mfcc_coefficients=4)
-SETTINGS = MonitorSettings(deals=100)
+SETTINGS = MonitorSettings(permutations=100)
 SPEAKERS, CLIPS_EACH = 6, 42
 
 
@@ -196,7 +196,7 @@ def test_the_command_says_what_the_monitor_says(monitor, reference, tmp_path, ca
     current = write_examples(tmp_path / "new", seed=1, **change)
     (found,) = monitor(current)
     with pytest.raises(SystemExit) as ended:
-        main(["drift", str(reference), str(current), "--deals=100", "--json"])
+        main(["drift", str(reference), str(current), "--permutations=100", "--json"])
     told = json.loads(capsys.readouterr().out)
     assert ended.value.code == (3 if change else 0)
     assert told["drifted"] == bool(change)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Literal
 
+from pydantic import Field
+
+from modules.common.settings import Settings
 from modules.data.clips import Clip
 
 AUDIO_SUFFIXES = (".wav", ".flac")
@@ -27,19 +30,12 @@ class Dropped:
     label: str
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelSettings:
-    """How labels outside the seven emotions are treated.
+class LabelSettings(Settings):
+    """How labels outside the seven emotions are treated."""
 
-    Attributes:
-        calm_as: What RAVDESS's ``calm`` becomes; ``drop`` leaves those clips out.
-    """
-
-    calm_as: Literal["neutral", "drop"] = "neutral"
-
-    def __post_init__(self) -> None:
-        if self.calm_as not in ("neutral", "drop"):
-            raise ValueError(f"labels.calm_as is {self.calm_as!r}; it must be 'neutral' or 'drop'")
+    calm_as: Literal["neutral", "drop"] = Field(
+        "neutral", description="Label that RAVDESS's `calm` becomes; `drop` leaves those clips out."
+    )
 
 
 Finding = Clip | Rejected | Dropped

@@ -1,53 +1,57 @@
 """Which copies of a training clip are made. Light to import: the configuration reads it."""
 
-import dataclasses
+from pydantic import Field, field_validator
+
+from modules.common.settings import Settings
 
 PLAIN = "plain"
 TRANSFORMS: tuple[str, ...] = ("noise", "stretch", "shift", "pitch")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AugmentationSettings:
-    """Which copies of a training clip are made, and how strongly each differs.
+class AugmentationSettings(Settings):
+    """Which copies of a training clip are made, and how strongly each differs."""
 
-    Attributes:
-        variants: What is written for every training clip: ``plain`` is the recording itself; the others are a
-            transform, or several joined by ``+`` and applied from left to right.
-        noise_amplitude: White noise has a standard deviation drawn between 0 and this share of the clip's peak.
-        stretch_rate: Speed of the time-stretched copy: below 1 is slower and longer.
-        shift_max_ms: The circular shift is drawn between minus and plus this.
-        pitch_semitones: Shift of the pitch at unchanged speed.
-    """
+    variants: tuple[str, ...] = Field(
+        (PLAIN,),  # the default network augments while it trains
+        min_length=1,
+        description="What is written for each training clip: `plain` is the recording itself; the others are `noise`, "
+        "`stretch`, `shift`, `pitch`, or several joined by `+` and applied from left to right.",
+        json_schema_extra={"allowed": f"a list of {PLAIN}, {', '.join(TRANSFORMS)}, and several joined by +"},
+    )
+    noise_amplitude: float = Field(
+        0.035,
+        gt=0,
+        le=10,
+        description="The standard deviation of the white noise is drawn between 0 and this share of the clip's peak.",
+    )
+    stretch_rate: float = Field(
+        0.8, ge=0.25, le=4, description="Speed of the time-stretched copy; below 1 is slower and longer."
+    )
+    shift_max_ms: float = Field(
+        227.0, gt=0, le=60_000, description="Largest circular shift in either direction in milliseconds."
+    )
+    pitch_semitones: float = Field(0.7, ge=-24, le=24, description="Pitch shift in semitones at unchanged speed.")
 
-    variants: tuple[str, ...] = ("plain", "noise", "pitch", "pitch+noise")
-    noise_amplitude: float = 0.035
-    stretch_rate: float = 0.8
-    shift_max_ms: float = 227.0
-    pitch_semitones: float = 0.7
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "variants", tuple(self.variants))
-        for name in ("noise_amplitude", "stretch_rate", "shift_max_ms"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"augmentation.{name} is {getattr(self, name)}; it must be above 0")
-        if not self.variants:
-            raise ValueError(f"augmentation.variants is empty; list at least {PLAIN!r}")
-        if len(set(self.variants)) < len(self.variants):
-            raise ValueError(f"augmentation.variants names one twice: {', '.join(self.variants)}")
-        for variant in self.variants:
+    @field_validator("variants")
+    @classmethod
+    def _require_known(cls, variants: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(variants)) < len(variants):
+            raise ValueError("allowed: each variant once")
+        for variant in variants:
             steps_of(variant)
+        return variants
 
 
 def steps_of(variant: str) -> tuple[str, ...]:
     """Names of the transforms that make up ``variant``, in order; none for ``plain``.
 
     Raises:
-        ValueError: The variant names something that is no transform, or one transform twice.
+        ValueError: The variant names something that is not a transform, or one transform twice.
     """
     steps = () if variant == PLAIN else tuple(variant.split("+"))
     if not set(steps) <= set(TRANSFORMS) or len(set(steps)) < len(steps):
         raise ValueError(
-            f"augmentation.variants names {variant!r}; known are {PLAIN!r}, {', '.join(map(repr, TRANSFORMS))} and "
-            "compositions of different ones joined by '+', such as 'pitch+noise'"
+            f"{variant!r} is not a variant; allowed: {PLAIN}, {', '.join(TRANSFORMS)}, and several different "
+            "transforms joined by +, such as pitch+noise"
         )
     return steps

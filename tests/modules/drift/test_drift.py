@@ -12,7 +12,7 @@ from modules.drift import comparison as drift
 from modules.drift.settings import DriftSettings
 
 FEATURES = 12
-QUICK = DriftSettings(deals=200)
+QUICK = DriftSettings(permutations=200)
 
 counts = arrays.arrays(np.int64, 8, elements=st.integers(0, 1000)).filter(np.any)
 
@@ -179,7 +179,7 @@ def test_a_log_without_speakers_does_not_alarm_until_it_drifts(speakers, clips_e
 
 def test_equal_seeds_give_equal_reports():
     reference, current = halves(speech(speakers=8, seed=0), 0)
-    first, second = (drift.compare(reference, current, DriftSettings(max_clips=60, deals=75)) for _ in range(2))
+    first, second = (drift.compare(reference, current, DriftSettings(max_clips=60, permutations=75)) for _ in range(2))
     assert first == second
     assert first.reference_clips == 60
 
@@ -213,7 +213,7 @@ def test_ks_is_scipys_with_ties_too(seed, reference_clips, current_clips, tied):
                 speakers=tuple(f"s{row % 5}" for row in range(clips)),
             )
         )
-    report = drift.compare(*samples, DriftSettings(deals=75))
+    report = drift.compare(*samples, DriftSettings(permutations=75))
     expected = scipy.stats.ks_2samp(samples[0].values, samples[1].values, method="asymp").statistic
     seen = {feature.name: feature.ks.value for feature in report.features}
     np.testing.assert_allclose([seen[name] for name in "abc"], expected, atol=1e-6)
@@ -245,10 +245,10 @@ def test_jensen_shannon_is_a_divergence_between_0_and_1(first, second):
 
 
 @hypothesis.given(st.lists(st.integers(1, 9), min_size=2, max_size=8), st.integers(1, 60), st.integers(0, 99))
-def test_a_deal_gives_no_clip_twice_and_keeps_each_place(sizes, reference_clips, seed):
+def test_a_permutation_gives_no_clip_twice_and_keeps_each_place(sizes, reference_clips, seed):
     speakers = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
     reference_clips = min(reference_clips, len(speakers) - 1)
-    first, second = drift._deal(speakers, reference_clips, 5, np.random.default_rng(seed))
+    first, second = drift._permute(speakers, reference_clips, 5, np.random.default_rng(seed))
     assert (first + second).max() <= 1
     assert first.sum(axis=1).max() <= max(sizes) * len(sizes)
     if len(set(sizes)) == 1:  # then everybody can fill any place, and the samples are as large as they were
@@ -256,9 +256,9 @@ def test_a_deal_gives_no_clip_twice_and_keeps_each_place(sizes, reference_clips,
         assert set(second.sum(axis=1)) == {len(speakers) - reference_clips}
 
 
-def test_speakers_of_one_sample_are_dealt_whole():
+def test_speakers_of_one_sample_are_permuted_whole():
     speakers = np.repeat(np.arange(8), 5)
-    first, _ = drift._deal(speakers, 20, 50, np.random.default_rng(0))
+    first, _ = drift._permute(speakers, 20, 50, np.random.default_rng(0))
     of_speaker = first.reshape(50, 8, 5)
     assert np.isin(of_speaker.sum(axis=2), (0, 5)).all()
     assert len({tuple(row) for row in of_speaker[:, :, 0]}) > 10
@@ -291,7 +291,7 @@ def test_what_cannot_be_compared_is_said(reference, current, complaint):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"false_alarm_rate": 0.0}, {"deals": 10}, {"bins": 1}, {"min_clips": 1}, {"max_clips": 3}]
+    "wrong", [{"false_alarm_rate": 0.0}, {"permutations": 10}, {"bins": 1}, {"min_clips": 1}, {"max_clips": 3}]
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=f"drift.{next(iter(wrong))} is"):

@@ -1,0 +1,42 @@
+"""``ser config``: the configuration in effect, and the reference of every key."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cli.errors import CommandFailed
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show the configuration and its reference.")
+
+
+@app.command()
+def show(
+    config: Annotated[Path | None, typer.Option(help="YAML file, such as configs/local.yaml.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="One value, such as training.epochs=20; may be repeated.")
+    ] = None,
+    text_format: Annotated[Literal["yaml", "json", "markdown"], typer.Option("--format", help="Format.")] = "yaml",
+) -> None:
+    """Print every value in effect and its source: default, family, file, environment or --set."""
+    from pipeline.config import ConfigError, PipelineConfig, validate
+    from pipeline.config_sources import read_given, resolve
+    from pipeline.config_text import show as show_text
+    from pipeline.vertex.config import VertexConfig
+
+    try:
+        given = read_given(config, overrides=overrides or [], environ=os.environ)
+        tree = VertexConfig if any("vertex" in values for values in given.values()) else PipelineConfig
+        sources = resolve(given, tree)
+        typer.echo(show_text(validate(sources, tree), sources, text_format).rstrip())
+    except ConfigError as error:
+        raise CommandFailed(str(error)) from error
+
+
+@app.command()
+def reference() -> None:
+    """Print the page that describes every key, in Markdown."""
+    from pipeline.config_text import reference as reference_text
+
+    typer.echo(reference_text(), nl=False)

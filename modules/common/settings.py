@@ -1,0 +1,198 @@
+"""The one idiom of settings: frozen pydantic models, and the text of what is wrong with a value.
+
+Imports nothing of this project: every settings class is derived from :class:`Settings`.
+"""
+
+import difflib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+Location = tuple[int | str, ...]
+
+
+class Settings(pydantic.BaseModel):
+    """Frozen, validated settings that refuse unknown keys and non-finite numbers."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a validated copy with some values changed.
+
+        Raises:
+            pydantic.ValidationError: A value is not allowed.
+        """
+        return type(self)(**{**dict(self), **changes})
+
+    def to_json(self) -> str:
+        """Return canonical JSON: equal settings give equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the settings that :meth:`to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: The text does not hold such settings.
+        """
+        return cls.model_validate_json(text)
+
+
+class Problem(NamedTuple):
+    """One value that cannot be used.
+
+    Attributes:
+        key: The key, with dots between sections.
+        code: Pydantic's type of the error, such as ``greater_than_equal``.
+        text: Key, value given and values allowed, in one line.
+    """
+
+    key: str
+    code: str
+    text: str
+
+
+def problems(
+    error: pydantic.ValidationError, settings: type[pydantic.BaseModel], *, origin: Callable[[str], str] = lambda _: ""
+) -> list[Problem]:
+    """Describe every value that pydantic refused.
+
+    Args:
+        error: What the validation of ``settings`` raised.
+        settings: The class that was validated.
+        origin: Returns where the value of a key comes from; empty where that is obvious.
+    """
+    schema = settings.model_json_schema()
+    return [_problem(detail, schema, origin) for detail in error.errors()]
+
+
+def explain(error: pydantic.ValidationError, settings: type[pydantic.BaseModel]) -> str:
+    """Return the texts of :func:`problems` as one text."""
+    return "; ".join(problem.text for problem in problems(error, settings))
+
+
+def allowed(schema: Mapping[str, Any]) -> str:
+    """Return the values that a leaf of a JSON schema allows, in words."""
+    if "allowed" in schema:
+        return str(schema["allowed"])
+    if "enum" in schema or "const" in schema:
+        return ", ".join(plain(value) for value in schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema:
+        return " or ".join(allowed(choice) for choice in schema["anyOf"])
+    kind = schema.get("type", "")
+    if kind in ("integer", "number"):
+        return f"{_NAMES[kind]}{_bounds(schema)}"
+    if kind == "array":
+        return f"a list of {allowed(schema['items']).replace('a text', 'texts')}"
+    return _NAMES.get(kind, "any value")
+
+
+def leaves(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the key and the schema of every setting, in the order of the classes.
+
+    A section with keys of the user's own, such as ``vertex.nodes``, stands there with ``NAME`` for such a key.
+    """
+    yield from _leaves(schema, schema, ())
+
+
+def plain(value: Any) -> str:
+    """Return a value as YAML writes it, in one line."""
+    if isinstance(value, str):
+        return value if value and value == value.strip() else repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {plain(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(map(plain, value)) + "]"
+    return json.dumps(value, default=str)
+
+
+_NAMES = {
+    "boolean": "true or false",
+    "integer": "an integer",
+    "null": "null",
+    "number": "a number",
+    "object": "a section",
+    "string": "a text",
+}
+_UNKNOWN_KEY = "extra_forbidden"
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    low = _bound(schema, "minimum", "from {}") or _bound(schema, "exclusiveMinimum", "above {}")
+    high = _bound(schema, "maximum", "at most {}") or _bound(schema, "exclusiveMaximum", "below {}")
+    if low.startswith("from ") and high.startswith("at most "):
+        return f" {low} to {high.removeprefix('at most ')}"
+    if low.startswith("from ") and not high:
+        return f", {low.removeprefix('from ')} or above"
+    return "".join(f", {bound}" for bound in (low, high) if bound)
+
+
+def _bound(schema: Mapping[str, Any], name: str, text: str) -> str:
+    return text.format(f"{schema[name]:.15g}") if name in schema else ""
+
+
+def _problem(detail: ErrorDetails, schema: Mapping[str, Any], origin: Callable[[str], str]) -> Problem:
+    location, code = detail["loc"], detail["type"]
+    key = ".".join(map(str, location))
+    where = f" ({origin(key)})" if origin(key) else ""
+    message = detail["msg"].removeprefix("Value error, ")
+    if code == _UNKNOWN_KEY:
+        text = f"{key}{where} is not a key; {_suggestion(location, schema)}"
+    elif code == "missing":
+        text = f"{key} is not set; allowed: {allowed(schema_at(location, schema))}"
+    elif code != "value_error":
+        text = f"{key} is {_seen(detail['input'])}{where}; allowed: {allowed(schema_at(location, schema))}"
+    elif isinstance(detail["input"], Mapping | pydantic.BaseModel):
+        text = f"{key}: {message}" if key else message
+    else:
+        text = f"{key} is {_seen(detail['input'])}{where}; {message}"
+    return Problem(key, code, text)
+
+
+def _seen(value: Any) -> str:
+    return "a section" if isinstance(value, Mapping) else plain(value)
+
+
+def _suggestion(location: Location, schema: Mapping[str, Any]) -> str:
+    *section, name = map(str, location)
+    siblings = sorted(schema_at(tuple(section), schema).get("properties", {}))
+    near = [".".join([*section, close]) for close in difflib.get_close_matches(name, siblings, n=1)]
+    near = near or [key for key, _ in leaves(schema) if key.rpartition(".")[2] == name]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"allowed{' in ' + '.'.join(section) if section else ''}: {', '.join(siblings)}"
+
+
+def schema_at(location: Location, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a JSON schema that describes one section or setting; empty where there is none."""
+    found = schema
+    for part in location:
+        if part in found.get("properties", {}):
+            found = found["properties"][part]
+        else:
+            found = found.get("items") or found.get("additionalProperties") or {}
+        found = _resolved(found, schema)
+    return found
+
+
+def _resolved(found: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "$ref" not in found:
+        return found
+    return {**schema["$defs"][found["$ref"].rpartition("/")[2]], **found}
+
+
+def _leaves(
+    found: Mapping[str, Any], schema: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    found = _resolved(found, schema)
+    named = found.get("additionalProperties")
+    if "properties" in found:
+        for name, below in found["properties"].items():
+            yield from _leaves(below, schema, (*path, name))
+    elif isinstance(named, Mapping) and "$ref" in named:
+        yield from _leaves(named, schema, (*path, "NAME"))
+    else:
+        yield ".".join(path), found
