@@ -3,13 +3,15 @@
 from itertools import zip_longest
 from pathlib import Path
 
+from modules.common.settings import plain
 from modules.reporting.summary import RunSummary
+from modules.reporting.tuned import TUNED_FILE
 from modules.reporting.write import REPORT_FILE
 
 
 def outline(summary: RunSummary, root: Path) -> str:
     """What came of the run, why, and where to look."""
-    lines = [*_result(summary), *_push(summary), f"Report   {root / REPORT_FILE}"]
+    lines = [*_result(summary), *_tuned(summary, root), *_push(summary), f"Report   {root / REPORT_FILE}"]
     return "\n" + "\n".join(lines)
 
 
@@ -37,6 +39,15 @@ def _result(summary: RunSummary) -> list[str]:
 def _protocol(summary: RunSummary) -> str:
     sentence = summary.protocol.sentence if summary.protocol else ""
     return sentence + (" Synthetic speech: not accuracy on people." if summary.demo else "")
+
+
+def _tuned(summary: RunSummary, root: Path) -> list[str]:
+    if summary.tuning is None or summary.training is None:
+        return []
+    return [
+        f"Tuned    training.hyperparameters={plain(summary.training.hyperparameters)}",
+        f"         Train with them again: --config {root / TUNED_FILE}",
+    ]
 
 
 def _push(summary: RunSummary) -> list[str]:

@@ -1,0 +1,20 @@
+"""The hyperparameters that a search found, as a file that ``--config`` takes."""
+
+import yaml
+
+from modules.reporting.summary import RunSummary
+
+TUNED_FILE = "tuned.yaml"
+
+
+def tuned_config(summary: RunSummary) -> str | None:
+    """Return the run's configuration with the hyperparameters that the search found; None without a search."""
+    if summary.tuning is None or summary.training is None:
+        return None
+    config = yaml.safe_load(summary.run.config)
+    config["training"]["hyperparameters"] = dict(summary.training.hyperparameters)
+    config["tuner"]["enabled"] = False
+    best, objective = summary.tuning.ranked[0], summary.tuning.objective
+    score = "" if best.score is None else f" with a {objective} of {best.score:.4f}"
+    head = f"# The best of {len(summary.tuning.trials)} trials{score}; train with it again: --config {TUNED_FILE}\n"
+    return head + yaml.safe_dump(config, sort_keys=False)
