@@ -8,7 +8,7 @@ export SER_CORPORA ?= $(abspath $(wildcard ../shared/corpora))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON_RUN := .venv/bin/python
 
-.PHONY: help run test test-all lint docs golden lock clean
+.PHONY: help run test test-all lint docs golden reference lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ docs: .venv/.ready ## Build the documentation site into site/
 
 golden: .venv/.ready ## Compile the Vertex pipeline that the tests compare with
 	$(PYTHON_RUN) runner_vertex.py compile --config tests/golden/vertex.yaml --output tests/golden/vertex_pipeline.json
+
+reference: .venv/.ready ## Write the page that describes every key of the configuration
+	.venv/bin/ser config reference > docs/reference/configuration.md
 
 lock: .venv/.ready ## Resolve pyproject.toml into requirements.lock again
 	.setup/tools/bin/uv pip compile --quiet --upgrade --extra dev --generate-hashes --python-version 3.11 \

@@ -33,6 +33,7 @@ from modules.audio.spec import AudioSpec, FeatureFamily
 from modules.data import examples
 from modules.drift.comparison import Sample
 from modules.drift.settings import DriftSettings
+from pipeline.config import load_config
 
 GAIN_DB = 6.0
 NARROW_RATE_HZ = 8000
@@ -168,7 +169,7 @@ def alarms(found: Sequence[Comparison]) -> dict[str, int]:
 def measure(data: Path, rounds: int, permutations: int) -> Iterator[tuple[str, list[Tally]]]:
     """Of each family of features: a tally for each of :data:`CASES`."""
     for family, name in FAMILIES.items():
-        audio = AudioSpec(feature_family=family)
+        audio = load_config(overrides=["training.family=original_cnn"]).audio.replace(feature_family=family)
         recordings, curated = read(data, audio), schema.load(audio)
         tallies = []
         for case in CASES:

@@ -24,6 +24,7 @@ from benchmarks.timing import median_seconds, use_one_core
 from modules.audio import features, frontend
 from modules.audio.decoding import decode
 from modules.audio.spec import AudioSpec
+from pipeline.config import load_config
 
 BATCH = 32
 
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
     options = parser.parse_args()
     use_one_core()
-    spec = AudioSpec()
+    spec = load_config(overrides=["training.family=original_cnn"]).audio
     waveforms = load_clips(spec, options.data)
     seconds = median_seconds(candidates(waveforms, spec), rounds=options.rounds, clock=time.process_time)
     text = to_markdown(

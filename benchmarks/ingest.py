@@ -28,6 +28,7 @@ from components.audio_example_gen.settings import IngestSettings
 from modules.audio.augmentation import PLAIN, augment
 from modules.data.clips import Clip
 from modules.data.splits import TRAIN, assign
+from pipeline.config import load_config
 
 CANDIDATES = ("librosa", "ours")
 WORKERS = (1, 2)
@@ -115,7 +116,7 @@ def extract_with_librosa(work: Work, *, data: Path, settings: IngestSettings) ->
 
 def clips_per_sec(candidate: str, data: Path, clips: int, workers: int) -> float:
     """Throughput of one candidate in this process."""
-    settings = IngestSettings()
+    settings = load_config(overrides=["training.family=original_cnn"]).ingest_settings
     chosen = choose(data, clips, settings)
     prepare = {"ours": prepare_ours, "librosa": prepare_librosa}[candidate]
     if candidate == "ours":

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cli import terminal
 from cli.errors import CommandFailed
+from modules.drift.settings import DriftSettings
 
 if TYPE_CHECKING:
     from components.drift_monitor.comparators import Difference
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from components.drift_monitor.sources import Clips
     from modules.audio.spec import AudioSpec
     from modules.drift.report import Compared, DriftReport
-    from modules.drift.settings import DriftSettings
 
 app = typer.Typer(add_completion=False)
 
 DRIFTED = 3
+
+_DEFAULTS = DriftSettings()
 
 _ROWS = 15
 _PLACE = "Folder of recordings, examples that an AudioExampleGen wrote, or a server's request log."
@@ -32,8 +34,12 @@ def drift(
     reference: Annotated[str, typer.Argument(help=f"What a model was trained on. {_PLACE}")],
     current: Annotated[str, typer.Argument(help=f"What is new. {_PLACE}")],
     split: Annotated[str, typer.Option(help="Of examples: train, eval, test, or all.")] = "train",
-    false_alarm_rate: Annotated[float, typer.Option(help="Share of comparisons without drift that may alarm.")] = 0.04,
-    permutations: Annotated[int, typer.Option(help="Number of speaker permutations that set the thresholds.")] = 500,
+    false_alarm_rate: Annotated[
+        float, typer.Option(help="Share of comparisons without drift that may alarm.")
+    ] = _DEFAULTS.false_alarm_rate,
+    permutations: Annotated[
+        int, typer.Option(help="Number of speaker permutations that set the thresholds.")
+    ] = _DEFAULTS.permutations,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -44,7 +50,6 @@ def drift(
 
     from modules.common.settings import explain
     from modules.drift.comparison import NotComparable
-    from modules.drift.settings import DriftSettings
 
     try:
         settings = DriftSettings(false_alarm_rate=false_alarm_rate, permutations=permutations, seed=seed)

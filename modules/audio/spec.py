@@ -24,7 +24,7 @@ class AudioSpec(Settings):
     """How sound becomes features."""
 
     sample_rate_hz: int = Field(
-        22_050, ge=4_000, le=192_000, description="Rate in Hz that every recording is resampled to."
+        22_050, ge=1_000, le=192_000, description="Rate in Hz that every recording is resampled to."
     )
     window_offset_sec: float = Field(
         0.5,

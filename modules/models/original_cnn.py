@@ -74,7 +74,7 @@ ORIGINAL_CNN = ModelFamily(
     build=build,
     recipe={
         "audio": {"feature_family": "utterance", "window_offset_sec": 0.6, "window_sec": 2.5},
-        "splits": {"train": 0.7, "eval": 0.15, "test": 0.15},
+        "splits": {"train": 0.7, "eval": 0.15},
         "augmentation": {"variants": ["plain", "noise", "pitch", "pitch+noise"]},
         "training": {
             "epochs": 50,

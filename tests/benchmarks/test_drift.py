@@ -7,12 +7,12 @@ import pytest
 import schema
 from benchmarks.drift import CASES, Case, Recordings, Tally, comparisons, read, to_markdown
 from components.drift_monitor.comparators import MIN_CLIPS
-from modules.audio.spec import AudioSpec
 from modules.drift.settings import DriftSettings
+from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
 EVERY = 6  # of the 60 clips of an actor, every so many
-SPEC = AudioSpec(feature_family="utterance")
+SPEC = ORIGINAL_AUDIO.replace(feature_family="utterance")
 ROUNDS = {False: 5, True: 1}
 # Twelve actors differ from twelve others in level by as much as 6 dB make, and so few clips of an emotion do not tell
 # which names are mixed up: the benchmark says how often those show.

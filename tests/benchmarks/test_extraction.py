@@ -2,20 +2,20 @@ import numpy as np
 import pytest
 
 from benchmarks import extraction
-from modules.audio.spec import AudioSpec
+from tests.original import ORIGINAL_AUDIO
 
 CHROMA = slice(2, 14)  # where a tuning makes the difference
 
 
 @pytest.fixture(scope="module")
 def waveform() -> np.ndarray:
-    seconds = np.arange(AudioSpec().window_samples) / AudioSpec().sample_rate_hz
+    seconds = np.arange(ORIGINAL_AUDIO.window_samples) / ORIGINAL_AUDIO.sample_rate_hz
     noise = np.random.default_rng(0).normal(size=seconds.size)
     return (0.3 * np.sin(2 * np.pi * 330 * seconds) + 0.01 * noise).astype(np.float32)
 
 
 def test_all_candidates_compute_the_same_features(waveform):
-    spec = AudioSpec()
+    spec = ORIGINAL_AUDIO
     five, one = extraction.five_calls(waveform, spec), extraction.one_stft(waveform, spec)
     ours = extraction.extractor(spec)(waveform[np.newaxis], np.array([spec.window_samples], np.int32)).numpy()[0]
     assert five.shape == one.shape == ours.shape == spec.feature_shape
@@ -28,7 +28,7 @@ def test_all_candidates_compute_the_same_features(waveform):
 def test_the_floor_is_the_mel_part_of_the_work(waveform):
     import librosa
 
-    spec = AudioSpec()
+    spec = ORIGINAL_AUDIO
     frames = extraction.ready_made_frames(waveform[np.newaxis], spec)
     mel_power = extraction.rfft_and_mel(spec)(frames).numpy()[0]
     expected = librosa.feature.melspectrogram(

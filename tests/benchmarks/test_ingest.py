@@ -2,7 +2,7 @@ import itertools
 from pathlib import Path
 
 from benchmarks import ingest
-from components.audio_example_gen.settings import IngestSettings
+from tests.original import ORIGINAL_INGEST
 
 
 def ravdess(folder: Path) -> None:
@@ -15,7 +15,7 @@ def ravdess(folder: Path) -> None:
 
 def test_chosen_clips_are_spread_over_the_speakers_and_mostly_for_training(tmp_path):
     ravdess(tmp_path)
-    chosen = ingest.choose(tmp_path, 48, IngestSettings())
+    chosen = ingest.choose(tmp_path, 48, ORIGINAL_INGEST)
     assert len({clip.clip_id for clip, _ in chosen}) == 48
     assert len({clip.speaker for clip, _ in chosen}) == 24
     speakers = {training: {clip.speaker for clip, its in chosen if its == training} for training in (True, False)}

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import tuning
 from modules.data.splits import TEST
-from modules.training.settings import TrainingSettings
+from tests.original import ORIGINAL_TRAINING
 
 
 def space() -> keras_tuner.HyperParameters:
@@ -38,7 +38,7 @@ def test_optuna_draws_from_the_space_that_kerastuner_searches():
 
 def test_the_learning_rate_is_a_setting_and_the_rest_are_the_familys_own():
     values = tuning.draw(space())
-    settings = tuning.with_values(TrainingSettings(family="original_cnn"), values)
+    settings = tuning.with_values(ORIGINAL_TRAINING.replace(family="original_cnn"), values)
     assert settings.learning_rate == values["learning_rate"]
     assert settings.hyperparameters == {name: value for name, value in values.items() if name != "learning_rate"}
 
@@ -58,7 +58,7 @@ def test_a_budget_is_spent_to_the_last_epoch_and_told_no_further():
 def task(speaker: str) -> SimpleNamespace:
     """A fold with 28 clips of one speaker left out."""
     left_out = SimpleNamespace(emotion_ids=np.tile(np.arange(7), 4), speakers=np.repeat(np.str_(speaker), 28))
-    return SimpleNamespace(splits={TEST: left_out}, budget_epochs=120, settings=TrainingSettings(epochs=6))
+    return SimpleNamespace(splits={TEST: left_out}, budget_epochs=120, settings=ORIGINAL_TRAINING.replace(epochs=6))
 
 
 def found(share_right: float, score: float) -> dict:

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from modules.audio.spec import AudioSpec
 from modules.data import examples
 from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS
+from tests.original import ORIGINAL_AUDIO
 
-SPEC = AudioSpec(mel_bands=16, mfcc_coefficients=4)
+SPEC = ORIGINAL_AUDIO.replace(mel_bands=16, mfcc_coefficients=4)
 SPEAKERS, CLIPS_EACH = 6, 21
 PERMUTATIONS = "--permutations=100"
 
@@ -43,7 +43,7 @@ def write_examples(
                 spec=spec,
             )
             writer.write(example.SerializeToString())
-    (folder / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": dataclasses.asdict(spec)}))
+    (folder / sources.SUMMARY_FILE).write_text(json.dumps({"audio_spec": spec.model_dump()}))
     return str(folder)
 
 
@@ -143,7 +143,7 @@ def test_folders_of_recordings_are_compared(tmp_path, capsys):
 
 def test_what_cannot_be_compared_exits_with_1_and_one_line(reference, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    other = write_examples(tmp_path / "other", seed=1, spec=dataclasses.replace(SPEC, n_fft=1024))
+    other = write_examples(tmp_path / "other", seed=1, spec=SPEC.replace(n_fft=1024))
     for current, complaint in (
         (str(tmp_path / "missing"), "there is no folder"),
         (str(tmp_path / "empty"), "no recording that can be used"),

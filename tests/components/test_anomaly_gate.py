@@ -13,8 +13,9 @@ from components.anomaly_gate.executor import AnomalousData, Executor
 from modules.audio.spec import AudioSpec
 from modules.data.clips import Clip
 from modules.data.examples import make_example
+from tests.original import ORIGINAL_AUDIO
 
-SPEC = AudioSpec()
+SPEC = ORIGINAL_AUDIO
 
 
 def example(*, value: float = 0.0, emotion: str = "angry", spec: AudioSpec = SPEC) -> tf.train.Example:
@@ -73,7 +74,7 @@ def test_sound_examples_pass(judge):
         (example(value=float("nan")), "features"),
         (example(value=float("inf")), "features"),
         (example(emotion="bored"), "emotion"),
-        (example(spec=AudioSpec(n_fft=1024)), "were made with audio spec"),
+        (example(spec=ORIGINAL_AUDIO.replace(n_fft=1024)), "were made with audio spec"),
     ],
     ids=["NaN", "infinity", "unknown label", "another audio spec"],
 )

@@ -8,11 +8,11 @@ import schema
 from components.drift_monitor import comparators
 from components.drift_monitor.sources import Clips
 from modules.audio.features import feature_names
-from modules.audio.spec import AudioSpec
 from modules.drift.comparison import Sample
+from tests.original import ORIGINAL_AUDIO
 
-LOGMEL = AudioSpec(feature_family="logmel")
-UTTERANCE = AudioSpec(feature_family="utterance")
+LOGMEL = ORIGINAL_AUDIO.replace(feature_family="logmel")
+UTTERANCE = ORIGINAL_AUDIO.replace(feature_family="utterance")
 
 
 def clips(seed: int, *, count: int = 200, louder_db: float = 0.0, slower: float = 1.0, narrow: int = 0) -> Clips:
@@ -79,7 +79,7 @@ def test_small_samples_are_left_alone():
 
 @pytest.mark.parametrize("family", ["logmel", "utterance"])
 def test_labels_are_wanted_in_training_and_not_in_serving(family):
-    curated = schema.load(AudioSpec(feature_family=family))
+    curated = schema.load(ORIGINAL_AUDIO.replace(feature_family=family))
     unlabelled = comparators._statistics(clips(0))
     missing = tfdv.validate_statistics(unlabelled, curated, environment="TRAINING").anomaly_info
     assert {"emotion", "emotion_id", "speaker", "audio_spec"} <= missing.keys()

@@ -12,15 +12,15 @@ from tfx.utils import io_utils
 
 import schema
 from cli.main import main
-from components.audio_example_gen.settings import IngestSettings
 from components.drift_monitor import executor, sources
 from components.drift_monitor.settings import MonitorSettings
 from modules.audio.spec import AudioSpec, AudioSpecMismatch
 from modules.data import examples
 from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS
+from tests.original import ORIGINAL_AUDIO, ORIGINAL_INGEST
 
-SPEC = AudioSpec(mel_bands=16, mfcc_coefficients=4)
+SPEC = ORIGINAL_AUDIO.replace(mel_bands=16, mfcc_coefficients=4)
 SETTINGS = MonitorSettings(permutations=100)
 SPEAKERS, CLIPS_EACH = 6, 42
 
@@ -75,7 +75,7 @@ def summary(
     return {
         "protocol": "speaker-disjoint",
         "seed": 0,
-        "audio_spec": dataclasses.asdict(spec),
+        "audio_spec": spec.model_dump(),
         "spans": dict.fromkeys(spans, SPEAKERS * CLIPS_EACH),
         "splits": {split: {"speakers": names} for split, names in speakers.items()},
     }
@@ -140,7 +140,7 @@ def monitor(reference, tmp_path):
 
 
 def test_more_of_the_same_is_no_drift(monitor, tmp_path):
-    (found,) = monitor(write_examples(tmp_path / "new", seed=1), dataclasses.replace(SETTINGS, stop_on="any"))
+    (found,) = monitor(write_examples(tmp_path / "new", seed=1), SETTINGS.replace(stop_on="any"))
     report = found["report"]
     assert not report["drifted"]
     assert report["reference_clips"] == report["current_clips"] == SPEAKERS * CLIPS_EACH, "no augmented copy counts"
@@ -153,7 +153,7 @@ def test_drift_is_reported_and_stops_the_run_only_on_request(monitor, tmp_path):
     assert found["report"]["drifted"]
     assert not found["report"]["labels_suspect"]
     with pytest.raises(executor.DriftAlarm, match="features drifted"):
-        monitor(current, dataclasses.replace(SETTINGS, stop_on="any"))
+        monitor(current, SETTINGS.replace(stop_on="any"))
 
 
 def test_a_broken_label_mapping_stops_the_run(monitor, tmp_path):
@@ -164,7 +164,7 @@ def test_a_broken_label_mapping_stops_the_run(monitor, tmp_path):
     written = json.loads((Path(alarm.value.folder) / executor.DRIFT_FILE).read_text())
     assert written["comparisons"][0]["report"]["labels_suspect"]
     assert alarm.value.folder in str(alarm.value)
-    (found,) = monitor(current, dataclasses.replace(SETTINGS, stop_on="never"))
+    (found,) = monitor(current, SETTINGS.replace(stop_on="never"))
     assert found["report"]["labels_suspect"]
 
 
@@ -188,7 +188,7 @@ def test_what_the_schema_compares_alarms_where_the_sound_is_the_same(monitor, tm
     (reason,) = found["report"]["reasons"]
     assert reason.startswith("duration_sec has a Jensen-Shannon divergence of")
     with pytest.raises(executor.DriftAlarm, match="duration_sec"):
-        monitor(current, dataclasses.replace(SETTINGS, stop_on="any"))
+        monitor(current, SETTINGS.replace(stop_on="any"))
 
 
 @pytest.mark.parametrize("change", [{}, {"slower": 1.5}, {"shift": 1.0}], ids=["same", "slower", "shifted"])
@@ -206,7 +206,7 @@ def test_the_command_says_what_the_monitor_says(monitor, reference, tmp_path, ca
 def test_a_baseline_that_heard_who_tests_it_is_said(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
     (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], train=("toy-0",), test=("toy-3", "toy-9"))))
-    (found,) = monitor(current, dataclasses.replace(SETTINGS, stop_on="any"))
+    (found,) = monitor(current, SETTINGS.replace(stop_on="any"))
     assert not found["report"]["drifted"]
     assert "trained on 1 of the speakers who test now (toy-3)" in found["report"]["reasons"][0]
 
@@ -224,22 +224,22 @@ def test_a_first_run_has_nothing_to_be_compared_with(monitor, tmp_path):
 
 
 def test_too_few_clips_are_said_not_judged(monitor, tmp_path):
-    settings = dataclasses.replace(SETTINGS, min_clips=1000, stop_on="any")
+    settings = SETTINGS.replace(min_clips=1000, stop_on="any")
     (found,) = monitor(write_examples(tmp_path / "new", seed=1, shift=1.0), settings)
     assert "at least 1000" in found["not_compared"]
 
 
 def test_examples_of_another_audio_spec_are_not_compared(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
-    (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], spec=AudioSpec())))
-    assert AudioSpec().fingerprint in monitor(current)[0]["not_compared"]
+    (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], spec=ORIGINAL_AUDIO)))
+    assert ORIGINAL_AUDIO.fingerprint in monitor(current)[0]["not_compared"]
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_logged_requests_are_compared_too(monitor, tmp_path, shift):
     log = write_request_log(tmp_path / "log", seed=2, shift=shift)
     current = write_examples(tmp_path / "new", seed=1)
-    new_data, requests = monitor(current, dataclasses.replace(SETTINGS, request_log=str(log)))
+    new_data, requests = monitor(current, SETTINGS.replace(request_log=str(log)))
     assert not new_data["report"]["drifted"]
     assert requests["report"]["drifted"] == bool(shift)
     assert requests["report"]["labels"] is None
@@ -248,7 +248,7 @@ def test_logged_requests_are_compared_too(monitor, tmp_path, shift):
 def test_requests_are_held_against_the_schema_as_it_is_in_serving(monitor, tmp_path):
     log = write_request_log(tmp_path / "log", seed=2, valid_frames=SPEC.window_frames + 1)
     current = write_examples(tmp_path / "new", seed=1)
-    _, requests = monitor(current, dataclasses.replace(SETTINGS, request_log=str(log)))
+    _, requests = monitor(current, SETTINGS.replace(request_log=str(log)))
     skew, broken = requests["report"]["reasons"]
     assert skew.startswith("valid_frames has a Jensen-Shannon divergence of 1.00; the skew comparator")
     assert broken.startswith("valid_frames: Unexpectedly large value: 109"), "and nothing about labels, which none has"
@@ -257,11 +257,11 @@ def test_requests_are_held_against_the_schema_as_it_is_in_serving(monitor, tmp_p
 def test_a_log_of_another_audio_spec_is_refused(tmp_path):
     log = write_request_log(tmp_path / "log", seed=0)
     with pytest.raises(AudioSpecMismatch, match=r"\(34,\).*\(270,\)"):
-        sources.read_requests(str(log), spec=AudioSpec())
+        sources.read_requests(str(log), spec=ORIGINAL_AUDIO)
 
 
 def test_log_mel_examples_become_means_over_their_own_frames(tmp_path):
-    spec = AudioSpec(feature_family="logmel", mel_bands=4, mfcc_coefficients=4)
+    spec = ORIGINAL_AUDIO.replace(feature_family="logmel", mel_bands=4, mfcc_coefficients=4)
     values = np.full(spec.feature_shape, -100.0)
     values[: spec.window_frames - 9] = [1.0, 2.0, 3.0, 4.0]
     folder = tmp_path / "Split-train"
@@ -282,7 +282,7 @@ def test_recordings_are_read_with_their_speakers_and_bad_ones_named(tmp_path):
     for emotion in ("01", "05"):
         soundfile.write(tmp_path / f"03-01-{emotion}-01-01-01-07.wav", rng.normal(scale=0.1, size=30_000), 16_000)
     (tmp_path / "03-01-04-01-01-01-07.wav").write_bytes(b"RIFF")
-    found = sources.read_recordings(str(tmp_path), settings=IngestSettings())
+    found = sources.read_recordings(str(tmp_path), settings=ORIGINAL_INGEST)
     assert found.sample.speakers == ("ravdess-07", "ravdess-07")
     assert found.sample.emotions == ("neutral", "angry")
     assert found.sample.values.shape == (2, 270)
@@ -293,11 +293,11 @@ def test_recordings_are_read_with_their_speakers_and_bad_ones_named(tmp_path):
         "native_sample_rate_hz": [16_000] * 2,
     }
     assert [file.path for file in found.rejected] == ["03-01-04-01-01-01-07.wav"]
-    louder = sources.read_recordings(str(tmp_path), settings=IngestSettings(), change=lambda samples, rate: samples * 2)
+    louder = sources.read_recordings(str(tmp_path), settings=ORIGINAL_INGEST, change=lambda samples, rate: samples * 2)
     rms = found.sample.names.index("rms")
     np.testing.assert_allclose(louder.sample.values[:, rms], 2 * found.sample.values[:, rms], rtol=1e-4)
 
 
 def test_an_empty_place_is_said(tmp_path):
     with pytest.raises(sources.UnreadableSample, match="no recording that can be used"):
-        sources.read_recordings(str(tmp_path), settings=IngestSettings())
+        sources.read_recordings(str(tmp_path), settings=ORIGINAL_INGEST)

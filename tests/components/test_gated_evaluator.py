@@ -1,6 +1,5 @@
 """The real evaluation of real models: the one that a run trained, and some that nobody may serve."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from modules.evaluation.gate import COMPARABLE, FINITE, TFMA, GateSettings
 from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, load_contract
 from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, RunSummary, Verdict
 from pipeline import eval_config as evaluation
+from tests.original import ORIGINAL_AUDIO
 
 LENIENT = GateSettings(min_uar=0.01, min_slice_uar=0.0, max_uar_loss=1.0)
 
@@ -110,7 +110,7 @@ def failed(verdict: Verdict) -> set[str]:
 
 
 def test_answers_that_are_no_numbers_end_in_a_rejection_and_not_in_a_crash(export, evaluate, tmp_path):
-    blessing, verdict = evaluate(export([np.nan] * 7), gate=dataclasses.replace(LENIENT, override="Ada: hurry"))
+    blessing, verdict = evaluate(export([np.nan] * 7), gate=LENIENT.replace(override="Ada: hurry"))
     assert not verdict.blessed
     assert FINITE in failed(verdict)
     assert blessing.get_int_custom_property("blessed") == 0
@@ -123,7 +123,7 @@ def test_one_emotion_for_all_is_rejected_unless_someone_answers_for_it(export, e
     blessing, verdict = evaluate(constant)
     assert failed(verdict) == {"Different answers"}
     assert blessing.get_int_custom_property("blessed") == 0
-    blessing, verdict = evaluate(constant, gate=dataclasses.replace(LENIENT, override="Ada: a demonstration"))
+    blessing, verdict = evaluate(constant, gate=LENIENT.replace(override="Ada: a demonstration"))
     assert verdict.blessed
     assert verdict.override == "Ada: a demonstration"
     assert blessing.get_string_custom_property(OVERRIDE_PROPERTY) == "Ada: a demonstration"
@@ -161,7 +161,7 @@ def test_a_blessing_says_whom_the_model_was_trained_on(artifacts, local_run):
     assert len(summary.protocol.heard) > len(summary.protocol.speakers["test"]) > 2
 
 
-STRICT = dataclasses.replace(LENIENT, max_uar_loss=0.0)
+STRICT = LENIENT.replace(max_uar_loss=0.0)
 
 
 def test_a_baseline_is_compared_on_the_test_speakers_whom_it_had_not_heard(
@@ -197,12 +197,11 @@ def comparable(verdict: Verdict) -> Check:
 
 def with_contract(uri: Path, **audio: object) -> Path:
     """Nothing of a model but what it says of itself."""
-    from modules.audio.spec import AudioSpec
     from modules.data.labels import EMOTIONS
 
     folder = uri / "Format-Serving" / EXTRA_ASSETS
     folder.mkdir(parents=True)
-    (folder / AUDIO_SPEC_FILE).write_text(AudioSpec(**audio).to_json())
+    (folder / AUDIO_SPEC_FILE).write_text(ORIGINAL_AUDIO.replace(**audio).to_json())
     (folder / LABELS_FILE).write_text(json.dumps(EMOTIONS))
     return uri
 

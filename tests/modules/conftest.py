@@ -19,6 +19,7 @@ from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS
 from modules.training import trainer
 from modules.training.settings import TrainingSettings
+from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
 RAW_SPEC_OF_SCALARS = {
     examples.VALID_FRAMES: tf.int64,
@@ -137,7 +138,7 @@ def transformed(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Transformed:
     """84 training and 28 held-out clips of the utterance family."""
-    spec, folder = AudioSpec(), tmp_path_factory.mktemp("transformed")
+    spec, folder = ORIGINAL_AUDIO, tmp_path_factory.mktemp("transformed")
     splits = {
         "train": [make_raw_example(spec, emotion, number) for emotion in range(7) for number in range(12)],
         "eval": [
@@ -157,7 +158,7 @@ def transformed(
 
 @pytest.fixture(scope="session")
 def quick_settings() -> TrainingSettings:
-    return TrainingSettings(epochs=2, hyperparameters={"filters": 8})
+    return ORIGINAL_TRAINING.replace(epochs=2, hyperparameters={"filters": 8})
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,67 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from cli.config import app
 from modules.models import FAMILIES
 from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.config_sources import RENAMED_KEYS, default_values, flatten, read_given, resolve
+from pipeline.config_text import reference, show
+from pipeline.vertex.config import VertexConfig
 
-LOCAL_YAML = Path(__file__).parents[2] / "configs" / "local.yaml"
+ROOT = Path(__file__).parents[2]
+LOCAL_YAML = ROOT / "configs" / "local.yaml"
+ORIGINAL = "training.family=original_cnn"
 
 
-def test_local_yaml_lists_every_key_with_its_default():
-    assert load_config(LOCAL_YAML) == PipelineConfig()
+@pytest.fixture
+def ser_config(monkeypatch):
+    """Runs ``ser config`` and returns what it prints."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.output
+
+    monkeypatch.delenv("SER__TRAINING__EPOCHS", raising=False)
+    return run
+
+
+def every_default(tmp_path, *overrides):
+    """A file that repeats every value that ``overrides`` give."""
+    file = tmp_path / "all.yaml"
+    file.write_text(yaml.safe_dump(load_config(overrides=overrides).to_dict()))
+    return file
+
+
+def test_without_a_source_there_are_the_defaults_of_the_classes():
+    assert load_config() == load_config(LOCAL_YAML) == PipelineConfig()
+
+
+def test_local_yaml_shows_examples_that_can_be_used(tmp_path):
+    file = tmp_path / "local.yaml"
+    text = LOCAL_YAML.read_text()
+    file.write_text("\n".join(line.removeprefix("# ") for line in text.split("\n\n", 1)[1].splitlines()))
+    assert load_config(file).training.family == "original_cnn"
 
 
 def test_later_sources_win(tmp_path):
     file = tmp_path / "my.yaml"
-    file.write_text("training: {epochs: 1, batch_size: 8, learning_rate: 0.5}")
+    file.write_text("training: {epochs: 1, batch_size: 8, learning_rate: 0.5, family: original_cnn}")
     environ = {"SER__TRAINING__EPOCHS": "2", "SER__TRAINING__BATCH_SIZE": "9", "PATH": "/bin"}
-    training = load_config(file, environ=environ, overrides=["training.epochs=3"]).training
+    given = read_given(file, environ=environ, overrides=["training.epochs=3"])
+    sources = resolve(given, PipelineConfig)
+    training = PipelineConfig.model_validate(sources.values).training
     assert (training.epochs, training.batch_size, training.learning_rate) == (3, 9, 0.5)
+    names = ("epochs", "batch_size", "learning_rate", "early_stopping_patience", "precision")
+    origins = [sources.origin(f"training.{name}") for name in names]
+    assert origins == ["--set", "environment", "file", "family", "default"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -28,38 +72,128 @@ def test_a_family_brings_its_recipe(family):
         assert keys.items() <= config.to_dict()[section].items()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recipe_repeats_no_default(family):
+    defaults = dict(flatten(default_values(PipelineConfig)))
+    assert all(defaults[path] != value for path, value in flatten(dict(FAMILIES[family].recipe)))
+
+
 def test_what_is_set_goes_before_the_recipe():
-    config = load_config(overrides=["training.family=attentive_crnn", "training.epochs=3", "audio.window_sec=2"])
-    assert (config.training.epochs, config.audio.window_sec) == (3, 2.0)
-    assert config.training.learning_rate_schedule == "cosine"
-    assert config.audio.feature_family == "logmel"
+    config = load_config(overrides=[ORIGINAL, "training.epochs=70", "audio.window_sec=2"])
+    assert (config.training.epochs, config.audio.window_sec) == (70, 2.0)
+    assert config.training.learning_rate_schedule == "plateau"
+    assert config.audio.feature_family == "utterance"
 
 
-def test_one_seed_serves_every_section_without_its_own():
+@pytest.mark.parametrize("overrides", [(), ("seed=7",), (ORIGINAL,)])
+def test_a_file_that_repeats_defaults_overrides_no_recipe(tmp_path, overrides):
+    file = every_default(tmp_path, *overrides)
+    assert load_config(file) == load_config(overrides=overrides)
+    for family in FAMILIES:
+        chosen = [f"training.family={family}", "seed=3"]
+        assert load_config(file, overrides=chosen) == load_config(overrides=chosen)
+
+
+def test_a_file_may_set_the_default_of_another_family(tmp_path):
+    (tmp_path / "my.yaml").write_text("training: {family: original_cnn, epochs: 70}")
+    assert load_config(tmp_path / "my.yaml").training.epochs == 70
+
+
+def test_one_seed_serves_every_section_without_its_own(tmp_path):
     config = load_config(overrides=["seed=7", "tuner.seed=1"])
     assert (config.splits.seed, config.training.seed, config.tuner.seed) == (7, 7, 1)
     assert config.ingest_settings.seed == 7
+    (tmp_path / "my.yaml").write_text("seed: 7\ntraining: {seed: 0}")
+    assert load_config(tmp_path / "my.yaml").training.seed == 0
 
 
 @pytest.mark.parametrize(
-    ("override", "complaints"),
+    ("override", "key", "code"),
     [
-        ("training.epoch=3", ["training.epoch", "no such key", "epochs"]),
-        ("trainning.epochs=3", ["trainning", "no such key", "training"]),
-        ("audio.hop_samples=0", ["audio.hop_samples is 0", "above 0"]),
-        ("splits.by=dice", ["splits.by", "'speaker' or 'clip'", "'dice'"]),
-        ("gate.min_uar=1.5", ["gate.min_uar is 1.5", "between 0 and 1"]),
-        ("training.epochs=many", ["training.epochs", "integer", "'many'"]),
-        ("training.family=transformer", ["training.family is 'transformer'", "original_cnn"]),
-        ("audio.feature_family=utterance", ["attentive_crnn", "logmel features", "audio.feature_family is utterance"]),
-        ("training.epochs", ["--set training.epochs", "section.key=value"]),
-        ("name.x=1", ["name"]),
+        ("training.epoch=3", "training.epoch", "extra_forbidden"),
+        ("seed=abc", "seed", "int_parsing"),
+        ("name.x=1", "name", "string_type"),
+        ("training=5", "training", "model_type"),
+        ("training.learning_rate=.nan", "training.learning_rate", "finite_number"),
+        ("training.family=transformer", "training.family", "value_error"),
+        ("training.hyperparameters={depth: 1}", "training.hyperparameters", "value_error"),
+        ("training.xla=true", "training", "value_error"),
+        ("training.label_smoothing=1", "training.label_smoothing", "less_than"),
+        ("audio.sample_rate_hz=1000000", "audio.sample_rate_hz", "less_than_equal"),
+        ("audio.hop_samples=0", "audio.hop_samples", "greater_than_equal"),
+        ("audio.mfcc_coefficients=200", "audio", "value_error"),
+        ("audio.feature_family=utterance", "", "value_error"),
+        ("limits.min_duration_sec=-5", "limits.min_duration_sec", "greater_than_equal"),
+        ("limits.max_channels=0", "limits.max_channels", "greater_than_equal"),
+        ("limits.max_bytes=-1", "limits.max_bytes", "greater_than_equal"),
+        ("limits.silence_peak=2", "limits.silence_peak", "less_than"),
+        ("limits.min_duration_sec=900", "limits", "value_error"),
+        ("limits.min_sample_rate_hz=400000", "limits", "value_error"),
+        ("limits.max_peak=0.00001", "limits", "value_error"),
+        ("labels.calm_as=happy", "labels.calm_as", "literal_error"),
+        ("splits.by=dice", "splits.by", "literal_error"),
+        ("splits.train=0.9", "splits", "value_error"),
+        ("splits={eval_speakers: [a], test_speakers: [a]}", "splits", "value_error"),
+        ("splits={by: clip, test_speakers: [a]}", "splits", "value_error"),
+        ("augmentation.pitch_semitones=900", "augmentation.pitch_semitones", "less_than_equal"),
+        ("augmentation.variants=[]", "augmentation.variants", "too_short"),
+        ("augmentation.variants=[noise, noise]", "augmentation.variants", "value_error"),
+        ("augmentation.variants=[pitch+echo]", "augmentation.variants", "value_error"),
+        ("augmentation.variants=[plain+noise]", "augmentation.variants", "value_error"),
+        ("augmentation.variants=[noise+noise]", "augmentation.variants", "value_error"),
+        ("ingest.spans=2", "ingest", "value_error"),
+        ("ingest.max_quarantined_share=5", "ingest.max_quarantined_share", "less_than_equal"),
+        ("drift.permutations=10", "drift", "value_error"),
+        ("drift.max_clips=3", "drift", "value_error"),
+        ("drift.stop_on=always", "drift.stop_on", "literal_error"),
+        ("drift.deals=500", "drift.deals", "renamed"),
+        ("transform.normalisation=none", "transform.normalisation", "literal_error"),
+        ("tuner.algorithm=grid", "tuner.algorithm", "literal_error"),
+        ("gate.slices=[age]", "gate.slices.0", "literal_error"),
+        ("gate.min_uar=1.5", "gate.min_uar", "less_than_equal"),
     ],
 )
-def test_an_unusable_value_is_named_with_what_is_allowed(override, complaints):
+def test_an_unusable_value_is_refused_alone(override, key, code):
     with pytest.raises(ConfigError) as error:
         load_config(overrides=[override])
-    assert all(complaint in str(error.value) for complaint in complaints), str(error.value)
+    assert [(problem.key, problem.code) for problem in error.value.problems] == [(key, code)]
+
+
+@pytest.mark.parametrize(
+    ("override", "texts"),
+    [
+        ("limits.max_channels=0", ["limits.max_channels is 0 (--set)", "from 1 to 1024"]),
+        ("splits.by=dice", ["splits.by is dice (--set)", "speaker, clip"]),
+        ("limits.min_duration_sec=900", ["limits: min_duration_sec is 900.0", "below max_duration_sec, 600.0"]),
+        ("training.epoch=3", ["training.epoch (--set) is not a key", "did you mean training.epochs?"]),
+        ("trainning.epochs=3", ["trainning (--set) is not a key", "did you mean training?"]),
+        ("epochs=3", ["did you mean training.epochs or tuner.epochs?"]),
+        ("ingest.zzz=3", ["allowed in ingest: max_quarantined_share, pattern, spans"]),
+        ("drift.deals=500", ["drift.deals (--set) was renamed to drift.permutations"]),
+    ],
+)
+def test_a_problem_has_key_value_allowed_and_the_next_step_and_nothing_else(override, texts):
+    with pytest.raises(ConfigError) as error:
+        load_config(overrides=[override])
+    _, line, next_step = str(error.value).splitlines()
+    assert all(text in line for text in texts), line
+    assert len(line) < 200
+    assert "docs/reference/configuration.md" in next_step
+
+
+@pytest.mark.parametrize("origin", ["file", "environment", "--set"])
+def test_a_problem_names_the_source_of_the_value(tmp_path, origin):
+    (tmp_path / "my.yaml").write_text("limits: {max_channels: 0}" if origin == "file" else "")
+    environ = {"SER__LIMITS__MAX_CHANNELS": "0"} if origin == "environment" else {}
+    overrides = ["limits.max_channels=0"] if origin == "--set" else []
+    with pytest.raises(ConfigError, match=rf"limits\.max_channels is 0 \({origin}\)"):
+        load_config(tmp_path / "my.yaml", environ=environ, overrides=overrides)
+
+
+def test_renamed_keys_have_a_name_that_there_is():
+    keys = {".".join(path) for path, _ in flatten(default_values(VertexConfig))}
+    assert set(RENAMED_KEYS.values()) <= keys
+    assert not RENAMED_KEYS.keys() & keys
 
 
 def test_sentences_and_patterns_are_texts_and_braces_make_a_mapping():
@@ -72,7 +206,7 @@ def test_sentences_and_patterns_are_texts_and_braces_make_a_mapping():
 
 
 @pytest.mark.parametrize("text", ["- a list", "a: [", "just words"])
-def test_a_file_that_is_no_tree_of_sections_is_refused(tmp_path, text):
+def test_a_file_without_sections_is_refused(tmp_path, text):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
@@ -80,10 +214,64 @@ def test_a_file_that_is_no_tree_of_sections_is_refused(tmp_path, text):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.yaml.*configs/local\.yaml"):
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_a_set_without_a_value_is_refused():
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        load_config(overrides=["training.epochs"])
 
 
 def test_the_fingerprint_differs_when_a_value_does():
     assert load_config().fingerprint == load_config().fingerprint
     assert load_config().fingerprint != load_config(overrides=["training.epochs=3"]).fingerprint
+
+
+def test_what_show_prints_is_a_file_with_the_same_values(ser_config, tmp_path):
+    overrides = [ORIGINAL, "gate.override=Ada: why # not", "training.hyperparameters={filters: 8}", "seed=4"]
+    file = tmp_path / "shown.yaml"
+    file.write_text(ser_config("show", *(word for text in overrides for word in ("--set", text))))
+    assert load_config(file) == load_config(overrides=overrides)
+
+
+def test_show_names_the_source_of_every_value(ser_config, monkeypatch):
+    monkeypatch.setenv("SER__BEAM__WORKERS", "2")
+    shown = json.loads(ser_config("show", "--set", ORIGINAL, "--format", "json"))
+    assert shown["training.family"] == {"value": "original_cnn", "from": "--set"}
+    assert shown["training.epochs"] == {"value": 50, "from": "family"}
+    assert shown["beam.workers"] == {"value": 2, "from": "environment"}
+    assert shown["training.batch_size"] == {"value": 32, "from": "default"}
+    assert "| `training.epochs` | `50` | family |" in ser_config("show", "--set", ORIGINAL, "--format", "markdown")
+
+
+def test_show_has_the_cloud_where_a_source_names_it(ser_config):
+    shown = yaml.safe_load(ser_config("show", "--config", ROOT / "tests" / "golden" / "vertex.yaml"))
+    assert shown["vertex"]["trainer"]["spot"] is True
+    assert shown["vertex"]["nodes"]["AnomalyGate"]["retries"] == 0
+    assert "vertex" not in yaml.safe_load(ser_config("show"))
+
+
+def test_the_reference_page_is_that_of_the_settings():
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    assert page == reference(), "write it again with: make reference"
+
+
+def test_the_reference_has_every_key_with_its_default():
+    page = reference()
+    for path, _ in flatten(default_values(VertexConfig)):
+        assert f"| `{'.'.join(path)}` |" in page
+    assert "| `training.epochs` | `70` |" in page
+
+
+def test_show_takes_a_configuration_in_python():
+    sources = resolve(read_given(None, overrides=[], environ={}), PipelineConfig)
+    assert yaml.safe_load(show(load_config(), sources, "yaml")) == load_config().to_dict()
+
+
+def test_a_new_process_refuses_before_it_loads_anything():
+    command = [sys.executable, "runner_local.py", "--data", "docs", "--set", "limits.max_channels=0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "limits.max_channels is 0" in done.stderr
+    assert "Loading" not in done.stderr

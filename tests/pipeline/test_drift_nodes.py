@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 
-from components.drift_monitor.settings import MonitorSettings
 from pipeline.config import ConfigError, load_config
 from pipeline.create import Site, create_pipeline
 from pipeline.vertex.compile import compile_pipeline
@@ -55,10 +54,3 @@ def test_vertex_compares_with_the_reference_that_is_named():
 def test_where_no_examples_can_be_resolved_a_reference_must_be_named():
     with pytest.raises(ConfigError, match=r"drift\.reference"):
         nodes("drift.enabled=true", baseline_strategy=LatestBlessedModelStrategy)
-
-
-def test_a_wrong_setting_is_named():
-    with pytest.raises(ConfigError, match=r"drift\.stop_on.*'never', 'labels' or 'any'.*always"):
-        load_config(overrides=["drift.stop_on=always"])
-    with pytest.raises(ValueError, match=r"drift\.stop_on is 'always'.*never, labels, any"):
-        MonitorSettings(stop_on="always")

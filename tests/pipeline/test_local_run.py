@@ -214,7 +214,7 @@ def test_two_runs_in_one_root_are_refused(local_run):
 def test_bad_input_is_refused_before_anything_is_loaded(local_run, tmp_path):
     for run, complaint in (
         (dataclasses.replace(local_run, data=tmp_path / "none"), "no folder of recordings"),
-        (dataclasses.replace(local_run, overrides=("training.epoch=1",)), "there is no such key"),
+        (dataclasses.replace(local_run, overrides=("training.epoch=1",)), "did you mean training.epochs?"),
         (dataclasses.replace(local_run, root=local_run.data / "output"), "lies inside --data"),
     ):
         refused = run.start()

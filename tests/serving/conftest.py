@@ -39,6 +39,7 @@ from modules.data.labels import EMOTIONS
 from modules.export import signatures
 from serving.server.app import Server
 from serving.server.options import ServerOptions
+from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
 RATE_HZ = 48_000
@@ -75,7 +76,7 @@ def ravdess() -> Path:
 
 @pytest.fixture(scope="session")
 def audio_spec() -> AudioSpec:
-    return AudioSpec()
+    return ORIGINAL_AUDIO
 
 
 @pytest.fixture(scope="session")
@@ -173,7 +174,9 @@ class RunningServer:
     def predict_from_features_of(self, encoded: bytes) -> np.ndarray:
         """Probabilities that the ``features`` signature gives of what the ExampleGen computes of a recording."""
         recording = decoding.decode(encoded)
-        features, valid_frames = frontend.features_of_waveform(recording.samples, recording.sample_rate_hz, AudioSpec())
+        features, valid_frames = frontend.features_of_waveform(
+            recording.samples, recording.sample_rate_hz, ORIGINAL_AUDIO
+        )
         return self.predict_from_features(features.numpy()[np.newaxis], valid_frames.numpy()[np.newaxis])
 
     def predict_from_features(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:

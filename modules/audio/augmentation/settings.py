@@ -25,7 +25,7 @@ class AugmentationSettings(Settings):
         description="The standard deviation of the white noise is drawn between 0 and this share of the clip's peak.",
     )
     stretch_rate: float = Field(
-        0.8, ge=0.25, le=4, description="Speed of the time-stretched copy; below 1 is slower and longer."
+        0.8, ge=0.1, le=10, description="Speed of the time-stretched copy; below 1 is slower and longer."
     )
     shift_max_ms: float = Field(
         227.0, gt=0, le=60_000, description="Largest circular shift in either direction in milliseconds."

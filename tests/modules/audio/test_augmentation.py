@@ -6,11 +6,12 @@ import librosa
 import numpy as np
 import pytest
 
-from modules.audio.augmentation import PLAIN, TRANSFORMS, AugmentationSettings, augment, draw_plan
+from modules.audio.augmentation import PLAIN, TRANSFORMS, augment, draw_plan
 from modules.audio.augmentation.noise import Noise
 from modules.audio.augmentation.pitch import Pitch
 from modules.audio.augmentation.shift import Shift
 from modules.audio.augmentation.stretch import Stretch
+from tests.original import ORIGINAL_AUGMENTATION
 
 RATE_HZ = 22_050
 WINDOW_SAMPLES = 55_125
@@ -30,7 +31,7 @@ def variants_of(window, *, valid_samples=None, seed=0, clip_id="ravdess/a.wav", 
         window,
         valid_samples=len(window) if valid_samples is None else valid_samples,
         sample_rate_hz=RATE_HZ,
-        settings=AugmentationSettings(**settings),
+        settings=ORIGINAL_AUGMENTATION.replace(**settings),
         seed=seed,
         clip_id=clip_id,
     )
@@ -38,7 +39,7 @@ def variants_of(window, *, valid_samples=None, seed=0, clip_id="ravdess/a.wav", 
 
 
 def test_default_variants_are_the_originals():
-    assert AugmentationSettings().variants == ("plain", "noise", "pitch", "pitch+noise")
+    assert ORIGINAL_AUGMENTATION.variants == ("plain", "noise", "pitch", "pitch+noise")
     assert list(variants_of(tone(300))) == ["plain", "noise", "pitch", "pitch+noise"]
 
 
@@ -57,7 +58,7 @@ def test_noise_has_the_drawn_share_of_the_peak_as_its_deviation():
 
 
 def test_noise_amplitude_is_drawn_between_zero_and_the_limit():
-    settings = AugmentationSettings(noise_amplitude=0.035)
+    settings = ORIGINAL_AUGMENTATION.replace(noise_amplitude=0.035)
     amplitudes = [Noise.draw(settings, np.random.default_rng(seed)).amplitude for seed in range(200)]
     assert 0 <= min(amplitudes) < 0.003
     assert 0.032 < max(amplitudes) <= 0.035
@@ -81,7 +82,7 @@ def test_shift_is_circular_and_in_milliseconds():
 
 
 def test_shift_is_drawn_to_both_sides_within_the_limit():
-    settings = AugmentationSettings(shift_max_ms=100)
+    settings = ORIGINAL_AUGMENTATION.replace(shift_max_ms=100)
     offsets = [Shift.draw(settings, np.random.default_rng(seed)).offset_ms for seed in range(200)]
     assert -100 <= min(offsets) < -90
     assert 90 < max(offsets) <= 100
@@ -120,7 +121,7 @@ def test_every_variant_of_the_shortest_clip_is_usable(variant):
 
 
 def test_composition_applies_its_transforms_from_left_to_right():
-    window, settings = tone(300), AugmentationSettings(variants=("pitch+noise",))
+    window, settings = tone(300), ORIGINAL_AUGMENTATION.replace(variants=("pitch+noise",))
     pitch, noise = draw_plan("pitch+noise", settings, seed=0, clip_id="ravdess/a.wav")
     pitched = librosa.effects.pitch_shift(window, sr=RATE_HZ, n_steps=0.7)
     np.testing.assert_array_equal(pitch.apply(window, sample_rate_hz=RATE_HZ), pitched)
@@ -136,7 +137,7 @@ def test_a_shared_beginning_changes_nothing():
 
 
 def test_plans_depend_on_seed_clip_and_variant_alone():
-    settings = AugmentationSettings()
+    settings = ORIGINAL_AUGMENTATION
     keys = list(itertools.product((0, 1), ("ravdess/a.wav", "ravdess/b.wav"), ("noise", "pitch+noise")))
     plans = {key: draw_plan(key[2], settings, seed=key[0], clip_id=key[1]) for key in keys}
     assert len({plan[-1] for plan in plans.values()}) == len(keys)
@@ -147,28 +148,9 @@ def test_plans_depend_on_seed_clip_and_variant_alone():
 def test_plans_are_the_same_in_another_process():
     code = (
         "from modules.audio.augmentation import *\n"
-        "print(draw_plan('noise+shift', AugmentationSettings(), seed=3, clip_id='ravdess/a.wav'))"
+        "from tests.original import ORIGINAL_AUGMENTATION\n"
+        "print(draw_plan('noise+shift', ORIGINAL_AUGMENTATION, seed=3, clip_id='ravdess/a.wav'))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    here = draw_plan("noise+shift", AugmentationSettings(), seed=3, clip_id="ravdess/a.wav")
+    here = draw_plan("noise+shift", ORIGINAL_AUGMENTATION, seed=3, clip_id="ravdess/a.wav")
     assert printed.strip() == str(here)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"variants": ("echo",)}, "names 'echo'; known are 'plain', 'noise', 'stretch', 'shift', 'pitch'"),
-        ({"variants": ("pitch+echo",)}, r"names 'pitch\+echo'"),
-        ({"variants": ("plain+noise",)}, r"names 'plain\+noise'"),
-        ({"variants": ("noise+noise",)}, "compositions of different ones"),
-        ({"variants": ("",)}, "names ''"),
-        ({"variants": ()}, "is empty"),
-        ({"variants": ("noise", "noise")}, "names one twice"),
-        ({"stretch_rate": 0}, "stretch_rate is 0; it must be above 0"),
-        ({"noise_amplitude": -1.0}, "noise_amplitude is -1.0"),
-        ({"shift_max_ms": float("nan")}, "shift_max_ms is nan"),
-    ],
-)
-def test_settings_refuse_what_makes_no_sense(settings, message):
-    with pytest.raises(ValueError, match=message):
-        AugmentationSettings(**settings)

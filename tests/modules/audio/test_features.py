@@ -5,15 +5,15 @@ import tensorflow as tf
 
 from modules.audio.decoding import decode
 from modules.audio.features import PADDING_DB, extract, feature_names, valid_frames
-from modules.audio.spec import AudioSpec
 from modules.audio.windowing import window
+from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
 CLIPS = sorted(RAVDESS.glob("Actor_*/*.flac"))[7::59]  # about one of every actor, of all emotions
 
-UTTERANCE = AudioSpec()
-LOGMEL = AudioSpec(feature_family="logmel")
-NARROW = AudioSpec(
+UTTERANCE = ORIGINAL_AUDIO
+LOGMEL = ORIGINAL_AUDIO.replace(feature_family="logmel")
+NARROW = ORIGINAL_AUDIO.replace(
     sample_rate_hz=16_000, window_sec=1.0, n_fft=400, hop_samples=160, mel_bands=40, mfcc_coefficients=13
 )
 PARTS = {"zcr": slice(0, 1), "rms": slice(1, 2), "chroma": slice(2, 14), "mel": slice(14, 142), "mfcc": slice(142, 270)}

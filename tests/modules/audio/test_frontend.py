@@ -10,13 +10,13 @@ from modules.audio.decoding import decode
 from modules.audio.features import extract, valid_frames
 from modules.audio.frontend import features_of_timeline, features_of_waveform, features_of_wavs, window_of_waveform
 from modules.audio.resampling import resample
-from modules.audio.spec import AudioSpec
 from modules.audio.windowing import timeline_windows, window
+from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
 CLIPS = sorted(RAVDESS.glob("Actor_*/*.flac"))[11::121]
-SPEC = AudioSpec()
-LOGMEL = AudioSpec(feature_family="logmel")
+SPEC = ORIGINAL_AUDIO
+LOGMEL = ORIGINAL_AUDIO.replace(feature_family="logmel")
 
 WAVEFORM = [tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)]
 of_waveform = tf.function(lambda *arguments: features_of_waveform(*arguments, SPEC), input_signature=WAVEFORM)

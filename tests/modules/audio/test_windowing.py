@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from modules.audio.spec import AudioSpec
 from modules.audio.windowing import timeline_windows, window
+from tests.original import ORIGINAL_AUDIO
 
-SPEC = AudioSpec(
+SPEC = ORIGINAL_AUDIO.replace(
     sample_rate_hz=1000,
     window_offset_sec=0.3,
     window_sec=0.5,

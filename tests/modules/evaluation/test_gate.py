@@ -104,7 +104,7 @@ def test_a_loss_that_may_be_is_still_refused_when_it_is_significant():
     for speaker in np.unique(SPEAKERS):  # one clip of every speaker, that the baseline had right
         right = np.flatnonzero((speaker == SPEAKERS) & (baseline.argmax(axis=1) == LABELS))[0]
         ours[right] = np.roll(ours[right], 1)
-    verdict = gate.judge(evidence(ours, baseline), dataclasses.replace(SETTINGS, max_uar_loss=0.5))
+    verdict = gate.judge(evidence(ours, baseline), SETTINGS.replace(max_uar_loss=0.5))
     assert failed(verdict) == {"Interval of the difference in UAR"}
 
 
@@ -130,7 +130,7 @@ def test_predictions_that_are_no_numbers_reject_and_no_override_helps():
     ours = answers(0.9)
     ours[3, 2] = np.nan
     found = dataclasses.replace(evidence(answers(0.9)), evaluation=evaluate.evaluate(LABELS, ours, SPEAKERS.tolist()))
-    for settings in (SETTINGS, dataclasses.replace(SETTINGS, override="me: try it")):
+    for settings in (SETTINGS, SETTINGS.replace(override="me: try it")):
         verdict = gate.judge(found, settings)
         assert not verdict.blessed
         assert verdict.override is None
@@ -139,7 +139,7 @@ def test_predictions_that_are_no_numbers_reject_and_no_override_helps():
 
 def test_one_emotion_for_every_clip_rejects():
     constant = np.tile([0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.88], (len(LABELS), 1))
-    verdict = gate.judge(evidence(constant), dataclasses.replace(SETTINGS, min_uar=0.1, min_slice_uar=0.1))
+    verdict = gate.judge(evidence(constant), SETTINGS.replace(min_uar=0.1, min_slice_uar=0.1))
     assert failed(verdict) == {"Different answers"}
 
 
@@ -190,7 +190,7 @@ def test_a_candidate_that_is_worse_on_the_others_is_rejected_all_the_same():
 @pytest.mark.parametrize("left", [0, 1])
 def test_where_too_few_are_left_the_floors_decide_or_the_configuration_rejects(choice, blessed, left):
     heard = tuple(np.unique(SPEAKERS)[left:].tolist())
-    settings = dataclasses.replace(SETTINGS, incomparable_baseline=choice)
+    settings = SETTINGS.replace(incomparable_baseline=choice)
     verdict = gate.judge(evidence(answers(0.6), with_memory(0.99), heard=heard), settings)
     assert verdict.blessed == blessed
     assert failed(verdict) == (set() if blessed else {gate.COMPARABLE})
@@ -204,7 +204,7 @@ def test_where_too_few_are_left_the_floors_decide_or_the_configuration_rejects(c
 
 def test_too_few_clips_of_the_others_are_too_few():
     found = evidence(answers(0.6), with_memory(0.99), heard=REMEMBERED)
-    verdict = gate.judge(found, dataclasses.replace(SETTINGS, min_test_clips=85))
+    verdict = gate.judge(found, SETTINGS.replace(min_test_clips=85))
     assert "the other 3, with 84 clips, are too few" in comparable(verdict).text
 
 
@@ -235,13 +235,13 @@ def test_heard_is_who_tests_now_and_trained_the_baseline_and_not_the_candidate(
 @pytest.mark.parametrize(("choice", "blessed"), [("judge_alone", True), ("reject", False)])
 def test_a_baseline_on_another_audio_spec_is_named_and_the_configuration_decides(choice, blessed):
     found = evidence(answers(0.8), incomparable="since it was trained on audio spec 12 and they have 34")
-    verdict = gate.judge(found, dataclasses.replace(SETTINGS, incomparable_baseline=choice))
+    verdict = gate.judge(found, SETTINGS.replace(incomparable_baseline=choice))
     assert verdict.blessed == blessed
     assert "audio spec 12" in next(check.text for check in verdict.checks if check.name == "Comparable baseline")
 
 
 def test_an_override_blesses_and_says_so_beside_what_failed():
-    settings = dataclasses.replace(SETTINGS, override="Ada: the microphone changed, see ticket 12")
+    settings = SETTINGS.replace(override="Ada: the microphone changed, see ticket 12")
     verdict = gate.judge(evidence(answers(0.2)), settings)
     assert verdict.blessed
     assert verdict.override == "Ada: the microphone changed, see ticket 12"
@@ -250,14 +250,14 @@ def test_an_override_blesses_and_says_so_beside_what_failed():
 
 
 def test_an_override_of_nothing_is_not_recorded():
-    verdict = gate.judge(evidence(answers(0.8)), dataclasses.replace(SETTINGS, override="Ada: in case"))
+    verdict = gate.judge(evidence(answers(0.8)), SETTINGS.replace(override="Ada: in case"))
     assert verdict.blessed
     assert verdict.override is None
 
 
 @pytest.mark.parametrize(("name", "least"), [("min_test_clips", 281), ("min_test_speakers", 11)])
 def test_too_little_to_judge_by_rejects(name, least):
-    verdict = gate.judge(evidence(answers(0.9)), dataclasses.replace(SETTINGS, **{name: least}))
+    verdict = gate.judge(evidence(answers(0.9)), SETTINGS.replace(**{name: least}))
     assert not verdict.blessed
     assert f"at least {least}" in verdict.reasons[0]
 
@@ -325,21 +325,6 @@ def test_never_blesses_what_lies_below_a_bound(
         assert high >= 0
         assert difference >= -settings.max_uar_loss
     assert verdict.blessed == all(check.passed for check in verdict.checks)
-
-
-@pytest.mark.parametrize(
-    ("values", "complaint"),
-    [
-        ({"min_uar": 1.5}, "gate.min_uar is 1.5; it must be between 0 and 1"),
-        ({"max_uar_loss": -0.1}, "gate.max_uar_loss"),
-        ({"min_test_clips": 0}, "gate.min_test_clips is 0; it must be 1 or above"),
-        ({"slices": ("age",)}, "gate.slices has age; allowed are corpus, sex, intensity"),
-        ({"incomparable_baseline": "ignore"}, "judge_alone or reject"),
-    ],
-)
-def test_unusable_settings_are_refused_by_name(values, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        GateSettings(**values)
 
 
 def test_settings_survive_the_way_through_json():

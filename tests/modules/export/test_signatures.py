@@ -8,11 +8,11 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
 from modules.audio import frontend
-from modules.audio.spec import AudioSpec
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.export import signatures
 from modules.export.contract import load_contract
+from tests.original import ORIGINAL_AUDIO
 
 TOLERANCE = 1e-4
 
@@ -87,7 +87,9 @@ def _record(features: np.ndarray, valid_frames: int, fingerprint: str | None = N
 
 def test_examples_of_another_spec_are_refused(served, exported):
     spec, _ = load_contract(exported.serving_model_dir)
-    ours, other = (_record(np.zeros(270), 108, it.fingerprint) for it in (spec, AudioSpec(hop_samples=256)))
+    ours, other = (
+        _record(np.zeros(270), 108, it.fingerprint) for it in (spec, ORIGINAL_AUDIO.replace(hop_samples=256))
+    )
     served.signatures["examples"](examples=tf.constant([ours]))
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 1: .*another audio spec than {spec.fingerprint}"):
         served.signatures["examples"](examples=tf.constant([ours, other]))
@@ -176,7 +178,7 @@ def test_warm_up_file_is_what_tf_serving_reads(served, exported):
 
 
 def test_contract_is_read_back(exported, tmp_path):
-    assert load_contract(exported.serving_model_dir) == (AudioSpec(), EMOTIONS)
+    assert load_contract(exported.serving_model_dir) == (ORIGINAL_AUDIO, EMOTIONS)
     with pytest.raises(FileNotFoundError, match="was not exported by this project"):
         load_contract(tmp_path)
 
@@ -186,7 +188,7 @@ def exported_logmel(make_raw_example, run_transform, tmp_path_factory):
     """A minimal model of the log-mel family: the signatures must serve it by the spec alone."""
     import keras
 
-    spec, folder = AudioSpec(feature_family="logmel"), tmp_path_factory.mktemp("logmel")
+    spec, folder = ORIGINAL_AUDIO.replace(feature_family="logmel"), tmp_path_factory.mktemp("logmel")
     raw = [make_raw_example(spec, emotion, 0, valid_frames=60 + emotion) for emotion in range(7)]
     run_transform(spec, {"train": raw}, folder)
     features = keras.Input(spec.feature_shape, name="features")

@@ -2,6 +2,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy import fft
 
 from modules.models import FAMILIES, build
@@ -105,19 +106,11 @@ def test_silence_gives_no_broken_gradient():
     assert all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"filters": 0}, r"training\.hyperparameters\.filters is 0; it must be 1 or above"),
-        ({"frames": 4}, r"training\.hyperparameters\.frames is 4; it must be 8 or above"),
-        ({"dropout": 1.0}, r"training\.hyperparameters\.dropout is 1\.0; it must be in \[0, 1\)"),
-        ({"noise": 1.5}, r"training\.hyperparameters\.noise is 1\.5; it must be in \[0, 1\]"),
-        ({"gain": -0.1}, r"training\.hyperparameters\.gain is -0\.1; it must be 0 or above"),
-    ],
-)
-def test_hyperparameters_that_make_no_model_are_refused(values, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("values", [{"filters": 0}, {"frames": 4}, {"dropout": 1.0}, {"noise": 1.5}, {"gain": -0.1}])
+def test_hyperparameters_that_make_no_model_are_refused(values):
+    with pytest.raises(ValidationError) as error:
         AttentiveCrnnHyperparameters(**values)
+    assert [problem["loc"] for problem in error.value.errors()] == [tuple(values)]
 
 
 def test_every_searched_default_is_the_familys_own():

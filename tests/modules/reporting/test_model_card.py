@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modules.audio.spec import AudioSpec
 from modules.data.labels import EMOTIONS
 from modules.evaluation import evaluate
 from modules.export.contract import EXTRA_ASSETS, MODEL_FILE
 from modules.reporting import model_card
 from modules.reporting.summary import Check, Data, Protocol, SplitData, Verdict
+from tests.original import ORIGINAL_AUDIO
 
 
 def card_of(
@@ -21,7 +21,7 @@ def card_of(
     counts = dict.fromkeys(corpora, 10)
     return model_card.describe(
         name="toy",
-        spec=AudioSpec(),
+        spec=ORIGINAL_AUDIO,
         data=Data(
             splits=(SplitData(split="train", clips=10 * len(corpora), examples=40, speakers=3, by_corpus=counts),)
         ),

@@ -1,13 +1,10 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
-from modules.audio.spec import AudioSpec
 from modules.data.dataset import Split
 from modules.training.mixup import MixedBatches
-from modules.training.settings import TrainingSettings
 from modules.training.trainer import train_model
+from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
 CLIPS = 50
 
@@ -77,7 +74,7 @@ def test_what_is_drawn_depends_on_seed_and_epoch_alone(split):
 
 
 def test_a_training_with_mixup_repeats_itself_and_differs_from_one_without():
-    spec = AudioSpec(feature_family="logmel", window_sec=0.5, mel_bands=16, mfcc_coefficients=16)
+    spec = ORIGINAL_AUDIO.replace(feature_family="logmel", window_sec=0.5, mel_bands=16, mfcc_coefficients=16)
     rng = np.random.default_rng(0)
     clips = Split(
         features=rng.normal(size=(20, *spec.feature_shape)).astype(np.float32),
@@ -86,10 +83,12 @@ def test_a_training_with_mixup_repeats_itself_and_differs_from_one_without():
         speakers=np.repeat(["one", "two"], 10),
     )
     small = {"frames": 8, "filters": 4, "recurrent_units": 4, "attention_units": 4, "utterance_units": 4}
-    settings = TrainingSettings(family="attentive_crnn", epochs=2, batch_size=8, mixup=0.3, hyperparameters=small)
+    settings = ORIGINAL_TRAINING.replace(
+        family="attentive_crnn", epochs=2, batch_size=8, mixup=0.3, hyperparameters=small
+    )
     losses = [
         train_model(chosen, spec, clips, clips).history["loss"]
-        for chosen in (settings, settings, dataclasses.replace(settings, mixup=0.0))
+        for chosen in (settings, settings, settings.replace(mixup=0.0))
     ]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]

@@ -7,8 +7,9 @@ import keras
 import keras_tuner
 import numpy as np
 
-from modules.training.settings import TrainingSettings, TuningSettings
+from modules.training.settings import TuningSettings
 from modules.training.tuner import Search, make_tuner
+from tests.original import ORIGINAL_TRAINING
 
 
 def model(hp: keras_tuner.HyperParameters) -> keras.Model:
@@ -20,7 +21,7 @@ def model(hp: keras_tuner.HyperParameters) -> keras.Model:
 
 
 def search(folder: str, settings: TuningSettings) -> Search:
-    tuner = make_tuner(model, settings, TrainingSettings(), directory=folder)
+    tuner = make_tuner(model, settings, ORIGINAL_TRAINING, directory=folder)
     tuner.judged_on = {}
     x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
     y = x.sum(axis=1)

@@ -9,12 +9,12 @@ import pytest
 
 from modules.data import examples
 from modules.data.clips import Clip
-from modules.data.splits import SplitSettings
 from pipeline.config import load_config
 from pipeline.cross_validation import run as cross_validation
 from pipeline.cross_validation.corpus import Corpus
 from pipeline.cross_validation.folds import FoldsError, speaker_folds
 from pipeline.cross_validation.run import FoldResult, Plan
+from tests.original import ORIGINAL_SPLITS
 
 OTHER_CODE = "0" * 64
 
@@ -33,7 +33,7 @@ def planned(tmp_path) -> Plan:
         config=load_config(overrides=["training.family=original_cnn"]),
         kind="speakers",
         corpus=empty,
-        folds=tuple(speaker_folds(clips, 3, SplitSettings())),
+        folds=tuple(speaker_folds(clips, 3, ORIGINAL_SPLITS)),
         folder=tmp_path / "folds",
     )
 

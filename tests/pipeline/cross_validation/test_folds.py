@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modules.data.clips import Clip
-from modules.data.splits import SplitSettings
 from pipeline.cross_validation.folds import FoldsError, corpus_folds, speaker_folds
+from tests.original import ORIGINAL_SPLITS
 
 
 def clips_of(sizes: dict[str, int]) -> list[Clip]:
@@ -19,7 +19,7 @@ def clips_of(sizes: dict[str, int]) -> list[Clip]:
 
 
 def test_six_folds_of_ravdess_are_four_actors_each_in_order():
-    folds = speaker_folds(clips_of({"ravdess": 24}), 6, SplitSettings())
+    folds = speaker_folds(clips_of({"ravdess": 24}), 6, ORIGINAL_SPLITS)
     assert [fold.test for fold in folds] == [
         tuple(f"ravdess-{actor:02}" for actor in range(first, first + 4)) for first in range(1, 25, 4)
     ]
@@ -34,7 +34,7 @@ def test_every_speaker_is_judged_once_and_never_by_who_heard_them(sizes, count, 
     clips = clips_of(sizes)
     speakers = sorted({clip.speaker for clip in clips})
     try:
-        folds = speaker_folds(clips, count, SplitSettings(seed=seed))
+        folds = speaker_folds(clips, count, ORIGINAL_SPLITS.replace(seed=seed))
     except ValueError:
         assert len(speakers) < 2 * count + 2
         return
@@ -49,7 +49,7 @@ def test_every_speaker_is_judged_once_and_never_by_who_heard_them(sizes, count, 
 def test_a_corpus_left_out_is_heard_by_nobody(sizes):
     clips = clips_of(sizes)
     try:
-        folds = corpus_folds(clips, SplitSettings())
+        folds = corpus_folds(clips, ORIGINAL_SPLITS)
     except ValueError:
         assert len(sizes) < 2 or sum(sizes.values()) - max(sizes.values()) < 2
         return
@@ -62,13 +62,13 @@ def test_a_corpus_left_out_is_heard_by_nobody(sizes):
 
 
 def test_a_corpus_with_few_speakers_is_spread_and_the_folds_stay_alike():
-    folds = speaker_folds(clips_of({"big": 12, "small": 3}), 6, SplitSettings())
+    folds = speaker_folds(clips_of({"big": 12, "small": 3}), 6, ORIGINAL_SPLITS)
     assert sorted(len(fold.test) for fold in folds) == [2, 2, 2, 3, 3, 3]
     assert sum(any(name.startswith("small") for name in fold.test) for fold in folds) == 3
 
 
 def test_what_cannot_be_folded_is_refused_with_what_can():
     with pytest.raises(FoldsError, match=r"9 folds of 4 speakers.*between 2 and 2"):
-        speaker_folds(clips_of({"a": 4}), 9, SplitSettings())
+        speaker_folds(clips_of({"a": 4}), 9, ORIGINAL_SPLITS)
     with pytest.raises(FoldsError, match="needs two corpora or more; there is a"):
-        corpus_folds(clips_of({"a": 4}), SplitSettings())
+        corpus_folds(clips_of({"a": 4}), ORIGINAL_SPLITS)

@@ -81,6 +81,7 @@ def test_build_sets_all_that_compiling_needs(build):
     values = dict(re.findall(r'--set "([\w.]+)=([^"]+)"', step["args"][-1]))
     values |= {"vertex.project": "example-project", "vertex.region": "europe-west4"}
     values |= {key: re.sub(r"\$\{\w+\}", "example", text) for key, text in values.items() if "gs://" in text}
+    values |= {key: f"image@sha256:{64 * '0'}" for key, text in values.items() if ".digest" in text}
     values["vertex.service_account"] = "a@example.com"
     config = load_config(
         ROOT / "configs" / "vertex.yaml", overrides=[f"{key}={text}" for key, text in values.items()], tree=VertexConfig

@@ -1,7 +1,6 @@
 """More work than the server can do at once."""
 
 import contextlib
-import dataclasses
 import threading
 import time
 
@@ -165,7 +164,7 @@ def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_eno
     server, predict, wav_bytes, monkeypatch
 ):
     def may_wait(seconds):
-        options = dataclasses.replace(server.scheduler._options, timeout_sec=seconds)
+        options = server.scheduler._options.replace(timeout_sec=seconds)
         monkeypatch.setattr(server.scheduler, "_options", options)
 
     asked = request("serving_default", wav_bytes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from serving.client import Client
 from serving.server.options import (
@@ -118,8 +119,8 @@ def test_batching_that_is_left_out_has_tf_servings_defaults(tmp_path):
     ("text", "message"),
     [
         ("max_batch_sizes { value: 1 }", "is not a BatchingParameters in text format"),
-        ("max_batch_size { value: 0 }", "max_batch_size is 0; it must be 1 or above"),
-        ("max_batch_size { value: 4 } allowed_batch_sizes: 2", "must increase and end with max_batch_size, 4"),
+        ("max_batch_size { value: 0 }", "max_batch_size is 0; allowed: an integer, 1 or above"),
+        ("max_batch_size { value: 4 } allowed_batch_sizes: 2", "increasing sizes that end with max_batch_size, 4"),
         ("pad_variable_length_inputs: true", "supports false only"),
     ],
 )
@@ -134,12 +135,20 @@ def test_metrics_can_be_switched_off(tmp_path):
     assert read_metrics_path(tmp_path / "monitoring.config") is None
 
 
-def test_options_that_exclude_each_other(tmp_path):
-    with pytest.raises(ConfigError, match="model_base_path, a model_config_file, or both"):
-        ServerOptions()
-    with pytest.raises(ConfigError, match="both a certificate file and a key file"):
-        ServerOptions(model_base_path=tmp_path, tls_key_file=tmp_path)
-    with pytest.raises(ConfigError, match="request_log_rate is 2"):
-        ServerOptions(model_base_path=tmp_path, request_log_rate=2)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model_base_path": None}, "model_base_path nor model_config_file"),
+        ({"tls_key_file": Path("key.pem")}, "allowed: both, or none"),
+        ({"request_log_rate": 2}, "request_log_rate"),
+        ({"port": 99_999}, "port"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path, options, message):
+    with pytest.raises(ValidationError, match=message):
+        ServerOptions(**({"model_base_path": tmp_path} | options))
+
+
+def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         read_models(ServerOptions(model_config_file=tmp_path / "none"))
