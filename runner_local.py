@@ -53,7 +53,9 @@ def _run(options: argparse.Namespace) -> RunSummary:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="runner_local.py", description="Run the speech-emotion pipeline here.")
     parser.add_argument("--data", type=Path, required=True, help="folder of recordings; several corpora may lie in it")
-    parser.add_argument("--config", type=Path, help="YAML file; configs/local.yaml lists every key with its default")
+    parser.add_argument(
+        "--config", type=Path, help="YAML file with what differs from the defaults, as configs/local.yaml"
+    )
     parser.add_argument("--root", type=Path, default=Path("output"), help="where the run's output goes (%(default)s)")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",

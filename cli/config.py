@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show the con
 
 @app.command()
 def show(
-    config: Annotated[Path | None, typer.Option(help="YAML file, such as configs/local.yaml.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with what differs from the defaults.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="One value, such as training.epochs=20; may be repeated.")
     ] = None,

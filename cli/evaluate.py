@@ -25,7 +25,7 @@ def evaluate(
     leave_corpus_out: Annotated[
         bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="YAML file; configs/local.yaml lists every key.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with what differs from the defaults.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="One value, such as training.epochs=20; may be repeated.")
     ] = None,

@@ -17,7 +17,7 @@ Slice = tuple[tuple[str, str], ...]
 """Pairs of a feature and its value; empty for the whole split."""
 
 SliceColumn = Literal["corpus", "sex", "intensity"]
-IncomparableBaseline = Literal["judge_alone", "reject"]
+IncomparableBaseline = Literal["skip_comparison", "reject"]
 
 FINITE = "Finite predictions"
 TFMA = "TFMA's thresholds"
@@ -49,11 +49,11 @@ class GateSettings(Settings):
     min_test_clips: int = Field(20, ge=1, description="With fewer test clips nothing is blessed.")
     min_test_speakers: int = Field(2, ge=1, description="With fewer test speakers nothing is blessed.")
     incomparable_baseline: IncomparableBaseline = Field(
-        "judge_alone",
-        description="Result for a candidate that cannot be compared with the blessed baseline: `judge_alone` by the "
-        "other checks, or `reject`. A baseline of another audio spec or other emotions cannot be compared, nor one "
-        "trained on so many of the test speakers that the others are fewer than `min_test_speakers` or "
-        "`min_test_clips`.",
+        "skip_comparison",
+        description="What decides on a candidate that cannot be compared with the blessed baseline: `skip_comparison` "
+        "leaves it to the other checks, `reject` rejects it. A baseline of another audio spec or other emotions cannot "
+        "be compared, nor one trained on so many of the test speakers that the others are fewer than "
+        "`min_test_speakers` or `min_test_clips`.",
     )
     override: str = Field(
         "",
@@ -194,7 +194,7 @@ def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Che
 
 
 def _incomparable_check(why: str, settings: GateSettings, value: float | None = None) -> Check:
-    alone = settings.incomparable_baseline == "judge_alone"
+    alone = settings.incomparable_baseline == "skip_comparison"
     consequence = "the candidate is judged alone" if alone else "gate.incomparable_baseline rejects such a candidate"
     bound = None if alone or value is None else settings.min_test_speakers  # judged alone, nothing is bounded by it
     return Check(name=COMPARABLE, value=value, bound=bound, passed=alone, text=f"{why}: {consequence}.")

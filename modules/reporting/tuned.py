@@ -11,9 +11,10 @@ def tuned_config(summary: RunSummary) -> str | None:
     """Return the run's configuration with the hyperparameters that the search found; None without a search."""
     if summary.tuning is None or summary.training is None:
         return None
-    config = yaml.safe_load(summary.run.config)
-    config["training"]["hyperparameters"] = dict(summary.training.hyperparameters)
-    config["tuner"]["enabled"] = False
+    config = yaml.safe_load(summary.run.config) or {}
+    found = {"family": summary.training.family, "hyperparameters": dict(summary.training.hyperparameters)}
+    config["training"] = config.get("training", {}) | found
+    config["tuner"] = config.get("tuner", {}) | {"enabled": False}
     best, objective = summary.tuning.ranked[0], summary.tuning.objective
     score = "" if best.score is None else f" with a {objective} of {best.score:.4f}"
     head = f"# The best of {len(summary.tuning.trials)} trials{score}; train with it again: --config {TUNED_FILE}\n"

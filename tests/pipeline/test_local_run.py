@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfx.orchestration import metadata
 
 from modules.reporting.summary import RunSummary
+from pipeline.config import load_config
 from pipeline.lineage import latest_run
 from pipeline.run_lock import exclusive
 
@@ -133,6 +134,15 @@ def test_what_a_search_found_trains_the_model(retrained):
     assert [len(trial.curve) for trial in summary.tuning.trials] == [1, 1]
     assert summary.tuning.judged_on.speakers_in_both == 0
     assert "val_loss per epoch of each trial" in (retrained.root / "report.html").read_text()
+
+
+def test_what_a_search_found_is_kept_as_a_configuration(retrained):
+    kept = load_config(retrained.root / "tuned.yaml")
+    found = summary_of(retrained).training.hyperparameters
+    assert kept.training.hyperparameters == found
+    assert kept.replace(training=kept.training.replace(hyperparameters={})) == load_config(
+        overrides=[*retrained.overrides, "tuner.enabled=false"]
+    )
 
 
 def test_a_second_model_is_compared_with_the_blessed_one(retrained):

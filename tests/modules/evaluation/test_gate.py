@@ -186,7 +186,7 @@ def test_a_candidate_that_is_worse_on_the_others_is_rejected_all_the_same():
     assert failed(verdict) >= {"UAR against the blessed baseline", "Interval of the difference in UAR"}
 
 
-@pytest.mark.parametrize(("choice", "blessed"), [("judge_alone", True), ("reject", False)])
+@pytest.mark.parametrize(("choice", "blessed"), [("skip_comparison", True), ("reject", False)])
 @pytest.mark.parametrize("left", [0, 1])
 def test_where_too_few_are_left_the_floors_decide_or_the_configuration_rejects(choice, blessed, left):
     heard = tuple(np.unique(SPEAKERS)[left:].tolist())
@@ -232,7 +232,7 @@ def test_heard_is_who_tests_now_and_trained_the_baseline_and_not_the_candidate(
         assert (speaker in found) == (speaker in tested and remembers and generalises)
 
 
-@pytest.mark.parametrize(("choice", "blessed"), [("judge_alone", True), ("reject", False)])
+@pytest.mark.parametrize(("choice", "blessed"), [("skip_comparison", True), ("reject", False)])
 def test_a_baseline_on_another_audio_spec_is_named_and_the_configuration_decides(choice, blessed):
     found = evidence(answers(0.8), incomparable="since it was trained on audio spec 12 and they have 34")
     verdict = gate.judge(found, SETTINGS.replace(incomparable_baseline=choice))
@@ -284,7 +284,7 @@ optional = st.none()
     heard=st.none() | st.integers(0, 50).map(lambda count: tuple(map(str, range(count)))),
     settings=st.builds(
         GateSettings, min_uar=shares, max_uar_loss=shares, min_slice_uar=shares, slices=st.just(("sex",)),
-        min_test_speakers=st.integers(1, 50), incomparable_baseline=st.sampled_from(["judge_alone", "reject"]),
+        min_test_speakers=st.integers(1, 50), incomparable_baseline=st.sampled_from(["skip_comparison", "reject"]),
     ),
 )  # fmt: skip
 def test_never_blesses_what_lies_below_a_bound(
@@ -319,7 +319,7 @@ def test_never_blesses_what_lies_below_a_bound(
         assert uar_high >= settings.min_uar
         assert uar >= settings.min_uar
         assert slice_uar >= settings.min_slice_uar
-        assert comparable or settings.incomparable_baseline == "judge_alone"
+        assert comparable or settings.incomparable_baseline == "skip_comparison"
     if verdict.blessed and comparable:
         assert high is not None
         assert high >= 0

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 from sklearn import metrics as sklearn_metrics
 
 from modules.data.labels import EMOTIONS
@@ -608,10 +609,15 @@ class TestReport:
 
 
 class TestWrite:
-    def test_leaves_both_files_and_nothing_else(self, complete, tmp_path):
+    def test_leaves_its_files_and_nothing_else(self, complete, tmp_path):
         folder = tmp_path / "runs" / "1"
-        summary_path, report_path = write(complete, folder)
-        assert sorted(path.name for path in folder.iterdir()) == ["report.html", "summary.json"]
+        summary_path, report_path, tuned_path = write(complete, folder)
+        assert sorted(path.name for path in folder.iterdir()) == ["report.html", "summary.json", "tuned.yaml"]
+        assert yaml.safe_load(tuned_path.read_text()) == {
+            "audio": {"feature_family": "utterance"},
+            "training": {"family": "original", "hyperparameters": {"dropout": 0.2}},
+            "tuner": {"enabled": False},
+        }
         assert RunSummary.from_json(summary_path.read_text(encoding="utf-8")) == complete
         assert report_path.read_text(encoding="utf-8") == render(complete)
 
@@ -631,4 +637,4 @@ class TestWrite:
         with pytest.raises(OSError, match="No space left"):
             write(failed, tmp_path)
         assert RunSummary.from_json((tmp_path / "summary.json").read_text(encoding="utf-8")) == complete
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.json"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.json", "tuned.yaml"]

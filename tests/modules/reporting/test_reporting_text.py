@@ -1,7 +1,7 @@
 import datetime
 from pathlib import Path
 
-from modules.reporting.summary import Push, Run, RunSummary, Verdict
+from modules.reporting.summary import Push, Run, RunSummary, Training, Trial, Tuning, Verdict
 from modules.reporting.text import outline
 
 
@@ -39,3 +39,17 @@ def test_a_failure_names_the_component_the_error_and_the_next_step():
 
 def test_a_failure_without_more_says_no_none():
     assert "None" not in outline(summary(status="failed", failed_component="Trainer"), Path("output"))
+
+
+def test_a_search_prints_what_it_found_as_a_configuration():
+    found = {"filters": 16, "dropout": 0.1}
+    trials = (Trial(name="1", status="completed", score=0.5, hyperparameters=found),)
+    text = outline(
+        summary(
+            training=Training(family="original_cnn", parameters=7, epochs_run=3, hyperparameters=found),
+            tuning=Tuning(algorithm="random", objective="val_loss", higher_is_better=False, trials=trials),
+        ),
+        Path("output"),
+    )
+    assert "Tuned    training.hyperparameters={filters: 16, dropout: 0.1}\n" in text
+    assert "--config output/tuned.yaml" in text
