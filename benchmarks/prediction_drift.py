@@ -23,7 +23,8 @@ import numpy as np
 
 from benchmarks import document
 from benchmarks.ablation import FOLDS, RECIPE, add_options, rows_of, shown
-from serving.rollout.verdict import Observed, Outcome, WatchSettings, judge
+from serving.rollout.settings import WatchSettings
+from serving.rollout.verdict import Observed, Outcome, judge
 
 if TYPE_CHECKING:
     from pipeline.cross_validation.run import FoldResult, Plan

@@ -15,6 +15,7 @@ import typer
 
 from cli import terminal
 from cli.errors import CommandFailed
+from serving.rollout.settings import WatchSettings
 
 if TYPE_CHECKING:
     from serving.client import Client
@@ -30,6 +31,7 @@ _EXIT_OF = {"promoted": 0, "rolled back": ROLLED_BACK, "undecided": UNDECIDED}
 _RESULT_OF = {True: "pass", False: "FAIL", None: "open"}
 _SOUND_FILES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 _MAX_RECORDINGS = 200
+_BOUNDS = WatchSettings()
 _PROGRESS_SEC = 5.0
 _TF_SERVING_NOTE = (
     "Share: of the requests that name neither version nor label; TF Serving sends them to the highest version. Callers "
@@ -147,11 +149,15 @@ def watch(
     probe: Annotated[Path, typer.Option(help="Folder of recordings to ask both versions about.")],
     minutes: Annotated[float, typer.Option(help="How long; each recording is asked about once at least.")] = 10.0,
     interval_sec: Annotated[float, typer.Option(help="Pause between two recordings.")] = 1.0,
-    min_requests: Annotated[int, typer.Option(help="That each version must have answered.")] = 100,
-    min_recordings: Annotated[int, typer.Option(help="Different ones, that both must have answered.")] = 20,
-    max_error_rate: Annotated[float, typer.Option(help="Above that of the stable version.")] = 0.01,
-    max_latency_ratio: Annotated[float, typer.Option(help="Canary by stable version.")] = 1.5,
-    max_prediction_drift: Annotated[float, typer.Option(help="Jensen-Shannon divergence, 0 to 1.")] = 0.1,
+    min_requests: Annotated[int, typer.Option(help="That each version must have answered.")] = _BOUNDS.min_requests,
+    min_recordings: Annotated[
+        int, typer.Option(help="Different ones, that both must have answered.")
+    ] = _BOUNDS.min_recordings,
+    max_error_rate: Annotated[float, typer.Option(help="Above that of the stable version.")] = _BOUNDS.max_error_rate,
+    max_latency_ratio: Annotated[float, typer.Option(help="Canary by stable version.")] = _BOUNDS.max_latency_ratio,
+    max_prediction_drift: Annotated[
+        float, typer.Option(help="Jensen-Shannon divergence, 0 to 1.")
+    ] = _BOUNDS.max_prediction_drift,
     *,
     place: _Place,
     as_json: AsJson = False,
@@ -163,7 +169,6 @@ def watch(
     from pydantic import ValidationError
 
     from modules.common.settings import explain
-    from serving.rollout.verdict import WatchSettings
     from serving.rollout.watch import watch as watch_target
 
     try:

@@ -27,7 +27,7 @@ class SplitSettings(Settings):
     by: Literal["speaker", "clip"] = Field(
         "speaker",
         description="`speaker` keeps each speaker in one split; `clip` splits at random, so that a speaker may be in "
-        "several splits and the results are too good.",
+        "several splits and the results are too optimistic.",
     )
     train: float = Field(0.77, gt=0, lt=1, description="Share of the clips that train the model, before augmentation.")
     # Training does not stop early by default, so few speakers are kept from it: eval only calibrates.

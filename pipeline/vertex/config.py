@@ -92,7 +92,7 @@ class JobSettings(Settings):
 
 
 class TunerJobSettings(JobSettings):
-    """The CustomJob that tunes, on several machines if asked."""
+    """The CustomJob that tunes."""
 
     parallel_trials: int = Field(1, ge=1, le=64, description="Machines that tune at once.")
 

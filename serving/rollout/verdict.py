@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 from scipy import special
 from scipy.spatial import distance
 
-from modules.common.settings import Settings
+from serving.rollout.settings import WatchSettings
 
 Outcome = Literal["promote", "roll back", "undecided"]
 
@@ -29,30 +28,6 @@ _TAIL_REQUESTS = 500
 """With fewer, the 99th percentile is hardly more than the largest value."""
 
 _RESAMPLES = 1000
-
-
-class WatchSettings(Settings):
-    """Conditions for promoting a canary."""
-
-    min_requests: int = Field(
-        100, ge=1, description="Requests that each version must have answered before latency and predictions count."
-    )
-    min_recordings: int = Field(
-        20, ge=1, description="Different recordings that both must have answered before predictions are compared."
-    )
-    max_error_rate: float = Field(
-        0.01, ge=0, le=1, description="Share of failed requests above that of the stable version."
-    )
-    max_latency_ratio: float = Field(
-        1.5, gt=0, description="Ratio, canary to stable version, of the median and the 99th percentile of a request."
-    )
-    max_prediction_drift: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="Jensen-Shannon divergence to base 2, 0 (the same) to 1. The default lets a retraining pass and "
-        "stops broken models, as benchmarks/prediction_drift.py measures them (docs/serving.md).",
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

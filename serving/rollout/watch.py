@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from serving.client import Client, Prediction, RequestFailed, UnexpectedAnswer
+from serving.rollout.settings import WatchSettings
 from serving.rollout.state import RolloutError, RolloutState, Target
-from serving.rollout.verdict import Observed, Verdict, WatchSettings, is_hopeless, judge
+from serving.rollout.verdict import Observed, Verdict, is_hopeless, judge
 
 _DONE = {"promote": "promoted", "roll back": "rolled back", "undecided": "undecided"}
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import prediction_drift
-from serving.rollout.verdict import WatchSettings, jensen_shannon
+from serving.rollout.settings import WatchSettings
+from serving.rollout.verdict import jensen_shannon
 
 CLIPS = 240
 

@@ -12,7 +12,6 @@ import typer
 
 from cli import rollout
 from cli.main import main
-from serving.rollout.verdict import WatchSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,12 +51,6 @@ def test_every_command_takes_the_place_and_its_own_options():
     assert own["canary"] == ["version", "stable", *place, "as_json"]
     assert set(own["watch"]) > {"probe", "minutes", *place}
     assert set(own) == {"status", "canary", "promote", "rollback", "abort", "watch"}
-
-
-def test_a_watch_has_the_bounds_that_its_settings_have():
-    defaults = {option.name: option.default for option in typer.main.get_command(rollout.app).commands["watch"].params}
-    settings = WatchSettings().model_dump()
-    assert {name: defaults[name] for name in settings} == settings
 
 
 def test_addresses(models_config, capsys):

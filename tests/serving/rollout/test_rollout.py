@@ -20,9 +20,9 @@ from cli.main import main
 from modules.data.labels import EMOTIONS
 from serving.client import Client
 from serving.rollout.model_server import State
+from serving.rollout.settings import WatchSettings
 from serving.rollout.state import RolloutError
 from serving.rollout.tf_serving import JOURNAL_SUFFIX, TfServingTarget
-from serving.rollout.verdict import WatchSettings
 from serving.rollout.watch import Probes, SharedProbes, watch
 from serving.wire import model_service_pb2 as wire
 

@@ -6,7 +6,8 @@ import scipy.stats
 from pydantic import ValidationError
 
 from modules.data.labels import EMOTIONS
-from serving.rollout.verdict import Observed, WatchSettings, is_hopeless, jensen_shannon, judge
+from serving.rollout.settings import WatchSettings
+from serving.rollout.verdict import Observed, is_hopeless, jensen_shannon, judge
 
 SETTINGS = WatchSettings()
 RECORDINGS = [f"{number}.wav" for number in range(50)]

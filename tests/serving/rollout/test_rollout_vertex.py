@@ -23,8 +23,8 @@ from modules.data.labels import EMOTIONS
 from modules.export import signatures
 from serving.client import Client
 from serving.rollout import vertex_api
+from serving.rollout.settings import WatchSettings
 from serving.rollout.state import RolloutError
-from serving.rollout.verdict import WatchSettings
 from serving.rollout.vertex import Candidate, Hosting, PushFailed, VertexTarget
 from serving.rollout.watch import SharedProbes, watch
 from tests.fakes.vertex import FakeVertex
