@@ -13,6 +13,16 @@ from pydantic_core import ErrorDetails
 
 Location = tuple[int | str, ...]
 
+_NAMES = {
+    "boolean": "true or false",
+    "integer": "an integer",
+    "null": "null",
+    "number": "a number",
+    "object": "a section",
+    "string": "a text",
+}
+_UNKNOWN_KEY = "extra_forbidden"
+
 
 class Settings(pydantic.BaseModel):
     """Frozen, validated settings that refuse unknown keys and non-finite numbers."""
@@ -107,17 +117,6 @@ def plain(value: Any) -> str:
     if isinstance(value, Sequence):
         return "[" + ", ".join(map(plain, value)) + "]"
     return json.dumps(value, default=str)
-
-
-_NAMES = {
-    "boolean": "true or false",
-    "integer": "an integer",
-    "null": "null",
-    "number": "a number",
-    "object": "a section",
-    "string": "a text",
-}
-_UNKNOWN_KEY = "extra_forbidden"
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

@@ -51,9 +51,9 @@ class GateSettings(Settings):
     incomparable_baseline: IncomparableBaseline = Field(
         "skip_comparison",
         description="What decides on a candidate that cannot be compared with the blessed baseline: "
-        "`skip_comparison` leaves it to the other checks, `reject` rejects it. A baseline cannot be compared if it has another audio "
-        "spec or other emotions, or if fewer than `min_test_speakers` or `min_test_clips` are left without the test speakers "
-        "that it was trained on.",
+        "`skip_comparison` leaves it to the other checks, `reject` rejects it. A baseline cannot be compared if it has "
+        "another audio spec or other emotions, or if fewer than `min_test_speakers` or `min_test_clips` are left "
+        "without the test speakers that it was trained on.",
     )
     override: str = Field(
         "",
