@@ -19,6 +19,7 @@ from modules.audio.spec import AudioSpec
 from modules.common.code_fingerprint import code_fingerprint
 from modules.data.dataset import Split, read_split
 from modules.training import trainer
+from modules.training.devices import accelerators_of, strategy_of
 from modules.training.settings import TrainingSettings, TuningSettings
 from modules.training.trials import TrialRecord, TrialRecords, digest
 
@@ -52,19 +53,24 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
 
     ``fn_args.custom_config`` is :func:`tuner_config`'s. Trials train on ``train`` and are judged on ``eval``, whose
     speakers are others. In a ``working_dir`` that outlives the process, a search that was stopped goes on.
+
+    Raises:
+        AcceleratorsMissing: TensorFlow sees fewer accelerators than the job was given.
     """
+    devices = accelerators_of(fn_args.custom_config)
     spec, training_settings = trainer.read_config(fn_args.custom_config)
     settings = TuningSettings(**fn_args.custom_config["tuner"])
     training_settings = dataclasses.replace(training_settings, epochs=settings.epochs)
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     train = read_split(fn_args.train_files, transform, spec)
     held_out = read_split(fn_args.eval_files, transform, spec)
-    fit_kwargs = trainer.fit_arguments(training_settings, train, held_out)
+    fit_kwargs = trainer.fit_arguments(training_settings, train, held_out, devices=len(devices))
     fit_kwargs["callbacks"] = trainer.training_callbacks(training_settings)
     steps_per_epoch = -(-len(train) // training_settings.batch_size)
     hypermodel = make_hypermodel(training_settings, spec, steps_per_epoch=steps_per_epoch)
     key = search_key(training_settings, settings, spec, train, held_out)
     tuner = make_tuner(hypermodel, settings, training_settings, directory=f"{fn_args.working_dir}/{key}")
+    tuner.distribution_strategy = strategy_of(devices) if len(devices) > 1 else None
     tuner.judged_on = _judged_on(train, held_out)
     return TunerFnResult(tuner, fit_kwargs)
 

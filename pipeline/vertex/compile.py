@@ -23,6 +23,7 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from components.atomic_pusher.component import AtomicPusher
 from components.run_report.experiments import ExperimentSettings
 from components.vertex_pusher.component import VertexPusher
+from modules.training.devices import ACCELERATORS_KEY
 from pipeline.create import Site, create_pipeline
 from pipeline.vertex.config import SPAN_PARAMETER, JobSettings, NodeSettings, VertexConfig, VertexSettings
 
@@ -120,21 +121,28 @@ def _job_options(vertex: VertexSettings, job: JobSettings, key: str) -> dict[str
                 "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": job.boot_disk_gb},
             }
         ],
-        "scheduling": {
-            "timeout": {"seconds": job.timeout_sec},
-            "max_wait_duration": {"seconds": job.max_wait_sec},
-            "strategy": "SPOT" if job.spot else "STANDARD",
-            "restart_job_on_worker_restart": job.spot,
-        },
+        "scheduling": _scheduling(job),
         "service_account": vertex.service_account,
     }
     if vertex.network:
         job_spec["network"] = vertex.network
     return {
+        ACCELERATORS_KEY: job.accelerator_count,
         constants.ENABLE_VERTEX_KEY: True,
         constants.VERTEX_REGION_KEY: vertex.region,
         key: {"project": vertex.project, "labels": dict(vertex.labels), "job_spec": job_spec},
     }
+
+
+def _scheduling(job: JobSettings) -> dict[str, Any]:
+    scheduling = {
+        "timeout": {"seconds": job.timeout_sec},
+        "strategy": job.strategy.upper(),
+        "restart_job_on_worker_restart": job.strategy == "spot",
+    }
+    if job.max_wait_sec is not None:
+        scheduling["max_wait_duration"] = {"seconds": job.max_wait_sec}
+    return scheduling
 
 
 def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:

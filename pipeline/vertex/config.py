@@ -27,11 +27,17 @@ class JobSettings(Section):
     """The CustomJob that trains or tunes."""
 
     machine_type: str = "n1-standard-8"
-    accelerator_type: str | None = "NVIDIA_TESLA_T4"
-    accelerator_count: int = pydantic.Field(default=1, ge=0, le=16)
-    spot: bool = False
+    accelerator_type: str | None = pydantic.Field(default="NVIDIA_TESLA_T4", pattern="^NVIDIA_")
+    accelerator_count: int = pydantic.Field(default=1, ge=0, le=16, description="all of them share each batch")
+    strategy: Literal["standard", "spot", "flex_start"] = pydantic.Field(
+        default="standard",
+        description="standard: a machine now, or RESOURCE_EXHAUSTED; spot: a third of the price, may be interrupted; "
+        "flex_start: waits in a queue until the accelerators are free",
+    )
     timeout_sec: int = pydantic.Field(default=6 * 3600, ge=60, le=7 * 24 * 3600)
-    max_wait_sec: int = pydantic.Field(default=3600, ge=0, description="how long it may wait for a machine")
+    max_wait_sec: int | None = pydantic.Field(
+        default=None, ge=0, description="how long flex_start may wait; 0 for ever; Vertex waits a day without it"
+    )
     boot_disk_gb: int = pydantic.Field(default=200, ge=100)
 
     @pydantic.model_validator(mode="after")
@@ -40,6 +46,20 @@ class JobSettings(Section):
             raise ValueError(
                 f"accelerator_type is {self.accelerator_type!r} and accelerator_count {self.accelerator_count}; "
                 "give both, or null and 0 for none"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _require_flex_start(self) -> "JobSettings":
+        """Vertex AI ignores the wait of other strategies, and queues for nothing but accelerators."""
+        if self.max_wait_sec is not None and self.strategy != "flex_start":
+            raise ValueError(
+                f"max_wait_sec is {self.max_wait_sec} and strategy {self.strategy}, which does not wait; set "
+                "strategy: flex_start, or max_wait_sec: null"
+            )
+        if self.strategy == "flex_start" and not self.accelerator_count:
+            raise ValueError(
+                "strategy is flex_start and accelerator_count 0; set strategy: standard, or choose an accelerator"
             )
         return self
 
@@ -95,8 +115,13 @@ class ScheduleSettings(Section):
     max_concurrent_runs: int = pydantic.Field(default=1, ge=1, le=10)
 
 
-def _default_nodes() -> dict[str, NodeSettings]:
-    return {"AnomalyGate": NodeSettings(cpu=2, memory_gb=8, retries=0)}  # what it finds, it finds again
+# What these nodes find or do costs the same again when it is repeated: the AnomalyGate finds the same anomalies, the
+# Trainer and the Tuner pay for another job. Both of them only start it and look how it goes.
+_DEFAULT_NODES = {
+    "AnomalyGate": {"cpu": 2, "memory_gb": 8, "retries": 0},
+    "Trainer": {"cpu": 1, "memory_gb": 4, "retries": 0},
+    "Tuner": {"cpu": 1, "memory_gb": 4, "retries": 0},
+}
 
 
 class VertexSettings(Section):
@@ -114,7 +139,7 @@ class VertexSettings(Section):
     labels: dict[str, str] = pydantic.Field(default_factory=dict)
     experiment: str | None = pydantic.Field(default="ser", pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")
     default_node: NodeSettings = NodeSettings()
-    nodes: dict[str, NodeSettings] = pydantic.Field(default_factory=_default_nodes)
+    nodes: dict[str, NodeSettings] = pydantic.Field(default_factory=dict, validate_default=True)
     trainer: JobSettings = JobSettings()
     tuner: TunerJobSettings = TunerJobSettings()
     dataflow: DataflowSettings = DataflowSettings()
@@ -129,6 +154,19 @@ class VertexSettings(Section):
             return values
         required = {name for name, field in cls.model_fields.items() if field.is_required()}
         return {name: value for name, value in values.items() if value is not None or name not in required}
+
+    @pydantic.field_validator("nodes", mode="before")
+    @classmethod
+    def _add_default_nodes(cls, given: Any) -> Any:
+        """A node keeps the defaults that are its own but for the keys that are given."""
+        if not isinstance(given, Mapping):
+            return given
+        names = {name.lower(): name for name in _DEFAULT_NODES}
+        merged: dict[str, Any] = dict(_DEFAULT_NODES)
+        for name, values in given.items():
+            known = names.get(str(name).lower(), name)
+            merged[known] = {**merged.get(known, {}), **values} if isinstance(values, Mapping) else values
+        return merged
 
     @pydantic.model_validator(mode="after")
     def _require_gpu_image(self) -> "VertexSettings":
@@ -149,7 +187,8 @@ class VertexSettings(Section):
 
         Letter case does not matter: a name that comes from the environment has none.
         """
-        unknown = {name for name in self.nodes if name.lower() not in {node_id.lower() for node_id in node_ids}}
+        known = {node_id.lower() for node_id in [*node_ids, *_DEFAULT_NODES]}
+        unknown = {name for name in self.nodes if name.lower() not in known}
         if unknown:
             raise ConfigError(f"vertex.nodes names {sorted(unknown)}; the pipeline has {sorted(node_ids)}")
 
@@ -166,6 +205,18 @@ class VertexConfig(PipelineConfig):
                 "drift.enabled is true and drift.reference is not set; Vertex AI cannot look up which examples a model "
                 "was trained on, so set drift.reference or drift.enabled=false"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _require_even_batches(self) -> "VertexConfig":
+        jobs = {"trainer": self.vertex.trainer} | ({"tuner": self.vertex.tuner} if self.tuner.enabled else {})
+        for name, job in jobs.items():
+            if job.accelerator_count and self.training.batch_size % job.accelerator_count:
+                raise ValueError(
+                    f"training.batch_size is {self.training.batch_size} and vertex.{name}.accelerator_count "
+                    f"{job.accelerator_count}; the accelerators share each batch, so set training.batch_size to a "
+                    f"multiple of {job.accelerator_count}"
+                )
         return self
 
     @property
