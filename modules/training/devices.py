@@ -1,6 +1,7 @@
 """The accelerators that a training uses."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,13 @@ def accelerators_of(custom_config: Mapping[str, Any]) -> list[str]:
 
 def strategy_of(devices: Sequence[str]) -> tf.distribute.Strategy:
     """Return a strategy that trains on all of ``devices`` at once; TensorFlow's default for one or none."""
-    return tf.distribute.MirroredStrategy(list(devices)) if len(devices) > 1 else tf.distribute.get_strategy()
+    return _mirrored(tuple(devices)) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for the process: two of them would give their reductions the same keys, and TensorFlow fails on that."""
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def divisible(split: Split, devices: int) -> Split:

@@ -72,10 +72,9 @@ def trainer_config(spec: AudioSpec, settings: TrainingSettings, limits: AudioLim
 def run_fn(fn_args: Any) -> None:
     """Train and export a model for TFX's Trainer, on all accelerators that the job was given.
 
-    ``fn_args.custom_config`` is :func:`trainer_config`'s, with
-    :data:`modules.training.devices.ACCELERATORS_KEY` where the job was given any. Hyperparameters that a Tuner found take the place of
-    configured ones. The SavedModel goes to ``serving_model_dir``; TensorBoard's logs and ``history.json`` go to
-    ``model_run_dir``.
+    ``fn_args.custom_config`` is :func:`trainer_config`'s, with :data:`modules.training.devices.ACCELERATORS_KEY` where
+    the job was given any. Hyperparameters that a Tuner found take the place of configured ones. The SavedModel goes to
+    ``serving_model_dir``; TensorBoard's logs and ``history.json`` go to ``model_run_dir``.
 
     Raises:
         AcceleratorsMissing: TensorFlow sees fewer accelerators than the job was given.

@@ -69,21 +69,35 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     steps_per_epoch = -(-len(train) // training_settings.batch_size)
     hypermodel = make_hypermodel(training_settings, spec, steps_per_epoch=steps_per_epoch)
     key = search_key(training_settings, settings, spec, train, held_out)
-    tuner = make_tuner(hypermodel, settings, training_settings, directory=f"{fn_args.working_dir}/{key}")
-    tuner.distribution_strategy = strategy_of(devices) if len(devices) > 1 else None
+    tuner = make_tuner(
+        hypermodel, settings, training_settings, directory=f"{fn_args.working_dir}/{key}", strategy=strategy_of(devices)
+    )
     tuner.judged_on = _judged_on(train, held_out)
     return TunerFnResult(tuner, fit_kwargs)
 
 
 def make_tuner(
-    hypermodel: Hypermodel, settings: TuningSettings, training_settings: TrainingSettings, *, directory: str
+    hypermodel: Hypermodel,
+    settings: TuningSettings,
+    training_settings: TrainingSettings,
+    *,
+    directory: str,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> "Search":
-    """A KerasTuner search that goes on with what it finds in ``directory``.
+    """Return a KerasTuner search that goes on with what it finds in ``directory``.
+
+    Args:
+        strategy: Distributes each trial over several devices.
 
     Its ``search`` raises :class:`SearchFailed` when no trial finished.
     """
     # KerasTuner takes a seed of 0 for none and draws one.
-    common = {"objective": settings.objective, "seed": settings.seed + 1, "directory": directory}
+    common = {
+        "objective": settings.objective,
+        "seed": settings.seed + 1,
+        "directory": directory,
+        "distribution_strategy": strategy,
+    }
     if settings.algorithm == "hyperband":
         tuner: Search = _Hyperband(hypermodel, max_epochs=settings.epochs, project_name=_SEARCH, **common)
     else:

@@ -12,9 +12,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.dsl.components.base import base_node, executor_spec
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.extensions.google_cloud_ai_platform import constants
-from tfx.extensions.google_cloud_ai_platform.trainer import component as vertex_trainer
 from tfx.extensions.google_cloud_ai_platform.trainer import executor as vertex_trainer_executor
-from tfx.extensions.google_cloud_ai_platform.tuner import component as vertex_tuner
 from tfx.extensions.google_cloud_ai_platform.tuner import executor as vertex_tuner_executor
 from tfx.orchestration import data_types
 from tfx.orchestration import pipeline as tfx_pipeline
@@ -22,6 +20,7 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from components.atomic_pusher.component import AtomicPusher
 from components.run_report.experiments import ExperimentSettings
+from components.vertex_jobs.component import VertexTrainer, VertexTuner
 from components.vertex_pusher.component import VertexPusher
 from modules.training.devices import ACCELERATORS_KEY
 from pipeline.create import Site, create_pipeline
@@ -81,9 +80,9 @@ def _site(config: VertexConfig) -> Site:
         serving_dir=vertex.serving_dir,
         beam_pipeline_args=_LOCAL_BEAM,
         span_range=data_types.RuntimeParameter(name=SPAN_PARAMETER, ptype=str) if config.has_spans else None,
-        trainer=vertex_trainer.Trainer,
+        trainer=VertexTrainer,
         trainer_options=_job_options(vertex, vertex.trainer, vertex_trainer_executor.TRAINING_ARGS_KEY),
-        tuner=vertex_tuner.Tuner,
+        tuner=VertexTuner,
         tuner_options=_job_options(vertex, vertex.tuner, vertex_tuner_executor.TUNING_ARGS_KEY),
         parallel_trials=vertex.tuner.parallel_trials,
         pusher=VertexPusher if vertex.endpoint.image else AtomicPusher,

@@ -164,7 +164,7 @@ class VertexSettings(Section):
         names = {name.lower(): name for name in _DEFAULT_NODES}
         merged: dict[str, Any] = dict(_DEFAULT_NODES)
         for name, values in given.items():
-            known = names.get(str(name).lower(), name)
+            known = names.get(str(name).lower(), str(name))
             merged[known] = {**merged.get(known, {}), **values} if isinstance(values, Mapping) else values
         return merged
 

@@ -103,8 +103,10 @@ def test_every_container_has_its_machine(golden_config, spec):
 
 def test_tasks_are_retried_except_where_it_is_of_no_use(spec):
     tasks = spec["root"]["dag"]["tasks"]
-    assert tasks["Trainer"]["retryPolicy"]["maxRetryCount"] == 2
-    assert "retryPolicy" not in tasks["AnomalyGate"]
+    retries = {name: task.get("retryPolicy", {}).get("maxRetryCount", 0) for name, task in tasks.items()}
+    never = {name for name, count in retries.items() if not count and "resolver" not in name}
+    assert never == {"AnomalyGate", "Trainer", "Tuner"}
+    assert retries["Transform"] == 2
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,7 @@ def test_tasks_are_retried_except_where_it_is_of_no_use(spec):
 )
 def test_training_and_tuning_are_jobs_on_gpus(spec, golden_config, node, key, spot):
     custom_config = constant(spec, node, "custom_config")
+    assert custom_config["accelerators"] == 1
     assert custom_config["ai_platform_enable_vertex"] is True
     assert custom_config["ai_platform_vertex_region"] == "europe-west4"
     job = aiplatform_v1.CustomJob(display_name="x", job_spec=custom_config[key]["job_spec"])
@@ -125,9 +128,18 @@ def test_training_and_tuning_are_jobs_on_gpus(spec, golden_config, node, key, sp
     assert (scheduling.strategy == aiplatform_v1.Scheduling.Strategy.SPOT) is spot
     assert scheduling.restart_job_on_worker_restart is spot
     assert scheduling.timeout.total_seconds() == golden_config.vertex.trainer.timeout_sec
-    assert scheduling.max_wait_duration.total_seconds() == golden_config.vertex.trainer.max_wait_sec
+    assert not scheduling.max_wait_duration
     assert job.job_spec.service_account == golden_config.vertex.service_account
     assert not job.job_spec.network
+
+
+def test_a_flexible_start_waits_as_long_as_configured():
+    wait = ["vertex.trainer.strategy=flex_start", "vertex.trainer.max_wait_sec=7200"]
+    config = load_config(GOLDEN / "vertex.yaml", overrides=wait, tree=VertexConfig)
+    custom_config = constant(compile_pipeline(config)["pipelineSpec"], "Trainer", "custom_config")
+    scheduling = aiplatform_v1.Scheduling(custom_config["ai_platform_training_args"]["job_spec"]["scheduling"])
+    assert scheduling.strategy == aiplatform_v1.Scheduling.Strategy.FLEX_START
+    assert scheduling.max_wait_duration.total_seconds() == 7200
 
 
 @pytest.mark.parametrize("node", ["Trainer", "Tuner"])

@@ -9,10 +9,11 @@ import yaml
 
 import runner_vertex
 from pipeline.config import ConfigError, load_config
-from pipeline.vertex.config import VertexConfig, VertexSettings
+from pipeline.vertex.config import NodeSettings, VertexConfig, VertexSettings
 
 ROOT = Path(__file__).parents[3]
 VERTEX_YAML = ROOT / "configs" / "vertex.yaml"
+GOLDEN = ROOT / "tests" / "golden" / "vertex.yaml"
 GPU = ["vertex.gpu_image=image"]
 REQUIRED = [name for name, field in VertexSettings.model_fields.items() if field.is_required()]
 
@@ -37,11 +38,11 @@ def test_a_missing_value_is_named_with_how_to_set_it(key, golden_config):
 
 def test_environment_and_command_line_reach_every_level(golden_config):
     environ = {f"SER__VERTEX__{name.upper()}": str(getattr(golden_config.vertex, name)) for name in REQUIRED}
-    environ |= {"SER__VERTEX__TRAINER__SPOT": "true", "SER__VERTEX__NODES__TRANSFORM__CPU": "16"}
+    environ |= {"SER__VERTEX__TRAINER__STRATEGY": "spot", "SER__VERTEX__NODES__TRANSFORM__CPU": "16"}
     config = load_config(
         VERTEX_YAML, environ=environ, overrides=["vertex.dataflow.max_workers=3", *GPU], tree=VertexConfig
     )
-    assert config.vertex.trainer.spot
+    assert config.vertex.trainer.strategy == "spot"
     assert config.vertex.node("Transform").cpu == 16
     assert config.vertex.node("AnomalyGate").retries == 0
     assert config.vertex.dataflow.max_workers == 3
@@ -55,14 +56,31 @@ def test_environment_and_command_line_reach_every_level(golden_config):
         ("vertex.gpu_image=null", "gpu_image must be set for the accelerators"),
         ("drift.enabled=true", "set drift.reference or drift.enabled=false"),
         ("vertex.endpoint.canary_percent=200", "vertex.endpoint.canary_percent"),
+        ("vertex.trainer.max_wait_sec=60", "strategy: flex_start, or max_wait_sec: null"),
+        ("vertex.trainer.strategy=preemptible", "'standard', 'spot' or 'flex_start'"),
+        ("vertex.trainer.accelerator_count=3", "training.batch_size is 32 and vertex.trainer.accelerator_count 3"),
+        ("vertex.trainer.accelerator_type=TPU_V3", "vertex.trainer.accelerator_type"),
         ("vertex.trainer.gpus=2", "allowed beside it: accelerator_count, accelerator_type"),
         ("vertex.nodes.Trainer.ram=2", "allowed beside it: cpu, memory_gb, retries"),
     ],
 )
 def test_an_unusable_value_is_named(override, complaint):
     with pytest.raises(ConfigError) as error:
-        load_config(ROOT / "tests" / "golden" / "vertex.yaml", overrides=[override], tree=VertexConfig)
+        load_config(GOLDEN, overrides=[override], tree=VertexConfig)
     assert complaint in str(error.value)
+
+
+def test_flex_start_needs_an_accelerator():
+    none = ["accelerator_type=null", "accelerator_count=0", "strategy=flex_start"]
+    with pytest.raises(ConfigError, match="strategy is flex_start and accelerator_count 0"):
+        load_config(GOLDEN, overrides=[f"vertex.trainer.{value}" for value in none], tree=VertexConfig)
+
+
+def test_a_node_keeps_its_own_defaults_but_for_what_is_given():
+    config = load_config(GOLDEN, overrides=["vertex.nodes.trainer.memory_gb=6"], tree=VertexConfig)
+    assert config.vertex.node("Trainer") == NodeSettings(cpu=1, memory_gb=6, retries=0)
+    assert config.vertex.node("Tuner") == NodeSettings(cpu=1, memory_gb=4, retries=0)
+    assert config.vertex.node("Transform") == NodeSettings()
 
 
 def test_a_span_needs_recordings_in_spans(golden_config):
