@@ -19,6 +19,7 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from components.atomic_pusher.component import AtomicPusher
+from components.audio_example_gen import vertex_driver
 from components.run_report.experiments import ExperimentSettings
 from components.vertex_jobs.component import VertexTrainer, VertexTuner
 from components.vertex_pusher.component import VertexPusher
@@ -59,6 +60,7 @@ def compile_pipeline(config: VertexConfig, *, span: int | None = None) -> dict[s
     job = runner.run(pipeline, parameter_values=config.span_range(span), write_out=False)
     _set_machines(job, config.vertex)
     _set_retries(job, config.vertex)
+    _set_driver(job)
     return job
 
 
@@ -196,6 +198,14 @@ def _set_retries(job: dict[str, Any], vertex: VertexSettings) -> None:
     for node_id, task in job["pipelineSpec"]["root"]["dag"]["tasks"].items():
         if node_id in containers and vertex.node(node_id).retries:
             task["retryPolicy"] = _retry_policy(vertex.node(node_id).retries)
+
+
+def _set_driver(job: dict[str, Any]) -> None:
+    """TFX compiles its own check before the cache into every ExampleGen."""
+    for _, container in _containers(job):
+        check = container.get("lifecycle", {}).get("preCacheCheck")
+        if check:
+            check["command"] = ["python", "-m", vertex_driver.__name__]
 
 
 def _retry_policy(retries: int) -> dict[str, Any]:
