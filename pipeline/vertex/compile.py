@@ -18,7 +18,6 @@ from tfx.orchestration import data_types
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
-from components.atomic_pusher.component import AtomicPusher
 from components.audio_example_gen import vertex_driver
 from components.run_report.experiments import ExperimentSettings
 from components.vertex_jobs.component import VertexTrainer, VertexTuner
@@ -87,8 +86,8 @@ def _site(config: VertexConfig) -> Site:
         tuner=VertexTuner,
         tuner_options=_job_options(vertex, vertex.tuner, vertex_tuner_executor.TUNING_ARGS_KEY),
         parallel_trials=vertex.tuner.parallel_trials,
-        pusher=VertexPusher if vertex.endpoint.image else AtomicPusher,
-        pusher_options=_pusher_options(vertex) if vertex.endpoint.image else {},
+        pusher=VertexPusher,
+        pusher_options=_pusher_options(vertex),
         baseline_strategy=LatestBlessedModelStrategy,
         experiment=_experiment(vertex),
     )

@@ -90,7 +90,8 @@ class EndpointSettings(Section):
     )
     model_id: str = pydantic.Field(default="ser", pattern=_RESOURCE_ID)
     image: str | None = pydantic.Field(
-        default=None, description="TF Serving's, in Artifact Registry; without one models are pushed and not deployed"
+        default=None,
+        description="TF Serving's, in Artifact Registry; without it models are only registered",
     )
     machine_type: str = "n1-standard-2"
     min_replicas: int = pydantic.Field(default=1, ge=1)

@@ -50,6 +50,11 @@ _HEALTH_ROUTE = f"/v1/models/{MODEL_NAME}"
 _PROBE_PERIOD_SEC, _PROBE_TIMEOUT_SEC = 5, 10
 _START_PROBES = 60
 
+# Vertex AI registers no model without a container. Where none is given this one stands for it: Google's own, which
+# every project may use. It is not deployed: a push to an endpoint registers the version again.
+_PREBUILT_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+_REGISTERED_ONLY_LABEL = "registered_only"
+
 # For steps that look before they act. ABORTED: the endpoint changed since the look; ALREADY_EXISTS: somebody else made
 # the endpoint or the model since.
 _again = retry.Retry(
@@ -151,10 +156,13 @@ class VertexTarget:
             before = self._look()
             if before.is_champion(candidate.version):
                 return self._tidied()
-            self._require_same(before.registered(candidate.version), candidate)
+            registered = before.registered(candidate.version)
+            self._require_same(registered, candidate)
             known = before.registered(candidate.version, without=CANDIDATE) is not None
             try:
                 self._endpoint_exists(hosting)
+                if registered is not None and _REGISTERED_ONLY_LABEL in registered.labels:
+                    self._delete(candidate.version)
                 self._upload(candidate, hosting)
                 self._deploy(candidate.version, _machines(hosting))
                 percent = self._put_on_trial(candidate.version, hosting.canary_percent)
@@ -167,6 +175,23 @@ class VertexTarget:
             else:  # another push, which failed since, may have taken the alias
                 self._merge_aliases(candidate.version, [CANDIDATE])
             return self._tidied()
+
+    def register(self, candidate: Candidate) -> None:
+        """Register a version and deploy nothing. A version that is registered stays as it is.
+
+        Raises:
+            PushFailed: It could not be registered, and nothing of it is left.
+            RolloutError: It could not be registered, and the message tells what is left.
+        """
+        with self._explained():
+            registered = self._look().registered(candidate.version)
+            self._require_same(registered, candidate)
+            if registered is not None:
+                return
+            try:
+                self._upload(candidate, None)
+            except exceptions.GoogleAPIError as error:
+                raise self._taken_back(candidate.version, known=False, error=error) from error
 
     def promote(self) -> RolloutState:
         """The canary takes all requests and becomes the champion, the old stable version is undeployed.
@@ -281,7 +306,7 @@ class VertexTarget:
             )
 
     @_again
-    def _upload(self, candidate: Candidate, hosting: Hosting) -> None:
+    def _upload(self, candidate: Candidate, hosting: Hosting | None) -> None:
         """Once, even if another process does the same at the same time: of two uploads the later one goes."""
         versions = self._registry.versions()
         found = entries_of(versions, candidate.version)
@@ -399,31 +424,19 @@ class VertexTarget:
             self._undeploy(deployed.id)
         return self._look().state if unused else view.state
 
-    def _model(self, candidate: Candidate, hosting: Hosting) -> vertex.Model:
-        """Return the registry's entry: TF Serving, with Vertex's copy of the folder in ``AIP_STORAGE_URI``.
+    def _model(self, candidate: Candidate, hosting: Hosting | None) -> vertex.Model:
+        """Return the registry's entry.
 
         The display name belongs to the model: Vertex shows that of the first version for all.
         """
-        probe = vertex.Probe(
-            http_get=vertex.Probe.HttpGetAction(path=_HEALTH_ROUTE, port=_REST_PORT),
-            period_seconds=_PROBE_PERIOD_SEC,
-            timeout_seconds=_PROBE_TIMEOUT_SEC,
-        )
+        labels = dict(candidate.labels) | {VERSION_LABEL: candidate.version}
         return vertex.Model(
             display_name=self._registry.model_id,
             version_aliases=[CANDIDATE, version_alias(candidate.version)],
             version_description=_description(candidate),
-            labels=dict(candidate.labels) | {VERSION_LABEL: candidate.version},
+            labels=labels if hosting else labels | {_REGISTERED_ONLY_LABEL: "true"},
             artifact_uri=candidate.artifact_uri,
-            container_spec=vertex.ModelContainerSpec(
-                image_uri=hosting.image,
-                ports=[vertex.Port(container_port=_REST_PORT)],
-                predict_route=f"{_HEALTH_ROUTE}:predict",
-                health_route=_HEALTH_ROUTE,
-                startup_probe=vertex.Probe(probe, failure_threshold=_START_PROBES),
-                health_probe=probe,
-                liveness_probe=probe,
-            ),
+            container_spec=_container(hosting.image) if hosting else {"image_uri": _PREBUILT_IMAGE},
         )
 
     @contextlib.contextmanager
@@ -437,6 +450,24 @@ class VertexTarget:
                 f"Vertex AI ({self._region}, project {self._project}) says {_said(error)}\ndocs/production.md has a "
                 "table of such failures"
             ) from error
+
+
+def _container(image: str) -> vertex.ModelContainerSpec:
+    """Return TF Serving's, with Vertex's copy of the model's folder in ``AIP_STORAGE_URI``."""
+    probe = vertex.Probe(
+        http_get=vertex.Probe.HttpGetAction(path=_HEALTH_ROUTE, port=_REST_PORT),
+        period_seconds=_PROBE_PERIOD_SEC,
+        timeout_seconds=_PROBE_TIMEOUT_SEC,
+    )
+    return vertex.ModelContainerSpec(
+        image_uri=image,
+        ports=[vertex.Port(container_port=_REST_PORT)],
+        predict_route=f"{_HEALTH_ROUTE}:predict",
+        health_route=_HEALTH_ROUTE,
+        startup_probe=vertex.Probe(probe, failure_threshold=_START_PROBES),
+        health_probe=probe,
+        liveness_probe=probe,
+    )
 
 
 def _machines(hosting: Hosting) -> vertex.DeployedModel:

@@ -13,6 +13,7 @@ from apache_beam.options import pipeline_options
 from google.cloud import aiplatform_v1
 from tfx.dsl.components.base import executor_spec
 
+import runner_vertex
 from pipeline.config import ConfigError, load_config
 from pipeline.create import Site, create_pipeline
 from pipeline.vertex.compile import compile_pipeline, make_pipeline
@@ -55,6 +56,27 @@ def test_the_command_writes_the_golden_without_credentials_or_network(tmp_path):
     differences = list(itertools.islice(difflib.unified_diff(golden, found, lineterm="", n=0), 20))
     regenerate = f"python {' '.join(REGENERATE)} tests/golden/vertex_pipeline.json"
     assert not differences, f"the compiled pipeline is not the golden one. If that is meant: {regenerate}"
+
+
+@pytest.mark.parametrize(("image", "told"), [("null", True), ("image", False)])
+def test_compiling_reports_that_nothing_is_deployed(tmp_path, capsys, image, told):
+    written = str(tmp_path / "pipeline.json")
+    command = [
+        "compile",
+        "--output",
+        written,
+        "--log",
+        str(tmp_path / "log"),
+        "--set",
+        f"vertex.endpoint.image={image}",
+    ]
+    assert runner_vertex.main([*command, "--config", str(GOLDEN / "vertex.yaml")]) == 0
+    assert ("This configuration deploys nothing: vertex.endpoint.image is not set" in capsys.readouterr().err) is told
+
+
+def test_the_check_before_the_cache_computes_this_projects_fingerprint(spec):
+    check = container(spec, "AudioExampleGen")["lifecycle"]["preCacheCheck"]
+    assert check["command"] == ["python", "-m", "components.audio_example_gen.vertex_driver"]
 
 
 def test_both_runners_have_the_same_nodes(golden_config):
