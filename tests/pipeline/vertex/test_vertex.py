@@ -59,19 +59,11 @@ def test_the_command_writes_the_golden_without_credentials_or_network(tmp_path):
 
 
 @pytest.mark.parametrize(("image", "told"), [("null", True), ("image", False)])
-def test_compiling_reports_that_nothing_is_deployed(tmp_path, capsys, image, told):
-    written = str(tmp_path / "pipeline.json")
-    command = [
-        "compile",
-        "--output",
-        written,
-        "--log",
-        str(tmp_path / "log"),
-        "--set",
-        f"vertex.endpoint.image={image}",
-    ]
-    assert runner_vertex.main([*command, "--config", str(GOLDEN / "vertex.yaml")]) == 0
-    assert ("This configuration deploys nothing: vertex.endpoint.image is not set" in capsys.readouterr().err) is told
+def test_compiling_reports_that_nothing_is_deployed(tmp_path, capfd, image, told):
+    places = ["--output", str(tmp_path / "pipeline.json"), "--log", str(tmp_path / "log")]
+    values = ["--config", str(GOLDEN / "vertex.yaml"), "--set", f"vertex.endpoint.image={image}"]
+    assert runner_vertex.main(["compile", *places, *values]) == 0
+    assert ("This configuration deploys nothing: vertex.endpoint.image is not set" in capfd.readouterr().err) is told
 
 
 def test_the_check_before_the_cache_computes_this_projects_fingerprint(spec):
