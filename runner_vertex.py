@@ -23,6 +23,11 @@ FAILED, UNUSABLE = 1, 2
 
 _DEFAULT_CONFIG = Path(__file__).parent / "configs" / "vertex.yaml"
 _LOG = Path("output") / "vertex.log"
+_JOB_HELP = "compiled pipeline, a file or gs://bucket/compiled/latest.json, to use instead of compiling"
+_NOTHING_DEPLOYED = (
+    "This configuration deploys nothing: vertex.endpoint.image is not set. Blessed models are pushed to {serving_dir} "
+    "and registered as versions of {model_id}. Set vertex.endpoint.image to deploy them."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,8 +101,15 @@ def _list(config: VertexConfig, _: argparse.Namespace) -> int:
 
 
 def _job(config: VertexConfig, options: argparse.Namespace) -> dict[str, Any]:
+    """Compile the pipeline, or read the compiled one that ``--job`` names."""
+    if options.job:
+        from pipeline.vertex.jobs import read_job
+
+        return read_job(options.job, config.span_range(options.span))
     from pipeline.vertex.compile import compile_pipeline
 
+    if not config.vertex.endpoint.image:
+        _say(_NOTHING_DEPLOYED.format(model_id=config.vertex.endpoint.model_id, serving_dir=config.vertex.serving_dir))
     return compile_pipeline(config, span=options.span)
 
 
@@ -118,11 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     submitting.add_argument("--poll-sec", type=float, default=15, help="how often to look with --wait (%(default)s)")
     for command in (compiling, submitting):
         command.add_argument("--span", type=int, metavar="N", help="span of recordings to read instead of the newest")
+    submitting.add_argument("--job", metavar="ADDRESS", help=_JOB_HELP)
     schedule = commands.add_parser("schedule", help="runs by the clock").add_subparsers(
         required=True, metavar="create|update|pause|resume|list"
     )
-    _command(schedule, "create", _create, "create vertex.schedule.name with vertex.schedule.cron")
-    _command(schedule, "update", _update, "give it the present times, limit and pipeline")
+    creating = _command(schedule, "create", _create, "create vertex.schedule.name with vertex.schedule.cron")
+    updating = _command(schedule, "update", _update, "give it the present times, limit and pipeline")
+    for command in (creating, updating):
+        command.add_argument("--job", metavar="ADDRESS", help=_JOB_HELP)
     _command(schedule, "pause", _pause, "start no more runs")
     _command(schedule, "resume", _resume, "start runs again")
     _command(schedule, "list", _list, "show all schedules of the project and region")
@@ -133,7 +148,7 @@ def _command(
     commands: Any, name: str, act: Callable[[VertexConfig, argparse.Namespace], int], purpose: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose)
-    parser.set_defaults(act=act, span=None)
+    parser.set_defaults(act=act, span=None, job=None)
     parser.add_argument("--config", type=Path, default=_DEFAULT_CONFIG, help="YAML file (configs/vertex.yaml)")
     parser.add_argument("--log", type=Path, default=_LOG, help="where libraries' messages go (%(default)s)")
     parser.add_argument(

@@ -212,7 +212,7 @@ def _trainer(config: PipelineConfig, site: Site, transform: Transform, tuner: Tu
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         custom_config=trainer.trainer_config(config.audio, config.training, config.limits) | dict(site.trainer_options),
-    )
+    ).with_id(Trainer.__name__)
 
 
 def _baseline(site: Site, trainer: Trainer) -> resolver.Resolver:

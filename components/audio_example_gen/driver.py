@@ -6,9 +6,9 @@ from typing import Any
 from tfx.components.example_gen import driver, utils
 from tfx.orchestration import data_types
 from tfx.types import standard_component_specs
-from tfx.utils import io_utils
 
 from components.audio_example_gen import executor
+from components.audio_example_gen.fingerprint import fingerprint, used_by_tfx
 from components.audio_example_gen.spans import in_window, level_patterns, spans_until
 
 
@@ -22,7 +22,8 @@ class Driver(driver.FileBasedDriver):
         component_info: data_types.ComponentInfo,
     ) -> dict[str, Any]:
         """Adds span and fingerprint."""
-        resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
+        with used_by_tfx():
+            resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
         settings = executor.read_settings(resolved)
         if settings.spans == 1:
             return resolved
@@ -30,7 +31,7 @@ class Driver(driver.FileBasedDriver):
         newest = resolved[utils.SPAN_PROPERTY_NAME]
         spans = spans_until(newest, input_base, level_patterns(settings.pattern))
         earlier = [
-            io_utils.generate_fingerprint(f"span_{span.number}", posixpath.join(input_base, pattern))
+            fingerprint(f"span_{span.number}", posixpath.join(input_base, pattern))
             for span in in_window(spans, settings.spans)[:-1]
             for pattern in span.patterns
         ]

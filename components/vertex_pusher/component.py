@@ -7,7 +7,7 @@ from components.vertex_pusher import executor
 
 
 class VertexPusher(Pusher):
-    """Pushes a blessed model as the next version folder and deploys it to an endpoint, beside what is served there.
+    """Push a blessed model as the next version folder, register it, and deploy it where there is an image for that.
 
     TFX's own Pusher for Vertex AI cannot set up TF Serving, never undeploys anything, and makes a new model of each
     push. This one wants :class:`components.vertex_pusher.executor.Options` as ``custom_config``.

@@ -13,7 +13,7 @@ from tfx.utils import io_utils, json_utils
 from components.artifacts import Properties
 from components.atomic_pusher import executor as atomic_pusher
 from components.vertex_pusher import smoke
-from serving.rollout.vertex import Candidate, Hosting, PushFailed, VertexTarget
+from serving.rollout.vertex import Candidate, EndpointKind, Hosting, PushFailed, VertexTarget
 
 ENDPOINT_PROPERTY = "endpoint"
 """Custom property of the pushed model: the address that clients use."""
@@ -24,15 +24,16 @@ _NOT_IN_A_LABEL = re.compile(r"[^a-z0-9_-]")
 
 
 class Options(pydantic.BaseModel):
-    """Where and how a model is deployed."""
+    """Where and how a model is registered and deployed; without an image it is not deployed."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     project: str
     region: str
     endpoint: str
+    kind: EndpointKind
     model_id: str
-    image: str
+    image: str | None
     machine_type: str
     min_replicas: int
     max_replicas: int
@@ -51,10 +52,10 @@ class Executor(atomic_pusher.Executor):
     def announce(
         self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: Properties
     ) -> None:
-        """Deploys the version, asks it, and records the endpoint's address.
+        """Register the version. Where there is an image, deploy it, test it and record the endpoint's address.
 
         Raises:
-            NotWanted: It could not be deployed, or did not answer as the model does, and was taken back.
+            NotWanted: It could not be registered or deployed, or did not answer as the model does, and was taken back.
             RolloutError: The same, and something of it is left.
         """
         options = Options.model_validate(json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY]))
@@ -74,7 +75,10 @@ class Executor(atomic_pusher.Executor):
             smoke.check, model_dir=version_path, version=version, patience_sec=options.first_answer_sec
         )
         try:
-            target.push(candidate, _hosting(options), check)
+            if options.image is None:
+                target.register(candidate)
+                return
+            target.push(candidate, _hosting(options, options.image), check)
         except PushFailed as error:
             fileio.rmtree(artifact_uri)
             raise atomic_pusher.NotWanted(str(error)) from error
@@ -89,9 +93,10 @@ def _copy_once(version_path: str, artifact_uri: str) -> None:
         io_utils.write_string_file(marker, version_path)
 
 
-def _hosting(options: Options) -> Hosting:
+def _hosting(options: Options, image: str) -> Hosting:
     return Hosting(
-        image=options.image,
+        image=image,
+        kind=options.kind,
         machine_type=options.machine_type,
         min_replicas=options.min_replicas,
         max_replicas=options.max_replicas,

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,12 @@ from modules.data.dataset import Split, read_split
 from modules.data.labels import EMOTIONS
 from modules.evaluation import calibration
 from modules.export import signatures
+from modules.training.devices import (
+    accelerators_of,
+    divisible,
+    strategy_of,
+    synchronise_batch_statistics,
+)
 from modules.training.mixup import MixedBatches
 from modules.training.settings import TrainingSettings
 
@@ -64,15 +70,17 @@ def trainer_config(spec: AudioSpec, settings: TrainingSettings, limits: AudioLim
 
 
 def run_fn(fn_args: Any) -> None:
-    """Trains and exports a model for TFX's Trainer.
+    """Train and export a model for TFX's Trainer, on all accelerators that the job was given.
 
-    ``fn_args.custom_config`` is :func:`trainer_config`'s. Hyperparameters that a Tuner found take the place of
-    configured ones. The SavedModel goes to ``serving_model_dir``; TensorBoard's logs and ``history.json`` go to
-    ``model_run_dir``.
+    ``fn_args.custom_config`` is :func:`trainer_config`'s, with :data:`modules.training.devices.ACCELERATORS_KEY` where
+    the job was given any. Hyperparameters that a Tuner found take the place of configured ones. The SavedModel goes to
+    ``serving_model_dir``; TensorBoard's logs and ``history.json`` go to ``model_run_dir``.
 
     Raises:
+        AcceleratorsMissing: TensorFlow sees fewer accelerators than the job was given.
         TrainingDiverged: The loss was no longer a number.
     """
+    devices = accelerators_of(fn_args.custom_config)
     spec, settings = read_config(fn_args.custom_config)
     settings = with_tuned_hyperparameters(settings, fn_args.hyperparameters)
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
@@ -80,7 +88,7 @@ def run_fn(fn_args: Any) -> None:
     held_out = read_split(fn_args.eval_files, transform, spec)
     run_dir = fn_args.model_run_dir
     logs = keras.callbacks.TensorBoard(f"{run_dir}/logs", write_graph=False)
-    trained = train_model(settings, spec, train, held_out, callbacks=[logs])
+    trained = train_model(settings, spec, train, held_out, callbacks=[logs], devices=devices)
     signatures.export(
         trained.model,
         transform,
@@ -119,24 +127,30 @@ def train_model(
     held_out: Split,
     *,
     callbacks: list[keras.callbacks.Callback] | None = None,
+    devices: Sequence[str] = (),
 ) -> TrainedModel:
-    """Trains on ``train``, watching ``held_out`` for when to slow down and stop.
+    """Train on ``train``, watching ``held_out`` for when to slow down and stop.
+
+    Args:
+        callbacks: In addition to those that the settings ask for.
+        devices: Logical devices that share each batch, such as ``GPU:0`` and ``GPU:1``; TensorFlow chooses without.
 
     Raises:
         TrainingDiverged: The loss was no longer a number.
     """
     make_repeatable(settings)
     started = time.monotonic()
-    with precision(settings.precision):
+    with precision(settings.precision), strategy_of(devices).scope():
         model = build_compiled(settings, spec, steps_per_epoch=-(-len(train) // settings.batch_size))
         _say(f"{settings.family}, {model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out")
         fitted = model.fit(
-            **fit_arguments(settings, train, held_out),
+            **fit_arguments(settings, train, held_out, devices=len(devices)),
             callbacks=[*training_callbacks(settings), EpochProgress(), *(callbacks or [])],
         )
     history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
     _require_numbers(history, settings)
-    model = in_float32(model, settings, spec)
+    if settings.precision != "float32" or len(devices) > 1:
+        model = rebuilt(model, settings, spec)
     return TrainedModel(
         model=model,
         history=history,
@@ -145,17 +159,31 @@ def train_model(
     )
 
 
-def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split) -> dict[str, Any]:
-    """What a model's ``fit`` is given, but for the callbacks."""
+def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split, *, devices: int = 1) -> dict[str, Any]:
+    """Return what a model's ``fit`` is given, but for the callbacks.
+
+    Args:
+        devices: How many share each batch.
+
+    Raises:
+        ValueError: They cannot share a batch of ``training.batch_size`` clips evenly.
+    """
+    train, held_out = (divisible(split, devices) for split in (train, held_out))
+    batch_size = settings.batch_size
+    if batch_size % max(devices, 1):
+        raise ValueError(
+            f"training.batch_size is {batch_size} and {devices} accelerators share each batch; set training.batch_size "
+            f"to a multiple of {devices}"
+        )
     if settings.mixup:
-        mixed = MixedBatches(train, batch_size=settings.batch_size, alpha=settings.mixup, seed=settings.seed)
+        mixed = MixedBatches(train, batch_size=batch_size, alpha=settings.mixup, seed=settings.seed)
         clips: dict[str, Any] = {"x": mixed, "shuffle": False}  # it has its own order
     else:
-        clips = {"x": train.inputs, "y": train.targets, "batch_size": settings.batch_size}
+        clips = {"x": train.inputs, "y": train.targets, "batch_size": batch_size}
     return clips | {
         "epochs": settings.epochs,
         "validation_data": (held_out.inputs, held_out.targets),
-        "validation_batch_size": _EVALUATION_BATCH,
+        "validation_batch_size": _EVALUATION_BATCH * max(devices, 1),
         "verbose": 0,
     }
 
@@ -192,6 +220,7 @@ def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, steps_per_epo
     if settings.weight_decay:
         optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
     model = build_model(settings, spec)
+    synchronise_batch_statistics(model)
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
@@ -245,10 +274,8 @@ class EpochProgress(keras.callbacks.Callback):
         )
 
 
-def in_float32(model: keras.Model, settings: TrainingSettings, spec: AudioSpec) -> keras.Model:
-    """The model as it is served: a processor without half precision would emulate it."""
-    if settings.precision == "float32":
-        return model
+def rebuilt(model: keras.Model, settings: TrainingSettings, spec: AudioSpec) -> keras.Model:
+    """Return the model as it is served: in float32, which every processor has, and on one device."""
     with precision("float32"):
         served = build_model(settings, spec)
     served.set_weights(model.get_weights())

@@ -18,6 +18,7 @@ from modules.audio.spec import AudioSpec
 from modules.common.code_fingerprint import code_fingerprint
 from modules.data.dataset import Split, read_split
 from modules.training import trainer
+from modules.training.devices import accelerators_of, strategy_of
 from modules.training.settings import TrainingSettings, TuningSettings
 from modules.training.trials import TrialRecord, TrialRecords, digest
 
@@ -51,32 +52,51 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
 
     ``fn_args.custom_config`` is :func:`tuner_config`'s. Trials train on ``train`` and are judged on ``eval``, whose
     speakers are others. In a ``working_dir`` that outlives the process, a search that was stopped goes on.
+
+    Raises:
+        AcceleratorsMissing: TensorFlow sees fewer accelerators than the job was given.
     """
+    devices = accelerators_of(fn_args.custom_config)
     spec, training_settings = trainer.read_config(fn_args.custom_config)
     settings = TuningSettings.model_validate(fn_args.custom_config["tuner"])
     training_settings = training_settings.replace(epochs=settings.epochs)
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     train = read_split(fn_args.train_files, transform, spec)
     held_out = read_split(fn_args.eval_files, transform, spec)
-    fit_kwargs = trainer.fit_arguments(training_settings, train, held_out)
+    fit_kwargs = trainer.fit_arguments(training_settings, train, held_out, devices=len(devices))
     fit_kwargs["callbacks"] = trainer.training_callbacks(training_settings)
     steps_per_epoch = -(-len(train) // training_settings.batch_size)
     hypermodel = make_hypermodel(training_settings, spec, steps_per_epoch=steps_per_epoch)
     key = search_key(training_settings, settings, spec, train, held_out)
-    tuner = make_tuner(hypermodel, settings, training_settings, directory=f"{fn_args.working_dir}/{key}")
+    tuner = make_tuner(
+        hypermodel, settings, training_settings, directory=f"{fn_args.working_dir}/{key}", strategy=strategy_of(devices)
+    )
     tuner.judged_on = _judged_on(train, held_out)
     return TunerFnResult(tuner, fit_kwargs)
 
 
 def make_tuner(
-    hypermodel: Hypermodel, settings: TuningSettings, training_settings: TrainingSettings, *, directory: str
+    hypermodel: Hypermodel,
+    settings: TuningSettings,
+    training_settings: TrainingSettings,
+    *,
+    directory: str,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> "Search":
-    """A KerasTuner search that goes on with what it finds in ``directory``.
+    """Return a KerasTuner search that goes on with what it finds in ``directory``.
+
+    Args:
+        strategy: Distributes each trial over several devices.
 
     Its ``search`` raises :class:`SearchFailed` when no trial finished.
     """
     # KerasTuner takes a seed of 0 for none and draws one.
-    common = {"objective": settings.objective, "seed": settings.seed + 1, "directory": directory}
+    common = {
+        "objective": settings.objective,
+        "seed": settings.seed + 1,
+        "directory": directory,
+        "distribution_strategy": strategy,
+    }
     if settings.algorithm == "hyperband":
         tuner: Search = _Hyperband(hypermodel, max_epochs=settings.epochs, project_name=_SEARCH, **common)
     else:

@@ -12,17 +12,17 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.dsl.components.base import base_node, executor_spec
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.extensions.google_cloud_ai_platform import constants
-from tfx.extensions.google_cloud_ai_platform.trainer import component as vertex_trainer
 from tfx.extensions.google_cloud_ai_platform.trainer import executor as vertex_trainer_executor
-from tfx.extensions.google_cloud_ai_platform.tuner import component as vertex_tuner
 from tfx.extensions.google_cloud_ai_platform.tuner import executor as vertex_tuner_executor
 from tfx.orchestration import data_types
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
-from components.atomic_pusher.component import AtomicPusher
+from components.audio_example_gen import vertex_driver
 from components.run_report.experiments import ExperimentSettings
+from components.vertex_jobs.component import VertexTrainer, VertexTuner
 from components.vertex_pusher.component import VertexPusher
+from modules.training.devices import ACCELERATORS_KEY
 from pipeline.create import Site, create_pipeline
 from pipeline.vertex.config import SPAN_PARAMETER, JobSettings, NodeSettings, VertexConfig, VertexSettings
 
@@ -59,6 +59,7 @@ def compile_pipeline(config: VertexConfig, *, span: int | None = None) -> dict[s
     job = runner.run(pipeline, parameter_values=config.span_range(span), write_out=False)
     _set_machines(job, config.vertex)
     _set_retries(job, config.vertex)
+    _set_driver(job)
     return job
 
 
@@ -80,13 +81,13 @@ def _site(config: VertexConfig) -> Site:
         serving_dir=vertex.serving_dir,
         beam_pipeline_args=_LOCAL_BEAM,
         span_range=data_types.RuntimeParameter(name=SPAN_PARAMETER, ptype=str) if config.has_spans else None,
-        trainer=vertex_trainer.Trainer,
+        trainer=VertexTrainer,
         trainer_options=_job_options(vertex, vertex.trainer, vertex_trainer_executor.TRAINING_ARGS_KEY),
-        tuner=vertex_tuner.Tuner,
+        tuner=VertexTuner,
         tuner_options=_job_options(vertex, vertex.tuner, vertex_tuner_executor.TUNING_ARGS_KEY),
         parallel_trials=vertex.tuner.parallel_trials,
-        pusher=VertexPusher if vertex.endpoint.image else AtomicPusher,
-        pusher_options=_pusher_options(vertex) if vertex.endpoint.image else {},
+        pusher=VertexPusher,
+        pusher_options=_pusher_options(vertex),
         baseline_strategy=LatestBlessedModelStrategy,
         experiment=_experiment(vertex),
     )
@@ -120,21 +121,28 @@ def _job_options(vertex: VertexSettings, job: JobSettings, key: str) -> dict[str
                 "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": job.boot_disk_gb},
             }
         ],
-        "scheduling": {
-            "timeout": {"seconds": job.timeout_sec},
-            "max_wait_duration": {"seconds": job.max_wait_sec},
-            "strategy": "SPOT" if job.spot else "STANDARD",
-            "restart_job_on_worker_restart": job.spot,
-        },
+        "scheduling": _scheduling(job),
         "service_account": vertex.service_account,
     }
     if vertex.network:
         job_spec["network"] = vertex.network
     return {
+        ACCELERATORS_KEY: job.accelerator_count,
         constants.ENABLE_VERTEX_KEY: True,
         constants.VERTEX_REGION_KEY: vertex.region,
         key: {"project": vertex.project, "labels": dict(vertex.labels), "job_spec": job_spec},
     }
+
+
+def _scheduling(job: JobSettings) -> dict[str, Any]:
+    scheduling = {
+        "timeout": {"seconds": job.timeout_sec},
+        "strategy": job.strategy.upper(),
+        "restart_job_on_worker_restart": job.strategy == "spot",
+    }
+    if job.max_wait_sec is not None:
+        scheduling["max_wait_duration"] = {"seconds": job.max_wait_sec}
+    return scheduling
 
 
 def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
@@ -189,6 +197,14 @@ def _set_retries(job: dict[str, Any], vertex: VertexSettings) -> None:
     for node_id, task in job["pipelineSpec"]["root"]["dag"]["tasks"].items():
         if node_id in containers and vertex.node(node_id).retries:
             task["retryPolicy"] = _retry_policy(vertex.node(node_id).retries)
+
+
+def _set_driver(job: dict[str, Any]) -> None:
+    """TFX compiles its own check before the cache into every ExampleGen."""
+    for _, container in _containers(job):
+        check = container.get("lifecycle", {}).get("preCacheCheck")
+        if check:
+            check["command"] = ["python", "-m", vertex_driver.__name__]
 
 
 def _retry_policy(retries: int) -> dict[str, Any]:

@@ -75,10 +75,18 @@ class JobSettings(Settings):
     accelerator_type: Accelerator | None = Field(
         "NVIDIA_TESLA_T4", description="Accelerator, as Vertex AI names it; null, with `accelerator_count` 0, for none."
     )
-    accelerator_count: int = Field(1, ge=0, le=16, description="Accelerators of the machine.")
-    spot: bool = Field(False, description="Whether the machine may be interrupted, for about a third of the price.")
+    accelerator_count: int = Field(1, ge=0, le=16, description="Accelerators of the machine; they share each batch.")
+    strategy: Literal["standard", "spot", "flex_start"] = Field(
+        "standard",
+        description="`standard`: a machine now, or RESOURCE_EXHAUSTED. `spot`: a third of the price, may be "
+        "interrupted. `flex_start`: waits in a queue until the accelerators are free.",
+    )
     timeout_sec: int = Field(6 * 3600, ge=60, le=7 * 24 * 3600, description="Seconds after which the job is cancelled.")
-    max_wait_sec: int = Field(3600, ge=0, description="Longest wait for a machine in seconds.")
+    max_wait_sec: int | None = Field(
+        None,
+        ge=0,
+        description="Longest wait of `flex_start` in seconds; 0 without limit, null for Vertex AI's default of a day.",
+    )
     boot_disk_gb: int = Field(200, ge=100, le=64_000, description="Boot disk in GB.")
 
     @pydantic.model_validator(mode="after")
@@ -87,6 +95,20 @@ class JobSettings(Settings):
             raise ValueError(
                 f"accelerator_type is {self.accelerator_type} and accelerator_count {self.accelerator_count}; "
                 "allowed: both, or null and 0 for none"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _require_flex_start(self) -> Self:
+        """Vertex AI ignores the wait of other strategies, and queues for nothing but accelerators."""
+        if self.max_wait_sec is not None and self.strategy != "flex_start":
+            raise ValueError(
+                f"max_wait_sec is {self.max_wait_sec} and strategy {self.strategy}, which does not wait; allowed: "
+                "strategy: flex_start, or max_wait_sec: null"
+            )
+        if self.strategy == "flex_start" and not self.accelerator_count:
+            raise ValueError(
+                "strategy is flex_start and accelerator_count 0; allowed: strategy: standard, or accelerators"
             )
         return self
 
@@ -105,6 +127,9 @@ class DataflowSettings(Settings):
         description="Whether Dataflow does the work of AudioExampleGen, StatisticsGen, Transform and Evaluator; false "
         "runs Beam inside their containers, which is cheaper for a few thousand recordings.",
     )
+    image: Image | None = Field(
+        None, description="Image of the workers, the Dockerfile's stage `worker`; needed while Dataflow is enabled."
+    )
     machine_type: MachineType = Field("n2-standard-4", description="Machine type of a worker.")
     disk_gb: int = Field(50, ge=30, le=64_000, description="Disk of a worker in GB.")
     max_workers: int = Field(8, ge=1, le=1000, description="Most workers of one job.")
@@ -118,9 +143,13 @@ class EndpointSettings(Settings):
     """The endpoint that blessed models are deployed to."""
 
     name: ResourceId = Field("ser", description="Name of the endpoint, and its id where it has to be made.")
+    kind: Literal["dedicated", "shared"] = Field(
+        "dedicated",
+        description="`dedicated`: requests of 10 MB, isolated. `shared`: 1.5 MB, works with VPC Service Controls.",
+    )
     model_id: ResourceId = Field("ser", description="Id of the model in the model registry.")
     image: Image | None = Field(
-        None, description="TF Serving's image in Artifact Registry; without one models are pushed and not deployed."
+        None, description="TF Serving's image in Artifact Registry; without one models are registered and not deployed."
     )
     machine_type: MachineType = Field("n1-standard-2", description="Machine type of a replica.")
     min_replicas: int = Field(1, ge=1, le=1000, description="Fewest replicas.")
@@ -152,6 +181,15 @@ class ScheduleSettings(Settings):
     max_concurrent_runs: int = Field(1, ge=1, le=10, description="Most runs at once.")
 
 
+_DEFAULT_NODES = {
+    # A retry would find the same anomalies.
+    "AnomalyGate": {"cpu": 2, "memory_gb": 8, "retries": 0},
+    # These start a job and wait for it: a retry could pay for another one.
+    "Trainer": {"cpu": 1, "memory_gb": 4, "retries": 0},
+    "Tuner": {"cpu": 1, "memory_gb": 4, "retries": 0},
+}
+
+
 class VertexSettings(Settings):
     """Everything that a run needs to know of the cloud."""
 
@@ -164,7 +202,7 @@ class VertexSettings(Settings):
     data: Address = Field(description="Folder of recordings.")
     pipeline_root: Address = Field(description="Folder for the artifacts of runs.")
     serving_dir: Address = Field(description="Folder for blessed models, with a folder for each version.")
-    image: Image = Field(description="Image of the components and of Dataflow's workers.")
+    image: Image = Field(description="Image of the components, the Dockerfile's stage `pipeline`.")
     gpu_image: Image | None = Field(
         None, description="GPU variant of `image`; the trainer and the tuner need it where they have an accelerator."
     )
@@ -178,9 +216,15 @@ class VertexSettings(Settings):
     experiment: Annotated[str, _text(r"^[a-z0-9][a-z0-9-]{0,59}$", "1 to 60 of a-z, 0-9 and -")] | None = Field(
         "ser", description="Experiment of Vertex AI Experiments that runs are logged to; null for none."
     )
+    cache_max_age_days: int = Field(
+        30, ge=1, description="Age in days at which artifacts are no longer used from the cache."
+    )
+    run_retention_days: int = Field(
+        90, ge=2, description="Age in days at which the lifecycle rule of `pipeline_root` deletes artifacts."
+    )
     default_node: NodeSettings = NodeSettings()
     nodes: dict[str, NodeSettings] = Field(
-        {"AnomalyGate": NodeSettings(cpu=2, memory_gb=8, retries=0)},  # a retry would find the same anomalies
+        {name: NodeSettings(**values) for name, values in _DEFAULT_NODES.items()},
         description="Machines of single nodes, by name, in place of `default_node`.",
     )
     trainer: JobSettings = JobSettings()
@@ -197,6 +241,39 @@ class VertexSettings(Settings):
             return values
         required = {name for name, field in cls.model_fields.items() if field.is_required()}
         return {name: value for name, value in values.items() if value is not None or name not in required}
+
+    @pydantic.field_validator("nodes", mode="before")
+    @classmethod
+    def _add_default_nodes(cls, given: Any) -> Any:
+        """Keep the defaults of a node but for the keys that are given."""
+        if not isinstance(given, Mapping):
+            return given
+        names = {name.lower(): name for name in _DEFAULT_NODES}
+        merged: dict[str, Any] = dict(_DEFAULT_NODES)
+        for name, values in given.items():
+            known = names.get(str(name).lower(), str(name))
+            merged[known] = {**merged.get(known, {}), **values} if isinstance(values, Mapping) else values
+        return merged
+
+    @pydantic.model_validator(mode="after")
+    def _require_cache_younger_than_retention(self) -> Self:
+        """Vertex AI's cache has no limit of age: it would use artifacts whose files were deleted."""
+        if self.cache_max_age_days >= self.run_retention_days:
+            raise ValueError(
+                f"cache_max_age_days is {self.cache_max_age_days} and run_retention_days {self.run_retention_days}; "
+                "allowed: cache_max_age_days below run_retention_days"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _require_worker_image(self) -> Self:
+        """The components' image does not have Beam's boot program, and does not run as root."""
+        if self.dataflow.enabled and self.dataflow.image is None:
+            raise ValueError(
+                "dataflow.image is null and dataflow.enabled true; allowed: an image in dataflow.image, or "
+                "dataflow.enabled: false"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _require_gpu_image(self) -> Self:
@@ -218,7 +295,8 @@ class VertexSettings(Settings):
         Raises:
             ConfigError: It names another one.
         """
-        unknown = {name for name in self.nodes if name.lower() not in {node_id.lower() for node_id in node_ids}}
+        known = {node_id.lower() for node_id in [*node_ids, *_DEFAULT_NODES]}
+        unknown = {name for name in self.nodes if name.lower() not in known}
         if unknown:
             raise ConfigError(f"vertex.nodes has {', '.join(sorted(unknown))}; allowed: {', '.join(sorted(node_ids))}")
 
@@ -235,6 +313,17 @@ class VertexConfig(PipelineConfig):
                 "drift.enabled is true and drift.reference is not set, and Vertex AI cannot look up which examples a "
                 "model was trained on; allowed: drift.reference set, or drift.enabled=false"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _require_even_batches(self) -> Self:
+        jobs = {"trainer": self.vertex.trainer} | ({"tuner": self.vertex.tuner} if self.tuner.enabled else {})
+        for name, job in jobs.items():
+            if job.accelerator_count and self.training.batch_size % job.accelerator_count:
+                raise ValueError(
+                    f"training.batch_size is {self.training.batch_size} and vertex.{name}.accelerator_count "
+                    f"{job.accelerator_count}, which share each batch; allowed: a multiple of {job.accelerator_count}"
+                )
         return self
 
     @property

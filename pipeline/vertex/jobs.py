@@ -3,16 +3,19 @@
 import contextlib
 import dataclasses
 import datetime
+import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import tensorflow as tf
 from google.api_core import exceptions, retry
 from google.auth import exceptions as auth_exceptions
 from google.cloud import aiplatform_v1
 from google.protobuf import field_mask_pb2, json_format
 
+from pipeline.config import ConfigError
 from pipeline.vertex.config import VertexConfig, VertexSettings
 
 _CONSOLE = "https://console.cloud.google.com/vertex-ai/locations/{region}/pipelines/runs/{run_id}?project={project}"
@@ -48,6 +51,35 @@ class Run:
     def run_id(self) -> str:
         """The last part of the name."""
         return self.name.rpartition("/")[2]
+
+
+def read_job(address: str, span_range: Mapping[str, str]) -> dict[str, Any]:
+    """Read a compiled pipeline.
+
+    Args:
+        address: A file that ``runner_vertex.py compile`` wrote, on this machine or in a bucket.
+        span_range: Run parameter that selects the span; empty for a pipeline without spans.
+
+    Raises:
+        ConfigError: The file cannot be read or is not a compiled pipeline, or only one of pipeline and configuration
+            has spans.
+    """
+    try:
+        with tf.io.gfile.GFile(address) as file:
+            job = json.loads(file.read())
+    except (tf.errors.OpError, ValueError) as error:
+        raise ConfigError(f"--job {address}: {error}; give a file that `runner_vertex.py compile` wrote") from error
+    if not isinstance(job, dict) or not {"pipelineSpec", "runtimeConfig"} <= set(job):
+        raise ConfigError(f"--job {address} is not a compiled pipeline; `runner_vertex.py compile` writes one")
+    parameters = job["runtimeConfig"].get("parameterValues", {})
+    if set(parameters) != set(span_range):
+        raise ConfigError(
+            f"--job {address} has the run parameters {sorted(parameters)} and ingest.pattern asks for "
+            f"{sorted(span_range)}; use the configuration that it was compiled with"
+        )
+    if parameters:
+        job["runtimeConfig"]["parameterValues"] = dict(span_range)
+    return job
 
 
 def submit(config: VertexConfig, job: dict[str, Any]) -> Run:

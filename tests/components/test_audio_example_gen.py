@@ -27,6 +27,7 @@ from tfx.utils import proto_utils
 from components.audio_example_gen import spans
 from components.audio_example_gen.component import AudioExampleGen
 from components.audio_example_gen.executor import Executor, make_shards, read_settings
+from components.audio_example_gen.fingerprint import used_by_tfx
 from components.audio_example_gen.ingestion import Shard, WriteShard
 from components.audio_example_gen.report import IngestError
 from modules.audio import frontend
@@ -486,12 +487,13 @@ def test_wildcards_in_the_folder_are_refused():
 
 
 def resolve(data, pattern="*/*/*/*/*"):
-    """What TFX's own driver finds: fingerprint and span."""
+    """What the drivers find, on this machine and on Vertex AI: fingerprint and span."""
     component = AudioExampleGen(input_base=str(data), settings=ORIGINAL_INGEST.replace(pattern=pattern))
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(component.exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
     processor = FileBasedInputProcessor(str(data), config.splits)
-    span, version = processor.resolve_span_and_version()
+    with used_by_tfx():
+        span, version = processor.resolve_span_and_version()
     return processor.get_input_fingerprint(span, version), span
 
 
@@ -509,6 +511,18 @@ def test_the_driver_notices_every_change_on_every_level(levels, tmp_path):
     wav.unlink()
     seen.append(resolve(data)[0])
     assert len(set(seen)) == 4
+
+
+def test_the_driver_notices_that_two_recordings_swapped_names(tmp_path):
+    one, other = tmp_path / "angry.wav", tmp_path / "happy.wav"
+    for path in (one, other):
+        path.write_bytes(b"the same length")
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    before = resolve(tmp_path, "*")[0]
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    assert resolve(tmp_path, "*")[0] != before
 
 
 @pytest.mark.parametrize(("levels", "pattern"), [(1, "span-{SPAN}/*/*"), (2, "span-{SPAN}/*/*/*")])

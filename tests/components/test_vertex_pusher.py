@@ -38,7 +38,11 @@ def cloud(served) -> Cloud:
 @pytest.fixture(scope="module")
 def options() -> str:
     """The executor's property as the pipeline compiles it."""
-    pipeline = make_pipeline(load_config(GOLDEN, tree=VertexConfig))
+    return pusher_options()
+
+
+def pusher_options(*overrides: str) -> str:
+    pipeline = make_pipeline(load_config(GOLDEN, overrides=overrides, tree=VertexConfig))
     (pusher,) = [node for node in pipeline.components if node.id == "Pusher"]
     return pusher.exec_properties["custom_config"]
 
@@ -92,11 +96,47 @@ def test_the_pipeline_says_what_the_executor_wants_to_know(options):
     assert "serving@sha256:" in found.image
 
 
-def test_without_an_image_no_endpoint_is_needed():
-    pipeline = make_pipeline(load_config(GOLDEN, overrides=["vertex.endpoint.image=null"], tree=VertexConfig))
-    (pusher,) = [node for node in pipeline.components if node.id == "Pusher"]
-    assert type(pusher).__name__ == "AtomicPusher"
-    assert pusher.exec_properties.get("custom_config") in (None, "null")
+@pytest.fixture(scope="module")
+def registering() -> str:
+    """The executor's property where no image is configured."""
+    return pusher_options("vertex.endpoint.image=null")
+
+
+def test_without_an_image_a_model_is_registered_and_not_deployed(cloud, tmp_path, registering):
+    push = Push(tmp_path, registering)
+    for _ in range(2):  # again, as a task that was cut off
+        push.do()
+    (version,) = push.versions()
+    (model,) = cloud.models.values()
+    assert model.labels["pushed_version"] == version
+    assert model.artifact_uri == str(push.serving / "deployed" / version)
+    assert cloud.endpoints == {}
+    assert push.pushed.get_int_custom_property("pushed") == 1
+    assert not push.pushed.has_custom_property("endpoint")
+
+
+def test_a_registered_version_is_registered_again_with_the_image_that_deploys_it(
+    served, cloud, tmp_path, options, registering
+):
+    push = Push(tmp_path, registering)
+    push.do()
+    cloud.break_deployment(grpc.StatusCode.INTERNAL, "no machines")
+    push._options = options
+    with pytest.raises(NotWanted, match="no machines"):
+        push.do()
+    images = [request.model.container_spec.image_uri for request in served.called("upload_model")]
+    assert images[0].startswith("us-docker.pkg.dev/vertex-ai/prediction/")
+    assert images[1].startswith("europe-west4-docker.pkg.dev/example-project/ser/serving@")
+    assert cloud.models == {}
+
+
+def test_a_model_that_cannot_be_registered_leaves_nothing(served, cloud, tmp_path, registering):
+    push = Push(tmp_path, registering)
+    served.fail_next("upload_model", grpc.StatusCode.PERMISSION_DENIED, "not you")
+    with pytest.raises(NotWanted, match="not you"):
+        push.do()
+    assert push.versions() == push.deployed() == []
+    assert cloud.models == {}
 
 
 def test_without_blessing_nothing_is_asked_of_vertex(served, cloud, push):

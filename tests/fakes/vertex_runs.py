@@ -8,7 +8,9 @@ The contract that is imitated, from Google's reference:
 * ``UpdateSchedule`` changes what the mask names. ``PauseSchedule`` of a paused one and ``ResumeSchedule`` of an
   active one are FAILED_PRECONDITION.
 * ``CreateCustomJob`` starts the command of every replica of every pool, each with a ``CLUSTER_SPEC`` that says who the
-  others are, and what it is itself. ``GetCustomJob`` says how it goes: a replica that fails fails the job.
+  others are, and what it is itself. ``GetCustomJob`` says how it goes: a replica that fails fails the job. The service
+  gives the id; names that the caller gives are not unique, and ``ListCustomJobs`` can be filtered by them.
+* ``CancelCustomJob`` ends the processes of a job that is under way, and changes nothing of one that has ended.
 """
 
 import datetime
@@ -24,7 +26,7 @@ from typing import Any
 
 import grpc
 from google.cloud import aiplatform_v1 as vertex
-from google.protobuf import json_format
+from google.protobuf import empty_pb2, json_format
 
 from tests.fakes import isolated
 from tests.fakes.vertex import Refused
@@ -114,8 +116,6 @@ class Schedules:
         return self._turn(request.name, vertex.Schedule.State.PAUSED, vertex.Schedule.State.ACTIVE)
 
     def _turn(self, name: str, before: vertex.Schedule.State, after: vertex.Schedule.State) -> Any:
-        from google.protobuf import empty_pb2
-
         schedule = self._get(name)
         if schedule.state != before:
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{name} is {schedule.state.name}")
@@ -143,6 +143,7 @@ class CustomJobs:
         self._folder = folder
         self._environ = dict(environ)
         self._ids = itertools.count(1)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def create_custom_job(self, request: Any, _: grpc.ServicerContext) -> vertex.CustomJob:
         job = request.custom_job
@@ -160,6 +161,19 @@ class CustomJobs:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"{request.name} does not exist")
         return self.jobs[request.name]
 
+    def list_custom_jobs(self, request: Any, _: grpc.ServicerContext) -> vertex.ListCustomJobsResponse:
+        (display_name,) = re.fullmatch(r'display_name="([^"]+)"', request.filter).groups()
+        here = [job for name, job in self.jobs.items() if name.startswith(f"{request.parent}/")]
+        return vertex.ListCustomJobsResponse(custom_jobs=[job for job in here if job.display_name == display_name])
+
+    def cancel_custom_job(self, request: Any, _: grpc.ServicerContext) -> empty_pb2.Empty:
+        job = self.jobs[request.name]
+        if job.state == vertex.JobState.JOB_STATE_RUNNING:
+            job.state = vertex.JobState.JOB_STATE_CANCELLED
+            if request.name in self._processes:
+                self._processes[request.name].terminate()
+        return empty_pb2.Empty()
+
     def log(self, name: str) -> Path:
         """What a job printed."""
         return self._folder / f"custom_job_{name.rpartition('/')[2]}.log"
@@ -167,9 +181,13 @@ class CustomJobs:
     def _work(self, job: vertex.CustomJob) -> None:
         command = isolated.command(list(_replicas(job)), self.log(job.name).with_suffix(".json"))
         with self.log(job.name).open("w") as log:
-            finished = subprocess.run(command, env=self._environ, stdout=log, stderr=log, cwd=self._folder, check=False)
-        if finished.returncode:
-            job.error.message = f"exit status {finished.returncode}, see {self.log(job.name)}"
+            process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log, cwd=self._folder)
+            self._processes[job.name] = process
+            status = process.wait()
+        if job.state == vertex.JobState.JOB_STATE_CANCELLED:
+            return
+        if status:
+            job.error.message = f"exit status {status}, see {self.log(job.name)}"
             job.state = vertex.JobState.JOB_STATE_FAILED
         else:
             job.state = vertex.JobState.JOB_STATE_SUCCEEDED

@@ -13,6 +13,7 @@ from apache_beam.options import pipeline_options
 from google.cloud import aiplatform_v1
 from tfx.dsl.components.base import executor_spec
 
+import runner_vertex
 from pipeline.config import ConfigError, load_config
 from pipeline.create import Site, create_pipeline
 from pipeline.vertex.compile import compile_pipeline, make_pipeline
@@ -55,6 +56,19 @@ def test_the_command_writes_the_golden_without_credentials_or_network(tmp_path):
     differences = list(itertools.islice(difflib.unified_diff(golden, found, lineterm="", n=0), 20))
     regenerate = f"python {' '.join(REGENERATE)} tests/golden/vertex_pipeline.json"
     assert not differences, f"the compiled pipeline is not the golden one. If that is meant: {regenerate}"
+
+
+@pytest.mark.parametrize(("image", "told"), [("null", True), ("image", False)])
+def test_compiling_reports_that_nothing_is_deployed(tmp_path, capfd, image, told):
+    places = ["--output", str(tmp_path / "pipeline.json"), "--log", str(tmp_path / "log")]
+    values = ["--config", str(GOLDEN / "vertex.yaml"), "--set", f"vertex.endpoint.image={image}"]
+    assert runner_vertex.main(["compile", *places, *values]) == 0
+    assert ("This configuration deploys nothing: vertex.endpoint.image is not set" in capfd.readouterr().err) is told
+
+
+def test_the_check_before_the_cache_computes_this_projects_fingerprint(spec):
+    check = container(spec, "AudioExampleGen")["lifecycle"]["preCacheCheck"]
+    assert check["command"] == ["python", "-m", "components.audio_example_gen.vertex_driver"]
 
 
 def test_both_runners_have_the_same_nodes(golden_config):
@@ -103,8 +117,10 @@ def test_every_container_has_its_machine(golden_config, spec):
 
 def test_tasks_are_retried_except_where_it_is_of_no_use(spec):
     tasks = spec["root"]["dag"]["tasks"]
-    assert tasks["Trainer"]["retryPolicy"]["maxRetryCount"] == 2
-    assert "retryPolicy" not in tasks["AnomalyGate"]
+    retries = {name: task.get("retryPolicy", {}).get("maxRetryCount", 0) for name, task in tasks.items()}
+    never = {name for name, count in retries.items() if not count and "resolver" not in name}
+    assert never == {"AnomalyGate", "Trainer", "Tuner"}
+    assert retries["Transform"] == 2
 
 
 @pytest.mark.parametrize(
@@ -113,6 +129,7 @@ def test_tasks_are_retried_except_where_it_is_of_no_use(spec):
 )
 def test_training_and_tuning_are_jobs_on_gpus(spec, golden_config, node, key, spot):
     custom_config = constant(spec, node, "custom_config")
+    assert custom_config["accelerators"] == 1
     assert custom_config["ai_platform_enable_vertex"] is True
     assert custom_config["ai_platform_vertex_region"] == "europe-west4"
     job = aiplatform_v1.CustomJob(display_name="x", job_spec=custom_config[key]["job_spec"])
@@ -125,9 +142,18 @@ def test_training_and_tuning_are_jobs_on_gpus(spec, golden_config, node, key, sp
     assert (scheduling.strategy == aiplatform_v1.Scheduling.Strategy.SPOT) is spot
     assert scheduling.restart_job_on_worker_restart is spot
     assert scheduling.timeout.total_seconds() == golden_config.vertex.trainer.timeout_sec
-    assert scheduling.max_wait_duration.total_seconds() == golden_config.vertex.trainer.max_wait_sec
+    assert not scheduling.max_wait_duration
     assert job.job_spec.service_account == golden_config.vertex.service_account
     assert not job.job_spec.network
+
+
+def test_a_flexible_start_waits_as_long_as_configured():
+    wait = ["vertex.trainer.strategy=flex_start", "vertex.trainer.max_wait_sec=7200"]
+    config = load_config(GOLDEN / "vertex.yaml", overrides=wait, tree=VertexConfig)
+    custom_config = constant(compile_pipeline(config)["pipelineSpec"], "Trainer", "custom_config")
+    scheduling = aiplatform_v1.Scheduling(custom_config["ai_platform_training_args"]["job_spec"]["scheduling"])
+    assert scheduling.strategy == aiplatform_v1.Scheduling.Strategy.FLEX_START
+    assert scheduling.max_wait_duration.total_seconds() == 7200
 
 
 @pytest.mark.parametrize("node", ["Trainer", "Tuner"])

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -11,11 +10,14 @@ from google.cloud.aiplatform_v1 import AcceleratorType
 
 import runner_vertex
 from pipeline.config import ConfigError, load_config
-from pipeline.vertex.config import Accelerator, VertexConfig, VertexSettings
+from pipeline.vertex.config import Accelerator, NodeSettings, VertexConfig, VertexSettings
+from tests.paths import GOLDEN as GOLDEN_FOLDER
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
+GOLDEN = GOLDEN_FOLDER / "vertex.yaml"
+
 VERTEX_YAML = ROOT / "configs" / "vertex.yaml"
-GPU = [f"vertex.gpu_image=gpu@sha256:{64 * '0'}"]
+IMAGES = [f"vertex.{key}=image@sha256:{64 * '0'}" for key in ("gpu_image", "dataflow.image")]
 REQUIRED = [name for name, field in VertexSettings.model_fields.items() if field.is_required()]
 
 
@@ -32,7 +34,7 @@ def test_every_accelerator_is_known_to_vertex_ai():
 def test_a_missing_value_is_named_with_how_to_set_it(key, golden_config):
     values = [f"vertex.{name}={getattr(golden_config.vertex, name)}" for name in REQUIRED if name != key]
     with pytest.raises(ConfigError) as error:
-        load_config(VERTEX_YAML, overrides=values + GPU, tree=VertexConfig)
+        load_config(VERTEX_YAML, overrides=values + IMAGES, tree=VertexConfig)
     (problem,) = error.value.problems
     assert f"--set vertex.{key}=VALUE" in problem.text
     assert f"SER__VERTEX__{key.upper()}" in problem.text
@@ -40,11 +42,11 @@ def test_a_missing_value_is_named_with_how_to_set_it(key, golden_config):
 
 def test_environment_and_command_line_reach_every_level(golden_config):
     environ = {f"SER__VERTEX__{name.upper()}": str(getattr(golden_config.vertex, name)) for name in REQUIRED}
-    environ |= {"SER__VERTEX__TRAINER__SPOT": "true", "SER__VERTEX__NODES__TRANSFORM__CPU": "16"}
+    environ |= {"SER__VERTEX__TRAINER__STRATEGY": "spot", "SER__VERTEX__NODES__TRANSFORM__CPU": "16"}
     config = load_config(
-        VERTEX_YAML, environ=environ, overrides=["vertex.dataflow.max_workers=3", *GPU], tree=VertexConfig
+        VERTEX_YAML, environ=environ, overrides=["vertex.dataflow.max_workers=3", *IMAGES], tree=VertexConfig
     )
-    assert config.vertex.trainer.spot
+    assert config.vertex.trainer.strategy == "spot"
     assert config.vertex.node("Transform").cpu == 16
     assert config.vertex.node("AnomalyGate").retries == 0
     assert config.vertex.dataflow.max_workers == 3
@@ -60,6 +62,11 @@ def test_environment_and_command_line_reach_every_level(golden_config):
         ("vertex.trainer.accelerator_type=H100", "vertex.trainer.accelerator_type", "literal_error"),
         ("vertex.trainer.accelerator_type=null", "vertex.trainer", "value_error"),
         ("vertex.gpu_image=null", "vertex", "value_error"),
+        ("vertex.dataflow.image=null", "vertex", "value_error"),
+        ("vertex.cache_max_age_days=90", "vertex", "value_error"),
+        ("vertex.trainer.max_wait_sec=60", "vertex.trainer", "value_error"),
+        ("vertex.trainer.strategy=preemptible", "vertex.trainer.strategy", "literal_error"),
+        ("vertex.trainer.accelerator_count=3", "", "value_error"),
         ("vertex.endpoint.min_replicas=4", "vertex.endpoint", "value_error"),
         ("vertex.endpoint.canary_percent=200", "vertex.endpoint.canary_percent", "less_than_equal"),
         ("vertex.trainer.gpus=2", "vertex.trainer.gpus", "extra_forbidden"),
@@ -69,16 +76,28 @@ def test_environment_and_command_line_reach_every_level(golden_config):
 )
 def test_an_unusable_value_is_named(override, key, code):
     with pytest.raises(ConfigError) as error:
-        load_config(ROOT / "tests" / "golden" / "vertex.yaml", overrides=[override], tree=VertexConfig)
+        load_config(GOLDEN, overrides=[override], tree=VertexConfig)
     assert [(problem.key, problem.code) for problem in error.value.problems] == [(key, code)]
 
 
 @pytest.mark.parametrize("cron", ["TZ=Europe/Berlin 30 4 1,15 JAN-JUN *", "*/5 0-6 * * MON-FRI", "0 2 * * *"])
 def test_cron_takes_lists_ranges_and_steps(cron):
-    config = load_config(
-        ROOT / "tests" / "golden" / "vertex.yaml", overrides=[f"vertex.schedule.cron={cron}"], tree=VertexConfig
-    )
+    config = load_config(GOLDEN, overrides=[f"vertex.schedule.cron={cron}"], tree=VertexConfig)
     assert config.vertex.schedule.cron == cron
+
+
+def test_flex_start_needs_an_accelerator():
+    none = ["accelerator_type=null", "accelerator_count=0", "strategy=flex_start"]
+    with pytest.raises(ConfigError) as error:
+        load_config(GOLDEN, overrides=[f"vertex.trainer.{value}" for value in none], tree=VertexConfig)
+    assert [(problem.key, problem.code) for problem in error.value.problems] == [("vertex.trainer", "value_error")]
+
+
+def test_a_node_keeps_its_own_defaults_but_for_what_is_given():
+    config = load_config(GOLDEN, overrides=["vertex.nodes.trainer.memory_gb=6"], tree=VertexConfig)
+    assert config.vertex.node("Trainer") == NodeSettings(cpu=1, memory_gb=6, retries=0)
+    assert config.vertex.node("Tuner") == NodeSettings(cpu=1, memory_gb=4, retries=0)
+    assert config.vertex.node("Transform") == NodeSettings()
 
 
 def test_a_span_needs_recordings_in_spans(golden_config):

@@ -1,6 +1,7 @@
 """What builds and deploys: that the files agree with each other and with the lock. None of it needs an engine."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,13 +72,24 @@ def test_build_steps_wait_for_steps_that_come_before(build):
     assert seen >= {"build", "build-gpu", "test", "push", "scan", "compile"}
 
 
+def test_build_leaves_the_schedule_alone_unless_it_is_asked(build):
+    step = build["steps"][-1]
+    assert build["substitutions"]["_UPDATE_SCHEDULE"] == "false"
+    asked = subprocess.run(
+        ["bash", *step["args"][:1], step["args"][1].replace("${_UPDATE_SCHEDULE}", "false")],
+        env={}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (asked.returncode, asked.stdout) == (0, "the schedule keeps its pipeline: _UPDATE_SCHEDULE is not true\n")
+
+
 def test_build_uses_no_substitution_that_it_does_not_declare(build):
     used = set(re.findall(r"(?<!\$)\$\{?(_[A-Z_]+)", yaml.safe_dump(build["steps"])))
     assert used <= set(build["substitutions"])
 
 
-def test_build_sets_all_that_compiling_needs(build):
-    (step,) = [step for step in build["steps"] if step["id"] == "compile"]
+@pytest.mark.parametrize("name", ["compile", "update-schedule"])
+def test_build_sets_all_that_its_commands_need(build, name):
+    (step,) = [step for step in build["steps"] if step["id"] == name]
     values = dict(re.findall(r'--set "([\w.]+)=([^"]+)"', step["args"][-1]))
     values |= {"vertex.project": "example-project", "vertex.region": "europe-west4"}
     values |= {key: re.sub(r"\$\{\w+\}", "example", text) for key, text in values.items() if "gs://" in text}

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.timeout(3600)
 GOLDEN = Path(__file__).parents[2] / "golden" / "vertex.yaml"
 SMALL = (
     *("tuner.enabled=false", "training.family=original_cnn", "training.epochs=6", "augmentation.variants=[plain]"),
+    *(f"vertex.{job}.accelerator_{key}" for job in ("trainer", "tuner") for key in ("type=null", "count=0")),
     *("gate.min_uar=0.01", "gate.min_slice_uar=0.01", "ingest.pattern=span-{SPAN}/*/*", "ingest.spans=2"),
 )
 SEARCH = ("tuner.enabled=true", "tuner.max_trials=2", "tuner.epochs=1", "vertex.tuner.parallel_trials=2")
@@ -124,7 +125,7 @@ def chain(spans, tmp_path_factory) -> Chain:
         FakeVertex(folder, services, region=config.vertex.region) as cloud,
         FakeDataflow(folder) as dataflow,
     ):
-        endpoints.serve = lambda model: containers.enter_context(served(str(model), timeout_sec=300))
+        endpoints.serve = lambda model: containers.enter_context(served(str(model), timeout_sec=300, rest=True))
         on_dataflow = _direct(job, dataflow)
         pipelines = LocalPipelines(folder, IMAGE_ENVIRON | cloud.environ | dataflow.environ)
         first, second = (pipelines.run(job, run_id=run_id) for run_id in ("run-1", "run-2"))
@@ -177,7 +178,7 @@ def test_tuning_and_training_were_custom_jobs(chain):
     tuning, training = chain.custom_jobs
     for job in (tuning, training):
         assert job.state == vertex.JobState.JOB_STATE_SUCCEEDED
-        assert job.job_spec.worker_pool_specs[0].container_spec.image_uri == chain.config.vertex.gpu_image
+        assert job.job_spec.worker_pool_specs[0].container_spec.image_uri == chain.config.vertex.image
     assert [pool.replica_count for pool in tuning.job_spec.worker_pool_specs] == [1, 1]
     assert training.job_spec.scheduling.strategy == vertex.Scheduling.Strategy.SPOT
     assert len(chain.summary.tuning.trials) == 2

@@ -1,7 +1,10 @@
 """Runs and schedules, against a stand-in for Vertex AI that unmodified clients reach over TLS."""
 
+import json
+
 import grpc
 import pytest
+import tensorflow as tf
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 
@@ -169,3 +172,51 @@ def test_the_runner_manages_schedules(cloud, capsys, tmp_path):
     cloud.schedules.schedules.clear()
     assert run("pause") == 1
     assert "runner_vertex: there is no schedule 'ser'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def compiled(golden_job, tmp_path):
+    """A compiled pipeline that differs from what the checkout compiles, on two file systems of TensorFlow's."""
+    text = json.dumps(golden_job | {"displayName": "of the build"})
+    places = [str(tmp_path / "latest.json"), f"ram://{tmp_path}/latest.json"]
+    for place in places:
+        with tf.io.gfile.GFile(place, "w") as file:
+            file.write(text)
+    return places
+
+
+def test_what_a_build_compiled_is_submitted_and_scheduled(cloud, tmp_path, compiled, golden_job):
+    def run(*command: str) -> int:
+        return runner_vertex.main([*command, "--config", CONFIG, "--log", str(tmp_path / "log")])
+
+    file, bucket = compiled
+    assert run("submit", "--job", bucket, "--span", "4") == 0
+    (run_job,) = cloud.pipelines.jobs.values()
+    assert run_job.display_name == "of the build"
+    assert '"start_span_number": 4' in dict(run_job.runtime_config.parameter_values)["span_range"]
+    assert run("schedule", "create") == 0
+    (schedule,) = cloud.schedules.schedules.values()
+    assert schedule.create_pipeline_job_request.pipeline_job.display_name == golden_job["displayName"]
+    assert run("schedule", "update", "--job", file) == 0
+    scheduled = schedule.create_pipeline_job_request.pipeline_job
+    assert scheduled.display_name == "of the build"
+    assert scheduled.service_account == "ser-pipeline@example-project.iam.gserviceaccount.com"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "latest.json"),
+        ("{", "give a file that `runner_vertex.py compile` wrote"),
+        ("{}", "is not a compiled pipeline"),
+        ('{"pipelineSpec": {}, "runtimeConfig": {}}', "use the configuration that it was compiled with"),
+    ],
+)
+def test_a_file_that_is_no_compiled_pipeline_is_refused(cloud, capsys, tmp_path, text, complaint):
+    file = tmp_path / "latest.json"
+    if text is not None:
+        file.write_text(text)
+    command = ["submit", "--job", str(file), "--config", CONFIG, "--log", str(tmp_path / "log")]
+    assert runner_vertex.main(command) == 2
+    assert complaint in capsys.readouterr().err
+    assert not cloud.pipelines.jobs

@@ -1,0 +1,54 @@
+"""Accelerators. The machines of the tests have none, so logical devices of the processor take their place."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from modules.training import trainer, tuner
+from modules.training.devices import ACCELERATORS_KEY, AcceleratorsMissing
+from modules.training.settings import TrainingSettings, TuningSettings
+from tests.paths import ROOT
+
+
+@pytest.mark.parametrize("work", ["training", "tuning"])
+def test_a_job_that_sees_none_of_its_accelerators_fails_before_it_reads_data(transformed, tmp_path, work):
+    settings = TrainingSettings()
+    config = tuner.tuner_config(transformed.spec, settings, TuningSettings()) | {ACCELERATORS_KEY: 2}
+    nowhere = [str(tmp_path / "nowhere" / "*")]
+    fn_args = transformed.fn_args(
+        settings,
+        tmp_path,
+        custom_config=config,
+        train_files=nowhere,
+        eval_files=nowhere,
+        transform_graph_path="nowhere",
+    )
+    with pytest.raises(AcceleratorsMissing, match=r"given 2 accelerators and TensorFlow sees 0.*gpu_image"):
+        (trainer.run_fn if work == "training" else tuner.tuner_fn)(fn_args)
+
+
+def test_a_batch_that_devices_cannot_share_evenly_is_refused(splits_of_seven):
+    with pytest.raises(ValueError, match=r"training\.batch_size is 32 and 3 accelerators.*a multiple of 3"):
+        trainer.fit_arguments(TrainingSettings(batch_size=32), *splits_of_seven, devices=3)
+
+
+@pytest.fixture
+def splits_of_seven():
+    from modules.audio.spec import AudioSpec
+    from tests.modules.training.two_devices import make_split
+
+    return make_split(7, AudioSpec()), make_split(7, AudioSpec())
+
+
+@pytest.mark.parametrize("family", ["original_cnn", pytest.param("attentive_crnn", marks=pytest.mark.slow)])
+def test_two_devices_train_the_same_model_as_one(family):
+    command = [sys.executable, "-m", "tests.modules.training.two_devices", family]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["probabilities"] < 1e-5
+    assert found["losses"] < 1e-4
+    assert found["variables"] == ["ResourceVariable"]  # not mirrored: any device can load the exported model
+    assert found["trials"] == ["COMPLETED"]
