@@ -13,7 +13,7 @@ from tfx.utils import io_utils, json_utils
 from components.artifacts import Properties
 from components.atomic_pusher import executor as atomic_pusher
 from components.vertex_pusher import smoke
-from serving.rollout.vertex import Candidate, Hosting, PushFailed, VertexTarget
+from serving.rollout.vertex import Candidate, EndpointKind, Hosting, PushFailed, VertexTarget
 
 ENDPOINT_PROPERTY = "endpoint"
 """Custom property of the pushed model: the address that clients use."""
@@ -31,6 +31,7 @@ class Options(pydantic.BaseModel):
     project: str
     region: str
     endpoint: str
+    kind: EndpointKind
     model_id: str
     image: str
     machine_type: str
@@ -92,6 +93,7 @@ def _copy_once(version_path: str, artifact_uri: str) -> None:
 def _hosting(options: Options) -> Hosting:
     return Hosting(
         image=options.image,
+        kind=options.kind,
         machine_type=options.machine_type,
         min_replicas=options.min_replicas,
         max_replicas=options.max_replicas,

@@ -1,7 +1,7 @@
 """Asks a version that was just deployed, through the endpoint, what the model's own warm-up requests ask.
 
-An endpoint cannot be told which of its versions to ask. But TF Serving says with every answer which version gave it: so
-each request is repeated until the new version has answered it.
+A request cannot choose a version of an endpoint. But the answer to RawPredict names the deployment that gave it, and so
+the version: each request is repeated until the new version has answered it.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The configuration of the pipeline on Vertex AI: the local one, and a section ``vertex``."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -65,6 +65,9 @@ class EndpointSettings(Section):
     """Where blessed models are deployed."""
 
     name: str = pydantic.Field(default="ser", pattern=_RESOURCE_ID, description="and its id, where it has to be made")
+    kind: Literal["dedicated", "shared"] = pydantic.Field(
+        default="dedicated", description="dedicated: requests of 10 MB, isolated; shared: 1.5 MB, VPC Service Controls"
+    )
     model_id: str = pydantic.Field(default="ser", pattern=_RESOURCE_ID)
     image: str | None = pydantic.Field(
         default=None, description="TF Serving's, in Artifact Registry; without one models are pushed and not deployed"

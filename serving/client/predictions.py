@@ -26,7 +26,7 @@ class Prediction:
     Attributes:
         emotion: The most probable one.
         probabilities: Probability of every emotion that the model knows; they add up to 1.
-        model_version: The version that answered; ``None`` where the way there does not tell (REST).
+        model_version: The version that answered; ``None`` where the answer does not tell (TF Serving's REST).
     """
 
     emotion: str
@@ -168,10 +168,10 @@ class Timeline:
 def _output(response: wire.PredictResponse, name: str) -> np.ndarray:
     if name not in response.outputs:
         raise UnexpectedAnswer(f"the model's answer has {sorted(response.outputs)}; {name!r} is missing")
-    return _values(response.outputs[name])
+    return tensor_values(response.outputs[name])
 
 
-def _values(tensor: wire.TensorProto) -> np.ndarray:
+def tensor_values(tensor: wire.TensorProto) -> np.ndarray:
     """The tensor's values, whichever of TensorProto's two encodings the server chose."""
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.dtype == wire.DT_STRING:

@@ -20,8 +20,9 @@ require_route AIP_HEALTH_ROUTE "${AIP_HEALTH_ROUTE:-}" "/v1/models/$model_name"
 require_route AIP_PREDICT_ROUTE "${AIP_PREDICT_ROUTE:-}" "/v1/models/$model_name:predict"
 
 if [ -n "${AIP_STORAGE_URI:-}" ]; then
-    # Vertex's copy of the pushed folder, with the numbered version inside.
-    set -- "--model_name=$model_name" "--model_base_path=$AIP_STORAGE_URI" "$@"
+    # Vertex's copy of the pushed folder, with the numbered version inside. It never changes: 0 looks once, where the
+    # default lists the bucket every second.
+    set -- "--model_name=$model_name" "--model_base_path=$AIP_STORAGE_URI" --file_system_poll_wait_seconds=0 "$@"
 else
     # Looks for new pushes as often as the server for development does. The labels that `ser rollout` writes into
     # models.config must not keep the server from starting, before it has loaded what they stand for.

@@ -12,15 +12,15 @@ decision, and Vertex itself refuses to undeploy what somebody else has just give
 there is before it does anything: a step whose answer was lost, or a whole push that was killed, is simply done again.
 Of two pushes at once the newer version stays; the other fails and takes itself back.
 
-A version's name is the number of its folder, which TF Serving reports with every answer. It is the id of its deployment
-too: Vertex will not deploy it twice.
+A version's name is the number of its folder. In the registry it is the alias ``v<version>`` and a label. On the
+endpoint it is the name of the deployment, and its id too: Vertex will not deploy it twice. RawPredict answers with that
+id. Where Vertex refuses an id of the caller's, it chooses one, and the registry says which version that is.
 """
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from google.api_core import exceptions, retry
 from google.auth import exceptions as auth_exceptions
@@ -29,16 +29,26 @@ from google.cloud import aiplatform_v1 as vertex
 from serving.client.errors import ServingError
 from serving.rollout.state import RolloutError, RolloutState
 from serving.rollout.vertex_api import DEFAULT, Endpoint, Registry
-from serving.rollout.vertex_view import CANDIDATE, CHAMPION, PREVIOUS, VERSION_LABEL, View, labelled
-
-SOURCE_LABEL = "source"
+from serving.rollout.vertex_view import (
+    CANDIDATE,
+    CHAMPION,
+    PREVIOUS,
+    VERSION_LABEL,
+    View,
+    entries_of,
+    version_alias,
+)
 
 MODEL_NAME = "ser"
 """What TF Serving calls the model: requests name it, and the routes follow from it."""
 
-_GRPC_PORT, _REST_PORT = 8500, 8501
+EndpointKind = Literal["dedicated", "shared"]
+
+_REST_PORT = 8501
 _HEALTH_ROUTE = f"/v1/models/{MODEL_NAME}"
-_SOURCE_DIGITS = 40  # a label's value may have 63
+# The reference of Probe: the period is less than the timeout.
+_PROBE_PERIOD_SEC, _PROBE_TIMEOUT_SEC = 5, 10
+_START_PROBES = 60
 
 # For steps that look before they act. ABORTED: the endpoint changed since the look; ALREADY_EXISTS: somebody else made
 # the endpoint or the model since.
@@ -76,12 +86,14 @@ class Hosting:
     """How a version is deployed.
 
     Attributes:
-        image: TF Serving's, in Artifact Registry.
+        image: Of ``serving/container``, in Artifact Registry: its entrypoint reads what Vertex says.
+        kind: Of the endpoint. One that exists must be of this kind.
         canary_percent: Of the requests, to a new version beside a stable one; 100 replaces the stable one.
         labels: Of the endpoint, if it has to be made.
     """
 
     image: str
+    kind: EndpointKind
     machine_type: str
     min_replicas: int
     max_replicas: int
@@ -221,7 +233,7 @@ class VertexTarget:
 
     def _withdraw(self, version: str) -> RolloutState:
         self._shift(lambda now: now.split_without(version))
-        self._undeploy(version)
+        self._undeploy_version(version)
         self._merge_aliases(version, [], drop=CANDIDATE)
         return self._look().state
 
@@ -235,7 +247,7 @@ class VertexTarget:
             if self._look().is_champion(version):
                 return RolloutError(f"version {version} was promoted while it was asked, and stays: {_said(error)}")
             self._shift(lambda now: now.split_without(version))
-            self._undeploy(version)
+            self._undeploy_version(version)
             if known:
                 self._merge_aliases(version, [], drop=CANDIDATE)
             else:
@@ -259,29 +271,33 @@ class VertexTarget:
     def _endpoint_exists(self, hosting: Hosting) -> None:
         endpoint = self._endpoint.get()
         if endpoint is None:
-            self._endpoint.create(hosting.labels)
-        elif endpoint.dedicated_endpoint_enabled:
+            self._endpoint.create(hosting.labels, dedicated=hosting.kind == "dedicated")
+            return
+        found: EndpointKind = "dedicated" if endpoint.dedicated_endpoint_enabled else "shared"
+        if found != hosting.kind:
             raise RolloutError(
-                f"{self.name} is a dedicated endpoint, which takes no TF Serving requests over gRPC; set "
-                "vertex.endpoint.name to the name of a shared public endpoint, or to one that there is not"
+                f"{self.name} is a {found} endpoint and vertex.endpoint.kind is {hosting.kind}; set "
+                f"vertex.endpoint.kind={found}, or vertex.endpoint.name to the name of a new endpoint"
             )
 
     @_again
     def _upload(self, candidate: Candidate, hosting: Hosting) -> None:
         """Once, even if another process does the same at the same time: of two uploads the later one goes."""
         versions = self._registry.versions()
-        found = labelled(versions, candidate.version)
+        found = entries_of(versions, candidate.version)
         if not found:
-            self._registry.upload(_model(candidate, hosting), first=not versions)
-            found = labelled(self._registry.versions(), candidate.version)
+            self._registry.upload(self._model(candidate, hosting), first=not versions)
+            found = entries_of(self._registry.versions(), candidate.version)
         for twin in found[1:]:
             with contextlib.suppress(exceptions.NotFound):
                 self._registry.delete(twin.version_id)
-        if found and CANDIDATE not in found[0].version_aliases:
-            self._registry.merge_aliases(found[0].version_id, [CANDIDATE])
+        for kept in found[:1]:
+            missing = {CANDIDATE, version_alias(candidate.version)} - set(kept.version_aliases)
+            if missing:
+                self._registry.merge_aliases(kept.version_id, sorted(missing))
 
     def _require_same(self, registered: vertex.Model | None, candidate: Candidate) -> None:
-        if registered is not None and registered.labels[SOURCE_LABEL] != _source(candidate):
+        if registered is not None and registered.version_description != _description(candidate):
             raise RolloutError(
                 f"version {candidate.version} of {self._registry.model_id} is another model, not {candidate.source}: "
                 "two pushes chose one number; push again"
@@ -296,10 +312,15 @@ class VertexTarget:
     @retry.Retry(predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.5, maximum=10, timeout=120)
     def _start(self, version: str, machines: vertex.DeployedModel) -> None:
         view = self._look()
-        if view.find(version) is None:
-            deployed = vertex.DeployedModel(machines)
-            deployed.id = deployed.display_name = version
-            deployed.model = self._registry.version_name(view.require_registered(version).version_id)
+        if view.find(version) is not None:
+            return
+        model = self._registry.version_name(view.require_registered(version).version_id)
+        deployed = vertex.DeployedModel(machines, display_name=version, model=model)
+        try:
+            self._endpoint.deploy(vertex.DeployedModel(deployed, id=version))
+        except exceptions.InvalidArgument:
+            # The reference allows an id of ten digits; those that Vertex chooses have nineteen. If the id was not the
+            # reason, this fails likewise.
             self._endpoint.deploy(deployed)
 
     @retry.Retry(predicate=retry.if_exception_type(exceptions.NotFound), initial=1, maximum=20, timeout=45 * 60)
@@ -335,12 +356,14 @@ class VertexTarget:
         self._endpoint.set_traffic(split, etag=view.endpoint.etag)
         return self._look()
 
+    def _undeploy_version(self, version: str) -> None:
+        for deployed in self._look().deployments_of(version):
+            self._undeploy(deployed.id)
+
     @_again
-    def _undeploy(self, version: str) -> None:
-        found = self._look().find(version)
-        if found is not None:
-            with contextlib.suppress(exceptions.NotFound):  # somebody else did
-                self._endpoint.undeploy(found.id)
+    def _undeploy(self, deployed_id: str) -> None:
+        with contextlib.suppress(exceptions.NotFound):  # somebody else did, or an attempt whose answer was lost
+            self._endpoint.undeploy(deployed_id)
 
     @_again
     def _delete(self, version: str) -> None:
@@ -370,10 +393,38 @@ class VertexTarget:
         """Undeploys what no request reaches any more; what is newer than all that are asked is yet to be asked."""
         view = self._look()
         newest = max((view.age(one) for one in view.live), default=0)
-        unused = [one for one in view.idle if view.age(one) < newest or view.version_of(one) in (also or ())]
-        for version in view.versions_of(unused):
-            self._undeploy(version)
+        replaced = {*view.versions_of(view.live), *(also or ())}
+        unused = [one for one in view.idle if view.age(one) < newest or view.version_of(one) in replaced]
+        for deployed in unused:
+            self._undeploy(deployed.id)
         return self._look().state if unused else view.state
+
+    def _model(self, candidate: Candidate, hosting: Hosting) -> vertex.Model:
+        """Return the registry's entry: TF Serving, with Vertex's copy of the folder in ``AIP_STORAGE_URI``.
+
+        The display name belongs to the model: Vertex shows that of the first version for all.
+        """
+        probe = vertex.Probe(
+            http_get=vertex.Probe.HttpGetAction(path=_HEALTH_ROUTE, port=_REST_PORT),
+            period_seconds=_PROBE_PERIOD_SEC,
+            timeout_seconds=_PROBE_TIMEOUT_SEC,
+        )
+        return vertex.Model(
+            display_name=self._registry.model_id,
+            version_aliases=[CANDIDATE, version_alias(candidate.version)],
+            version_description=_description(candidate),
+            labels=dict(candidate.labels) | {VERSION_LABEL: candidate.version},
+            artifact_uri=candidate.artifact_uri,
+            container_spec=vertex.ModelContainerSpec(
+                image_uri=hosting.image,
+                ports=[vertex.Port(container_port=_REST_PORT)],
+                predict_route=f"{_HEALTH_ROUTE}:predict",
+                health_route=_HEALTH_ROUTE,
+                startup_probe=vertex.Probe(probe, failure_threshold=_START_PROBES),
+                health_probe=probe,
+                liveness_probe=probe,
+            ),
+        )
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -388,39 +439,6 @@ class VertexTarget:
             ) from error
 
 
-def _model(candidate: Candidate, hosting: Hosting) -> vertex.Model:
-    """The registry's entry: TF Serving, with Vertex's copy of the folder in ``AIP_STORAGE_URI``.
-
-    With a gRPC port Vertex sends its health checks there, unless it is told what to look at.
-    """
-    healthy = vertex.Probe(http_get=vertex.Probe.HttpGetAction(path=_HEALTH_ROUTE, port=_REST_PORT), period_seconds=10)
-    container = vertex.ModelContainerSpec(
-        image_uri=hosting.image,
-        args=[
-            f"--model_name={MODEL_NAME}",
-            "--model_base_path=$(AIP_STORAGE_URI)",
-            f"--port={_GRPC_PORT}",
-            f"--rest_api_port={_REST_PORT}",
-        ],
-        ports=[vertex.Port(container_port=_REST_PORT)],
-        grpc_ports=[vertex.Port(container_port=_GRPC_PORT)],
-        predict_route=f"{_HEALTH_ROUTE}:predict",
-        health_route=_HEALTH_ROUTE,
-        startup_probe=vertex.Probe(healthy, failure_threshold=30),
-        health_probe=healthy,
-        liveness_probe=healthy,
-    )
-    labels = dict(candidate.labels) | {VERSION_LABEL: candidate.version, SOURCE_LABEL: _source(candidate)}
-    return vertex.Model(
-        display_name=f"{MODEL_NAME}-{candidate.version}",
-        version_aliases=[CANDIDATE],
-        version_description=f"Copy of {candidate.source}",
-        labels=labels,
-        artifact_uri=candidate.artifact_uri,
-        container_spec=container,
-    )
-
-
 def _machines(hosting: Hosting) -> vertex.DeployedModel:
     return vertex.DeployedModel(
         dedicated_resources=vertex.DedicatedResources(
@@ -431,9 +449,9 @@ def _machines(hosting: Hosting) -> vertex.DeployedModel:
     )
 
 
-def _source(candidate: Candidate) -> str:
-    """As a label can hold it."""
-    return hashlib.sha256(candidate.source.encode()).hexdigest()[:_SOURCE_DIGITS]
+def _description(candidate: Candidate) -> str:
+    """Description of the version, which names the model that it is a copy of."""
+    return f"Copy of {candidate.source}"
 
 
 def _said(error: Any) -> str:

@@ -68,7 +68,7 @@ class Registry:
 
 
 class Endpoint:
-    """One shared public endpoint.
+    """One public endpoint, shared or dedicated.
 
     A new endpoint gets its name as its id too, so that two processes cannot both make it; an endpoint that was made by
     hand is found by its display name.
@@ -99,13 +99,13 @@ class Endpoint:
             self.name = endpoint.name
         return found[0] if found else None
 
-    def create(self, labels: Mapping[str, str]) -> None:
-        """Makes it, without anything deployed."""
+    def create(self, labels: Mapping[str, str], *, dedicated: bool) -> None:
+        """Make it, without anything deployed."""
         request = vertex.CreateEndpointRequest(
             parent=self._parent,
             endpoint_id=self._display_name,
             endpoint=vertex.Endpoint(
-                display_name=self._display_name, labels=dict(labels), dedicated_endpoint_enabled=False
+                display_name=self._display_name, labels=dict(labels), dedicated_endpoint_enabled=dedicated
             ),
         )
         _wait(self._client.create_endpoint(request, timeout=_CALL_SEC), _CHANGE_SEC)

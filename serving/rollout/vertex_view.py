@@ -1,6 +1,7 @@
 """What is known of an endpoint and its model's versions at one moment, and what follows from it."""
 
 import functools
+import re
 
 from google.cloud import aiplatform_v1 as vertex
 
@@ -10,6 +11,8 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 """Aliases in the registry; :mod:`serving.rollout.vertex` says what they mean."""
 
 VERSION_LABEL = "pushed_version"
+
+_VERSION_ALIAS = re.compile(r"v([0-9]{1,10})")
 
 
 class View:
@@ -107,7 +110,7 @@ class View:
     def version_of(self, deployed: vertex.DeployedModel) -> str:
         """The number of its folder; for what something else deployed, the id of its deployment."""
         registered = self._registered_of(deployed)
-        return registered.labels.get(VERSION_LABEL, deployed.id) if registered else deployed.id
+        return (pushed_version(registered) if registered else None) or deployed.id
 
     def versions_of(self, several: list[vertex.DeployedModel]) -> list[str]:
         """As :meth:`version_of`."""
@@ -116,11 +119,15 @@ class View:
     def age(self, deployed: vertex.DeployedModel) -> int:
         """Larger for a newer version, 0 for what something else deployed."""
         registered = self._registered_of(deployed)
-        return int(registered.labels.get(VERSION_LABEL, "0")) if registered else 0
+        return int((pushed_version(registered) if registered else None) or 0)
+
+    def deployments_of(self, version: str) -> list[vertex.DeployedModel]:
+        """Its deployments: several, if an answer was lost and Vertex AI chose the id."""
+        return [one for one in self._deployed if self.version_of(one) == version]
 
     def find(self, version: str) -> vertex.DeployedModel | None:
-        """Its deployment."""
-        return next((one for one in self._deployed if self.version_of(one) == version), None)
+        """Its deployment; of several, the one that takes requests."""
+        return max(self.deployments_of(version), key=lambda one: self.split.get(one.id, 0), default=None)
 
     def deployed(self, version: str, *, live: bool = False) -> vertex.DeployedModel:
         """Its deployment.
@@ -150,7 +157,7 @@ class View:
 
     def registered(self, version: str, *, without: str = "") -> vertex.Model | None:
         """Its entry in the registry, if that has not the alias ``without``."""
-        found = labelled(self._versions, version)
+        found = entries_of(self._versions, version)
         return next((one for one in found if without not in one.version_aliases), None)
 
     def require_registered(self, version: str) -> vertex.Model:
@@ -168,7 +175,7 @@ class View:
         """The version that has an alias."""
         for one in self._versions:
             if alias in one.version_aliases:
-                return one.labels.get(VERSION_LABEL)
+                return pushed_version(one)
         return None
 
     def is_stable(self, version: str) -> bool:
@@ -180,6 +187,21 @@ class View:
         return self.holder(CHAMPION) == version and self.share_of(version) > 0
 
 
-def labelled(versions: list[vertex.Model], version: str) -> list[vertex.Model]:
+def version_alias(version: str) -> str:
+    """Alias of a pushed version, unique in its model."""
+    return f"v{version}"
+
+
+def pushed_version(entry: vertex.Model) -> str | None:
+    """Return the number of the version's folder: from its alias, else from its label.
+
+    Vertex AI merges the labels of a model and of its version into one answer and does not document which of two values
+    it returns. An alias belongs to one version.
+    """
+    named = (_VERSION_ALIAS.fullmatch(alias) for alias in entry.version_aliases)
+    return next((found[1] for found in named if found), entry.labels.get(VERSION_LABEL))
+
+
+def entries_of(versions: list[vertex.Model], version: str) -> list[vertex.Model]:
     """Entries of one pushed version; two, where two processes uploaded it at once."""
-    return [one for one in versions if one.labels.get(VERSION_LABEL) == version]
+    return [one for one in versions if pushed_version(one) == version]

@@ -1,11 +1,12 @@
-"""A stand-in for the Vertex AI services, for unmodified clients: gRPC over TLS on loopback, reached through a proxy.
+"""A stand-in for the Vertex AI services, for unmodified clients: gRPC and HTTPS on loopback, reached through proxies.
 
 What it imitates is the wire: every client of ``<region>-aiplatform.googleapis.com`` that obeys the environment in
 :attr:`FakeVertex.environ` talks to it, with TLS, HTTP/2 and credentials as in production. Method paths and message
 types are read from the installed Google client, so they are Google's. What a method does is told by services: objects
 with a method for each RPC that they answer (``create_pipeline_job`` for ``CreatePipelineJob``), which take the request
 and a :class:`grpc.ServicerContext` and return the response, or raise :class:`Refused`. An RPC that nobody answers is
-UNIMPLEMENTED. Long-running operations are answered as done at once: :func:`done`.
+UNIMPLEMENTED. Long-running operations are answered as done at once: :func:`done`. Over HTTPS there are tokens for
+service accounts, and RawPredict, which a service answers in ``raw_predict_http`` (:class:`HttpAnswer`).
 
 A service that streams or is not part of ``aiplatform_v1`` is not served. A process that opened a TLS channel before its
 environment was set has read the machine's authorities, and keeps them.
@@ -15,7 +16,9 @@ import collections
 import contextlib
 import dataclasses
 import datetime
+import fnmatch
 import functools
+import http.server
 import importlib
 import ipaddress
 import json
@@ -23,6 +26,7 @@ import re
 import select
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -36,7 +40,22 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import credentials as auth_credentials
 from google.longrunning import operations_pb2
 
+DEDICATED_DOMAIN = "prediction.vertexai.goog"
+
 _CLIENTS = "google.cloud.aiplatform_v1.services"
+_TOKENS_HOST = "oauth2.googleapis.com"
+_RAW_PREDICT = re.compile(r"/v1/(projects/[^/]+/locations/[^/]+/endpoints/[^/:]+):rawPredict")
+# As google.rpc.Code says.
+_HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+}
 _LOOPBACK = "127.0.0.1"
 _MAX_MESSAGE_BYTES = 64 * 2**20
 
@@ -48,6 +67,15 @@ class Refused(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+@dataclasses.dataclass(frozen=True)
+class HttpAnswer:
+    """What a service answers over HTTPS."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +152,9 @@ class FakeVertex(grpc.GenericRpcHandler):
     """Serves services over TLS on loopback; a context manager.
 
     Attributes:
-        environ: For the processes of clients: proxy, certificate authority, a service account's key.
+        environ: For the processes of clients: proxies, certificate authority, a service account's key.
+        https_ports: Port of each host, or pattern of hosts, that is served over HTTPS: for :func:`connect_proxy`, where
+            clients need one proxy for several stand-ins.
         calls: Every request so far, as (method name, request).
     """
 
@@ -132,6 +162,7 @@ class FakeVertex(grpc.GenericRpcHandler):
         """Takes the services by the name of Google's client for them: ``{"pipeline_service": …}``."""
         self.calls: list[tuple[str, Any]] = []
         self.environ: dict[str, str] = {}
+        self.https_ports: dict[str, int] = {}
         self._services = services
         self._folder = folder
         self._host = f"{region}-aiplatform.googleapis.com"
@@ -140,7 +171,8 @@ class FakeVertex(grpc.GenericRpcHandler):
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "FakeVertex":
-        certificates = make_certificates(self._folder, self._host)
+        hosts = [self._host, _TOKENS_HOST, f"*.{self._host.partition('-aiplatform')[0]}-1.{DEDICATED_DOMAIN}"]
+        certificates = make_certificates(self._folder, *hosts)
         server = grpc.server(
             futures.ThreadPoolExecutor(16),
             handlers=[self],
@@ -151,9 +183,14 @@ class FakeVertex(grpc.GenericRpcHandler):
         server.start()
         self._stack.callback(lambda: server.stop(grace=None).wait())
         proxy = self._stack.enter_context(connect_proxy({self._host: port}))
+        self.https_ports = dict.fromkeys(hosts, self._stack.enter_context(_https_server(self, certificates)))
+        https_proxy = self._stack.enter_context(connect_proxy(self.https_ports))
         self.environ = {
             "grpc_proxy": f"http://{_LOOPBACK}:{proxy}",
             "no_grpc_proxy": "localhost,127.0.0.1",  # what a component serves to itself
+            "https_proxy": f"http://{_LOOPBACK}:{https_proxy}",
+            "no_proxy": "localhost,127.0.0.1",
+            "REQUESTS_CA_BUNDLE": str(certificates.authority),
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(certificates.authority),
             "GOOGLE_APPLICATION_CREDENTIALS": str(_make_service_account(self._folder)),
             "NO_GCE_CHECK": "true",
@@ -195,19 +232,68 @@ class FakeVertex(grpc.GenericRpcHandler):
         return None
 
     def _answer(self, method: Method, answer: Callable[..., Any], request: Any, context: grpc.ServicerContext) -> Any:
-        self.calls.append((method.name, request))
-        if dict(context.invocation_metadata()).get("authorization", "")[:7] != "Bearer ":
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no bearer token")
+        token = dict(context.invocation_metadata()).get("authorization", "")
         try:
-            if self._failures[method.name]:
-                raise self._failures[method.name].popleft()
-            response = answer(request, context)
-            if self._lost[method.name]:
-                self._lost[method.name] -= 1
-                raise Refused(grpc.StatusCode.UNAVAILABLE, "connection lost")
-            return response
+            return self._called(method.name, request, token, lambda: answer(request, context))
         except Refused as refused:
             context.abort(refused.code, refused.message)
+
+    def raw_predict(self, host: str, endpoint: str, body: bytes, token: str) -> HttpAnswer:
+        """Answer RawPredict, addressed to a host."""
+        service = self._services["prediction_service"]
+        try:
+            return self._called("raw_predict", body, token, lambda: service.raw_predict_http(host, endpoint, body))
+        except Refused as refused:
+            status = _HTTP_STATUS[refused.code]
+            error = {"code": status, "message": refused.message, "status": refused.code.name}
+            return HttpAnswer(status, json.dumps({"error": error}).encode())
+
+    def _called(self, method: str, request: Any, token: str, answer: Callable[[], Any]) -> Any:
+        self.calls.append((method, request))
+        if token[:7] != "Bearer ":
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "no bearer token")
+        if self._failures[method]:
+            raise self._failures[method].popleft()
+        response = answer()
+        if self._lost[method]:
+            self._lost[method] -= 1
+            raise Refused(grpc.StatusCode.UNAVAILABLE, "connection lost")
+        return response
+
+
+@contextlib.contextmanager
+def _https_server(fake: FakeVertex, certificates: "Certificates") -> Iterator[int]:
+    """Serve RawPredict and tokens on loopback, at the port that is returned."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            host = self.headers["Host"].partition(":")[0]
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if host == _TOKENS_HOST:
+                token = {"access_token": "a token", "expires_in": 3600, "token_type": "Bearer"}
+                self._send(HttpAnswer(200, json.dumps(token).encode(), {"Content-Type": "application/json"}))
+            elif found := _RAW_PREDICT.fullmatch(self.path):
+                self._send(fake.raw_predict(host, found[1], body, self.headers.get("Authorization", "")))
+            else:
+                self._send(HttpAnswer(404, b"<html>Not Found</html>"))
+
+        def _send(self, answer: HttpAnswer) -> None:
+            self.send_response(answer.status)
+            for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, *_: Any) -> None:
+            """Log nothing."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.chain, certificates.key)
+    with http.server.ThreadingHTTPServer((_LOOPBACK, 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
 
 
 def _serialize(message: Any) -> bytes:
@@ -216,16 +302,17 @@ def _serialize(message: Any) -> bytes:
 
 @contextlib.contextmanager
 def connect_proxy(ports: dict[str, int]) -> Iterator[int]:
-    """An HTTP proxy on loopback that tunnels to local ports by host name, and refuses every other host."""
+    """An HTTP proxy on loopback that tunnels to local ports by host name or pattern, and refuses every other host."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             head = _read_head(self.request)
             host = head.split(b" ")[1].decode().partition(":")[0] if head.startswith(b"CONNECT ") else ""
-            if host not in ports:
+            port = next((port for pattern, port in ports.items() if fnmatch.fnmatch(host, pattern)), None)
+            if port is None:
                 self.request.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
                 return
-            with socket.create_connection((_LOOPBACK, ports[host])) as upstream:
+            with socket.create_connection((_LOOPBACK, port)) as upstream:
                 self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
                 _pipe(self.request, upstream)
 
@@ -319,7 +406,7 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 def _make_service_account(folder: Path) -> Path:
-    """A key that nobody knows. Clients sign their own tokens with it; nothing is asked of ``token_uri``."""
+    """A key that nobody knows. Clients of gRPC sign their own tokens with it; others get one from ``token_uri``."""
     path = folder / "service_account.json"
     account = {
         "type": "service_account",
@@ -328,7 +415,7 @@ def _make_service_account(folder: Path) -> Path:
         "private_key": _pem(_make_key()).decode(),
         "client_email": "tests@example-project.iam.gserviceaccount.com",
         "client_id": "1",
-        "token_uri": f"http://{_LOOPBACK}:9/token",
+        "token_uri": f"https://{_TOKENS_HOST}/token",
     }
     path.write_text(json.dumps(account))
     return path

@@ -1,27 +1,36 @@
 """Vertex AI's ModelService, EndpointService and PredictionService, as far as a rollout uses them.
 
-The contract that is imitated, from Google's reference of the v1 API (the comments of ``upload_model``,
-``merge_version_aliases``, ``deploy_model`` and so on in the installed client are the same text) and from "How to use
-model version aliases" in the documentation:
+What passes here is a contract test against this project's reading of the API, not a test of Vertex AI. The rules come
+from Google's reference of the v1 API (the comments of messages and methods in the installed client are the same text)
+and from the pages "How to use model version aliases", "Choose an endpoint type" and "Use dedicated public endpoints":
 
 * Resources are named with the project's number, whatever the caller called the project.
 * ``UploadModel`` with ``model_id`` makes a model, ALREADY_EXISTS if there is one; with ``parent_model`` it adds a
   version. Version ids count up from 1 and are not used again. The first version gets the alias ``default``.
+* A probe's ``period_seconds`` (10 if unset) must be less than its ``timeout_seconds`` (1 if unset), and that not below
+  the period: INVALID_ARGUMENT otherwise.
+* The display name belongs to the model: every version has the first one's. Labels belong to model and version, and are
+  merged when a model is returned; which value wins is not documented, so both are here (``do_model_labels_win``).
 * An alias belongs to one version of a model. Giving it to another version moves it. ``default`` cannot be removed.
 * ``DeleteModelVersion`` is refused for a version that is deployed, for the only one, and for the default one;
   ``DeleteModel`` while any version is deployed.
 * ``CreateEndpoint`` takes an id from the caller, ALREADY_EXISTS for one that is taken. Display names are not unique.
-* ``DeployModel`` takes an id of one to ten digits from the caller, ALREADY_EXISTS for one that is taken. A traffic
+* A dedicated endpoint has a DNS name of its own, and is not reached by the region's. When it gets the name is not
+  documented; here it is with the first deployment, the latest moment that the SDK's error message allows.
+* ``DeployModel`` takes an id of one to ten digits from the caller, ALREADY_EXISTS for one that is taken, or chooses one
+  of nineteen. No public example has an id of the caller's, so it may be refused, too (``are_ids_refused``). A traffic
   split must add up to 100 and name deployed models, or ``0`` for the new one; without a split the traffic stays as it
-  is. The container must come up: TF Serving serves the newest version folder of the artifact, so there must be one.
+  is. The container must come up: its entrypoint is run, with Vertex's variables, and must name the model's routes and
+  port; TF Serving serves the newest version folder of the artifact, so there must be one.
 * ``UndeployModel`` is refused for a model that has traffic, unless the request moves that away or it is the last one.
 * ``UpdateEndpoint`` changes what the mask names; with an etag that is not the endpoint's own it is ABORTED.
-* ``DirectRawPredict`` goes to a deployed model by traffic split, FAILED_PRECONDITION where nothing has traffic or the
-  container has no gRPC port. Which one is asked is a fixed order here: of any hundred requests in a row each
-  gets exactly its share, and they are spread evenly.
+* ``RawPredict`` hands the body to the predict route of a deployed model, chosen by traffic split, and returns the
+  container's answer with the ids of endpoint and deployed model in its headers; FAILED_PRECONDITION where nothing has
+  traffic. A body has 1.5 MB at most on a shared endpoint, 10 MB on a dedicated one. Which deployed model answers is a
+  fixed order here: of any hundred requests in a row each gets exactly its share, and they are spread evenly.
 
 Not imitated: permissions, quota (inject RESOURCE_EXHAUSTED), how long a deployment takes (but see
-``slow_deployments``), replicas, dedicated endpoints beyond the flag.
+``slow_deployments``), replicas, time limits of requests.
 """
 
 import collections
@@ -29,21 +38,29 @@ import dataclasses
 import datetime
 import functools
 import itertools
+import os
 import re
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 from google.cloud import aiplatform_v1 as vertex
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 from google.rpc import status_pb2
 
-from tests.fakes.vertex import Refused, done
+from tests.fakes.vertex import DEDICATED_DOMAIN, HttpAnswer, Refused, done
 
 PROJECT_NUMBER = "123456789"
+MAX_BODY_BYTES = {"shared": 1_500_000, "dedicated": 10_000_000}
+
+_ENTRYPOINT = Path(__file__).parents[2] / "serving" / "container" / "entrypoint.sh"
+_FIRST_CHOSEN_ID = 10**18
 
 _ALIAS = re.compile(r"-?[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]")
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
@@ -52,7 +69,7 @@ _ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
 _DEPLOYED_ID = re.compile(r"[0-9]{1,10}")
 
 Serve = Callable[[Path], str]
-"""Starts a server for the version folders below a folder and returns its address: the container's inside."""
+"""Starts a server for the version folders below a folder and returns the URL of its REST interface: the container."""
 
 
 def _failed(code: grpc.StatusCode, message: str) -> operations_pb2.Operation:
@@ -99,12 +116,16 @@ class Cloud:
         models: Versions by name, ``…/models/ser@1``.
         endpoints: By name.
         slow_deployments: So many looks at the endpoint pass before the next deployed model is listed.
+        are_ids_refused: An id of the caller's for a deployed model is INVALID_ARGUMENT.
+        do_model_labels_win: A label that the model has from its first version hides that of the version.
     """
 
     serve: Serve | None = None
     models: dict[str, vertex.Model] = dataclasses.field(default_factory=dict)
     endpoints: dict[str, vertex.Endpoint] = dataclasses.field(default_factory=dict)
     slow_deployments: int = 0
+    are_ids_refused: bool = False
+    do_model_labels_win: bool = False
     lock: Any = dataclasses.field(default_factory=threading.RLock)
     interruptions: dict[str, collections.deque[Callable[[], Any]]] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(collections.deque)
@@ -140,8 +161,12 @@ class Cloud:
         return {one.display_name: endpoint.traffic_split.get(one.id, 0) for one in endpoint.deployed_models}
 
     def aliases(self) -> dict[str, list[str]]:
-        """Aliases by version label."""
-        return {model.labels["pushed_version"]: sorted(model.version_aliases) for model in self.models.values()}
+        """Other aliases of each version, by the number in its alias ``v<number>``."""
+        found = {}
+        for model in self.models.values():
+            (own,) = [alias for alias in model.version_aliases if re.fullmatch(r"v\d+", alias)]
+            found[own[1:]] = sorted(set(model.version_aliases) - {own})
+        return found
 
 
 class _Service:
@@ -169,6 +194,7 @@ class Models(_Service):
     def upload_model(self, request: Any) -> operations_pb2.Operation:
         model = vertex.Model(request.model)
         self._validate(model)
+        _validate_probes(model.container_spec)
         if request.parent_model:
             base = _numbered(request.parent_model)
             self._require(base)
@@ -180,6 +206,8 @@ class Models(_Service):
                 _refuse(grpc.StatusCode.ALREADY_EXISTS, f"{base} exists")
             self._ids[base] = itertools.count(1)
         aliases, first = list(model.version_aliases), not self._versions(base)
+        if not first:
+            model.display_name = self._versions(base)[0].display_name
         model.name, model.version_id = base, str(next(self._ids[base]))
         model.version_create_time = datetime.datetime.now(datetime.UTC)
         model.version_aliases = []
@@ -189,12 +217,13 @@ class Models(_Service):
 
     @_rpc
     def get_model(self, request: Any) -> vertex.Model:
-        return vertex.Model(find_model(self.cloud, request.name))
+        return self._returned(find_model(self.cloud, request.name))
 
     @_rpc
     def list_model_versions(self, request: Any) -> vertex.ListModelVersionsResponse:
         self._require(_numbered(request.name))
-        return vertex.ListModelVersionsResponse(models=self._versions(_numbered(request.name)))
+        found = self._versions(_numbered(request.name))
+        return vertex.ListModelVersionsResponse(models=[self._returned(model) for model in found])
 
     @_rpc
     def list_models(self, request: Any) -> vertex.ListModelsResponse:
@@ -206,7 +235,7 @@ class Models(_Service):
     def merge_version_aliases(self, request: Any) -> vertex.Model:
         model = find_model(self.cloud, request.name)
         self._merge(model.name, model, list(request.version_aliases))
-        return vertex.Model(model)
+        return self._returned(model)
 
     @_rpc
     def delete_model_version(self, request: Any) -> operations_pb2.Operation:
@@ -236,6 +265,13 @@ class Models(_Service):
         if not model.display_name or not model.container_spec.image_uri:
             _refuse(grpc.StatusCode.INVALID_ARGUMENT, "display_name and container_spec.image_uri are required")
 
+    def _returned(self, model: vertex.Model) -> vertex.Model:
+        """The version with the labels that it and the model have."""
+        first = self._versions(model.name)[0].labels if self.cloud.do_model_labels_win else {}
+        returned = vertex.Model(model)
+        returned.labels = {**model.labels, **first}
+        return returned
+
     def _versions(self, base: str) -> list[vertex.Model]:
         return [model for model in self.cloud.models.values() if model.name == base]
 
@@ -260,12 +296,24 @@ class Models(_Service):
                 _refuse(grpc.StatusCode.FAILED_PRECONDITION, f"{base}@{version_id} is deployed on {endpoint}")
 
 
+def _validate_probes(container: vertex.ModelContainerSpec) -> None:
+    for name in ("startup_probe", "health_probe", "liveness_probe"):
+        probe = getattr(container, name)
+        period, timeout = probe.period_seconds or 10, probe.timeout_seconds or 1
+        if name in container and not period < timeout:
+            _refuse(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{name}: period_seconds is {period}, which must be less than timeout_seconds, {timeout}",
+            )
+
+
 class Endpoints(_Service):
     """EndpointService."""
 
     def __init__(self, cloud: Cloud) -> None:
         super().__init__(cloud)
         self._ids = itertools.count(1000)
+        self._deployed_ids = itertools.count(_FIRST_CHOSEN_ID)
         self._etags = itertools.count(1)
         self._waiting: list[list[Any]] = []
 
@@ -278,6 +326,7 @@ class Endpoints(_Service):
         endpoint.name = f"{_numbered(request.parent)}/endpoints/{endpoint_id}"
         if endpoint.name in self.cloud.endpoints:
             _refuse(grpc.StatusCode.ALREADY_EXISTS, f"{endpoint.name} exists")
+        endpoint.create_time = datetime.datetime.now(datetime.UTC)
         self._touch(endpoint)
         self.cloud.endpoints[endpoint.name] = endpoint
         return done(endpoint)
@@ -319,11 +368,11 @@ class Endpoints(_Service):
     def deploy_model(self, request: Any) -> operations_pb2.Operation:
         endpoint, deployed = self._find(request.endpoint), vertex.DeployedModel(request.deployed_model)
         model = find_model(self.cloud, deployed.model)
-        deployed.id = deployed.id or str(next(self._ids))
+        self._validate(deployed)
+        deployed.id = deployed.id or str(next(self._deployed_ids))
         pending = [waiting[2].id for waiting in self._waiting if waiting[1] is endpoint]
         if deployed.id in [*pending, *(one.id for one in endpoint.deployed_models)]:
             _refuse(grpc.StatusCode.ALREADY_EXISTS, f"{deployed.id} is deployed on {endpoint.name}")
-        self._validate(deployed)
         split = {deployed.id if key == "0" else key: percent for key, percent in request.traffic_split.items()}
         _require_split(split, {deployed.id, *(one.id for one in endpoint.deployed_models)})
         if self.cloud.broken_deployments:
@@ -352,7 +401,7 @@ class Endpoints(_Service):
 
     def _validate(self, deployed: vertex.DeployedModel) -> None:
         machines = deployed.dedicated_resources
-        if not _DEPLOYED_ID.fullmatch(deployed.id):
+        if deployed.id and (self.cloud.are_ids_refused or not _DEPLOYED_ID.fullmatch(deployed.id)):
             _refuse(grpc.StatusCode.INVALID_ARGUMENT, f"deployed model id {deployed.id!r}")
         if not machines.machine_spec.machine_type or machines.min_replica_count < 1:
             _refuse(grpc.StatusCode.INVALID_ARGUMENT, "dedicated_resources needs a machine type and a replica")
@@ -361,6 +410,9 @@ class Endpoints(_Service):
         deployed.model, deployed.model_version_id = model.name, model.version_id
         deployed.display_name = deployed.display_name or model.display_name
         deployed.create_time = datetime.datetime.now(datetime.UTC)
+        if endpoint.dedicated_endpoint_enabled:
+            _, _, _, region, _, endpoint_id = endpoint.name.split("/")
+            endpoint.dedicated_endpoint_dns = f"{endpoint_id}.{region}-1.{DEDICATED_DOMAIN}"
         if self.cloud.serve:
             self.cloud.addresses[deployed.id] = self.cloud.serve(Path(model.artifact_uri))
         if self.cloud.slow_deployments:
@@ -390,13 +442,32 @@ def _require_split(split: dict[str, int], known: set[str]) -> None:
 def _unservable(model: vertex.Model) -> str | None:
     """Why TF Serving would load nothing."""
     folders = [path for path in Path(model.artifact_uri).glob("*") if path.name.isdigit()]
-    container = model.container_spec
     if len(folders) != 1 or not (folders[0] / "saved_model.pb").is_file():
         return f"{model.artifact_uri} holds {sorted(path.name for path in folders)}"
-    name = next((part.partition("=")[2] for part in container.args if part.startswith("--model_name=")), "model")
-    if container.predict_route != f"/v1/models/{name}:predict" or container.health_route != f"/v1/models/{name}":
-        return f"TF Serving answers on no other routes than those of model {name}"
-    return None
+    started = _start_container(model)
+    if started.returncode:
+        return started.stderr
+    port = model.container_spec.ports[0].container_port
+    missing = {f"--rest_api_port={port}", f"--model_base_path={model.artifact_uri}"} - set(started.stdout.split("\n"))
+    return f"TF Serving was started without {sorted(missing)}" if missing else None
+
+
+def _start_container(model: vertex.Model) -> "subprocess.CompletedProcess[str]":
+    """Run the entrypoint of the image with Vertex's variables; in the place of TF Serving, print its flags."""
+    container = model.container_spec
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder, "tensorflow_model_server")
+        binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        binary.chmod(0o755)
+        environ = {
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "AIP_HTTP_PORT": str(container.ports[0].container_port),
+            "AIP_HEALTH_ROUTE": container.health_route,
+            "AIP_PREDICT_ROUTE": container.predict_route,
+            "AIP_STORAGE_URI": model.artifact_uri,
+        }
+        command = ["sh", str(_ENTRYPOINT), *container.args]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
 class Predictions(_Service):
@@ -406,33 +477,45 @@ class Predictions(_Service):
         super().__init__(cloud)
         self._credit: collections.Counter[str] = collections.Counter()
 
-    def direct_raw_predict(self, request: Any, context: grpc.ServicerContext) -> vertex.DirectRawPredictResponse:
-        waiting = self.cloud.interruptions["direct_raw_predict"]
-        if waiting:
-            waiting.popleft()()
+    def raw_predict_http(self, host: str, name: str, body: bytes) -> HttpAnswer:
+        """Answer ``POST https://<host>/v1/<name>:rawPredict``."""
         with self.cloud.lock:
-            address = self._choose(request.endpoint)
-        with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-            try:
-                answer = channel.unary_unary(request.method_name)(request.input, timeout=context.time_remaining())
-            except grpc.RpcError as error:
-                raise Refused(error.code(), error.details()) from error
-        return vertex.DirectRawPredictResponse(output=answer)
+            endpoint = self.cloud.endpoints.get(_numbered(name))
+            if endpoint is None:
+                raise Refused(grpc.StatusCode.NOT_FOUND, f"{name} does not exist")
+            _require_reachable(endpoint, host, body)
+            deployed = self._choose(endpoint)
+        model = self.cloud.models[f"{deployed.model}@{deployed.model_version_id}"]
+        url = self.cloud.addresses[deployed.id] + model.container_spec.predict_route
+        answer = httpx.post(url, content=body, trust_env=False, timeout=60)
+        served_by = {
+            "X-Vertex-AI-Endpoint-Id": endpoint.name.rpartition("/")[2],
+            "X-Vertex-AI-Deployed-Model-Id": deployed.id,
+        }
+        return HttpAnswer(answer.status_code, answer.content, served_by)
 
-    def _choose(self, name: str) -> str:
-        """The address of the next in turn: whoever has waited longest for its share."""
-        endpoint = self.cloud.endpoints.get(_numbered(name))
-        if endpoint is None:
-            raise Refused(grpc.StatusCode.NOT_FOUND, f"{name} does not exist")
+    def _choose(self, endpoint: vertex.Endpoint) -> vertex.DeployedModel:
+        """The next in turn: that which has waited longest for its share."""
         split = {key: percent for key, percent in endpoint.traffic_split.items() if percent}
-        if not split or endpoint.dedicated_endpoint_enabled:
-            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{name} serves no such requests")
+        if not split:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{endpoint.name} has no deployed model with traffic")
         for key, percent in split.items():
             self._credit[key] += percent
         chosen = max(split, key=lambda key: self._credit[key])
         self._credit[chosen] -= 100
         (deployed,) = [one for one in endpoint.deployed_models if one.id == chosen]
-        model = self.cloud.models[f"{deployed.model}@{deployed.model_version_id}"]
-        if not model.container_spec.grpc_ports or chosen not in self.cloud.addresses:
-            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{chosen} takes no gRPC requests")
-        return self.cloud.addresses[chosen]
+        if chosen not in self.cloud.addresses:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"the container of {chosen} does not answer")
+        return deployed
+
+
+def _require_reachable(endpoint: vertex.Endpoint, host: str, body: bytes) -> None:
+    """Refuse a host that is not the endpoint's, and a body that is too large for it."""
+    kind = "dedicated" if endpoint.dedicated_endpoint_enabled else "shared"
+    if (kind == "dedicated") != (host == endpoint.dedicated_endpoint_dns):
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{endpoint.name} is {kind} and not reached by {host}")
+    if len(body) > MAX_BODY_BYTES[kind]:
+        raise Refused(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"Request payload size exceeds the limit: {MAX_BODY_BYTES[kind]} bytes.",
+        )

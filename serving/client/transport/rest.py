@@ -12,15 +12,19 @@ import httpx
 import numpy as np
 
 from serving.client.errors import RequestFailed, UnexpectedAnswer
+from serving.client.predictions import tensor_values
 from serving.wire import predict_pb2 as wire
 
 _MAX_REQUEST_BYTES = 24 * 1024 * 1024  # base64 makes 32 MiB of it
 _CONNECTION_RETRIES = 3
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
@@ -50,11 +54,8 @@ class RestTransport:
 
 
 def to_json(request: wire.PredictRequest) -> bytes:
-    """The same request in TF Serving's columnar JSON."""
-    inputs = {
-        name: [{"b64": base64.b64encode(value).decode()} for value in tensor.string_val]
-        for name, tensor in request.inputs.items()
-    }
+    """Return the request in TF Serving's columnar JSON."""
+    inputs = {name: _json_of(tensor_values(tensor)) for name, tensor in request.inputs.items()}
     return json.dumps({"signature_name": request.model_spec.signature_name, "inputs": inputs}).encode()
 
 
@@ -70,14 +71,33 @@ def from_json(http_status: int, body: bytes) -> wire.PredictResponse:
     except ValueError:
         content = None
     if http_status != httpx.codes.OK:
-        details = (
-            content["error"] if isinstance(content, dict) and "error" in content else body.decode(errors="replace")
-        )
-        code = _CODES.get(http_status, grpc.StatusCode.UNKNOWN)
-        raise RequestFailed.of(code, f"{details} (HTTP {http_status})")
+        raise _refused(http_status, content, body)
     if not isinstance(content, dict) or not isinstance(content.get("outputs"), dict):
         raise UnexpectedAnswer("the answer has no 'outputs'; the address must be that of TF Serving's REST interface")
     return wire.PredictResponse(outputs={name: _tensor(values) for name, values in content["outputs"].items()})
+
+
+def _refused(http_status: int, content: Any, body: bytes) -> RequestFailed:
+    """Read TF Serving's ``{"error": TEXT}``, or ``{"error": {"status": CODE, "message": TEXT}}`` of Google's APIs."""
+    details = content.get("error") if isinstance(content, dict) else None
+    code = _CODES.get(http_status, grpc.StatusCode.UNKNOWN)
+    if isinstance(details, dict):
+        code = getattr(grpc.StatusCode, str(details.get("status")), code)
+        details = details.get("message")
+    return RequestFailed.of(code, f"{details or body.decode(errors='replace')} (HTTP {http_status})")
+
+
+def _json_of(values: np.ndarray) -> Any:
+    """Nested lists as TF Serving parses them: bytes in base64, float32 with no more digits than it has."""
+    if values.dtype == object:
+        return [_json_of(row) if isinstance(row, np.ndarray) else _base64(row) for row in values]
+    if values.dtype == np.float32:
+        values = values.astype(str).astype(np.float64)
+    return values.tolist()
+
+
+def _base64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode()}
 
 
 def _path(model: wire.ModelSpec) -> str:

@@ -1,86 +1,122 @@
-"""A Vertex AI endpoint that runs TF Serving.
+"""A Vertex AI endpoint that runs TF Serving, over RawPredict.
 
-No stub of TF Serving's reaches such an endpoint: its gRPC front accepts DirectRawPredict alone, which carries method
-name and request as bytes. Dedicated endpoints do not even accept that; there the request goes as JSON through
-RawPredict, which does not tell the model's version. `google-cloud-aiplatform` takes seconds to import and is imported
-only when an address asks for it.
+RawPredict hands the body of a request to the container's predict route, which is TF Serving's REST interface, on shared
+and on dedicated endpoints alike. Its response names the deployment that answered. `google-cloud-aiplatform` takes
+seconds to import and is imported only when an address names an endpoint.
 """
+
+import re
+import time
+from collections.abc import Iterable, Mapping
 
 import grpc
 import requests
 from google.api_core import exceptions, retry
 from google.auth import exceptions as auth_exceptions
 from google.cloud import aiplatform
+from google.cloud import aiplatform_v1 as vertex
 
-from serving.client.errors import RequestFailed
+from serving.client.errors import RequestFailed, ServerUnreachable
 from serving.client.transport import Transport
-from serving.client.transport.grpc_direct import PREDICT_METHOD
 from serving.client.transport.rest import from_json, to_json
 from serving.wire import predict_pb2 as wire
 
-_MAX_REQUEST_BYTES = 1_500_000  # a limit of the service
+SHARED_MAX_BODY_BYTES = 1_500_000
+DEDICATED_MAX_BODY_BYTES = 10_000_000
+"""Of one RawPredict request: Google's table "Choose an endpoint type" says 1.5 MB and 10 MB."""
+
+_DEPLOYED_MODEL_ID = "X-Vertex-AI-Deployed-Model-Id"
+_VERSION = re.compile(r"[0-9]{1,10}")
+_HEADERS = {"Content-Type": "application/json"}
+_JSON_BYTES = 4_000  # of a request, around the recordings
+_MIN_TIMEOUT_SEC = 0.001
 _RETRY = retry.Retry(
-    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.1, multiplier=2, maximum=1, timeout=2
+    predicate=retry.if_exception_type(ServerUnreachable), initial=0.1, multiplier=2, maximum=1, timeout=2
 )
 
 
 def connect_vertex(project: str, region: str, endpoint_id: str) -> Transport:
-    """Finds the endpoint, and the way that it can be asked.
+    """Find the endpoint.
 
     Raises:
-        RequestFailed: No such endpoint, or no permission to see it.
+        RequestFailed: There is no such endpoint, or no permission to see it.
     """
     try:
-        endpoint = aiplatform.Endpoint(endpoint_id, project=project, location=region)
-        dedicated = endpoint.gca_resource.dedicated_endpoint_enabled
+        return VertexTransport(aiplatform.Endpoint(endpoint_id, project=project, location=region))
     except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError) as error:
         raise _failed(error) from error
-    return VertexRestTransport(endpoint) if dedicated else VertexTransport(endpoint)
 
 
 class VertexTransport:
-    """A :class:`serving.client.transport.Transport` over gRPC, for shared public endpoints."""
+    """A :class:`serving.client.transport.Transport` to one endpoint.
 
-    max_request_bytes = _MAX_REQUEST_BYTES
-
-    def __init__(self, endpoint: aiplatform.Endpoint) -> None:
-        self._endpoint = endpoint
-
-    def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
-        ask = _RETRY(self._endpoint.direct_raw_predict)
-        try:
-            answer = ask(method_name=PREDICT_METHOD, request=request.SerializeToString(), timeout=timeout_sec)
-        except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError) as error:
-            raise _failed(error) from error
-        return wire.PredictResponse.FromString(answer.predictions)
-
-    def close(self) -> None:
-        """The SDK owns the channel."""
-
-
-class VertexRestTransport:
-    """A :class:`serving.client.transport.Transport` over HTTP, for dedicated endpoints."""
-
-    max_request_bytes = _MAX_REQUEST_BYTES * 3 // 4  # base64 makes 4 bytes of 3
+    A rollout names each deployment by its version. The version of a deployment with another name is not known.
+    """
 
     def __init__(self, endpoint: aiplatform.Endpoint) -> None:
         self._endpoint = endpoint
+        found = endpoint.gca_resource
+        self._is_dedicated = found.dedicated_endpoint_enabled
+        self._max_body_bytes = DEDICATED_MAX_BODY_BYTES if self._is_dedicated else SHARED_MAX_BODY_BYTES
+        self.max_request_bytes = (self._max_body_bytes - _JSON_BYTES) * 3 // 4  # base64 makes 4 bytes of 3
+        self._versions = _versions_by_id(found.deployed_models)
 
     def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
-        headers = {"Content-Type": "application/json"}
+        body = to_json(request)
+        self._require_small(len(body))
+        deadline_sec = time.monotonic() + timeout_sec
         try:
-            answer = self._endpoint.raw_predict(to_json(request), headers, timeout=timeout_sec)
-        except requests.Timeout as error:
-            raise RequestFailed.of(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer in {timeout_sec} s") from error
-        except (requests.RequestException, auth_exceptions.GoogleAuthError) as error:
-            raise _failed(error) from error
-        return from_json(answer.status_code, answer.content)
+            return _RETRY(self._send)(body, deadline_sec)
+        except exceptions.RetryError as error:
+            raise _failed(error.cause or error) from error
 
     def close(self) -> None:
         """The SDK owns the session."""
 
+    def _require_small(self, body_bytes: int) -> None:
+        if body_bytes <= self._max_body_bytes:
+            return
+        kind = "dedicated" if self._is_dedicated else "shared"
+        raise RequestFailed.of(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"the request has {body_bytes} bytes as JSON; RawPredict takes at most {SHARED_MAX_BODY_BYTES} on a shared "
+            f"endpoint and {DEDICATED_MAX_BODY_BYTES} on a dedicated one, and {self._endpoint.name} is {kind}. Send a "
+            "shorter recording, lower its sample rate, or call timeline(), which sends a recording in parts",
+        )
+
+    def _send(self, body: bytes, deadline_sec: float) -> wire.PredictResponse:
+        timeout_sec = max(_MIN_TIMEOUT_SEC, deadline_sec - time.monotonic())
+        try:
+            answer = self._endpoint.raw_predict(body, _HEADERS, timeout=timeout_sec)
+            version = self._version_of(answer.headers.get(_DEPLOYED_MODEL_ID))
+        except requests.Timeout as error:
+            raise RequestFailed.of(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer in {timeout_sec:.3g} s") from error
+        except (
+            requests.RequestException,
+            exceptions.GoogleAPIError,
+            auth_exceptions.GoogleAuthError,
+            ValueError,  # the SDK, while a dedicated endpoint has no DNS name yet
+        ) as error:
+            raise _failed(error) from error
+        response = from_json(answer.status_code, answer.content)
+        if version is not None:
+            response.model_spec.version.value = version
+        return response
+
+    def _version_of(self, deployed_id: str | None) -> int | None:
+        """Look the deployment up, on the endpoint if it is newer than the last look."""
+        if deployed_id is not None and deployed_id not in self._versions:
+            self._versions = {deployed_id: None, **_versions_by_id(self._endpoint.list_models())}
+        return self._versions[deployed_id] if deployed_id is not None else None
+
+
+def _versions_by_id(deployed: Iterable[vertex.DeployedModel]) -> Mapping[str, int | None]:
+    return {one.id: int(one.display_name) if _VERSION.fullmatch(one.display_name) else None for one in deployed}
+
 
 def _failed(error: Exception) -> RequestFailed:
+    if isinstance(error, RequestFailed):
+        return error
     if isinstance(error, exceptions.GoogleAPICallError):
         return RequestFailed.of(error.grpc_status_code or grpc.StatusCode.UNKNOWN, error.message)
     if isinstance(error, auth_exceptions.GoogleAuthError):

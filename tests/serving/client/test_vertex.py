@@ -1,113 +1,157 @@
 """The client on a Vertex AI endpoint: the real SDK against a stand-in for Vertex on the loopback interface."""
 
-import http.server
-import ssl
-import threading
+import datetime
+import io
 
 import grpc
-import httpx
 import numpy as np
 import pytest
+import soundfile
 from google.cloud import aiplatform
 from google.cloud import aiplatform_v1 as vertex
 from google.oauth2 import credentials
 
-from serving.client import Client, InvalidRequest, Overloaded, RequestFailed
+from serving.client import Client, InvalidRequest, Overloaded, RequestFailed, ServerUnreachable
 from tests.fakes.vertex import FakeVertex
 from tests.fakes.vertex_endpoints import PROJECT_NUMBER, Cloud
 
 ENDPOINT = f"projects/{PROJECT_NUMBER}/locations/us-central1/endpoints/{{}}"
 SHARED, DEDICATED = "1", "2"
+CHOSEN_ID = "1000000000000000001"
 
 
 @pytest.fixture(scope="module")
-def dedicated_host(shared_server, certificate):
-    """Vertex's HTTPS front of a dedicated endpoint: hands the body to the model's predict route."""
-
-    class Front(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            assert self.path == f"/v1/{ENDPOINT.format(DEDICATED)}:rawPredict", self.path
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            answer = httpx.post(f"{shared_server.rest_url}/v1/models/ser:predict", content=body)
-            self.send_response(answer.status_code)
-            self.end_headers()
-            self.wfile.write(answer.content)
-
-        def log_message(self, *_):
-            """Says nothing."""
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    with http.server.ThreadingHTTPServer(("localhost", 0), Front) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"localhost:{server.server_address[1]}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory, certificate):
+def served(tmp_path_factory):
     fake = FakeVertex(tmp_path_factory.mktemp("vertex"), {}, region="us-central1")
     with fake, pytest.MonkeyPatch.context() as patch:
         for name, value in fake.environ.items():
             patch.setenv(name, value)
-        patch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
         aiplatform.init(credentials=credentials.Credentials("a token"), api_transport="grpc")
         yield fake
 
 
 @pytest.fixture
-def fake(served, shared_server, dedicated_host) -> FakeVertex:
-    """One model, deployed on a shared and on a dedicated endpoint."""
+def cloud(served, shared_server) -> Cloud:
+    """One model, deployed on a shared endpoint, and on a dedicated one with an id that Vertex chose."""
     model = vertex.Model(
         name="models/ser",
         version_id="1",
-        container_spec=vertex.ModelContainerSpec(grpc_ports=[vertex.Port(container_port=8500)]),
+        container_spec=vertex.ModelContainerSpec(predict_route="/v1/models/ser:predict"),
     )
-    deployed = vertex.DeployedModel(id="3", model=model.name, model_version_id="1")
-    shared = vertex.Endpoint(name=ENDPOINT.format(SHARED), deployed_models=[deployed], traffic_split={"3": 100})
-    dedicated = vertex.Endpoint(
-        name=ENDPOINT.format(DEDICATED), dedicated_endpoint_enabled=True, dedicated_endpoint_dns=dedicated_host
-    )
-    cloud = Cloud(
+    endpoints = [
+        vertex.Endpoint(
+            name=ENDPOINT.format(endpoint_id),
+            deployed_models=[_deployed(deployed_id)],
+            traffic_split={deployed_id: 100},
+            create_time=datetime.datetime.now(datetime.UTC),
+        )
+        for endpoint_id, deployed_id in ((SHARED, "3"), (DEDICATED, CHOSEN_ID))
+    ]
+    endpoints[1].dedicated_endpoint_enabled = True
+    endpoints[1].dedicated_endpoint_dns = f"{DEDICATED}.us-central1-1.prediction.vertexai.goog"
+    found = Cloud(
         models={"models/ser@1": model},
-        endpoints={endpoint.name: endpoint for endpoint in (shared, dedicated)},
-        addresses={"3": shared_server.address},
+        endpoints={endpoint.name: endpoint for endpoint in endpoints},
+        addresses=dict.fromkeys(("3", "4", CHOSEN_ID), shared_server.rest_url),
     )
-    served.reset(cloud.services())
-    return served
+    served.reset(found.services())
+    return found
 
 
-@pytest.mark.usefixtures("fake")
-def test_a_shared_endpoint_answers_as_the_model_behind_it(shared_server, wav_bytes):
+def _deployed(deployed_id: str, display_name: str = "3") -> vertex.DeployedModel:
+    return vertex.DeployedModel(id=deployed_id, display_name=display_name, model="models/ser", model_version_id="1")
+
+
+def _address(endpoint_id: str) -> str:
+    return f"vertex://p/us-central1/{endpoint_id}"
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize("endpoint_id", [SHARED, DEDICATED])
+def test_an_endpoint_answers_as_the_model_behind_it(shared_server, wav_bytes, endpoint_id):
     with Client(shared_server.address) as direct:
         expected = direct.predict(wav_bytes), list(direct.timeline(wav_bytes))
-    with Client(f"vertex://p/us-central1/{SHARED}") as client:
-        assert (client.predict(wav_bytes), list(client.timeline(wav_bytes))) == expected
+    with Client(_address(endpoint_id)) as client:
+        found = client.predict(wav_bytes), list(client.timeline(wav_bytes))
+    assert found[0].model_version == 3
+    assert [segment.model_version for segment in found[1]] == [3] * len(expected[1])
+    for ours, theirs in zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True):
+        assert ours.emotion == theirs.emotion
+        assert ours.probabilities == pytest.approx(theirs.probabilities)
 
 
-def test_only_unavailable_is_tried_again(fake, wav_bytes):
-    with Client(f"vertex://p/us-central1/{SHARED}") as client:
-        fake.fail_next("direct_raw_predict", grpc.StatusCode.UNAVAILABLE, times=2)
+def test_a_deployment_that_is_newer_than_the_client_is_looked_up_once(served, cloud, wav_bytes):
+    with Client(_address(SHARED)) as client:
+        client.predict(wav_bytes)
+        looks = len(served.called("get_endpoint"))
+        endpoint = cloud.endpoints[ENDPOINT.format(SHARED)]
+        endpoint.deployed_models.append(_deployed("4", "4"))
+        endpoint.traffic_split = {"4": 100}
+        assert [client.predict(wav_bytes).model_version for _ in range(3)] == [4] * 3
+    assert len(served.called("get_endpoint")) == looks + 1
+
+
+def test_the_version_of_a_deployment_with_another_name_is_not_known(cloud, wav_bytes):
+    cloud.endpoints[ENDPOINT.format(SHARED)].deployed_models[0].display_name = "by hand"
+    with Client(_address(SHARED)) as client:
+        assert client.predict(wav_bytes).model_version is None
+
+
+@pytest.mark.usefixtures("cloud")
+def test_only_unavailable_is_tried_again(served, wav_bytes):
+    with Client(_address(SHARED)) as client:
+        served.fail_next("raw_predict", grpc.StatusCode.UNAVAILABLE, times=2)
         assert client.predict(wav_bytes).model_version == 3
-        assert len(fake.called("direct_raw_predict")) == 3
-        fake.fail_next("direct_raw_predict", grpc.StatusCode.RESOURCE_EXHAUSTED, "not now")
+        assert len(served.called("raw_predict")) == 3
+        served.fail_next("raw_predict", grpc.StatusCode.RESOURCE_EXHAUSTED, "not now")
         with pytest.raises(Overloaded, match="not now"):
             client.predict(wav_bytes)
-        assert len(fake.called("direct_raw_predict")) == 4
+        assert len(served.called("raw_predict")) == 4
 
 
-@pytest.mark.usefixtures("fake")
+@pytest.mark.usefixtures("cloud")
 def test_an_endpoint_that_is_not_there():
     with pytest.raises(RequestFailed, match="projects/p/locations/us-central1/endpoints/3 does not exist"):
         Client("vertex://p/us-central1/3")
 
 
-@pytest.mark.usefixtures("fake")
-def test_a_dedicated_endpoint_is_asked_over_https(shared_server, wav_bytes):
-    with Client(shared_server.address) as direct:
-        expected = direct.predict(wav_bytes)
-    with Client(f"vertex://p/us-central1/{DEDICATED}") as client:
-        assert client.predict(wav_bytes).probabilities == pytest.approx(expected.probabilities)
-        with pytest.raises(InvalidRequest, match="at most 60 s"):
-            client.predict((np.full(61 * 8_000, 0.1, np.float32), 8_000))
+def test_an_endpoint_without_traffic_is_not_the_recordings_fault(cloud, wav_bytes):
+    cloud.endpoints[ENDPOINT.format(SHARED)].traffic_split = {}
+    with Client(_address(SHARED)) as client, pytest.raises(RequestFailed, match="no deployed model") as failure:
+        client.predict(wav_bytes)
+    assert failure.value.code == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_a_dedicated_endpoint_without_its_name_is_unreachable(cloud, wav_bytes):
+    cloud.endpoints[ENDPOINT.format(DEDICATED)].dedicated_endpoint_dns = ""
+    with Client(_address(DEDICATED)) as client, pytest.raises(ServerUnreachable, match="DNS is empty"):
+        client.predict(wav_bytes)
+
+
+@pytest.mark.usefixtures("cloud")
+def test_an_error_of_the_container_is_passed_on():
+    with Client(_address(DEDICATED)) as client, pytest.raises(InvalidRequest, match="at most 60 s"):
+        client.predict((np.full(61 * 8_000, 0.1, np.float32), 8_000))
+
+
+def _wav(size_bytes: int) -> bytes:
+    """A second of noise at the rate that makes a file of that many bytes."""
+    file = io.BytesIO()
+    samples = np.random.default_rng(0).normal(scale=0.1, size=size_bytes // 2 - 22)
+    soundfile.write(file, samples, 48_000, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize(("endpoint_id", "limit"), [(SHARED, 1_500_000), (DEDICATED, 10_000_000)])
+def test_a_request_may_be_as_large_as_its_kind_of_endpoint_allows(served, endpoint_id, limit):
+    """Recordings that are too large together go in two requests; one that is too large alone is refused."""
+    with Client(_address(endpoint_id)) as client:
+        allowed = client._transport.max_request_bytes
+        assert 0.74 * limit < allowed < 0.75 * limit
+        largest = _wav(allowed) if endpoint_id == SHARED else _wav(2 * 48_000 * 50)
+        assert len(client.predict_batch([largest, largest])) == 2
+        sent = len(served.called("raw_predict"))
+        with pytest.raises(Overloaded, match="at most 1500000 on a shared endpoint and 10000000 on a dedicated one"):
+            client.predict(_wav(allowed + 4_000))
+    assert len(served.called("raw_predict")) == sent

@@ -22,6 +22,7 @@ from modules import models
 from modules.data.labels import EMOTIONS
 from modules.export import signatures
 from serving.client import Client
+from serving.rollout import vertex as rollout
 from serving.rollout import vertex_api
 from serving.rollout.state import RolloutError
 from serving.rollout.verdict import WatchSettings
@@ -34,6 +35,7 @@ from tests.fakes.vertex_pipelines import LocalPipelines
 REGION = "europe-west4"
 HOSTING = Hosting(
     image="europe-west4-docker.pkg.dev/p/ser/serving@sha256:00",
+    kind="dedicated",
     machine_type="n1-standard-2",
     min_replicas=1,
     max_replicas=3,
@@ -112,11 +114,12 @@ def test_the_first_version_becomes_the_champion(world):
     world.holds({"5": 100}, {"5": CHAMPION})
 
 
-def test_the_endpoint_and_the_version_are_as_tf_serving_needs_them(world):
-    world.push("5")
+@pytest.mark.parametrize("kind", ["dedicated", "shared"])
+def test_the_endpoint_and_the_version_are_as_tf_serving_needs_them(world, kind):
+    world.push("5", kind=kind)
     ((name, endpoint),) = world.cloud.endpoints.items()
     assert name.endswith("/endpoints/ser")
-    assert (endpoint.dedicated_endpoint_enabled, dict(endpoint.labels)) == (False, {"system": "ser"})
+    assert (endpoint.dedicated_endpoint_enabled, dict(endpoint.labels)) == (kind == "dedicated", {"system": "ser"})
     (model,) = world.cloud.models.values()
     assert model.name.endswith("/models/ser")
     assert model.labels["pushed_version"] == "5"
@@ -124,24 +127,28 @@ def test_the_endpoint_and_the_version_are_as_tf_serving_needs_them(world):
     container = model.container_spec
     assert container.image_uri == HOSTING.image
     assert [port.container_port for port in container.ports] == [8501]
-    assert [port.container_port for port in container.grpc_ports] == [8500]
-    assert "--model_base_path=$(AIP_STORAGE_URI)" in container.args
+    assert not container.grpc_ports  # with them Vertex sends its health checks to gRPC by default
     assert container.health_probe.http_get.port == 8501
+    assert "v5" in model.version_aliases
     (deployed,) = endpoint.deployed_models
     assert (deployed.id, deployed.display_name) == ("5", "5")
     assert deployed.dedicated_resources.machine_spec.machine_type == "n1-standard-2"
     assert deployed.dedicated_resources.max_replica_count == 3
 
 
-def test_the_routes_are_those_that_the_containers_entrypoint_wants(world):
-    world.push("5")
-    (model,) = world.cloud.models.values()
-    entrypoint = (Path(__file__).parents[3] / "serving" / "container" / "entrypoint.sh").read_text()
-    assert "model_name=${MODEL_NAME:-ser}" in entrypoint
-    assert (model.container_spec.health_route, model.container_spec.predict_route) == (
-        "/v1/models/ser",
-        "/v1/models/ser:predict",
-    )
+def test_a_route_that_the_containers_entrypoint_refuses_never_becomes_ready(world, monkeypatch):
+    monkeypatch.setattr(rollout, "_HEALTH_ROUTE", "/healthz")
+    with pytest.raises(PushFailed, match="AIP_HEALTH_ROUTE is /healthz, but this model answers on /v1/models/ser"):
+        world.push("5")
+    world.holds({}, {})
+
+
+def test_probes_that_the_reference_forbids_are_refused(world, monkeypatch):
+    """The stand-in refuses what Kubernetes would take: a timeout below the period."""
+    monkeypatch.setattr(rollout, "_PROBE_TIMEOUT_SEC", 4)
+    with pytest.raises(PushFailed, match="INVALID_ARGUMENT: startup_probe: period_seconds is 5, which must be less"):
+        world.push("5")
+    world.holds({}, {})
 
 
 def test_the_second_version_is_a_canary(world):
@@ -560,13 +567,50 @@ def test_an_endpoint_made_by_hand_is_found_by_its_display_name(world):
     world.holds({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
-def test_a_dedicated_endpoint_is_refused(world):
+def test_an_endpoint_of_another_kind_is_refused(world):
     world.push("5")
-    (endpoint,) = world.cloud.endpoints.values()
-    endpoint.dedicated_endpoint_enabled = True
-    with pytest.raises(RolloutError, match="dedicated endpoint"):
-        world.push("6")
+    with pytest.raises(RolloutError, match=r"is a dedicated endpoint and .*; set vertex.endpoint.kind=dedicated, or"):
+        world.push("6", kind="shared")
     world.holds({"5": 100}, {"5": CHAMPION})
+
+
+@pytest.mark.parametrize("quirk", ["are_ids_refused", "do_model_labels_win"])
+def test_a_rollout_depends_neither_on_chosen_ids_nor_on_labels(world, quirk):
+    """Vertex documents that ids may be chosen, without an example, and not whose label wins."""
+    setattr(world.cloud, quirk, True)
+    for version in ("5", "6", "6", "7"):
+        world.push(version)
+    world.holds({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
+    world.target().promote()
+    assert world.target().rollback().stable.version == "5"
+    world.push("6")
+    world.target().abort()
+    world.holds({"5": 100}, {"5": CHAMPION, "6": [], "7": []})
+    assert len(world.fake.called("upload_model")) == 3
+
+
+def test_an_id_that_vertex_chooses_does_not_leave_a_second_deployment(world):
+    """The answer to the first was lost, and its deployment not listed yet when the step was repeated."""
+    world.cloud.are_ids_refused = True
+    world.push("5")
+    world.cloud.slow_deployments = 4
+    world.fake.lose_next("deploy_model")
+    world.push("6")
+    assert len(world.fake.called("deploy_model")) == 7
+    assert len(world.cloud.deployed()) == 2
+    world.holds({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+
+
+def test_an_argument_that_is_invalid_in_another_way_is_reported(world):
+    with pytest.raises(PushFailed, match="INVALID_ARGUMENT: dedicated_resources needs a machine type"):
+        world.push("5", machine_type="")
+    world.holds({}, {})
+
+
+def test_the_registrys_display_name_is_that_of_the_model(world):
+    world.push("5")
+    world.push("6")
+    assert {model.display_name for model in world.cloud.models.values()} == {"ser"}
 
 
 def test_missing_credentials_are_told(world, monkeypatch, tmp_path):
@@ -608,7 +652,7 @@ def running(run_server):
         key = version.name, hashlib.sha256(weights.read_bytes()).digest()
         if key not in servers:
             servers[key] = run_server(model_base_path=folder)
-        return servers[key].address
+        return servers[key].rest_url
 
     yield serve
     for server in servers.values():
@@ -641,12 +685,18 @@ def smoke_test(model_dir: Path, version: int):
 
 
 @pytest.mark.usefixtures("containers")
-def test_requests_go_through_to_the_versions_by_their_share(world, running, place, exported_model, wav_bytes):
+@pytest.mark.parametrize(
+    ("kind", "are_ids_refused"), [("dedicated", False), ("dedicated", True), ("shared", False), ("shared", True)]
+)
+def test_requests_go_through_to_the_versions_by_their_share(
+    world, running, place, exported_model, wav_bytes, kind, are_ids_refused
+):
     asked = []
+    world.cloud.are_ids_refused = are_ids_refused
     for version in (5, 6):
         place(version)
-        world.push(str(version), smoke=smoke_test(exported_model, version))
-        asked.append(len(world.fake.called("direct_raw_predict")))
+        world.push(str(version), smoke=smoke_test(exported_model, version), kind=kind)
+        asked.append(len(world.fake.called("raw_predict")))
     world.holds({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
     # Once for each signature; then until one of every ten requests had gone to the canary as often.
     assert asked[0] == 5
@@ -708,7 +758,7 @@ def test_a_version_that_no_request_reaches_is_taken_back(world, running, place, 
 
 
 def test_an_endpoint_that_answers_with_an_error_is_a_failed_smoke_test(world, exported_model):
-    world.fake.fail_next("direct_raw_predict", grpc.StatusCode.INTERNAL, "the container crashed")
+    world.fake.fail_next("raw_predict", grpc.StatusCode.INTERNAL, "the container crashed")
     with pytest.raises(PushFailed, match="INTERNAL: the container crashed"):
         world.push("5", smoke=smoke_test(exported_model, 5))
     world.holds({}, {})
