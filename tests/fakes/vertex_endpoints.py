@@ -116,6 +116,7 @@ class Cloud:
         models: Versions by name, ``…/models/ser@1``.
         endpoints: By name.
         slow_deployments: So many looks at the endpoint pass before the next deployed model is listed.
+        split_so_far: Traffic split that requests go by, whatever the endpoint's is: a change takes a while to spread.
         are_ids_refused: An id of the caller's for a deployed model is INVALID_ARGUMENT.
         do_model_labels_win: A label that the model has from its first version hides that of the version.
     """
@@ -124,6 +125,7 @@ class Cloud:
     models: dict[str, vertex.Model] = dataclasses.field(default_factory=dict)
     endpoints: dict[str, vertex.Endpoint] = dataclasses.field(default_factory=dict)
     slow_deployments: int = 0
+    split_so_far: dict[str, int] = dataclasses.field(default_factory=dict)
     are_ids_refused: bool = False
     do_model_labels_win: bool = False
     lock: Any = dataclasses.field(default_factory=threading.RLock)
@@ -496,7 +498,8 @@ class Predictions(_Service):
 
     def _choose(self, endpoint: vertex.Endpoint) -> vertex.DeployedModel:
         """The next in turn: that which has waited longest for its share."""
-        split = {key: percent for key, percent in endpoint.traffic_split.items() if percent}
+        current = self.cloud.split_so_far or endpoint.traffic_split
+        split = {key: percent for key, percent in current.items() if percent}
         if not split:
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{endpoint.name} has no deployed model with traffic")
         for key, percent in split.items():

@@ -113,6 +113,8 @@ def _tensor(values: Sequence[Any]) -> wire.TensorProto:
     array = np.array(values)
     if array.dtype.kind == "U":
         tensor = wire.TensorProto(dtype=wire.DT_STRING, string_val=[text.encode() for text in array.ravel()])
+    elif array.dtype.kind == "i":  # TF Serving writes a whole float as 1.0
+        tensor = wire.TensorProto(dtype=wire.DT_INT32, int_val=array.ravel())
     else:
         tensor = wire.TensorProto(dtype=wire.DT_FLOAT, float_val=array.ravel())
     for size in array.shape:
