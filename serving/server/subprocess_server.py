@@ -17,7 +17,7 @@ if sys.platform == "linux":
 from cli.main import main
 main()
 """
-_LISTENING = re.compile(r"gRPC on port (\d+)")
+_LISTENING = re.compile(r"gRPC on port (\d+), REST and metrics on port (\d+)")
 _POLL_SEC = 0.1
 _STOP_SEC = 10.0
 _KEPT_LINES = 15
@@ -28,8 +28,11 @@ class NotServing(RuntimeError):
 
 
 @contextlib.contextmanager
-def served(model_base_path: str, *, timeout_sec: float) -> Iterator[str]:
+def served(model_base_path: str, *, timeout_sec: float, rest: bool = False) -> Iterator[str]:
     """Address of a server for the versions below ``model_base_path``, on a free port of this machine.
+
+    Args:
+        rest: Yield the URL of the REST interface in place of the address for gRPC.
 
     Raises:
         NotServing: It ended, or no model was loaded in time.
@@ -46,12 +49,14 @@ def served(model_base_path: str, *, timeout_sec: float) -> Iterator[str]:
             cwd=elsewhere,
         )
         try:
-            yield f"127.0.0.1:{_wait_for_port(child, timeout_sec)}"
+            grpc_port, rest_port = _wait_for_ports(child, timeout_sec)
+            yield f"http://127.0.0.1:{rest_port}" if rest else f"127.0.0.1:{grpc_port}"
         finally:
             _stop(child)
 
 
-def _wait_for_port(child: "subprocess.Popen[str]", timeout_sec: float) -> int:
+def _wait_for_ports(child: "subprocess.Popen[str]", timeout_sec: float) -> tuple[int, int]:
+    """The ports of gRPC and of REST."""
     said: list[str] = []
     # To the end, so that the child never waits for someone to read.
     reader = threading.Thread(target=lambda: said.extend(child.stderr or ()), daemon=True)
@@ -60,7 +65,7 @@ def _wait_for_port(child: "subprocess.Popen[str]", timeout_sec: float) -> int:
     while time.monotonic() < deadline_sec:
         for found in map(_LISTENING.search, list(said)):
             if found:
-                return int(found[1])
+                return int(found[1]), int(found[2])
         if child.poll() is not None:
             reader.join(_STOP_SEC)
             raise NotServing(f"the server ended with status {child.returncode}: {_end_of(said)}")

@@ -124,7 +124,7 @@ def chain(spans, tmp_path_factory) -> Chain:
         FakeVertex(folder, services, region=config.vertex.region) as cloud,
         FakeDataflow(folder) as dataflow,
     ):
-        endpoints.serve = lambda model: containers.enter_context(served(str(model), timeout_sec=300))
+        endpoints.serve = lambda model: containers.enter_context(served(str(model), timeout_sec=300, rest=True))
         on_dataflow = _direct(job, dataflow)
         pipelines = LocalPipelines(folder, IMAGE_ENVIRON | cloud.environ | dataflow.environ)
         first, second = (pipelines.run(job, run_id=run_id) for run_id in ("run-1", "run-2"))

@@ -93,6 +93,8 @@ def test_the_entrypoint_on_vertex_serves_what_vertex_says(tmp_path):
     ).stdout.split()
     assert {"--rest_api_port=8080", "--model_name=ser", "--model_base_path=gs://bucket/model"} <= set(flags)
     assert not any(flag.startswith("--model_config_file") for flag in flags)
+    # The default lists the bucket every second, though what lies there never changes.
+    assert [flag for flag in flags if "poll" in flag] == ["--file_system_poll_wait_seconds=0"]
 
 
 @pytest.mark.parametrize("variable", ["AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"])
