@@ -178,6 +178,12 @@ class VertexSettings(Settings):
     experiment: Annotated[str, _text(r"^[a-z0-9][a-z0-9-]{0,59}$", "1 to 60 of a-z, 0-9 and -")] | None = Field(
         "ser", description="Experiment of Vertex AI Experiments that runs are logged to; null for none."
     )
+    cache_max_age_days: int = Field(
+        30, ge=1, description="Age at which artifacts are no longer used from the cache; below `run_retention_days`."
+    )
+    run_retention_days: int = Field(
+        90, ge=2, description="Age at which the lifecycle rule of `pipeline_root` deletes artifacts."
+    )
     default_node: NodeSettings = NodeSettings()
     nodes: dict[str, NodeSettings] = Field(
         {"AnomalyGate": NodeSettings(cpu=2, memory_gb=8, retries=0)},  # a retry would find the same anomalies
@@ -197,6 +203,16 @@ class VertexSettings(Settings):
             return values
         required = {name for name, field in cls.model_fields.items() if field.is_required()}
         return {name: value for name, value in values.items() if value is not None or name not in required}
+
+    @pydantic.model_validator(mode="after")
+    def _require_cache_younger_than_retention(self) -> Self:
+        """Vertex's cache has no limit of age: it would use artifacts whose files were deleted."""
+        if self.cache_max_age_days >= self.run_retention_days:
+            raise ValueError(
+                f"cache_max_age_days is {self.cache_max_age_days} and run_retention_days {self.run_retention_days}; "
+                "allowed: cache_max_age_days below run_retention_days"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _require_gpu_image(self) -> Self:
