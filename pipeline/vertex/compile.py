@@ -21,6 +21,7 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from components.atomic_pusher.component import AtomicPusher
+from components.audio_example_gen import vertex_driver
 from components.run_report.experiments import ExperimentSettings
 from components.vertex_pusher.component import VertexPusher
 from pipeline.create import Site, create_pipeline
@@ -57,6 +58,7 @@ def compile_pipeline(config: VertexConfig, *, span: int | None = None) -> dict[s
         )
     )
     job = runner.run(pipeline, parameter_values=config.span_range(span), write_out=False)
+    _limit_cache(job, config.vertex)
     _set_machines(job, config.vertex)
     _set_retries(job, config.vertex)
     return job
@@ -162,6 +164,15 @@ def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
     if not dataflow.public_ips:
         arguments.append("--no_use_public_ips")
     return arguments
+
+
+def _limit_cache(job: dict[str, Any], vertex: VertexSettings) -> None:
+    """Replace TFX's driver by the one with a period. TFX compiles no other."""
+    for _, container in _containers(job):
+        if "lifecycle" in container:
+            check = container["lifecycle"]["preCacheCheck"]
+            check["command"] = ["python", "-m", vertex_driver.__name__]
+            check["args"] += [f"{vertex_driver.MAX_AGE_FLAG}={vertex.cache_max_age_days}"]
 
 
 def _set_machines(job: dict[str, Any], vertex: VertexSettings) -> None:
