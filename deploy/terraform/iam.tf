@@ -1,5 +1,5 @@
 # Two accounts: runs act as `pipeline`, builds as `build`. No role on the project reads a bucket; access to buckets is
-# granted bucket by bucket. tests/pipeline/test_permissions.py compares these grants with the calls that are made.
+# granted bucket by bucket. tests/pipeline/vertex/test_permissions.py compares these grants with the calls that are made.
 
 locals {
   accounts = {
