@@ -1,4 +1,4 @@
-"""The driver on Vertex AI: TFX's own, with a fingerprint that also changes with time.
+"""The driver on Vertex AI: that of TFX, with a fingerprint that also changes with time.
 
 Vertex's cache reuses an execution of any age and does not look at its files, which the bucket's lifecycle rule deletes.
 So the fingerprint names the present period of ``--cache_max_age_days``: in a new period the recordings are read again,

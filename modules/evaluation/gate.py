@@ -183,7 +183,7 @@ def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Che
     if evidence.missing:
         text = (
             f"The files of the blessed baseline, {evidence.missing}, are gone, and no pushed version was copied from "
-            "them: nothing shows that the candidate is not worse. Set gate.override to bless it all the same."
+            "them: whether the candidate is worse is unknown. Set gate.override to bless it all the same."
         )
         yield Check(name=COMPARABLE, passed=False, text=text)
     elif evidence.incomparable:
