@@ -24,11 +24,12 @@ test: .venv/.ready lint docs ## Set up, lint, type-check, build the documentatio
 test-all: .venv/.ready lint docs ## The same, with the tests that take minutes
 	$(PYTHON_RUN) -m pytest -n $(JOBS)
 
-lint: .venv/.ready ## Lint and type-check
+lint: .venv/.ready .setup/checkov/.ready ## Lint, type-check, scan the Terraform configuration
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/mypy
+	.setup/checkov/bin/checkov --directory deploy/terraform --framework terraform --skip-download --compact --quiet
 
 docs: .venv/.ready ## Build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
@@ -39,12 +40,19 @@ golden: .venv/.ready ## Compile the Vertex pipeline that the tests compare with
 reference: .venv/.ready ## Write the page that describes every key of the configuration
 	.venv/bin/ser config reference > docs/reference/configuration.md
 
-lock: .venv/.ready ## Resolve pyproject.toml into requirements.lock again
+lock: .venv/.ready ## Resolve pyproject.toml and environment/checkov.in into their locks again
 	.setup/tools/bin/uv pip compile --quiet --upgrade --extra dev --generate-hashes --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_39 --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	.setup/tools/bin/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" environment/checkov.in -o environment/checkov.txt
 
 clean: ## Remove what runs and tests leave; the environment stays
 	rm -rf output demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/.ready: requirements.lock environment/bootstrap.txt environment/setup.sh environment/private_glibc.sh pyproject.toml setup.py
 	@environment/setup.sh
+
+.setup/checkov/.ready: environment/checkov.txt | .venv/.ready
+	.setup/tools/bin/uv venv --quiet --clear --python "$$(.venv/bin/python -c 'import sys; print(sys._base_executable)')" $(@D)
+	.setup/tools/bin/uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
+	@touch $@

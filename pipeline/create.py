@@ -95,7 +95,7 @@ def _nodes(config: PipelineConfig, site: Site) -> list[base_node.BaseNode]:
         range_config=site.span_range,
     )
     statistics_gen = StatisticsGen(examples=example_gen.outputs["examples"])
-    curated_schema = CuratedSchema(schema.load(config.audio))
+    curated_schema = CuratedSchema(schema.load(config.audio), examples=example_gen.outputs["examples"])
     example_validator = ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=curated_schema.outputs["schema"]
     )
@@ -112,7 +112,7 @@ def _nodes(config: PipelineConfig, site: Site) -> list[base_node.BaseNode]:
     tuner = _tuner(config, site, transform) if config.tuner.enabled else None
     trainer = _trainer(config, site, transform, tuner)
     baseline = _baseline(site, trainer)
-    evaluator = _evaluator(config, example_gen, trainer, baseline)
+    evaluator = _evaluator(config, site, example_gen, trainer, baseline)
     serving_validator = ServingValidator(
         model=trainer.outputs["model"], examples=example_gen.outputs["examples"], split=evaluation.SPLIT
     )
@@ -227,6 +227,7 @@ def _baseline(site: Site, trainer: Trainer) -> resolver.Resolver:
 
 def _evaluator(
     config: PipelineConfig,
+    site: Site,
     example_gen: base_component.BaseComponent,
     trainer: Trainer,
     baseline: resolver.Resolver,
@@ -237,6 +238,7 @@ def _evaluator(
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
         baseline_blessing=baseline.outputs["model_blessing"],
+        serving_dir=site.serving_dir,
         eval_config=evaluation.eval_config(config.gate),
         extractors_module=extractors.__name__,
         gate=config.gate,

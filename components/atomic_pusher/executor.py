@@ -12,7 +12,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
 from components.artifacts import Artifacts, Properties
-from modules.export.contract import EXTRA_ASSETS
+from modules.export.contract import EXTRA_ASSETS, PROTOCOL_FILE
 from modules.reporting import model_card
 
 # TF Serving loads folders that are named by a number and looks at no other.
@@ -38,7 +38,7 @@ class Executor(tfx_pusher.Executor):
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
         model_path, base_directory = self.GetModelPath(input_dict), destination.filesystem.base_directory
         was_there = newest_if_from(model_path, base_directory) is not None
-        version_path = push(model_path, base_directory, beside=_cards(input_dict))
+        version_path = push(model_path, base_directory, beside=_from_evaluation(input_dict))
         try:
             self.announce(version_path, model_path, pushed_model, exec_properties)
         except NotWanted:
@@ -88,10 +88,17 @@ def newest_if_from(model_path: str, base_directory: str) -> str | None:
     return version_path if newest and _source(version_path) == model_path else None
 
 
-def _cards(input_dict: Artifacts) -> list[str]:
-    """The model card, which the evaluation leaves beside its blessing."""
+def find_pushed(model_path: str, base_directory: str) -> str | None:
+    """Return the path of the newest version that is a copy of ``model_path``, if there is one."""
+    versions = sorted(_versions(base_directory), reverse=True) if fileio.exists(base_directory) else []
+    paths = (os.path.join(base_directory, str(version)) for version in versions)
+    return next((path for path in paths if _source(path) == model_path), None)
+
+
+def _from_evaluation(input_dict: Artifacts) -> list[str]:
+    """Return what the evaluation left with its blessing: the model card, and the speakers of each split."""
     folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.MODEL_BLESSING_KEY])
-    paths = [os.path.join(folder, name) for name in (model_card.JSON_FILE, model_card.MARKDOWN_FILE)]
+    paths = [os.path.join(folder, name) for name in (model_card.JSON_FILE, model_card.MARKDOWN_FILE, PROTOCOL_FILE)]
     return [path for path in paths if fileio.exists(path)]
 
 

@@ -16,7 +16,9 @@ class CuratedSchemaSpec(types.ComponentSpec):
     """Interface of :class:`CuratedSchema`."""
 
     PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {executor.TEXT_KEY: ExecutionParameter(type=str)}
-    INPUTS: ClassVar[dict[str, ChannelParameter]] = {}
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {
+        executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples)
+    }
     OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
         executor.SCHEMA_KEY: ChannelParameter(type=standard_artifacts.Schema)
     }
@@ -27,12 +29,20 @@ class CuratedSchema(base_component.BaseComponent):
 
     TFX's ImportSchemaGen takes a path, and a cached run would not see that the file behind it has changed.
     Here the text itself is the parameter, which also needs no file where the component runs.
+
+    The executor does not read ``examples``. They make a schema from the cache as young as the examples are, so that
+    its file is still there on Vertex AI (:mod:`components.audio_example_gen.vertex_driver`).
     """
 
     SPEC_CLASS = CuratedSchemaSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
-    def __init__(self, schema: schema_pb2.Schema) -> None:
-        text = text_format.MessageToString(schema)
-        channel = types.Channel(type=standard_artifacts.Schema)
-        super().__init__(spec=CuratedSchemaSpec(**{executor.TEXT_KEY: text, executor.SCHEMA_KEY: channel}))
+    def __init__(self, schema: schema_pb2.Schema, *, examples: types.BaseChannel) -> None:
+        spec = CuratedSchemaSpec(
+            **{
+                executor.TEXT_KEY: text_format.MessageToString(schema),
+                executor.EXAMPLES_KEY: examples,
+                executor.SCHEMA_KEY: types.Channel(type=standard_artifacts.Schema),
+            }
+        )
+        super().__init__(spec=spec)

@@ -9,6 +9,7 @@ from tfx.utils import io_utils
 from components.artifacts import Artifacts, Properties
 
 TEXT_KEY = "schema_text"
+EXAMPLES_KEY = "examples"
 SCHEMA_KEY = "schema"
 
 # The name that every TFX component looks for in a Schema artifact.

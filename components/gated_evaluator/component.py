@@ -20,6 +20,7 @@ class GatedEvaluatorSpec(standard_component_specs.EvaluatorSpec):
     PARAMETERS: ClassVar[dict[str, Any]] = {
         **standard_component_specs.EvaluatorSpec.PARAMETERS,
         executor.GATE_KEY: ExecutionParameter(type=str),
+        executor.SERVING_DIR_KEY: ExecutionParameter(type=str),
     }
     INPUTS: ClassVar[dict[str, Any]] = {
         **standard_component_specs.EvaluatorSpec.INPUTS,
@@ -46,6 +47,7 @@ class GatedEvaluator(Evaluator):
         model: types.BaseChannel,
         baseline_model: types.BaseChannel,
         baseline_blessing: types.BaseChannel,
+        serving_dir: str,
         eval_config: config_pb2.EvalConfig,
         extractors_module: str,
         gate: GateSettings,
@@ -56,6 +58,7 @@ class GatedEvaluator(Evaluator):
             split: The one that is evaluated.
             baseline_model: The blessed model; the channel may be empty.
             baseline_blessing: What it was blessed with.
+            serving_dir: Folder of pushed versions, where the baseline is read from once its artifact is deleted.
             extractors_module: Import path of the module whose ``custom_extractors`` TFMA calls.
         """
         spec = GatedEvaluatorSpec(
@@ -68,6 +71,7 @@ class GatedEvaluator(Evaluator):
             fairness_indicator_thresholds=json_utils.dumps(None),
             module_path=extractors_module,
             gate=gate.to_json(),
+            serving_dir=serving_dir,
             evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
             blessing=types.Channel(type=standard_artifacts.ModelBlessing),
         )

@@ -1,7 +1,9 @@
 """The work of the GatedEvaluator."""
 
+import copy
 import json
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils
 
 from components.artifacts import Artifacts, Properties
+from components.atomic_pusher.executor import find_pushed
 from components.audio_example_gen import ingest_summary
 from components.gated_evaluator.tfma_results import read_uars
 from modules.audio.spec import AudioSpec
@@ -21,18 +24,23 @@ from modules.data import examples as example_keys
 from modules.data.predictions import SplitExamples, predict, read_examples
 from modules.evaluation import evaluate, gate
 from modules.evaluation.intervals import Predictions
-from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE
+from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE, PROTOCOL_FILE
 from modules.reporting import model_card
 from modules.reporting.summary import Baseline, Evaluation, Protocol, Verdict
 
 GATE_KEY = "gate"
 BASELINE_BLESSING_KEY = "baseline_blessing"
+SERVING_DIR_KEY = "serving_dir"
 OVERRIDE_PROPERTY = "gate_override"
 
 VERDICT_FILE = "verdict.json"
 METRICS_FILE = "metrics.json"
 COMPARISON_FILE = "comparison.json"
-PROTOCOL_FILE = "protocol.json"
+
+_SAVED_MODEL = "saved_model.pb"
+
+# Folder of the evaluation into which a pushed baseline is copied, in the layout of a Model artifact.
+_BASELINE = "baseline"
 
 _SLICES = (example_keys.CORPUS, example_keys.SEX, example_keys.INTENSITY)
 
@@ -46,8 +54,10 @@ class Executor(tfx_evaluator.Executor):
         candidate = _model_dir(input_dict[standard_component_specs.MODEL_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY])
         protocol = ingest_summary.protocol(examples_uri)
+        evaluation_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
+        input_dict = restore_baseline(input_dict, exec_properties[SERVING_DIR_KEY], evaluation_uri)
         opponent = _Opponent.of(input_dict, candidate, protocol)
-        if opponent.incomparable or opponent.heard:
+        if opponent.missing or opponent.incomparable or opponent.heard:
             # It would refuse the examples, and the evaluation fail with it; or TFMA's threshold of the change would
             # count test speakers that it remembers.
             input_dict = {**input_dict, standard_component_specs.BASELINE_MODEL_KEY: []}
@@ -57,7 +67,6 @@ class Executor(tfx_evaluator.Executor):
         split = read_examples(
             artifact_utils.get_split_uri(input_dict[standard_component_specs.EXAMPLES_KEY], split_name)
         )
-        evaluation_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
         evaluation, comparison = _measure(candidate, opponent, split, split_name)
         evidence = gate.Evidence(
@@ -65,6 +74,7 @@ class Executor(tfx_evaluator.Executor):
             uars=read_uars(evaluation_uri),
             tfma_passed=blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1,
             baseline=comparison,
+            missing=opponent.missing,
             incomparable=opponent.incomparable,
             heard=opponent.heard,
         )
@@ -82,12 +92,14 @@ class _Opponent(NamedTuple):
 
     Attributes:
         name: None where there is none that can be asked.
-        incomparable: See :class:`modules.evaluation.gate.Evidence`.
+        missing: See :class:`modules.evaluation.gate.Evidence`.
+        incomparable: The same.
         heard: The same.
     """
 
     name: str | None = None
     model_dir: str = ""
+    missing: str | None = None
     incomparable: str | None = None
     heard: tuple[str, ...] | None = ()
 
@@ -97,16 +109,35 @@ class _Opponent(NamedTuple):
         if not models:
             return cls()
         model_dir = _model_dir(models)
+        if not fileio.exists(os.path.join(model_dir, _SAVED_MODEL)):
+            return cls(missing=model_dir)
         if incomparable := why_incomparable(candidate, model_dir):
             return cls(incomparable=incomparable)
-        theirs = _read_protocol(input_dict.get(BASELINE_BLESSING_KEY) or [])
+        blessings = input_dict.get(BASELINE_BLESSING_KEY) or []
+        theirs = _read_protocol([*(blessing.uri for blessing in blessings), os.path.join(model_dir, EXTRA_ASSETS)])
         heard = gate.heard_by_baseline_alone(protocol, theirs) if theirs else None
         return cls(name=f"model {models[0].id}", model_dir=model_dir, heard=heard)
 
 
-def _read_protocol(blessings: list[types.Artifact]) -> Protocol | None:
-    """Whom a blessed model was trained on; None where its blessing does not say."""
-    paths = [os.path.join(blessing.uri, PROTOCOL_FILE) for blessing in blessings]
+def restore_baseline(input_dict: Artifacts, serving_dir: str, evaluation_uri: str) -> Artifacts:
+    """Replace the baseline by a copy of the version that was pushed from it, if there is one.
+
+    Artifacts of runs are deleted after some months, file by file, while ML Metadata goes on naming the newest blessed
+    model. Pushed versions are kept.
+    """
+    models = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY)
+    pushed = find_pushed(_model_dir(models), serving_dir) if models else None
+    if not models or pushed is None:
+        return input_dict
+    restored = copy.deepcopy(models[0])
+    restored.uri = os.path.join(evaluation_uri, _BASELINE)
+    io_utils.copy_dir(pushed, path_utils.serving_model_dir(restored.uri))
+    return {**input_dict, standard_component_specs.BASELINE_MODEL_KEY: [restored]}
+
+
+def _read_protocol(folders: Sequence[str]) -> Protocol | None:
+    """Return the speakers of a blessed model's splits from the first folder that has them; None without."""
+    paths = [os.path.join(folder, PROTOCOL_FILE) for folder in folders]
     found = [path for path in paths if fileio.exists(path)]
     return Protocol.model_validate_json(io_utils.read_string_file(found[0])) if found else None
 

@@ -3,7 +3,7 @@ resource "google_cloudbuild_trigger" "main" {
   name            = "ser-main"
   location        = var.region
   filename        = "cloudbuild.yaml"
-  service_account = google_service_account.build.id
+  service_account = google_service_account.ser["build"].id
   depends_on      = [google_project_service.apis]
 
   github {
@@ -15,9 +15,9 @@ resource "google_cloudbuild_trigger" "main" {
   substitutions = {
     _REGION              = var.region
     _REPOSITORY          = google_artifact_registry_repository.images.repository_id
-    _PIPELINES_BUCKET    = google_storage_bucket.pipelines.name
-    _DATA_BUCKET         = google_storage_bucket.data.name
-    _MODELS_BUCKET       = google_storage_bucket.models.name
-    _RUN_SERVICE_ACCOUNT = google_service_account.pipeline.email
+    _PIPELINES_BUCKET    = google_storage_bucket.ser["pipelines"].name
+    _DATA_BUCKET         = google_storage_bucket.ser["data"].name
+    _MODELS_BUCKET       = google_storage_bucket.ser["models"].name
+    _RUN_SERVICE_ACCOUNT = google_service_account.ser["pipeline"].email
   }
 }

@@ -12,6 +12,13 @@ locals {
     "storage.googleapis.com",
   ]
   labels = { system = "ser" }
+
+  # What is deleted, by the folder in which it lies and after how many days.
+  buckets = {
+    data      = { versioning = true, delete_after_days = {} }
+    pipelines = { versioning = false, delete_after_days = { root = var.run_retention_days, source = 7 } }
+    models    = { versioning = true, delete_after_days = {} }
+  }
 }
 
 resource "google_project_service" "apis" {
@@ -20,55 +27,51 @@ resource "google_project_service" "apis" {
   disable_on_destroy = false
 }
 
-# --- Buckets. Nobody from outside, no access lists, old versions of models kept.
+# --- Buckets. No public access, no access lists, old versions of recordings and models kept.
 
-resource "google_storage_bucket" "data" {
-  name                        = "${var.project}-ser-data"
+resource "google_storage_bucket" "ser" {
+  #checkov:skip=CKV_GCP_62:Usage logs are superseded by Cloud Audit Logs, which are configured for a whole project
+  #checkov:skip=CKV_GCP_78:Artifacts of runs are written once and deleted after run_retention_days; data and models have versions
+  for_each                    = local.buckets
+  name                        = "${var.project}-ser-${each.key}"
   location                    = var.region
   labels                      = local.labels
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
-  versioning { enabled = true }
-}
+  versioning { enabled = each.value.versioning }
 
-resource "google_storage_bucket" "pipelines" {
-  name                        = "${var.project}-ser-pipelines"
-  location                    = var.region
-  labels                      = local.labels
-  uniform_bucket_level_access = true
-  public_access_prevention    = "enforced"
-
-  lifecycle_rule {
-    condition {
-      age            = var.run_retention_days
-      matches_prefix = ["root/"]
+  dynamic "lifecycle_rule" {
+    for_each = each.value.delete_after_days
+    content {
+      condition {
+        age            = lifecycle_rule.value
+        matches_prefix = ["${lifecycle_rule.key}/"]
+      }
+      action { type = "Delete" }
     }
-    action { type = "Delete" }
   }
-}
-
-resource "google_storage_bucket" "models" {
-  name                        = "${var.project}-ser-models"
-  location                    = var.region
-  labels                      = local.labels
-  uniform_bucket_level_access = true
-  public_access_prevention    = "enforced"
-
-  versioning { enabled = true }
 }
 
 # --- Images
 
 resource "google_artifact_registry_repository" "images" {
+  #checkov:skip=CKV_GCP_84:Google's keys encrypt the images; a key of one's own is a decision for the whole organisation
   repository_id = "ser"
   location      = var.region
   format        = "DOCKER"
   labels        = local.labels
   depends_on    = [google_project_service.apis]
 
-  docker_config { immutable_tags = true }
-
+  # Tags may move, `deployed` with each new schedule. Whatever runs names its image by digest.
+  cleanup_policies {
+    id     = "keep-deployed"
+    action = "KEEP"
+    condition {
+      tag_state    = "TAGGED"
+      tag_prefixes = ["deployed"]
+    }
+  }
   cleanup_policies {
     id     = "keep-newest"
     action = "KEEP"
@@ -95,12 +98,19 @@ resource "google_compute_subnetwork" "ser" {
   region                   = var.region
   ip_cidr_range            = "10.10.0.0/20"
   private_ip_google_access = true
+
+  # A tenth of the flows is enough to see where workers connect to.
+  log_config {
+    aggregation_interval = "INTERVAL_10_MIN"
+    flow_sampling        = 0.1
+    metadata             = "INCLUDE_ALL_METADATA"
+  }
 }
 
 resource "google_compute_firewall" "dataflow" {
   name        = "ser-dataflow"
   network     = google_compute_network.ser.name
-  description = "Dataflow's workers shuffle among themselves."
+  description = "Dataflow's workers exchange data on these ports."
   source_tags = ["dataflow"]
   target_tags = ["dataflow"]
 

@@ -5,20 +5,7 @@ resource "google_monitoring_notification_channel" "email" {
   depends_on   = [google_project_service.apis]
 }
 
-resource "google_logging_metric" "failed_runs" {
-  name        = "ser/failed_runs"
-  description = "Pipeline runs that failed"
-  filter      = <<-EOT
-    resource.type="aiplatform.googleapis.com/PipelineJob"
-    jsonPayload.state="PIPELINE_STATE_FAILED"
-  EOT
-
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "INT64"
-  }
-}
-
+# On the log itself, not on a metric made from it: a policy that names a metric made seconds before is refused.
 resource "google_monitoring_alert_policy" "failed_run" {
   display_name          = "Speech-emotion pipeline: a run failed"
   combiner              = "OR"
@@ -27,16 +14,17 @@ resource "google_monitoring_alert_policy" "failed_run" {
 
   conditions {
     display_name = "A run failed"
-    condition_threshold {
-      filter          = "resource.type = \"aiplatform.googleapis.com/PipelineJob\" AND metric.type = \"logging.googleapis.com/user/${google_logging_metric.failed_runs.name}\""
-      comparison      = "COMPARISON_GT"
-      threshold_value = 0
-      duration        = "0s"
-      aggregations {
-        alignment_period   = "300s"
-        per_series_aligner = "ALIGN_SUM"
-      }
+    condition_matched_log {
+      filter = <<-EOT
+        resource.type="aiplatform.googleapis.com/PipelineJob"
+        jsonPayload.state="PIPELINE_STATE_FAILED"
+      EOT
     }
+  }
+
+  # Required for conditions on logs.
+  alert_strategy {
+    notification_rate_limit { period = "300s" }
   }
 
   documentation {
@@ -88,7 +76,7 @@ resource "google_monitoring_alert_policy" "endpoint" {
   }
 
   documentation {
-    content   = "`ser rollout status` says which version is unwell, `ser rollout rollback` gives all requests back to the one before. docs/production.md has the rest."
+    content   = "`ser rollout status` shows the versions and their shares, `ser rollout rollback` returns all requests to the version before. docs/production.md has the rest."
     mime_type = "text/markdown"
   }
 }

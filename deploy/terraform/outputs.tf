@@ -3,10 +3,11 @@ output "vertex_settings" {
   value = {
     "vertex.project"             = var.project
     "vertex.region"              = var.region
-    "vertex.data"                = "gs://${google_storage_bucket.data.name}/recordings"
-    "vertex.pipeline_root"       = "gs://${google_storage_bucket.pipelines.name}/root"
-    "vertex.serving_dir"         = "gs://${google_storage_bucket.models.name}/ser"
-    "vertex.service_account"     = google_service_account.pipeline.email
+    "vertex.data"                = "gs://${google_storage_bucket.ser["data"].name}/recordings"
+    "vertex.pipeline_root"       = "gs://${google_storage_bucket.ser["pipelines"].name}/root"
+    "vertex.serving_dir"         = "gs://${google_storage_bucket.ser["models"].name}/ser"
+    "vertex.service_account"     = google_service_account.ser["pipeline"].email
+    "vertex.run_retention_days"  = var.run_retention_days
     "vertex.dataflow.subnetwork" = "regions/${var.region}/subnetworks/${google_compute_subnetwork.ser.name}"
   }
 }

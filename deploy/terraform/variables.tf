@@ -21,9 +21,14 @@ variable "github" {
 }
 
 variable "run_retention_days" {
-  description = "How long what runs leave is kept. Blessed models are kept for ever."
+  description = "Age at which artifacts of runs are deleted. Blessed models are kept for ever."
   type        = number
   default     = 90
+
+  validation {
+    condition     = var.run_retention_days > 30
+    error_message = "run_retention_days must be above 30, the default of vertex.cache_max_age_days: until then runs use artifacts from the cache."
+  }
 }
 
 variable "schedule" {
@@ -36,6 +41,11 @@ variable "schedule" {
     serving_image       = optional(string)
   })
   default = null
+
+  validation {
+    condition     = var.schedule == null ? true : alltrue([for image in [var.schedule.image, var.schedule.gpu_image] : can(regex("@sha256:[0-9a-f]{64}$", image))])
+    error_message = "schedule.image and schedule.gpu_image must end in @sha256: and the digest that cloudbuild.yaml printed."
+  }
 }
 
 variable "error_rate_threshold" {

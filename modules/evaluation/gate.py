@@ -72,6 +72,7 @@ class Evidence:
         tfma_passed: Whether every threshold that TFMA was given holds.
         baseline: The candidate beside the blessed model, on the test speakers who are not ``heard``; none where there
             is no such model, it cannot be asked, or nobody is left.
+        missing: Where the files of the blessed model should be, if they are gone.
         incomparable: Why the blessed model cannot be asked about the same examples, where that is so.
         heard: Test speakers whom the blessed model was trained on, by :func:`heard_by_baseline_alone`. None where it
             does not say whom it was trained on.
@@ -81,6 +82,7 @@ class Evidence:
     uars: Mapping[Slice, float]
     tfma_passed: bool
     baseline: Baseline | None = None
+    missing: str | None = None
     incomparable: str | None = None
     heard: tuple[str, ...] | None = ()
 
@@ -178,7 +180,13 @@ def _interval_check(evaluation: Evaluation, floor: float) -> Check:
 
 def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
     comparison = compared(evidence, settings)
-    if evidence.incomparable:
+    if evidence.missing:
+        text = (
+            f"The files of the blessed baseline, {evidence.missing}, are gone, and no pushed version was copied from "
+            "them: whether the candidate is worse is unknown. Set gate.override to bless it all the same."
+        )
+        yield Check(name=COMPARABLE, passed=False, text=text)
+    elif evidence.incomparable:
         text = f"The blessed baseline cannot be asked about these examples, {evidence.incomparable}"
         yield _incomparable_check(text, settings)
     elif comparison is None and evidence.evaluation.non_finite_predictions:

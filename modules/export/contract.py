@@ -13,6 +13,7 @@ EXTRA_ASSETS = "assets.extra"
 AUDIO_SPEC_FILE = "audio_spec.json"
 LABELS_FILE = "labels.json"
 MODEL_FILE = "model.json"
+PROTOCOL_FILE = "protocol.json"  # speakers of each split, which the evaluation of a later candidate needs
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 

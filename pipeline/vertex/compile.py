@@ -59,7 +59,7 @@ def compile_pipeline(config: VertexConfig, *, span: int | None = None) -> dict[s
     job = runner.run(pipeline, parameter_values=config.span_range(span), write_out=False)
     _set_machines(job, config.vertex)
     _set_retries(job, config.vertex)
-    _set_driver(job)
+    _set_driver(job, config.vertex.cache_max_age_days)
     return job
 
 
@@ -172,6 +172,15 @@ def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
     return arguments
 
 
+def _set_driver(job: dict[str, Any], cache_max_age_days: int) -> None:
+    """Replace the driver that TFX compiles into every ExampleGen by this project's."""
+    for _, container in _containers(job):
+        if "lifecycle" in container:
+            check = container["lifecycle"]["preCacheCheck"]
+            check["command"] = ["python", "-m", vertex_driver.__name__]
+            check["args"] += [f"{vertex_driver.MAX_AGE_FLAG}={cache_max_age_days}"]
+
+
 def _set_machines(job: dict[str, Any], vertex: VertexSettings) -> None:
     """For every container. TFX itself drops what an ExampleGen is given (tfx#6146)."""
     for node_id, container in _containers(job):
@@ -197,14 +206,6 @@ def _set_retries(job: dict[str, Any], vertex: VertexSettings) -> None:
     for node_id, task in job["pipelineSpec"]["root"]["dag"]["tasks"].items():
         if node_id in containers and vertex.node(node_id).retries:
             task["retryPolicy"] = _retry_policy(vertex.node(node_id).retries)
-
-
-def _set_driver(job: dict[str, Any]) -> None:
-    """TFX compiles its own check before the cache into every ExampleGen."""
-    for _, container in _containers(job):
-        check = container.get("lifecycle", {}).get("preCacheCheck")
-        if check:
-            check["command"] = ["python", "-m", vertex_driver.__name__]
 
 
 def _retry_policy(retries: int) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pytest
 from tfx.dsl.io import fileio
@@ -6,7 +7,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
-from components.atomic_pusher.executor import Executor, push
+from components.atomic_pusher.executor import Executor, find_pushed, push
 
 
 @pytest.fixture
@@ -47,6 +48,16 @@ def test_another_model_becomes_the_next_version_even_within_a_second(model, serv
     model.rename(other)
     second = push(str(other), str(serving))
     assert int(os.path.basename(second)) > int(os.path.basename(first))
+
+
+def test_the_version_of_a_model_is_found_among_newer_ones(model, serving, tmp_path):
+    assert find_pushed(str(model), str(serving)) is None
+    first = push(str(model), str(serving))
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    push(str(other), str(serving))
+    assert find_pushed(str(model), str(serving)) == first
+    assert find_pushed(str(tmp_path / "unknown"), str(serving)) is None
 
 
 def test_a_push_that_dies_before_the_rename_shows_no_version_and_the_next_clears_up(model, serving, monkeypatch):

@@ -1,6 +1,7 @@
 """The real evaluation of real models: the one that a run trained, and some that nobody may serve."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,18 +11,18 @@ from tfx import types
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
+from components.atomic_pusher.executor import push
 from components.gated_evaluator import extractors
 from components.gated_evaluator.executor import (
     COMPARISON_FILE,
     METRICS_FILE,
     OVERRIDE_PROPERTY,
-    PROTOCOL_FILE,
     Executor,
     why_incomparable,
 )
 from components.gated_evaluator.tfma_results import read_uars
 from modules.evaluation.gate import COMPARABLE, FINITE, TFMA, GateSettings
-from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, load_contract
+from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, PROTOCOL_FILE, load_contract
 from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, RunSummary, Verdict
 from pipeline import eval_config as evaluation
 from tests.original import ORIGINAL_AUDIO
@@ -96,6 +97,7 @@ def evaluate(artifacts, tmp_path) -> Callable[..., tuple[types.Artifact, Verdict
             "example_splits": json_utils.dumps([evaluation.SPLIT]),
             "module_path": extractors.__name__,
             "gate": gate.to_json(),
+            "serving_dir": str(tmp_path / "serving"),
         }
         Executor(Executor.Context(beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path))).Do(
             inputs, outputs, properties
@@ -188,6 +190,33 @@ def test_a_baseline_is_compared_on_the_test_speakers_whom_it_had_not_heard(
     assert failed(verdict) == {"Different answers"}, "of the baseline nothing counts"
     assert f"{len(test) - 1} of {len(test)} test speakers" in comparable(verdict).text
     assert not (tmp_path / "evaluation" / COMPARISON_FILE).exists()
+
+
+def test_a_baseline_whose_artifacts_are_deleted_is_read_from_its_pushed_version(
+    artifacts, trained, export, evaluate, tmp_path
+):
+    """As the lifecycle rule of a bucket leaves it: ML Metadata names a model, and some files or all are gone."""
+    baseline = tmp_path / "old" / "model"
+    shutil.copytree(trained, baseline)
+    cards = tmp_path / "old" / PROTOCOL_FILE
+    cards.write_text(protocol_of(artifacts).model_dump_json())
+    push(str(baseline / "Format-Serving"), str(tmp_path / "serving"), beside=[str(cards)])
+    constant = export([5.0, 0, 0, 0, 0, 0, 0])
+    for gone in (baseline / "Format-Serving" / "variables", baseline):
+        shutil.rmtree(gone)
+        _, verdict = evaluate(constant, baseline, STRICT)
+        assert failed(verdict) >= {TFMA, "UAR against the blessed baseline"}
+        assert "trained on none" in comparable(verdict).text, "the speakers of its splits were pushed with it"
+        assert (tmp_path / "evaluation" / COMPARISON_FILE).exists()
+
+
+def test_a_baseline_that_is_gone_rejects_the_candidate_unless_someone_answers_for_it(trained, evaluate, tmp_path):
+    gone = tmp_path / "gone"
+    _, verdict = evaluate(trained, gone)
+    assert failed(verdict) == {COMPARABLE}
+    assert f"{gone}/Format-Serving, are gone" in comparable(verdict).text
+    _, verdict = evaluate(trained, gone, dataclasses.replace(LENIENT, override="Ada: the first model was never pushed"))
+    assert verdict.blessed
 
 
 def comparable(verdict: Verdict) -> Check:

@@ -1,64 +1,39 @@
-"""What Terraform is told: that it parses, that names resolve, and that nobody gets more than is needed.
+"""The Terraform configuration: it parses, names resolve, alerts and buckets are as they must be.
 
-``terraform validate`` would need Google's provider, which is not a package. What can be known without it is checked.
+``terraform validate`` would need Google's provider, which is not a package. `make lint` runs checkov on the same files.
 """
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
-import hcl2
 import pytest
 
 from pipeline.config import load_config
-from pipeline.vertex.config import VertexConfig
+from pipeline.vertex.config import VertexConfig, VertexSettings
+from tests.pipeline.vertex.terraform_files import FILES, FOLDER, blocks, local_values, named, parse, resources
 
 ROOT = Path(__file__).parents[3]
-FOLDER = ROOT / "deploy" / "terraform"
-TEXT = "\n".join(path.read_text() for path in sorted(FOLDER.glob("*.tf")))
 
-# What a resource is made with, by the first word behind ``google_``.
+# The API of a resource, by the first word after ``google_``.
 APIS = {
     "artifact": "artifactregistry", "cloudbuild": "cloudbuild", "compute": "compute", "logging": "logging",
     "monitoring": "monitoring", "service": "iam", "storage": "storage",
 }  # fmt: skip
 
 
-def code() -> str:
-    """Without comments, and of texts only what is interpolated."""
-    lines = [line for line in TEXT.splitlines() if not line.lstrip().startswith("#")]
-    return re.sub(r'"([^"\\]|\\.)*"', lambda text: " ".join(re.findall(r"\$\{([^}]*)\}", text[0])), "\n".join(lines))
+def references(pattern: str) -> set[Any]:
+    """Matches in everything that is not a literal text."""
+    values = json.dumps([parse(path) for path in FILES])
+    return {match for text in re.findall(r"\$\{.*?\}(?=[^}]|$)", values) for match in re.findall(pattern, text)}
 
 
-def declared(kind: str) -> set[str]:
-    return set(re.findall(rf'^{kind} "(\w+)"', TEXT, re.MULTILINE))
-
-
-def resources() -> set[tuple[str, str]]:
-    return set(re.findall(r'^resource "(\w+)" "(\w+)"', TEXT, re.MULTILINE))
-
-
-def local_values() -> set[str]:
-    blocks = re.findall(r"^locals \{\n(.*?)^\}", TEXT, re.MULTILINE | re.DOTALL)
-    return {name for block in blocks for name in re.findall(r"^  (\w+) +=", block, re.MULTILINE)}
-
-
-def granted() -> set[tuple[str, str]]:
-    """Kind of resource and role: on what, and what."""
-    found = set()
-    for kind, body in re.findall(r'^resource "(google_\w+_iam_member)" "\w+" \{\n(.*?)^\}', TEXT, re.M | re.S):
-        role = re.search(r"^  role +=\s+(.+)$", body, re.M).group(1)
-        lists = re.search(r"for_each = toset\(local\.(\w+)\)", body)
-        text = re.search(rf"^  {lists[1]} = \[(.*?)\]", TEXT, re.M | re.S).group(1) if lists else role
-        found |= {(kind, name) for name in re.findall(r'"roles/([\w.]+)"', text)}
-    return found
-
-
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.tf")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_files_parse(file):
-    blocks = {"resource", "locals", "variable", "output", "provider", "terraform"}
-    assert set(hcl2.loads(file.read_text())) - {"__comments__"} <= blocks
+    assert set(parse(file)) <= {"resource", "locals", "variable", "output", "provider", "terraform"}
 
 
 @pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not installed")
@@ -73,62 +48,102 @@ def test_files_are_formatted(tmp_path):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_what_is_referred_to_exists_and_what_is_declared_is_used():
-    text = code()
-    assert set(re.findall(r"\b(google_\w+|terraform_data)\.(\w+)", text)) <= resources()
-    assert set(re.findall(r"\bvar\.(\w+)", text)) == declared("variable")
-    assert set(re.findall(r"\blocal\.(\w+)", text)) == local_values()
-
-
-def test_all_that_a_run_needs_is_made():
-    kinds = [kind for kind, _ in resources()]
-    assert {kind: kinds.count(kind) for kind in set(kinds) if kinds.count(kind) > 1 and "iam" not in kind} == {
-        "google_storage_bucket": 3,
-        "google_service_account": 2,
-        "google_monitoring_alert_policy": 2,
-    }
-    assert {"google_artifact_registry_repository", "google_cloudbuild_trigger", "google_compute_subnetwork",
-            "google_logging_metric", "google_monitoring_notification_channel", "google_project_service",
-            "terraform_data"} <= set(kinds)  # fmt: skip
-    assert "runner_vertex.py schedule" in (FOLDER / "schedule.tf").read_text()
+def test_references_resolve_and_declarations_are_used():
+    assert references(r"\b(google_\w+|terraform_data)\.(\w+)") <= set(resources())
+    assert references(r"\bvar\.(\w+)") == set(named("variable"))
+    assert references(r"\blocal\.(\w+)") == set(local_values())
 
 
 def test_the_api_of_every_resource_is_enabled():
-    enabled = set(re.findall(r'"(\w+)\.googleapis\.com",', TEXT))
-    wanted = {APIS[kind.split("_")[1]] for kind, _ in resources() - {("google_project_service", "apis")}
-              if kind.startswith("google_") and not kind.startswith("google_project_")}  # fmt: skip
-    assert wanted | {"aiplatform", "dataflow", "ondemandscanning"} == enabled
+    enabled = {api.removesuffix(".googleapis.com") for api in local_values()["apis"]}
+    kinds = {kind for kind, _ in resources() if kind.startswith("google_") and not kind.startswith("google_project_")}
+    assert {APIS[kind.split("_")[1]] for kind in kinds} | {"aiplatform", "dataflow", "logging", "ondemandscanning"} == (
+        enabled
+    )
 
 
-def test_accounts_get_no_more_than_they_need():
-    on_project = {role for kind, role in granted() if kind == "google_project_iam_member"}
-    assert "aiplatform.user" in on_project
-    assert not {role for role in on_project if role in ("owner", "editor", "viewer")}
-    # Recordings and models are given bucket by bucket, images repository by repository, accounts one by one.
-    assert not {role for role in on_project if role.split(".")[0] in ("storage", "artifactregistry", "iam")}
-    assert {role for role in on_project if role.endswith((".admin", "Admin"))} == {"ondemandscanning.admin"}
-    assert ("google_service_account_iam_member", "iam.serviceAccountUser") in granted()
-    assert not re.search(r'"(allUsers|allAuthenticatedUsers)"', TEXT)
+def test_no_alert_depends_on_a_metric_of_this_project():
+    """Cloud Monitoring refuses a policy on a log-based metric for minutes after the metric was made."""
+    policies = {name: body for (kind, name), body in resources().items() if kind == "google_monitoring_alert_policy"}
+    assert set(policies) == {"failed_run", "endpoint"}
+    assert not [name for kind, name in resources() if kind == "google_logging_metric"]
+    assert "logging.googleapis.com/user/" not in json.dumps(policies)
+    (condition,) = policies["failed_run"]["conditions"]
+    assert "PIPELINE_STATE_FAILED" in condition["condition_matched_log"][0]["filter"]
+    assert policies["failed_run"]["alert_strategy"][0]["notification_rate_limit"]
 
 
 def test_buckets_are_closed():
-    buckets = re.findall(r'^resource "google_storage_bucket" "\w+" \{\n(.*?)^\}', TEXT, re.M | re.S)
-    assert len(buckets) == 3
-    for bucket in buckets:
-        assert re.search(r"uniform_bucket_level_access += true", bucket)
-        assert re.search(r'public_access_prevention += "enforced"', bucket)
+    ((_, bucket),) = [item for item in resources().items() if item[0][0] == "google_storage_bucket"]
+    assert bucket["uniform_bucket_level_access"] is True
+    assert bucket["public_access_prevention"] == "enforced"
+    assert set(local_values()["buckets"]) == {"data", "pipelines", "models"}
+
+
+def test_only_artifacts_of_runs_and_uploaded_sources_are_deleted():
+    deleted = {name: bucket["delete_after_days"] for name, bucket in local_values()["buckets"].items()}
+    assert deleted == {
+        "data": {},
+        "pipelines": {"root": "${var.run_retention_days}", "source": 7},
+        "models": {},
+    }
+
+
+def test_artifacts_are_kept_longer_than_the_cache_uses_them():
+    retention = named("variable")["run_retention_days"]
+    defaults = {
+        name: VertexSettings.model_fields[name].default for name in ("cache_max_age_days", "run_retention_days")
+    }
+    assert retention["default"] == defaults["run_retention_days"]
+    assert retention["validation"][0]["condition"] == (
+        f"${{var.run_retention_days > {defaults['cache_max_age_days']}}}"
+    )
+
+
+def test_images_of_a_schedule_are_never_deleted():
+    repository = resources()["google_artifact_registry_repository", "images"]
+    kept = [policy for policy in repository["cleanup_policies"] if policy["action"] == "KEEP"]
+    assert {"tag_state": "TAGGED", "tag_prefixes": ["deployed"]} in [
+        condition for policy in kept for condition in policy.get("condition", [])
+    ]
+    assert "docker_config" not in repository, "an immutable tag could not move to the images of the next schedule"
+    deployed = resources()["terraform_data", "deployed"]
+    assert "${terraform_data.deployed}" in resources()["terraform_data", "schedule"]["depends_on"]
+    images = re.findall(r"\b(\w*image) = string", named("variable")["schedule"]["type"])
+    assert set(re.findall(r"var\.schedule\.(\w+)", local_values()["deployed_images"])) == set(images)
+    assert deployed["for_each"] == "${local.deployed_images}"
+
+
+def test_the_tag_is_given_to_the_digest(tmp_path):
+    """The command of the provisioner, with a ``gcloud`` that prints its arguments."""
+    (provisioner,) = resources()["terraform_data", "deployed"]["provisioner"]
+    command = provisioner["local-exec"]["command"].replace("$${", "${").replace('\\"', '"')
+    gcloud = tmp_path / "gcloud"
+    gcloud.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    gcloud.chmod(0o755)
+    image = "europe-west4-docker.pkg.dev/example-project/ser/pipeline@sha256:" + "0" * 64
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={"PATH": str(tmp_path), "IMAGE": image},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    repository = image.partition("@")[0]
+    assert done.stdout.split() == ["artifacts", "docker", "tags", "add", image, f"{repository}:deployed"]
 
 
 def test_the_schedule_sets_what_a_run_needs():
-    text = (FOLDER / "schedule.tf").read_text()
-    names = {name.lower().removeprefix("ser__").replace("__", ".") for name in re.findall(r"SER__\w+", text)}
-    given = dict.fromkeys(names, "gs://example/folder") | {
+    names = re.findall(r"\bSER__\w+", local_values()["vertex_settings"])
+    keys = {name.lower().removeprefix("ser__").replace("__", ".") for name in names}
+    given = dict.fromkeys(keys, "gs://example/folder") | {
         "vertex.project": "example-project",
         "vertex.region": "europe-west4",
         "vertex.service_account": "a@example.com",
         "vertex.image": f"cpu@sha256:{64 * '0'}",
         "vertex.gpu_image": f"gpu@sha256:{64 * '0'}",
         "vertex.endpoint.image": "null",
+        "vertex.run_retention_days": "90",
         "vertex.dataflow.subnetwork": "regions/europe-west4/subnetworks/ser",
         "vertex.schedule.cron": "0 2 * * *",
         "vertex.schedule.max_concurrent_runs": "1",
@@ -140,9 +155,15 @@ def test_the_schedule_sets_what_a_run_needs():
 
 
 def test_the_outputs_are_keys_of_the_configuration():
-    names = re.findall(r'^    "(vertex\.[\w.]+)"', (FOLDER / "outputs.tf").read_text(), re.M)
     settings = load_config(Path(__file__).parents[2] / "golden" / "vertex.yaml", tree=VertexConfig)
+    names = named("output")["vertex_settings"]["value"]
+    assert len(names) > 5
     for name in names:
         found = settings
         for part in name.split("."):
             found = getattr(found, part)
+
+
+def test_state_is_kept_in_a_bucket():
+    (terraform,) = [block for block in blocks("terraform") if "backend" in block]
+    assert "gcs" in terraform["backend"][0]

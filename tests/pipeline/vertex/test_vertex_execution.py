@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 from google.cloud import aiplatform_v1 as vertex
 
+from components.audio_example_gen import vertex_driver
 from components.audio_example_gen.corpora.arrive import arrive
 from modules.data.labels import EMOTIONS
 from modules.reporting.summary import RunSummary
@@ -149,6 +150,45 @@ def test_the_examplegen_finds_the_newest_span_and_reads_the_one_before_it_too(in
     assert all(list(Path(examples["uri"]).glob(f"Split-{split}/*.gz")) for split in ("train", "eval", "test"))
     summary = json.loads((Path(examples["uri"]) / "ingest.json").read_text())
     assert summary["spans"] == {"span-2": SPAN_CLIPS, "span-3": SPAN_CLIPS}
+
+
+def test_a_run_after_the_retention_uses_nothing_from_the_cache_that_is_deleted(spans, tmp_path):
+    """The clock of the driver moves on; what is then older than the retention is deleted, and a run follows.
+
+    The rest of the pipeline depends on these two tasks.
+    """
+    config = configured(tmp_path, spans, "vertex.dataflow.enabled=false", "vertex.default_node.retries=0")
+    vertex = config.vertex
+    environ = {"PYTHONPATH": str(tmp_path / "clock"), "PYTHONDONTWRITEBYTECODE": "1"}
+    pipelines, job = LocalPipelines(tmp_path, IMAGE_ENVIRON | environ), compile_pipeline(config)
+    period_sec = vertex.cache_max_age_days * 86400
+    begin = period_sec - time.time() % period_sec
+    found = []
+    for day in (0, vertex.cache_max_age_days - 1, vertex.run_retention_days + 1):
+        set_clock(tmp_path / "clock", begin + day * 86400)
+        delete_older(Path(vertex.pipeline_root), time.time() + (day - vertex.run_retention_days) * 86400)
+        found.append(pipelines.run(job, run_id=f"run-{day}", until=["CuratedSchema"]))
+    assert [{task.cached for task in tasks.values()} for tasks in found] == [{False}, {True}, {False}]
+    for artifact in (artifact for task in found[-1].values() for (artifact,) in task.outputs.values()):
+        assert any(path.is_file() for path in Path(artifact["uri"]).rglob("*")), artifact["uri"]
+
+
+def set_clock(folder: Path, ahead_sec: float) -> None:
+    """Let drivers see a later time; not the executors, since Beam pickles ``time.time``."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(f"""
+import sys, time
+if "{vertex_driver.__name__}" in sys.orig_argv:
+    _now = time.time
+    time.time = lambda: _now() + {ahead_sec}
+""")
+
+
+def delete_older(folder: Path, time_sec: float) -> None:
+    """Delete files that were written before a time, as a bucket's lifecycle rule does."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_mtime < time_sec:
+            path.unlink()
 
 
 def test_what_follows_reads_what_it_wrote(chain):
