@@ -138,7 +138,7 @@ def _job_options(vertex: VertexSettings, job: JobSettings, key: str) -> dict[str
 
 
 def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
-    """Beam's arguments that send a node's work to Dataflow, in workers that run the pipeline's own image."""
+    """Beam's arguments that send a node's work to Dataflow, in workers of the worker image."""
     vertex, dataflow = config.vertex, config.vertex.dataflow
     temporary = f"{vertex.pipeline_root.rstrip('/')}/dataflow/{config.name}"
     arguments = [
@@ -151,7 +151,7 @@ def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
         f"--machine_type={dataflow.machine_type}",
         f"--disk_size_gb={dataflow.disk_gb}",
         f"--max_num_workers={dataflow.max_workers}",
-        f"--sdk_container_image={vertex.image}",
+        f"--sdk_container_image={dataflow.image}",
         "--sdk_location=container",
         "--experiments=use_runner_v2",
         f"--labels=node={node.id.lower()}",

@@ -54,6 +54,7 @@ class DataflowSettings(Section):
     """Where the Beam components work."""
 
     enabled: bool = pydantic.Field(default=True, description="False runs Beam inside the components' containers.")
+    image: str | None = pydantic.Field(default=None, description="of the workers: the Dockerfile's stage worker")
     machine_type: str = "n2-standard-4"
     disk_gb: int = pydantic.Field(default=50, ge=30)
     max_workers: int = pydantic.Field(default=8, ge=1, le=1000)
@@ -104,7 +105,7 @@ class VertexSettings(Section):
     data: Address = pydantic.Field(description="where the recordings lie")
     pipeline_root: Address
     serving_dir: Address = pydantic.Field(description="where blessed models go, a folder for each version")
-    image: str = pydantic.Field(min_length=1, description="of the components and of Dataflow's workers")
+    image: str = pydantic.Field(min_length=1, description="of the components: the Dockerfile's stage pipeline")
     gpu_image: str | None = None
     service_account: str = pydantic.Field(pattern=r"^[^@\s]+@[^@\s]+$")
     network: str | None = pydantic.Field(default=None, pattern=r"^projects/[^/]+/global/networks/[^/]+$")
@@ -135,6 +136,13 @@ class VertexSettings(Section):
                 "gpu_image must be set for the accelerators of trainer and tuner; or give both jobs "
                 "accelerator_type: null and accelerator_count: 0"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _require_worker_image(self) -> "VertexSettings":
+        """The components' image does not have Beam's boot program, and does not run as root."""
+        if self.dataflow.enabled and self.dataflow.image is None:
+            raise ValueError("dataflow.image must be set for Dataflow's workers; or set dataflow.enabled: false")
         return self
 
     def node(self, node_id: str) -> NodeSettings:

@@ -127,6 +127,7 @@ def test_the_schedule_sets_what_a_run_needs():
         "vertex.region": "europe-west4",
         "vertex.service_account": "a@example.com",
         "vertex.gpu_image": "image",
+        "vertex.dataflow.image": "image",
         "vertex.endpoint.image": "null",
         "vertex.dataflow.subnetwork": "regions/europe-west4/subnetworks/ser",
         "vertex.schedule.cron": "0 2 * * *",

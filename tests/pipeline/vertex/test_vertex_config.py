@@ -13,7 +13,7 @@ from pipeline.vertex.config import VertexConfig, VertexSettings
 
 ROOT = Path(__file__).parents[3]
 VERTEX_YAML = ROOT / "configs" / "vertex.yaml"
-GPU = ["vertex.gpu_image=image"]
+IMAGES = ["vertex.gpu_image=image", "vertex.dataflow.image=image"]
 REQUIRED = [name for name, field in VertexSettings.model_fields.items() if field.is_required()]
 
 
@@ -21,15 +21,16 @@ def test_vertex_yaml_lists_every_key_with_its_default(golden_config):
     listed = yaml.safe_load(VERTEX_YAML.read_text())["vertex"]
     assert list(listed) == list(VertexSettings.model_fields)
     given = {name: getattr(golden_config.vertex, name) for name in [*REQUIRED, "gpu_image"]}
-    with_defaults = VertexSettings.model_validate(given).model_dump(mode="json")
-    assert {**listed, **given} == with_defaults
+    worker = {"image": golden_config.vertex.dataflow.image}
+    with_defaults = VertexSettings.model_validate({**given, "dataflow": worker}).model_dump(mode="json")
+    assert {**listed, **given, "dataflow": {**listed["dataflow"], **worker}} == with_defaults
 
 
 @pytest.mark.parametrize("key", REQUIRED)
 def test_a_missing_value_is_named_with_how_to_set_it(key, golden_config):
     values = [f"vertex.{name}={getattr(golden_config.vertex, name)}" for name in REQUIRED if name != key]
     with pytest.raises(ConfigError) as error:
-        load_config(VERTEX_YAML, overrides=values + GPU, tree=VertexConfig)
+        load_config(VERTEX_YAML, overrides=values + IMAGES, tree=VertexConfig)
     (_, line) = str(error.value).splitlines()
     assert f"--set vertex.{key}=VALUE" in line
     assert f"SER__VERTEX__{key.upper()}" in line
@@ -39,7 +40,7 @@ def test_environment_and_command_line_reach_every_level(golden_config):
     environ = {f"SER__VERTEX__{name.upper()}": str(getattr(golden_config.vertex, name)) for name in REQUIRED}
     environ |= {"SER__VERTEX__TRAINER__SPOT": "true", "SER__VERTEX__NODES__TRANSFORM__CPU": "16"}
     config = load_config(
-        VERTEX_YAML, environ=environ, overrides=["vertex.dataflow.max_workers=3", *GPU], tree=VertexConfig
+        VERTEX_YAML, environ=environ, overrides=["vertex.dataflow.max_workers=3", *IMAGES], tree=VertexConfig
     )
     assert config.vertex.trainer.spot
     assert config.vertex.node("Transform").cpu == 16
@@ -53,6 +54,7 @@ def test_environment_and_command_line_reach_every_level(golden_config):
         ("vertex.pipeline_root=bucket/folder", "vertex.pipeline_root"),
         ("vertex.trainer.accelerator_type=null", "give both, or null and 0"),
         ("vertex.gpu_image=null", "gpu_image must be set for the accelerators"),
+        ("vertex.dataflow.image=null", "dataflow.image must be set for Dataflow's workers"),
         ("drift.enabled=true", "set drift.reference or drift.enabled=false"),
         ("vertex.endpoint.canary_percent=200", "vertex.endpoint.canary_percent"),
         ("vertex.trainer.gpus=2", "allowed beside it: accelerator_count, accelerator_type"),
