@@ -29,6 +29,7 @@ lint: .venv/.ready ## Lint and type-check
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/mypy
+	.venv/bin/hadolint Dockerfile serving/container/Dockerfile
 
 docs: .venv/.ready ## Build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet

@@ -97,7 +97,8 @@ build() {  # TARGET ARGUMENTS OF THE ENGINE ...
   mounts+=(--volume "$WORK/settings/uv.toml:/etc/uv/uv.toml:ro")
   [ ! -e /etc/pip.conf ] || mounts+=(--volume /etc/pip.conf:/etc/pip.conf:ro)
   [ ! -e "$CERTIFICATES" ] || mounts+=(--volume "$CERTIFICATES:$CERTIFICATES:ro")
-  engine build --layers --quiet --pull-never "${mounts[@]}" --tag "localhost/ser/$target" "$@" . >/dev/null
+  engine build --layers --pull-never "${mounts[@]}" --tag "localhost/ser/$target" "$@" . > "$WORK/build.log" 2>&1 ||
+    die "the build failed: $(tail -20 "$WORK/build.log")"
   printf '%s: %s s, %s\n' "$target" "$((SECONDS - started))" \
     "$(engine images --format '{{.Size}}' "localhost/ser/$target")"
 }
@@ -129,7 +130,7 @@ expect() {  # WHAT EXPECTED FOUND
 check_environment() {  # TARGET UID
   expect "$1: user" "$2" "$(run "$1" id -u)"
   expect "$1: NVIDIA's libraries" /usr/local/nvidia/lib64:/usr/local/nvidia/lib "$(run "$1" sh -c 'echo "$LD_LIBRARY_PATH"')"
-  run "$1" python -m pip show apache-beam | head -2
+  expect "$1: pip finds Beam" "Name: apache-beam" "$(run "$1" python -m pip show apache-beam | grep '^Name:')"
 }
 
 check_pipeline() {
@@ -147,6 +148,7 @@ check_tests() {  # the step `test` of cloudbuild.yaml: root's files, made writab
   chmod -R a+rwX "$WORK/workspace"
   engine run --volume "$WORK/workspace:/workspace" --workingdir /workspace --env HOME=/tmp "$name" -- \
     python -m pytest -q -n 2 -p no:cacheprovider tests/modules/test_features.py
+  rm -rf "$WORK/workspace"
 }
 
 check_gpu() {

@@ -5,18 +5,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
-sys.path.append(str(REPOSITORY))  # last, for tests.fakes alone: the rest is what is installed
-
 from modules.demo_corpus.corpus import write_corpus
 from pipeline.config import load_config
 from pipeline.vertex.compile import compile_pipeline
 from pipeline.vertex.config import VertexConfig
-from tests.fakes.vertex_pipelines import LocalPipelines
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def main() -> None:
     """Run AudioExampleGen and StatisticsGen on a small demo corpus; raises if one fails."""
+    sys.path.append(str(REPOSITORY))  # last: all but the stand-in for Vertex AI Pipelines is what is installed
+    from tests.fakes.vertex_pipelines import LocalPipelines
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_corpus(folder / "recordings", clips=24 * 7, seed=0)

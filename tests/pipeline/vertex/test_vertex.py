@@ -89,7 +89,11 @@ def test_beam_works_on_dataflow_in_the_worker_image(golden_config, spec):
 
 
 def test_without_dataflow_beam_works_in_the_containers(golden_config):
-    config = load_config(GOLDEN / "vertex.yaml", overrides=["vertex.dataflow.enabled=false", "vertex.dataflow.image=null"], tree=VertexConfig)
+    config = load_config(
+        GOLDEN / "vertex.yaml",
+        overrides=["vertex.dataflow.enabled=false", "vertex.dataflow.image=null"],
+        tree=VertexConfig,
+    )
     assert beam_options(compile_pipeline(config)["pipelineSpec"], "AudioExampleGen")["runner"] == "FnApiRunner"
 
 
