@@ -1,20 +1,19 @@
-# syntax=docker/dockerfile:1
-# One image for the pipeline's components, for Dataflow's workers and for training.
-#   docker build -t ser-pipeline .
-#   docker build -t ser-pipeline-gpu --build-arg VARIANT=gpu .
-# Vertex AI gives the containers their command; Dataflow starts the entrypoint, Beam's own.
+# The images of the pipeline, a stage each. They share one environment, which is installed once.
+#   docker build --target pipeline -t ser-pipeline .          components, and training on CPUs
+#   docker build --target gpu      -t ser-pipeline-gpu .      training and tuning on GPUs
+#   docker build --target worker   -t ser-pipeline-worker .   Dataflow's workers
+# Vertex AI gives its containers their command; Dataflow starts the worker's entrypoint, Beam's own.
+# Builders without BuildKit build every stage up to the target: the stages are in the order of what they need.
 
 ARG PYTHON_IMAGE=python:3.11-slim-trixie
 ARG BEAM_IMAGE=apache/beam_python3.11_sdk:2.77.0
 
-FROM ${BEAM_IMAGE} AS beam
-
 FROM ${PYTHON_IMAGE} AS build
-ARG VARIANT=cpu
 WORKDIR /src
 ENV UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 UV_HTTP_TIMEOUT=180
 
-# For the packages of the lock that bring no wheel.
+# For the packages of the lock that have no wheel.
+# hadolint ignore=DL3008 # Debian's archive removes a version as soon as there is a newer one: a pin breaks the build
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends g++ \
  && rm -rf /var/lib/apt/lists/*
@@ -22,45 +21,48 @@ RUN apt-get update -qq \
 COPY environment/bootstrap.txt environment/
 RUN pip install --quiet --no-cache-dir --require-hashes --target /opt/tools -r environment/bootstrap.txt
 
-COPY requirements.lock deploy/gpu.lock ./
+COPY requirements.lock ./
 RUN /opt/tools/bin/uv venv --quiet /opt/venv \
- && /opt/tools/bin/uv pip sync --quiet --python /opt/venv/bin/python --require-hashes requirements.lock \
- && case "$VARIANT" in \
-      cpu) ;; \
-      gpu) /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --require-hashes -r gpu.lock ;; \
-      *) echo "VARIANT is '$VARIANT'; it must be cpu or gpu" >&2; exit 1 ;; \
-    esac
+ && /opt/tools/bin/uv pip sync --quiet --python /opt/venv/bin/python --require-hashes requirements.lock
 
-COPY pyproject.toml setup.py README.md LICENSE ./
-COPY runner_local.py runner_vertex.py ./
-COPY cli cli
-COPY components components
-COPY modules modules
-COPY pipeline pipeline
-COPY schema schema
-COPY serving serving
+# What .dockerignore lets through.
+COPY . ./
 RUN /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --no-build-isolation .
 
-FROM ${PYTHON_IMAGE}
-ARG VARIANT=cpu
+FROM ${PYTHON_IMAGE} AS environment
+COPY --from=build /opt/venv /opt/venv
+RUN useradd --create-home --uid 10001 ser
+# TF_USE_LEGACY_KERAS: Transform and TFMA would otherwise switch child processes to Keras 2.
+# /usr/local/nvidia: where Vertex AI mounts the driver; nothing else there names it. Without a GPU the folders are absent.
+ENV PATH=/opt/venv/bin:/usr/local/nvidia/bin:$PATH \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib \
+    TF_USE_LEGACY_KERAS=0 \
+    TF_CPP_MIN_LOG_LEVEL=2 \
+    PYTHONUNBUFFERED=1
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ser-pipeline" \
-      org.opencontainers.image.description="Speech-emotion pipeline: components, Dataflow workers, training (${VARIANT})" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${REVISION}"
 
-COPY --from=beam /opt/apache/beam /opt/apache/beam
-COPY --from=build /opt/venv /opt/venv
-RUN useradd --create-home --uid 10001 ser
-
-# TF_USE_LEGACY_KERAS: Transform and TFMA would otherwise switch child processes to Keras 2.
-# RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT: Beam's boot would otherwise make an environment of its own, as root.
-ENV PATH=/opt/venv/bin:$PATH \
-    TF_USE_LEGACY_KERAS=0 \
-    TF_CPP_MIN_LOG_LEVEL=2 \
-    PYTHONUNBUFFERED=1 \
-    RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
-
-USER ser
+FROM environment AS pipeline
+# The user ser, by number, as Kubernetes wants it to know that it is not root.
+USER 10001
 WORKDIR /home/ser
+
+FROM environment AS gpu
+COPY deploy/gpu.lock /tmp/
+RUN pip install --quiet --no-cache-dir --no-deps --require-hashes -r /tmp/gpu.lock
+USER 10001
+WORKDIR /home/ser
+
+FROM ${BEAM_IMAGE} AS beam
+
+FROM environment AS worker
+COPY --from=beam /opt/apache/beam /opt/apache/beam
+# Beam's boot would otherwise make an environment of its own.
+ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+# Root: Dataflow mounts folders of root's, /var/opt/google among them, and boot writes there.
 ENTRYPOINT ["/opt/apache/beam/boot"]
+
+# What is built without a target.
+FROM pipeline

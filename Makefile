@@ -30,6 +30,7 @@ lint: .venv/.ready .setup/checkov/.ready ## Lint, type-check, scan the Terraform
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/mypy
 	.setup/checkov/bin/checkov --directory deploy/terraform --framework terraform --skip-download --compact --quiet
+	.venv/bin/hadolint Dockerfile serving/container/Dockerfile
 
 docs: .venv/.ready ## Build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet

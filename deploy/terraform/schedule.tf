@@ -10,6 +10,7 @@ locals {
     SER__VERTEX__SERVING_DIR                   = "gs://${google_storage_bucket.ser["models"].name}/ser"
     SER__VERTEX__IMAGE                         = var.schedule.image
     SER__VERTEX__GPU_IMAGE                     = var.schedule.gpu_image
+    SER__VERTEX__DATAFLOW__IMAGE               = var.schedule.worker_image
     SER__VERTEX__ENDPOINT__IMAGE               = coalesce(var.schedule.serving_image, "null")
     SER__VERTEX__SERVICE_ACCOUNT               = google_service_account.ser["pipeline"].email
     SER__VERTEX__RUN_RETENTION_DAYS            = tostring(var.run_retention_days)

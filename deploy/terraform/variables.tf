@@ -38,6 +38,7 @@ variable "schedule" {
     max_concurrent_runs = number
     image               = string
     gpu_image           = string
+    worker_image        = string
     serving_image       = optional(string)
   })
   default = null

@@ -146,7 +146,7 @@ def _scheduling(job: JobSettings) -> dict[str, Any]:
 
 
 def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
-    """Beam's arguments that send a node's work to Dataflow, in workers that run the pipeline's own image."""
+    """Beam's arguments that send a node's work to Dataflow, in workers of the worker image."""
     vertex, dataflow = config.vertex, config.vertex.dataflow
     temporary = f"{vertex.pipeline_root.rstrip('/')}/dataflow/{config.name}"
     arguments = [
@@ -159,7 +159,7 @@ def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
         f"--machine_type={dataflow.machine_type}",
         f"--disk_size_gb={dataflow.disk_gb}",
         f"--max_num_workers={dataflow.max_workers}",
-        f"--sdk_container_image={vertex.image}",
+        f"--sdk_container_image={dataflow.image}",
         "--sdk_location=container",
         "--experiments=use_runner_v2",
         f"--labels=node={node.id.lower()}",

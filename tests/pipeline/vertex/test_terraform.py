@@ -142,6 +142,7 @@ def test_the_schedule_sets_what_a_run_needs():
         "vertex.service_account": "a@example.com",
         "vertex.image": f"cpu@sha256:{64 * '0'}",
         "vertex.gpu_image": f"gpu@sha256:{64 * '0'}",
+        "vertex.dataflow.image": f"worker@sha256:{64 * '0'}",
         "vertex.endpoint.image": "null",
         "vertex.run_retention_days": "90",
         "vertex.dataflow.subnetwork": "regions/europe-west4/subnetworks/ser",

@@ -84,7 +84,7 @@ def test_both_runners_have_the_same_nodes(golden_config):
             assert {node.id for node in there[name].upstream_nodes} == {node.id for node in node.upstream_nodes}
 
 
-def test_beam_works_on_dataflow_in_the_pipelines_own_image(golden_config, spec):
+def test_beam_works_on_dataflow_in_the_worker_image(golden_config, spec):
     on_dataflow = set()
     for node in make_pipeline(golden_config).components:
         if node.id not in spec["components"]:
@@ -92,7 +92,7 @@ def test_beam_works_on_dataflow_in_the_pipelines_own_image(golden_config, spec):
         options = beam_options(spec, node.id)
         if isinstance(node.executor_spec, executor_spec.BeamExecutorSpec):
             assert options["runner"] == "DataflowRunner"
-            assert options["sdk_container_image"] == golden_config.vertex.image
+            assert options["sdk_container_image"] == golden_config.vertex.dataflow.image != golden_config.vertex.image
             assert options["temp_location"].startswith("gs://")
             assert options["use_public_ips"] is False
             on_dataflow.add(node.id)
@@ -103,7 +103,11 @@ def test_beam_works_on_dataflow_in_the_pipelines_own_image(golden_config, spec):
 
 
 def test_without_dataflow_beam_works_in_the_containers(golden_config):
-    config = load_config(GOLDEN / "vertex.yaml", overrides=["vertex.dataflow.enabled=false"], tree=VertexConfig)
+    config = load_config(
+        GOLDEN / "vertex.yaml",
+        overrides=["vertex.dataflow.enabled=false", "vertex.dataflow.image=null"],
+        tree=VertexConfig,
+    )
     assert beam_options(compile_pipeline(config)["pipelineSpec"], "AudioExampleGen")["runner"] == "FnApiRunner"
 
 

@@ -57,7 +57,6 @@ def test_environment_and_command_line_reach_every_level(golden_config):
     [
         ("vertex.pipeline_root=bucket/folder", "vertex.pipeline_root", "string_pattern_mismatch"),
         ("vertex.image=image:latest", "vertex.image", "string_pattern_mismatch"),
-        ("vertex.cache_max_age_days=90", "vertex", "value_error"),
         ("vertex.schedule.cron=daily", "vertex.schedule.cron", "string_pattern_mismatch"),
         ("vertex.schedule.cron=61 2 * * *", "vertex.schedule.cron", "string_pattern_mismatch"),
         ("vertex.trainer.accelerator_type=H100", "vertex.trainer.accelerator_type", "literal_error"),

@@ -202,7 +202,7 @@ def test_dataflow_workers_write_the_same_examples(chain, ingested):
     assert submitted.state == "JOB_STATE_DONE", submitted.log
     environment = submitted.submitted["environment"]
     assert environment["serviceAccountEmail"] == chain.config.vertex.service_account
-    assert chain.config.vertex.image in json.dumps(environment["workerPools"])
+    assert chain.config.vertex.dataflow.image in json.dumps(environment["workerPools"])
     assert _files(chain.first["AudioExampleGen"]) == _files(ingested)
 
 
