@@ -40,7 +40,7 @@ def programs(tmp_path) -> Path:
     folder = tmp_path / "programs"
     folder.mkdir()
     stand_in(folder, "python", f'exec {sys.executable} "$@"')  # the real one; a link would lose its environment
-    stand_in(folder, "docker", 'case "$1" in inspect) printf "%s@{DIGEST}\\n" "${{@: -1}}" ;; esac')
+    stand_in(folder, "docker", f'case "$1" in inspect) printf "%s@{DIGEST}\\n" "${{@: -1}}" ;; esac')
     stand_in(folder, "gcloud", f'case "$4" in scan) echo scan-1 ;; list-*) cat "{folder}/found" ;; esac')
     (folder / "found").touch()
     return folder
