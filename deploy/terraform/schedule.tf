@@ -19,7 +19,11 @@ locals {
     SER__VERTEX__SCHEDULE__MAX_CONCURRENT_RUNS = tostring(var.schedule.max_concurrent_runs)
   }
   # The endpoint's image is copied when a model is uploaded, so that it may be deleted.
-  deployed_images = var.schedule == null ? {} : { image = var.schedule.image, gpu_image = var.schedule.gpu_image }
+  deployed_images = var.schedule == null ? {} : {
+    image        = var.schedule.image
+    gpu_image    = var.schedule.gpu_image
+    worker_image = var.schedule.worker_image
+  }
 }
 
 # The cleanup policies of the repository keep what has this tag.

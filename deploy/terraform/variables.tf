@@ -44,8 +44,8 @@ variable "schedule" {
   default = null
 
   validation {
-    condition     = var.schedule == null ? true : alltrue([for image in [var.schedule.image, var.schedule.gpu_image] : can(regex("@sha256:[0-9a-f]{64}$", image))])
-    error_message = "schedule.image and schedule.gpu_image must end in @sha256: and the digest that cloudbuild.yaml printed."
+    condition     = var.schedule == null ? true : alltrue([for image in [var.schedule.image, var.schedule.gpu_image, var.schedule.worker_image] : can(regex("@sha256:[0-9a-f]{64}$", image))])
+    error_message = "schedule.image, schedule.gpu_image and schedule.worker_image must end in @sha256: and the digest that cloudbuild.yaml printed."
   }
 }
 

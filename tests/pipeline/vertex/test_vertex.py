@@ -58,7 +58,7 @@ def test_the_command_writes_the_golden_without_credentials_or_network(tmp_path):
     assert not differences, f"the compiled pipeline is not the golden one. If that is meant: {regenerate}"
 
 
-@pytest.mark.parametrize(("image", "told"), [("null", True), ("image", False)])
+@pytest.mark.parametrize(("image", "told"), [("null", True), (f"image@sha256:{64 * '0'}", False)])
 def test_compiling_reports_that_nothing_is_deployed(tmp_path, capfd, image, told):
     places = ["--output", str(tmp_path / "pipeline.json"), "--log", str(tmp_path / "log")]
     values = ["--config", str(GOLDEN / "vertex.yaml"), "--set", f"vertex.endpoint.image={image}"]
