@@ -247,7 +247,7 @@ def test_show_names_the_source_of_every_value(ser_config, monkeypatch):
 
 def test_show_has_the_cloud_where_a_source_names_it(ser_config):
     shown = yaml.safe_load(ser_config("show", "--config", ROOT / "tests" / "golden" / "vertex.yaml"))
-    assert shown["vertex"]["trainer"]["spot"] is True
+    assert shown["vertex"]["trainer"]["strategy"] == "spot"
     assert shown["vertex"]["nodes"]["AnomalyGate"]["retries"] == 0
     assert "vertex" not in yaml.safe_load(ser_config("show"))
 
