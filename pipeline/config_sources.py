@@ -20,6 +20,8 @@ DEFAULT, FAMILY, FILE, ENVIRONMENT, COMMAND_LINE = "default", "family", "file", 
 
 RENAMED_KEYS: Mapping[str, str] = {
     "drift.deals": "drift.permutations",
+    "vertex.trainer.spot": "vertex.trainer.strategy",
+    "vertex.tuner.spot": "vertex.tuner.strategy",
 }
 
 REFERENCE = "docs/reference/configuration.md"

@@ -8,13 +8,14 @@ import pytest
 
 from modules.training import trainer, tuner
 from modules.training.devices import ACCELERATORS_KEY, AcceleratorsMissing
-from modules.training.settings import TrainingSettings, TuningSettings
+from modules.training.settings import TuningSettings
+from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 from tests.paths import ROOT
 
 
 @pytest.mark.parametrize("work", ["training", "tuning"])
 def test_a_job_that_sees_none_of_its_accelerators_fails_before_it_reads_data(transformed, tmp_path, work):
-    settings = TrainingSettings()
+    settings = ORIGINAL_TRAINING
     config = tuner.tuner_config(transformed.spec, settings, TuningSettings()) | {ACCELERATORS_KEY: 2}
     nowhere = [str(tmp_path / "nowhere" / "*")]
     fn_args = transformed.fn_args(
@@ -31,15 +32,14 @@ def test_a_job_that_sees_none_of_its_accelerators_fails_before_it_reads_data(tra
 
 def test_a_batch_that_devices_cannot_share_evenly_is_refused(splits_of_seven):
     with pytest.raises(ValueError, match=r"training\.batch_size is 32 and 3 accelerators.*a multiple of 3"):
-        trainer.fit_arguments(TrainingSettings(batch_size=32), *splits_of_seven, devices=3)
+        trainer.fit_arguments(ORIGINAL_TRAINING.replace(batch_size=32), *splits_of_seven, devices=3)
 
 
 @pytest.fixture
 def splits_of_seven():
-    from modules.audio.spec import AudioSpec
     from tests.modules.training.two_devices import make_split
 
-    return make_split(7, AudioSpec()), make_split(7, AudioSpec())
+    return make_split(7, ORIGINAL_AUDIO), make_split(7, ORIGINAL_AUDIO)
 
 
 @pytest.mark.parametrize("family", ["original_cnn", pytest.param("attentive_crnn", marks=pytest.mark.slow)])

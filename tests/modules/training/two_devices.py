@@ -16,6 +16,7 @@ from modules.models import family_named
 from modules.training import trainer, tuner
 from modules.training.devices import divisible, strategy_of
 from modules.training.settings import TrainingSettings, TuningSettings
+from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
 # Without dropout, whose random numbers differ between devices.
 FAMILIES = {
@@ -43,8 +44,8 @@ def make_split(clips: int, spec: AudioSpec) -> Split:
 def main(family: str) -> None:
     (processor,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * len(DEVICES))
-    spec = AudioSpec(feature_family=family_named(family).feature_family)
-    settings = TrainingSettings(
+    spec = ORIGINAL_AUDIO.replace(feature_family=family_named(family).feature_family)
+    settings = ORIGINAL_TRAINING.replace(
         family=family, hyperparameters=FAMILIES[family], epochs=2, batch_size=BATCH_SIZE, mixup=0.3,
         weight_decay=0.01, plateau_patience=1, restore_best_weights=True,
     )  # fmt: skip

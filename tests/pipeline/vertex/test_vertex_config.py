@@ -63,7 +63,6 @@ def test_environment_and_command_line_reach_every_level(golden_config):
         ("vertex.trainer.accelerator_type=null", "vertex.trainer", "value_error"),
         ("vertex.gpu_image=null", "vertex", "value_error"),
         ("vertex.dataflow.image=null", "vertex", "value_error"),
-        ("vertex.cache_max_age_days=90", "vertex", "value_error"),
         ("vertex.trainer.max_wait_sec=60", "vertex.trainer", "value_error"),
         ("vertex.trainer.strategy=preemptible", "vertex.trainer.strategy", "literal_error"),
         ("vertex.trainer.accelerator_count=3", "", "value_error"),
