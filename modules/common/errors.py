@@ -1,0 +1,16 @@
+"""The base of this project's errors."""
+
+from typing import ClassVar
+
+
+class SerError(Exception):
+    """An error with a stable code.
+
+    Messages state what was found, what is allowed and what to do next, and their wording may improve. Programs and tests
+    rely on the code.
+
+    Attributes:
+        code: Stable identifier of the kind of error, in lower case with dots, such as ``audio.spec_mismatch``.
+    """
+
+    code: ClassVar[str] = "ser"
