@@ -6,7 +6,7 @@ from typing import ClassVar
 class SerError(Exception):
     """An error with a stable code.
 
-    Messages state what was found, what is allowed and what to do next, and their wording may improve. Programs and tests
+    Messages state what was found, what is allowed and what to do next. Their wording may improve; programs and tests
     rely on the code.
 
     Attributes:
