@@ -98,7 +98,9 @@ def served_module(
     What cannot be used raises INVALID_ARGUMENT with the item and the reason.
     """
     module = tf.Module()
-    module.variables_ = list(model.variables)  # the graph reads them, so the SavedModel has to hold them
+    # TensorFlow's variables, not Keras's: of each of those, Keras would save a second copy that no function reads, and
+    # the variables that the functions read would have no value in a loader that restores by the graph, as TF Serving's.
+    module.variables_ = [variable.value for variable in model.variables]
     classify = _classifier(model, transform, spec, temperature)
     module.serving_default = _on_audio(classify, spec, limits)
     module.waveform = _on_waveform(classify, spec, limits)

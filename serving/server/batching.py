@@ -110,7 +110,7 @@ class BatchScheduler:
         self._pool.shutdown(wait=False)
 
     def _kind(self, servable: Servable, signature: str, inputs: _Arrays) -> Hashable | None:
-        if self._options.max_batch_size == 1 or not servable.can_batch(signature):
+        if self._options.max_batch_size == 1:
             return None
         return id(servable), signature, tuple((name, array.shape[1:]) for name, array in sorted(inputs.items()))
 

@@ -80,14 +80,28 @@ def audio_spec() -> AudioSpec:
 
 
 @pytest.fixture(scope="session")
-def exported_model(tmp_path_factory: pytest.TempPathFactory, audio_spec: AudioSpec) -> Path:
+def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel as the Trainer exports it; the weights are random."""
-    folder = tmp_path_factory.mktemp("model")
-    write_transform_graph(audio_spec, folder / "graph")
+    return export_random_model("original_cnn", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def export_family() -> Callable[[str, Path], Path]:
+    """Export a model of the named family with random weights below a folder."""
+    return export_random_model
+
+
+def export_random_model(family: str, folder: Path) -> Path:
+    audio = models.family_named(family).recipe.get("audio", {})
+    spec = AudioSpec(**audio)
+    write_transform_graph(spec, folder / "graph")
     keras.utils.set_random_seed(1)
-    model = models.build("original_cnn", input_shape=audio_spec.feature_shape, classes=len(EMOTIONS))
+    model = models.build(family, input_shape=spec.feature_shape, classes=len(EMOTIONS))
+    rng = np.random.default_rng(0)
+    for statistics in model.non_trainable_weights:  # of batch normalisation: other than those of a fresh variable
+        statistics.assign_add(rng.uniform(0, 0.1, statistics.shape))
     transform = tft.TFTransformOutput(str(folder / "graph"))
-    signatures.export(model, transform, audio_spec, str(folder / "exported"))
+    signatures.export(model, transform, spec, str(folder / "exported"))
     return folder / "exported"
 
 
