@@ -9,9 +9,9 @@
      └── RequestFailed          the server's own error, with its gRPC status code
           ├── InvalidRequest       INVALID_ARGUMENT: the model cannot use this recording; the message says why
           ├── ModelNotFound        NOT_FOUND: no such model, version, label or signature
-          ├── Overloaded           RESOURCE_EXHAUSTED: the server's queue is full, or the request too large
+          ├── Overloaded           RESOURCE_EXHAUSTED: the request is too large, or a quota is used up
           ├── DeadlineExceeded     DEADLINE_EXCEEDED: no answer within the client's timeout
-          └── ServerUnreachable    UNAVAILABLE: nothing answers at this address, after the retries
+          └── ServerUnreachable    UNAVAILABLE: after the retries, nothing answers or the server's queue is full
 """
 
 from typing import ClassVar
@@ -65,7 +65,7 @@ class ModelNotFound(RequestFailed):
 
 
 class Overloaded(RequestFailed):
-    """The server's queue is full, or the request is larger than it accepts."""
+    """The request is larger than the server accepts, or a quota is used up."""
 
 
 class DeadlineExceeded(RequestFailed):
@@ -73,7 +73,7 @@ class DeadlineExceeded(RequestFailed):
 
 
 class ServerUnreachable(RequestFailed):
-    """Nothing answers at this address."""
+    """Nothing answers at this address, or the server's queue is full."""
 
 
 RequestFailed.by_code = {

@@ -17,7 +17,7 @@ QUEUED_ITEMS = 8
 
 @pytest.fixture(scope="module")
 def server(run_server, push, tmp_path_factory):
-    """One thread, batches of at most 8, and as many waiting."""
+    """One thread, batches of at most 8 items, and one batch waiting."""
     folder = tmp_path_factory.mktemp("overload")
     push(folder / "serving", 1)
     batching = folder / "batching.config"
@@ -71,10 +71,12 @@ def request(signature, *wavs):
     return made
 
 
-def wait_for_company(monkeypatch):
-    """Of those that are expected, as long as it takes."""
-    monkeypatch.setattr("serving.server.batching._COMPANY_SEC", 600)
-    monkeypatch.setattr("serving.server.batching._PATIENCE", 1e6)
+def waveform_request(samples, rate_hz=48_000):
+    made = predict_pb2.PredictRequest()
+    made.model_spec.name, made.model_spec.signature_name = "ser", "waveform"
+    made.inputs["waveform"].CopyFrom(tf.make_tensor_proto(samples[np.newaxis]))
+    made.inputs["sample_rate_hz"].CopyFrom(tf.make_tensor_proto(np.array([rate_hz], np.int32)))
+    return made
 
 
 def probabilities(answer):
@@ -105,61 +107,6 @@ def test_requests_that_wait_together_run_together(server, predict, busy, speechl
     assert len({answer.tobytes() for answer in answers}) == 6
 
 
-def test_who_is_alone_never_waits_and_those_who_were_together_wait_for_each_other(
-    server, predict, busy, wav_bytes, monkeypatch
-):
-    asked = request("serving_default", wav_bytes)
-    with busy():
-        together = [predict(asked) for _ in range(3)]
-        until(lambda: server.scheduler.queued_items == 3)
-    assert all(future.result().outputs for future in together)
-    wait_for_company(monkeypatch)
-    before = batches_run(server)
-    first, second = predict(asked), predict(asked)
-    until(lambda: server.scheduler.queued_items == 2)
-    assert server.scheduler.free_threads == 1
-    assert predict(asked).result().outputs
-    assert first.result().outputs
-    assert second.result().outputs
-    after = batches_run(server)
-    assert (after[0] - before[0], after[1] - before[1]) == (1, 3)
-    monkeypatch.undo()
-    assert predict(asked).result().outputs  # waits a moment for the other two, in vain
-    wait_for_company(monkeypatch)
-    assert predict(asked).result().outputs
-
-
-def test_a_batch_waits_for_those_who_were_answered_before_it_to_ask_again(
-    server, predict, busy, wav_bytes, monkeypatch
-):
-    asked = request("serving_default", wav_bytes)
-    wait_for_company(monkeypatch)
-    with busy():  # one is being answered ...
-        behind = [predict(asked) for _ in range(3)]  # ... and three wait
-        until(lambda: server.scheduler.queued_items == 3)
-    before = batches_run(server)
-    until(lambda: server.scheduler.free_threads == 1)
-    assert server.scheduler.queued_items == 3
-    assert predict(asked).result().outputs
-    assert all(future.result().outputs for future in behind)
-    after = batches_run(server)
-    assert (after[0] - before[0], after[1] - before[1]) == (1, 4)
-
-
-@pytest.mark.parametrize("bounds", [("_COMPANY_SEC", "_COMPANY_SHARE"), ("_PATIENCE",)])
-def test_nobody_waits_longer_than_either_bound_for_those_who_do_not_come(
-    server, predict, busy, wav_bytes, monkeypatch, bounds
-):
-    asked = request("serving_default", wav_bytes)
-    wait_for_company(monkeypatch)
-    for bound in bounds:
-        monkeypatch.setattr(f"serving.server.batching.{bound}", 0)
-    with busy():
-        behind = [predict(asked) for _ in range(3)]
-        until(lambda: server.scheduler.queued_items == 3)
-    assert all(future.result().outputs for future in behind)
-
-
 def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_enough(
     server, predict, wav_bytes, monkeypatch
 ):
@@ -181,26 +128,39 @@ def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_eno
     assert predict(asked).result().outputs
 
 
-def test_a_bad_request_does_not_spoil_the_others_of_its_batch(server, predict, busy, wav_bytes):
+def test_requests_of_a_batch_get_one_status(server, predict, busy, speechlike):
     with busy():
-        good = [predict(request("serving_default", wav_bytes)) for _ in range(2)]
-        bad = predict(request("serving_default", wav_bytes, b"bad"))
-        good.append(predict(request("serving_default", wav_bytes)))
-        until(lambda: server.scheduler.queued_items == 5)
-    assert all(future.result().outputs for future in good)
-    assert bad.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert bad.details().startswith("item 1: not a WAV file")
+        waiting = [predict(waveform_request(speechlike(1.0), rate_hz)) for rate_hz in (48_000, 0, 48_000)]
+        until(lambda: server.scheduler.queued_items == 3)
+    assert [future.code() for future in waiting] == [grpc.StatusCode.INVALID_ARGUMENT] * 3
 
 
-def test_a_full_queue_answers_resource_exhausted_and_recovers(predict, busy, wav_bytes):
+def test_requests_of_different_shapes_fail_together(server, predict, busy, speechlike):
+    with busy():
+        waiting = [predict(waveform_request(speechlike(seconds))) for seconds in (1.0, 2.0)]
+        until(lambda: server.scheduler.queued_items == 2)
+    assert [future.code() for future in waiting] == [grpc.StatusCode.FAILED_PRECONDITION] * 2
+    assert predict(waveform_request(speechlike(2.0))).result().outputs
+
+
+def test_requests_for_different_signatures_run_apart(server, predict, busy, wav_bytes):
+    with busy():
+        before = batches_run(server)
+        waiting = [predict(request(signature, wav_bytes)) for signature in ("serving_default", "timeline") * 2]
+        until(lambda: server.scheduler.queued_items == 4)
+    assert all(future.result().outputs for future in waiting)
+    assert batches_run(server)[0] == before[0] + 2
+
+
+def test_a_full_queue_answers_unavailable_and_recovers(predict, busy, wav_bytes):
     with busy():
         futures = [predict(request("serving_default", wav_bytes)) for _ in range(20)]
         until(lambda: sum(future.done() for future in futures) == 20 - QUEUED_ITEMS)
     codes = [future.code() for future in futures]
     assert codes.count(grpc.StatusCode.OK) == QUEUED_ITEMS
-    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 20 - QUEUED_ITEMS
+    assert codes.count(grpc.StatusCode.UNAVAILABLE) == 20 - QUEUED_ITEMS
     refused = next(future for future in futures if future.code() != grpc.StatusCode.OK)
-    assert "queue is full (8 items wait)" in refused.details()
+    assert "queue is full (1 batches)" in refused.details()
     assert predict(request("serving_default", wav_bytes)).result().outputs
 
 
@@ -228,6 +188,7 @@ def test_nothing_is_computed_for_who_hangs_up(server, predict, busy, wav_bytes):
     assert batches_run(server)[1] == before[1] + 1
 
 
-def test_a_request_larger_than_a_batch_runs_alone(predict, wav_bytes):
-    answer = predict(request("serving_default", *[wav_bytes] * 11)).result()
-    assert probabilities(answer).shape == (11, 7)
+def test_a_request_larger_than_a_batch_is_refused(predict, wav_bytes):
+    refused = predict(request("serving_default", *[wav_bytes] * 9))
+    assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "9 items; a batch has at most 8" in refused.details()
