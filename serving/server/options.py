@@ -105,6 +105,12 @@ def read_batching(file: Path | None) -> BatchingOptions | None:
     parameters = _read(file, server_config_pb2.BatchingParameters())
     if parameters.pad_variable_length_inputs:
         raise ConfigError(f"{file}: pad_variable_length_inputs is true; this server supports false only")
+    given = {
+        "max_batch_size": "max_batch_size",
+        "max_enqueued_batches": "max_enqueued_batches",
+        "threads": "num_batch_threads",
+    }
+    values = {name: getattr(parameters, field).value for name, field in given.items() if parameters.HasField(field)}
     try:
         return BatchingOptions(
             timeout_sec=parameters.batch_timeout_micros.value / 1e6,
