@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
-from components.serving_validator import child_server
 from components.serving_validator.executor import Executor, validate
 from components.serving_validator.requests import TOLERANCE, largest_difference, request
+from serving.server.command import CannotServe
+from serving.server.subprocess_server import served
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +89,8 @@ def test_no_server_outlives_the_question(model_uri, tmp_path):
     base.mkdir()
     (model_uri / "Format-Serving").rename(base / "1")
     with (
-        pytest.raises(child_server.NotServing, match=r"within 0\.5 s"),
-        child_server.served(str(base), timeout_sec=0.5),
+        pytest.raises(CannotServe, match=r"within 0\.5 s"),
+        served(str(base), timeout_sec=0.5),
     ):
         pass
     assert not processes_about(base)
