@@ -4,7 +4,7 @@
 
 As a command, it answers the requests of a file in the TensorFlow of the interpreter that runs it:
 ``python c_api.py MODEL_DIR REQUESTS ANSWERS``. Both files are pickles: a list of pairs of signature and inputs, and a
-list of outputs.
+list of outputs. It prints TensorFlow's version.
 """
 
 import ctypes
@@ -165,6 +165,7 @@ def _library() -> ctypes.CDLL:
 
 def main() -> None:
     """Answer the requests of a file."""
+    print(tf.__version__)
     model_dir, requests, answers = sys.argv[1:]
     model = CApiModel(model_dir)
     asked = pickle.loads(Path(requests).read_bytes())

@@ -65,3 +65,16 @@ def test_concurrent_clients_are_answered_by_one_batch(exported_model, speechlike
     assert session.batches == {"serving_default": [8]}
     assert {answer.model_version for answer in answers} == {4}
     assert len({answer.probabilities["sad"] for answer in answers}) == 8
+
+
+def test_a_timeline_ends_with_its_recording_in_a_batch_with_a_longer_one(exported_model, speechlike):
+    session = BatchingSession(str(exported_model), batch_items=2)
+    recordings = [(speechlike(seconds, rate_hz=8_000), 8_000) for seconds in (3.0, 8.0)]
+    with (
+        FakeTfServing({4}, served=[4], session=session).listening() as address,
+        Client(address, timeout_sec=60) as client,
+        concurrent.futures.ThreadPoolExecutor(2) as pool,
+    ):
+        short, long = pool.map(lambda recording: list(client.timeline(recording)), recordings)
+    assert session.batches == {"timeline": [2]}
+    assert [segments[-1].end_sec for segments in (short, long)] == pytest.approx([3.0, 8.0], abs=1e-3)

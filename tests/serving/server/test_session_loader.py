@@ -1,5 +1,10 @@
 """Exported models in the loader that TF Serving uses, a graph and a session: by TensorFlow's C API and by Python."""
 
+import pickle
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,8 +15,11 @@ from modules.export import signatures
 from modules.models import FAMILIES
 from serving.server.servable import Servable
 from tests.loaders.c_api import CApiError, CApiModel
+from tests.paths import ROOT
 
 TOLERANCE = 1e-5
+UV = ROOT / ".setup" / "tools" / "bin" / "uv"
+LOADERS = ROOT / "tests" / "loaders"
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
@@ -32,6 +40,16 @@ def faulty_model_dir(export_family, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signatures, "served_module", served_module_with_keras_variables)
         return str(export_family("original_cnn", tmp_path_factory.mktemp("faulty")))
+
+
+@pytest.fixture(scope="module")
+def serving_python(tmp_path_factory):
+    """Python with the TensorFlow of TF Serving's release and nothing of this project."""
+    python = tmp_path_factory.mktemp("tf-serving") / "venv" / "bin" / "python"
+    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, python.parents[1]], check=True)
+    requirements = ["--require-hashes", "--requirement", LOADERS / "tf_serving_runtime.txt"]
+    subprocess.run([UV, "pip", "install", "--quiet", "--python", python, *requirements], check=True)
+    return python
 
 
 def asked_of(model_dir, *wavs):
@@ -73,6 +91,20 @@ def test_every_signature_answers_as_the_eager_loader_does(model_dir, load, wav_b
     model = load(model_dir)
     for (signature, inputs), expected in zip(asked, eager_answers(model_dir, asked), strict=True):
         assert_same(model.run(signature, inputs), expected)
+
+
+@pytest.mark.slow
+def test_the_release_that_serves_answers_as_the_release_that_trains(model_dir, serving_python, wav_bytes, tmp_path):
+    asked = asked_of(model_dir, wav_bytes)
+    requests, answers = tmp_path / "requests", tmp_path / "answers"
+    requests.write_bytes(pickle.dumps(asked))
+    command = [serving_python, LOADERS / "c_api.py", model_dir, requests, answers]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    (release,) = re.findall(r"^ARG TF_SERVING_VERSION=(.+)$", (ROOT / "serving/container/Dockerfile").read_text(), re.M)
+    assert finished.stdout.strip() == release
+    for answer, expected in zip(pickle.loads(answers.read_bytes()), eager_answers(model_dir, asked), strict=True):
+        assert_same(answer, expected)
 
 
 def test_a_model_with_keras_variables_runs_in_the_eager_loader_alone(faulty_model_dir):
