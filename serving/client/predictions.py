@@ -95,7 +95,7 @@ def predictions(response: wire.PredictResponse) -> list[Prediction]:
 def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segment]:
     """The windows of the single recording in a ``timeline`` response, moved by ``offset_sec``."""
     names = ("probabilities", "emotion", "start_sec", "end_sec")
-    windows = _output(response, "windows")[0]  # behind them are those of longer recordings of the same batch, empty
+    windows = int(_output(response, "windows")[0])  # empty ones follow where a longer recording was in the batch
     labels, columns = _output(response, "labels")[0], [_output(response, name)[0][:windows] for name in names]
     version = _version(response)
     return [

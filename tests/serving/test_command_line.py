@@ -32,7 +32,8 @@ class Process:
 
     def __init__(self, base, port=0, rest_api_port=0):
         ports = ["--port", str(port), "--rest-api-port", str(rest_api_port)]
-        command = [*SER, "serve", "--model-base-path", str(base), "--drain-sec", "60", *ports]
+        batching = ["--batching-parameters-file", str(ROOT / "serving" / "config" / "batching.config")]
+        command = [*SER, "serve", "--model-base-path", str(base), "--drain-sec", "60", *ports, *batching]
         self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         self.log = ""
         for line in self._process.stderr:

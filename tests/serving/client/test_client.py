@@ -15,8 +15,8 @@ import pytest
 import soundfile
 
 from modules.data.labels import EMOTIONS
+from serving import client as ser
 from serving.client import AsyncClient, Client
-from serving.client import client as ser
 from serving.client.recordings import to_wav
 from serving.client.transport import grpc_direct
 from serving.wire import predict_pb2 as wire
