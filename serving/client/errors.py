@@ -3,11 +3,11 @@
 ::
 
     ServingError
-     ├── AudioError             the recording cannot be read or sent (also a ValueError)
+     ├── AudioError             the recording cannot be used, with the code of the reason (also a ValueError)
      ├── AddressError           the address has none of the known forms (also a ValueError)
      ├── UnexpectedAnswer       the server answered, but not as a model of this project does
      └── RequestFailed          the server's own error, with its gRPC status code
-          ├── InvalidRequest       INVALID_ARGUMENT: the model cannot use this recording; the message says why
+          ├── InvalidRequest       INVALID_ARGUMENT: the request does not fit the model; the message says why
           ├── ModelNotFound        NOT_FOUND: no such model, version, label or signature
           ├── Overloaded           RESOURCE_EXHAUSTED: the request is too large, or a quota is used up
           ├── DeadlineExceeded     DEADLINE_EXCEEDED: no answer within the client's timeout
@@ -24,7 +24,15 @@ class ServingError(Exception):
 
 
 class AudioError(ServingError, ValueError):
-    """The recording cannot be read, or cannot be sent as 16-bit WAV."""
+    """The recording cannot be used: by the client, which cannot read it, or by the model.
+
+    Attributes:
+        code: The reason, such as ``AUDIO_SILENT``; ``docs/serving.md`` lists all.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class AddressError(ServingError, ValueError):
@@ -57,7 +65,7 @@ class RequestFailed(ServingError):
 
 
 class InvalidRequest(RequestFailed):
-    """The model cannot use this recording."""
+    """The request does not fit the model or the server's limits."""
 
 
 class ModelNotFound(RequestFailed):

@@ -64,8 +64,8 @@ def test_a_model_that_answers_is_blessed_as_the_pusher_wants_it(model_uri, artif
     blessing, check = bless(model_uri, artifacts, tmp_path)
     assert blessing.get_int_custom_property("blessed") == 1
     assert (tmp_path / "blessing" / "INFRA_BLESSED").exists()
-    # Five signatures by the model's own requests, one batch of examples, four recordings.
-    assert "answered 10 requests" in check["text"]
+    # Five signatures by the model's own requests, one batch of examples, four recordings alone and together.
+    assert "answered 11 requests" in check["text"]
     assert 0 <= check["value"] <= TOLERANCE
 
 
@@ -78,7 +78,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(model_uri, art
 
 
 def test_an_answer_that_is_an_error_is_a_reason(model_uri):
-    asked = [request("serving_default", audio=[b"no sound"])]
+    asked = [request("examples", examples=[b"not an example"])]
     check = validate(str(model_uri / "Format-Serving"), asked, timeout_sec=120)
     assert not check.passed
     assert "INVALID_ARGUMENT" in check.text

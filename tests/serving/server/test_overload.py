@@ -13,19 +13,26 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from serving.client.recordings import to_wav
 
 QUEUED_ITEMS = 8
+STRICT_VERSION = 1
 
 
 @pytest.fixture(scope="module")
-def server(run_server, push, tmp_path_factory):
+def server(run_server, push, strict_model, tmp_path_factory):
     """One thread, batches of at most 8 items, and one batch waiting."""
     folder = tmp_path_factory.mktemp("overload")
-    push(folder / "serving", 1)
+    push(folder / "serving", 2)
+    (folder / "serving" / str(STRICT_VERSION)).symlink_to(strict_model, target_is_directory=True)
+    models = folder / "models.config"
+    models.write_text(
+        f'model_config_list {{ config {{ name: "ser" base_path: "{folder}/serving" model_platform: "tensorflow" '
+        "model_version_policy { all {} } } }"
+    )
     batching = folder / "batching.config"
     batching.write_text(
         "max_batch_size { value: 8 } max_enqueued_batches { value: 1 } num_batch_threads { value: 1 } "
         "allowed_batch_sizes: 2 allowed_batch_sizes: 8"
     )
-    running = run_server(model_base_path=folder / "serving", batching_parameters_file=batching, max_audio_sec=300)
+    running = run_server(model_config_file=models, batching_parameters_file=batching, max_audio_sec=300)
     yield running
     running.stop()
 
@@ -71,11 +78,11 @@ def request(signature, *wavs):
     return made
 
 
-def waveform_request(samples, rate_hz=48_000):
+def strict_request(samples):
+    """For a model that raises, and whose requests have the shape of their samples."""
     made = predict_pb2.PredictRequest()
-    made.model_spec.name, made.model_spec.signature_name = "ser", "waveform"
-    made.inputs["waveform"].CopyFrom(tf.make_tensor_proto(samples[np.newaxis]))
-    made.inputs["sample_rate_hz"].CopyFrom(tf.make_tensor_proto(np.array([rate_hz], np.int32)))
+    made.model_spec.name, made.model_spec.version.value = "ser", STRICT_VERSION
+    made.inputs["samples"].CopyFrom(tf.make_tensor_proto([samples], tf.float32))
     return made
 
 
@@ -128,19 +135,31 @@ def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_eno
     assert predict(asked).result().outputs
 
 
-def test_requests_of_a_batch_get_one_status(server, predict, busy, speechlike):
+def test_a_bad_item_does_not_spoil_the_others_of_its_batch(server, predict, busy, wav_bytes):
     with busy():
-        waiting = [predict(waveform_request(speechlike(1.0), rate_hz)) for rate_hz in (48_000, 0, 48_000)]
+        good = [predict(request("serving_default", wav_bytes)) for _ in range(2)]
+        bad = predict(request("serving_default", wav_bytes, b"bad"))
+        good.append(predict(request("serving_default", wav_bytes)))
+        until(lambda: server.scheduler.queued_items == 5)
+    assert all(probabilities(future.result()).any() for future in good)
+    first, second = tf.make_ndarray(bad.result().outputs["error"])
+    assert first == b""
+    assert second.startswith(b"AUDIO_UNREADABLE: ")
+
+
+def test_requests_of_a_batch_get_one_status(server, predict, busy):
+    with busy():
+        waiting = [predict(strict_request(values)) for values in ([1, 1], [1, 0], [1, 1])]
         until(lambda: server.scheduler.queued_items == 3)
     assert [future.code() for future in waiting] == [grpc.StatusCode.INVALID_ARGUMENT] * 3
 
 
-def test_requests_of_different_shapes_fail_together(server, predict, busy, speechlike):
+def test_requests_of_different_shapes_fail_together(server, predict, busy):
     with busy():
-        waiting = [predict(waveform_request(speechlike(seconds))) for seconds in (1.0, 2.0)]
+        waiting = [predict(strict_request([1] * samples)) for samples in (2, 3)]
         until(lambda: server.scheduler.queued_items == 2)
     assert [future.code() for future in waiting] == [grpc.StatusCode.FAILED_PRECONDITION] * 2
-    assert predict(waveform_request(speechlike(2.0))).result().outputs
+    assert predict(strict_request([1, 1, 1])).result().outputs
 
 
 def test_requests_for_different_signatures_run_apart(server, predict, busy, wav_bytes):
