@@ -460,7 +460,7 @@ def measure(model_base_path: Path, data: Path, seconds: float) -> dict[str, dict
     os.sched_setaffinity(0, cores.others)  # before TensorFlow counts them
     wavs = read_clips(data)
     model_dir = newest_version(model_base_path)
-    spec, _ = load_contract(model_dir)
+    spec = load_contract(model_dir).audio_spec
     requests = requests_of(wavs, features_of(wavs, spec))
     direct = in_process(model_dir)
     with contextlib.ExitStack() as stack:

@@ -13,10 +13,10 @@ from cli.errors import CommandFailed
 from modules.drift.settings import DriftSettings
 
 if TYPE_CHECKING:
+    from components.audio_example_gen.settings import IngestSettings
     from components.drift_monitor.comparators import Difference
     from components.drift_monitor.comparison import Comparison
     from components.drift_monitor.sources import Clips
-    from modules.audio.spec import AudioSpec
     from modules.drift.report import Compared, DriftReport
 
 app = typer.Typer(add_completion=False)
@@ -40,6 +40,9 @@ def drift(
     permutations: Annotated[
         int, typer.Option(help="Number of speaker permutations that set the thresholds.")
     ] = _DEFAULTS.permutations,
+    model: Annotated[
+        str | None, typer.Option(help="Exported model whose audio spec and limits hold.", show_default="the recipe's")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -56,7 +59,7 @@ def drift(
     except ValidationError as error:
         raise CommandFailed(explain(error, DriftSettings)) from error
     try:
-        found = _compare(reference, current, split, settings)
+        found = _compare(reference, current, split, model, settings)
     except NotComparable as error:
         raise CommandFailed(f"cannot compare: {error}") from error
     except (ValueError, OSError) as error:
@@ -69,32 +72,37 @@ def drift(
         raise typer.Exit(DRIFTED)
 
 
-def _compare(reference: str, current: str, split: str, settings: "DriftSettings") -> "Comparison":
+def _compare(reference: str, current: str, split: str, model: str | None, settings: "DriftSettings") -> "Comparison":
     # Only now: TensorFlow takes longer to load than `ser drift --help` takes to answer.
     import schema
+    from components.audio_example_gen.settings import IngestSettings
     from components.drift_monitor import sources
     from components.drift_monitor.comparison import compare
+    from modules.export.contract import load_contract
     from pipeline.config import PipelineConfig
 
-    specs = [sources.spec_of_examples(place) for place in (reference, current) if sources.holds_examples(place)]
-    spec = specs[0] if specs else PipelineConfig().audio
-    for other in specs[1:]:
-        spec.require_same(other.fingerprint, whose=current)
-    first, second = (_read(place, spec, split) for place in (reference, current))
+    specs = {place: sources.spec_of_examples(place) for place in (reference, current) if sources.holds_examples(place)}
+    config, limits = PipelineConfig(), None
+    spec = next(iter(specs.values()), config.audio)
+    if model is not None:
+        spec, _, limits = load_contract(model)
+    for place, other in specs.items():
+        spec.require_same(other.fingerprint, whose=place)
+    ingest = IngestSettings(audio=spec, limits=limits or config.limits)
+    first, second = (_read(place, ingest, split) for place in (reference, current))
     return compare(first, second, schema.load(spec), settings)
 
 
-def _read(place: str, spec: "AudioSpec", split: str) -> "Clips":
-    from components.audio_example_gen.settings import IngestSettings
+def _read(place: str, ingest: "IngestSettings", split: str) -> "Clips":
     from components.drift_monitor import sources
 
     if sources.holds_examples(place):
         return sources.read_clips(place, split=None if split == "all" else split)
     if sources.holds_request_log(place):
-        return sources.read_requests(place, spec=spec)
+        return sources.read_requests(place, spec=ingest.audio)
     if not Path(place).is_dir():
         raise CommandFailed(f"there is no folder {place}; name recordings, examples or a request log")
-    return sources.read_recordings(place, settings=IngestSettings(audio=spec)).clips
+    return sources.read_recordings(place, settings=ingest).clips
 
 
 def _print(found: "Comparison") -> None:

@@ -1,15 +1,14 @@
 """``ser predict``, ``ser serve`` and ``ser ui``: ask a model, serve one, look at one."""
 
-import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.bar import Bar
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from cli import terminal
 from cli.errors import CommandFailed
+from serving.server import command
 
 if TYPE_CHECKING:
     from serving.client import Client, Prediction, Segment
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 predict_app = typer.Typer(add_completion=False)
 serve_app = typer.Typer(add_completion=False)
 ui_app = typer.Typer(add_completion=False)
-
-DEFAULT_BASE_PATH = Path("output/serving")
 
 Address = Annotated[
     str, typer.Option(help="HOST:PORT, grpcs://HOST:PORT, http(s)://HOST[:PORT] or vertex://PROJECT/REGION/ENDPOINT.")
@@ -80,72 +78,10 @@ def predict(
 
 
 @serve_app.command()
-def serve(
-    model_base_path: Annotated[
-        Path | None, typer.Option(help="Folder with a numbered folder per version.", show_default="output/serving")
-    ] = None,
-    model_name: Annotated[str, typer.Option(help="Name to serve the model under.")] = "ser",
-    model_config_file: Annotated[Path | None, typer.Option(help="TF Serving's models.config.")] = None,
-    batching_parameters_file: Annotated[
-        Path | None, typer.Option(help="TF Serving's batching parameters.", show_default="no batching")
-    ] = None,
-    monitoring_config_file: Annotated[
-        Path | None, typer.Option(help="TF Serving's monitoring configuration.", show_default="metrics are exported")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Interface to listen on; the default is reached from here alone.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="For gRPC.")] = 8500,
-    rest_api_port: Annotated[int, typer.Option(help="For REST and metrics.")] = 8501,
-    max_audio_sec: Annotated[float, typer.Option(help="Longest recording in one request.")] = 120.0,
-    max_request_mb: Annotated[int, typer.Option(help="Largest request.")] = 32,
-    drain_sec: Annotated[float, typer.Option(help="Time that requests in flight have after SIGTERM.")] = 10.0,
-    tls_certificate_file: Annotated[Path | None, typer.Option(help="PEM; switches TLS on.")] = None,
-    tls_key_file: Annotated[Path | None, typer.Option(help="PEM.")] = None,
-    request_log_dir: Annotated[
-        Path | None, typer.Option(help="Write sampled requests here.", show_default="none are written")
-    ] = None,
-    request_log_rate: Annotated[float, typer.Option(help="Share of requests to write.")] = 0.01,
-    request_log_max_mb: Annotated[int, typer.Option(help="Bound on the request log; the oldest go first.")] = 256,
-) -> None:
-    """Serve a pushed model as TF Serving does, for development. New versions are picked up while it runs."""
-    base_path = model_base_path or (None if model_config_file else DEFAULT_BASE_PATH)
-    if base_path:
-        _require_folder(base_path)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    # Only now: TensorFlow takes seconds, and reads the variable above.
-    from pydantic import ValidationError
-
-    from modules.common.settings import explain
-    from serving.server import app as server
-    from serving.server.errors import Fault
-    from serving.server.options import ConfigError, ServerOptions
-
-    try:
-        options = ServerOptions(
-            host=host,
-            port=port,
-            rest_api_port=rest_api_port,
-            model_name=model_name,
-            model_base_path=base_path,
-            model_config_file=model_config_file,
-            batching_parameters_file=batching_parameters_file,
-            monitoring_config_file=monitoring_config_file,
-            max_request_bytes=max_request_mb << 20,
-            max_audio_sec=max_audio_sec,
-            drain_sec=drain_sec,
-            tls_certificate_file=tls_certificate_file,
-            tls_key_file=tls_key_file,
-            request_log_dir=request_log_dir,
-            request_log_rate=request_log_rate,
-            request_log_max_bytes=request_log_max_mb << 20,
-        )
-        asyncio.run(server.serve(options))
-    except ValidationError as error:
-        raise CommandFailed(f"cannot serve: {explain(error, ServerOptions)}") from error
-    except (ConfigError, Fault, OSError, RuntimeError) as error:  # gRPC says RuntimeError when the port is taken
-        raise CommandFailed(f"cannot serve: {error}") from error
+@functools.wraps(command.serve)
+def serve(**options: Any) -> None:
+    with _server_errors():
+        command.serve(**options)
 
 
 @ui_app.command()
@@ -175,23 +111,21 @@ def _server(address: str, model_base_path: Path | None) -> Iterator[str]:
     if model_base_path is None:
         yield address
         return
-    from serving.server.subprocess_server import NotServing, served
+    from serving.server.subprocess_server import served
 
-    _require_folder(model_base_path)
-    print(f"ser: loading the newest model below {model_base_path} ...", file=sys.stderr)
-    try:
+    with _server_errors():
+        command.require_folder(model_base_path)
+        print(f"ser: loading the newest model below {model_base_path} ...", file=sys.stderr)
         with served(str(model_base_path.resolve()), timeout_sec=_LOADING_SEC) as started:
             yield started
-    except NotServing as error:
+
+
+@contextlib.contextmanager
+def _server_errors() -> Iterator[None]:
+    try:
+        yield
+    except command.CannotServe as error:
         raise CommandFailed(str(error)) from error
-
-
-def _require_folder(model_base_path: Path) -> None:
-    if not model_base_path.is_dir():
-        raise CommandFailed(
-            f"there is no folder {model_base_path}. Run the pipeline first, which pushes there, or name the folder of "
-            "versions with --model-base-path."
-        )
 
 
 def _listen(client: "Client", file: Path, timeline: bool) -> "Sequence[Prediction | Segment]":

@@ -7,9 +7,6 @@ from tfx.orchestration import pipeline as tfx_pipeline
 
 from modules.common.code_fingerprint import code_fingerprint, is_module
 
-_STARTED = {"components.serving_validator.component": "cli.serving"}
-"""What a component runs in a process of its own, which no import tells."""
-
 
 def mark_code(pipeline: tfx_pipeline.Pipeline) -> tfx_pipeline.Pipeline:
     """Gives each component a flag that changes with its code, and so the key of its cached outputs.
@@ -27,5 +24,4 @@ def _modules_of(component: base_component.BaseComponent) -> Iterator[str]:
     named = [value for value in component.exec_properties.values() if isinstance(value, str)]
     parents = [value.rpartition(".")[0] for value in named]
     classes = [each.__module__ for each in type(component).__mro__]
-    started = [_STARTED[name] for name in classes if name in _STARTED]
-    yield from (name for name in [*classes, *named, *parents, *started] if is_module(name))
+    yield from (name for name in [*classes, *named, *parents] if is_module(name))

@@ -14,8 +14,8 @@ import pandas as pd
 import streamlit as st
 from matplotlib.figure import Figure
 
-from modules.audio.decoding import BadAudio, Recording, decode
-from serving.client import DEFAULT_ADDRESS, Client, Prediction, Segment, ServerUnreachable, ServingError
+from modules.audio.decoding import WIDEST_LIMITS, BadAudio, Recording, decode
+from serving.client import DEFAULT_ADDRESS, AudioError, Client, Prediction, Segment, ServerUnreachable, ServingError
 
 # Longer ones get a timeline: the model's window covers the others.
 LONG_SEC = 4.0
@@ -33,7 +33,7 @@ def main() -> None:
         st.info("Upload a recording, or record one, to begin.")
         return
     try:
-        recording = decode(encoded)
+        recording = decode(encoded, WIDEST_LIMITS)  # the model decides by its own
     except BadAudio as error:
         st.error(f"This recording cannot be used: {error.reason}.")
         return
@@ -45,6 +45,8 @@ def main() -> None:
                 _show_timeline(list(client.timeline(encoded)))
     except ServerUnreachable:
         st.error(f"No server answers at {address}. Start one with `ser serve`, then try again.")
+    except AudioError as error:
+        st.error(f"This recording cannot be used: {error}.")
     except ServingError as error:
         st.error(f"The model cannot say: {error}")
 

@@ -16,7 +16,7 @@ from components.audio_example_gen.files import read_bytes
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio import features, frontend
 from modules.audio.augmentation import PLAIN, augment
-from modules.audio.decoding import BadAudio, Recording, decode
+from modules.audio.decoding import FILE_SIZE, AudioCode, BadAudio, Recording, decode
 from modules.audio.spec import AudioSpec
 from modules.common import progress
 from modules.data.clips import Clip
@@ -227,9 +227,8 @@ def _read(path: str, settings: IngestSettings) -> bytes:
     try:
         data = read_bytes(path, max_bytes=max_bytes + 1)
     except OSError as error:
-        raise BadAudio(f"cannot be read: {error}") from error
-    if len(data) > max_bytes:
-        raise BadAudio(f"file of more than {max_bytes} bytes")
+        raise BadAudio(AudioCode.UNREADABLE, f"cannot be read: {error}") from error
+    FILE_SIZE.require(settings.limits, size=len(data))
     return data
 
 

@@ -121,7 +121,7 @@ class Report:
 
 
 def _kind(reason: str) -> str:
-    """``too short: 0.050 s; at least …`` as ``too short``; numbers and names differ from clip to clip."""
+    """The code of ``AUDIO_TOO_SHORT: 0.050 s; at least …``; numbers and names differ from clip to clip."""
     return re.sub(r"\d[\d.e+-]*", "N", re.split(r"[:;]", reason, maxsplit=1)[0])
 
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -18,7 +18,8 @@ from components.artifacts import Artifacts, Properties
 from components.serving_validator.requests import TOLERANCE, largest_difference, questions
 from modules.data.predictions import read_examples
 from modules.reporting.summary import Check
-from serving.server.subprocess_server import NotServing, served
+from serving.server.command import CannotServe
+from serving.server.subprocess_server import served
 
 MODEL_KEY = "model"
 EXAMPLES_KEY = "examples"
@@ -55,7 +56,9 @@ class Executor(base_executor.BaseExecutor):
 
 
 def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
-    """Asks the served model and the SavedModel the same; the check's value is the largest difference of a number.
+    """Compare answers of the served model with those of the evaluated one; the value is the largest difference.
+
+    The server loads models as TF Serving does, so a model that TF Serving cannot run does not pass.
 
     Args:
         asked: PredictRequests that name a signature.
@@ -70,11 +73,9 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
             ):
                 predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
                 answers = [_ask(predict, request, timeout_sec) for request in asked]
-            own = InProcess(os.path.join(base_path, "1"))
-            gaps = [
-                largest_difference(own.answer(request), answer) for request, answer in zip(asked, answers, strict=True)
-            ]
-        except NotServing as error:
+            evaluated = _evaluated_answers(os.path.join(base_path, "1"), asked)
+            gaps = [largest_difference(own, answer) for own, answer in zip(evaluated, answers, strict=True)]
+        except CannotServe as error:
             return _failed(f"The model could not be served: {error}")
         except grpc.RpcError as error:
             return _failed(f"The served model did not answer: {error.code().name}: {error.details()}")
@@ -87,16 +88,13 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
     return Check(name=NAME, passed=passed, text=text, value=largest, bound=TOLERANCE)
 
 
-class InProcess:
-    """The SavedModel without a server."""
-
-    def __init__(self, model_dir: str) -> None:
-        self._signatures = tf.saved_model.load(model_dir).signatures
-
-    def answer(self, request: Any) -> Answer:
+def _evaluated_answers(model_dir: str, asked: list[Any]) -> Iterator[Answer]:
+    """Answer by the loader that evaluates: served and evaluated answers have to be the same."""
+    signatures = tf.saved_model.load(model_dir).signatures
+    for request in asked:
         inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
-        outputs = self._signatures[request.model_spec.signature_name](**inputs)
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+        outputs = signatures[request.model_spec.signature_name](**inputs)
+        yield {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
 def _ask(predict: Callable[..., Any], request: Any, timeout_sec: float) -> Answer:

@@ -14,24 +14,32 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from components.audio_example_gen.executor import CLIPS_FILE
 from components.audio_example_gen.files import read_bytes
 from components.audio_example_gen.report import SUMMARY_FILE
-from modules.audio.decoding import BadAudio, decode
+from modules.audio.decoding import AudioLimits, BadAudio, decode
 from modules.data.predictions import SplitExamples
-from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
+from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE, load_contract
 
 TOLERANCE = 1e-4
 """Of a probability: both sides run the same graph on the same machine, but may split a batch differently."""
 
+_NO_RECORDING = b"not a WAV file"
 _EXAMPLES = 16
 _RECORDINGS = 4
 
 
 def questions(model_dir: str, examples_uri: str, split_name: str, split: SplitExamples) -> list[Any]:
-    """Requests as clients send them: the model's own for every signature, then examples and recordings of a split."""
+    """Return requests as clients send them.
+
+    They are the model's own for every signature, then examples and recordings of a split: those that the limits of the
+    model's contract allow, each alone and all together with one that cannot be used.
+    """
     asked = list(warmup_requests(model_dir))
     chosen = _spread(split.serialized, _EXAMPLES)
     if chosen:
         asked.append(request("examples", examples=chosen))
-    asked += [request("serving_default", audio=[wav]) for wav in _recordings(examples_uri, split_name)]
+    limits = load_contract(model_dir).limits
+    recordings = list(_recordings(examples_uri, split_name, limits))
+    asked += [request("serving_default", audio=[wav]) for wav in recordings]
+    asked.append(request("serving_default", audio=[*recordings, _NO_RECORDING]))
     return asked
 
 
@@ -70,14 +78,14 @@ def warmup_requests(model_dir: str) -> Iterator[Any]:
         yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
 
 
-def _recordings(examples_uri: str, split_name: str) -> Iterator[bytes]:
-    """Some of the split's recordings as WAV files; those that can no longer be read are passed over."""
+def _recordings(examples_uri: str, split_name: str, limits: AudioLimits) -> Iterator[bytes]:
+    """Some of the split's recordings as WAV files, without those that the limits or the file system refuse."""
     root = json.loads(read_bytes(posixpath.join(examples_uri, SUMMARY_FILE)))["root"]
     clips = [json.loads(line) for line in read_bytes(posixpath.join(examples_uri, CLIPS_FILE)).decode().splitlines()]
     used = [clip for clip in clips if clip["split"] == split_name and clip["examples"]]
     for clip in _spread(used, _RECORDINGS):
         try:
-            recording = decode(read_bytes(posixpath.join(root, clip["path"])))
+            recording = decode(read_bytes(posixpath.join(root, clip["path"])), limits)
         except (OSError, BadAudio):
             continue
         file = io.BytesIO()

@@ -10,15 +10,16 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from components.serving_validator.executor import InProcess
 from components.serving_validator.requests import largest_difference, warmup_requests
 from serving.client.errors import ServerUnreachable
 from serving.client.transport import Transport, connect
 from serving.rollout.state import RolloutError
 from serving.rollout.vertex import MODEL_NAME
+from serving.server.servable import Servable
 from serving.wire import predict_pb2 as wire
 
 TOLERANCE = 1e-3
@@ -41,7 +42,7 @@ def check(address: str, percent: int, *, model_dir: str, version: str, patience_
         RolloutError: It did not answer, or otherwise than the model does.
         serving.client.errors.RequestFailed: The endpoint answered with an error.
     """
-    own = InProcess(model_dir)
+    own = Servable(MODEL_NAME, int(version), model_dir)
     asked = list(warmup_requests(model_dir))
     if not asked:
         raise RolloutError(f"{model_dir} has no warm-up requests to ask: it was not exported by this project")
@@ -49,12 +50,16 @@ def check(address: str, percent: int, *, model_dir: str, version: str, patience_
         for request in asked:
             request.model_spec.name = MODEL_NAME
             answer = _answer_of(version, transport, request, tries=_tries(percent), patience_sec=patience_sec)
-            gap = largest_difference(own.answer(request), answer)
+            gap = largest_difference(own.run(request.model_spec.signature_name, _inputs(request)), answer)
             if not gap <= TOLERANCE:
                 raise RolloutError(
                     f"asked for signature {request.model_spec.signature_name!r} on {address}, version {version} "
                     f"answers otherwise than the model that was pushed: by {gap:g}, at most {TOLERANCE:g} is allowed"
                 )
+
+
+def _inputs(request: Any) -> dict[str, np.ndarray]:
+    return {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
 
 
 def _answer_of(version: str, transport: Transport, request: Any, *, tries: int, patience_sec: float) -> Any:

@@ -4,9 +4,11 @@ Imports no TensorFlow: the client and the corpus commands start at once.
 """
 
 import dataclasses
+import enum
 import io
 import struct
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import soundfile
@@ -21,12 +23,35 @@ UNKNOWN_DATA_BYTES = 0x7FFF_F000
 MAX_WAV_CHUNKS = 64
 
 
-class BadAudio(ValueError):
-    """A recording that cannot be used; ``reason`` says why in a few words, fit for a quarantine list."""
+class AudioCode(enum.StrEnum):
+    """Stable codes of what is wrong with a recording, the same at ingest and in the served model's answers."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    EMPTY = "AUDIO_EMPTY"
+    TOO_LARGE = "AUDIO_TOO_LARGE"
+    UNREADABLE = "AUDIO_UNREADABLE"
+    TRUNCATED = "AUDIO_TRUNCATED"
+    CHANNELS = "AUDIO_CHANNELS"
+    SAMPLE_RATE = "AUDIO_SAMPLE_RATE"
+    NO_SAMPLES = "AUDIO_NO_SAMPLES"
+    TOO_SHORT = "AUDIO_TOO_SHORT"
+    TOO_LONG = "AUDIO_TOO_LONG"
+    NOT_FINITE = "AUDIO_NOT_FINITE"
+    SILENT = "AUDIO_SILENT"
+    TOO_LOUD = "AUDIO_TOO_LOUD"
+
+
+class BadAudio(ValueError):
+    """A recording that cannot be used.
+
+    Attributes:
+        code: What is wrong.
+        reason: The code and a short text, for a quarantine list.
+    """
+
+    def __init__(self, code: AudioCode, text: str) -> None:
+        self.code = code
+        self.reason = f"{code}: {text}"
+        super().__init__(self.reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,18 +111,94 @@ class AudioLimits(Settings):
 
 DEFAULT_LIMITS = AudioLimits()
 
+WIDEST_LIMITS = AudioLimits(
+    min_duration_sec=0.0,
+    max_duration_sec=1e6,
+    max_bytes=1 << 31,
+    min_sample_rate_hz=1,
+    max_sample_rate_hz=1 << 31,
+    max_channels=1024,
+    silence_peak=0.0,
+    max_peak=1e6,
+)
+"""For callers that leave the limits to the model's contract, such as the client."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A condition on a recording, for Python's values here and for tensors in the served model.
+
+    Attributes:
+        code: Code of the error if the condition does not hold.
+        holds: The condition. Takes the limits, then the measured values by name; Python's numbers or tensors.
+        text: Text of the error, with the measured values by name and ``limits`` in braces.
+    """
+
+    code: AudioCode
+    holds: Callable[..., Any]
+    text: str
+
+    def require(self, limits: AudioLimits, **measured: Any) -> None:
+        """Raise :class:`BadAudio` unless the condition holds."""
+        if not self.holds(limits, **measured):
+            raise BadAudio(self.code, self.text.format(limits=limits, **measured))
+
+
+NOT_EMPTY = Check(AudioCode.EMPTY, lambda limits, size: size > 0, "0 bytes; a sound file is needed")
+FILE_SIZE = Check(
+    AudioCode.TOO_LARGE,
+    lambda limits, size: size <= limits.max_bytes,
+    "{size} bytes; at most {limits.max_bytes} are allowed",
+)
+CHANNELS = Check(
+    AudioCode.CHANNELS,
+    lambda limits, channels: (channels >= 1) & (channels <= limits.max_channels),
+    "{channels} channels; 1 to {limits.max_channels} are allowed",
+)
+SAMPLE_RATE = Check(
+    AudioCode.SAMPLE_RATE,
+    lambda limits, rate_hz: (rate_hz >= limits.min_sample_rate_hz) & (rate_hz <= limits.max_sample_rate_hz),
+    "{rate_hz} Hz; {limits.min_sample_rate_hz} to {limits.max_sample_rate_hz} Hz are allowed",
+)
+HAS_SAMPLES = Check(AudioCode.NO_SAMPLES, lambda limits, frames: frames > 0, "the data has length zero")
+WHOLE = Check(
+    AudioCode.TRUNCATED,
+    lambda limits, present, promised, unit: present >= promised,
+    "{present} of {promised} {unit}; send or copy the file again",
+)
+LONG_ENOUGH = Check(
+    AudioCode.TOO_SHORT,
+    lambda limits, seconds: seconds >= limits.min_duration_sec,
+    "{seconds:.3f} s; at least {limits.min_duration_sec:g} s are needed",
+)
+SHORT_ENOUGH = Check(
+    AudioCode.TOO_LONG,
+    lambda limits, seconds: seconds <= limits.max_duration_sec,
+    "{seconds:.3f} s; at most {limits.max_duration_sec:g} s are allowed, cut the recording into parts",
+)
+FINITE = Check(AudioCode.NOT_FINITE, lambda limits, finite: finite, "samples that are NaN or infinite")
+AUDIBLE = Check(
+    AudioCode.SILENT,
+    lambda limits, peak: peak > limits.silence_peak,
+    "the peak is {peak:.1e} of full scale; above {limits.silence_peak:g} is needed",
+)
+NOT_TOO_LOUD = Check(
+    AudioCode.TOO_LOUD,
+    lambda limits, peak: peak <= limits.max_peak,
+    "the peak is {peak:.1e} times full scale; at most {limits.max_peak:g} is allowed",
+)
+"""Each check of a recording, at ingest (:func:`decode`) and in the graph (:mod:`modules.audio.wav`)."""
+
 
 def decode(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> Recording:
-    """Decodes WAV, FLAC or any other file that libsndfile reads.
+    """Decode WAV, FLAC or any other file that libsndfile reads.
 
     Raises:
-        BadAudio: when the file cannot be read or lies outside ``limits``.
+        BadAudio: The file cannot be read or lies outside ``limits``.
     """
-    if not data:
-        raise BadAudio("empty file")
-    if len(data) > limits.max_bytes:
-        raise BadAudio(f"file of {len(data)} bytes; at most {limits.max_bytes} are allowed")
-    _require_whole_riff(data)
+    NOT_EMPTY.require(limits, size=len(data))
+    FILE_SIZE.require(limits, size=len(data))
+    _require_whole_riff(data, limits)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_header(file, limits)
@@ -105,27 +206,23 @@ def decode(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> Recording:
             rate_hz = file.samplerate
     except soundfile.LibsndfileError as error:
         detail = error.error_string.removeprefix("Error : ").rstrip(".")
-        raise BadAudio(f"not a readable sound file: {detail}") from error
+        raise BadAudio(AudioCode.UNREADABLE, f"not a readable sound file: {detail}") from error
     _check_samples(samples, limits)
     return Recording(samples=samples, sample_rate_hz=rate_hz)
 
 
 def _check_header(file: soundfile.SoundFile, limits: AudioLimits) -> None:
-    """Refuses by the header alone, before memory is spent on the samples."""
-    rate_hz = file.samplerate
-    if not limits.min_sample_rate_hz <= rate_hz <= limits.max_sample_rate_hz:
-        raise BadAudio(
-            f"sample rate of {rate_hz} Hz; {limits.min_sample_rate_hz} to {limits.max_sample_rate_hz} Hz are allowed"
-        )
-    if file.channels > limits.max_channels:
-        raise BadAudio(f"{file.channels} channels; at most {limits.max_channels} are allowed")
-    if file.frames == 0:
-        raise BadAudio("no samples: the data has length zero")
-    duration_sec = file.frames / rate_hz
-    if _length_is_known(file) and duration_sec > limits.max_duration_sec:
-        raise BadAudio(f"too long: {duration_sec:.1f} s; at most {limits.max_duration_sec:g} s are allowed")
-    if duration_sec < limits.min_duration_sec:
-        raise BadAudio(f"too short: {duration_sec:.3f} s; at least {limits.min_duration_sec:g} s are needed")
+    """Refuse by the header alone, before memory is spent on the samples."""
+    SAMPLE_RATE.require(limits, rate_hz=file.samplerate)
+    CHANNELS.require(limits, channels=file.channels)
+    HAS_SAMPLES.require(limits, frames=file.frames)
+    if _length_is_known(file):
+        _check_duration(file.frames / file.samplerate, limits)
+
+
+def _check_duration(seconds: float, limits: AudioLimits) -> None:
+    LONG_ENOUGH.require(limits, seconds=seconds)
+    SHORT_ENOUGH.require(limits, seconds=seconds)
 
 
 def _length_is_known(file: soundfile.SoundFile) -> bool:
@@ -133,34 +230,28 @@ def _length_is_known(file: soundfile.SoundFile) -> bool:
 
 
 def _read_mono(file: soundfile.SoundFile, limits: AudioLimits) -> np.ndarray:
-    """Reads block by block, so that no more than one block is held with all its channels."""
+    """Read block by block, so that no more than one block is held with all its channels."""
     blocks = []
     frames_read = 0
-    # Its own limit: the header may lie about the length, or not know it.
-    max_frames = int(limits.max_duration_sec * file.samplerate)
     while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         frames_read += len(block)
-        if frames_read > max_frames:
-            raise BadAudio(f"too long: more than {limits.max_duration_sec:g} s")
+        # Again: the header may lie about the length, or not know it.
+        SHORT_ENOUGH.require(limits, seconds=frames_read / file.samplerate)
         blocks.append(block.mean(axis=1))
-    if _length_is_known(file) and frames_read < file.frames:
-        raise BadAudio(f"truncated: {frames_read} of {file.frames} frames could be read")
-    if frames_read < limits.min_duration_sec * file.samplerate:
-        raise BadAudio(f"too short: {frames_read} frames at {file.samplerate} Hz")
+    if _length_is_known(file):
+        WHOLE.require(limits, present=frames_read, promised=file.frames, unit="frames")
+    _check_duration(frames_read / file.samplerate, limits)
     return np.concatenate(blocks)
 
 
 def _check_samples(samples: np.ndarray, limits: AudioLimits) -> None:
     peak = float(np.max(np.abs(samples)))  # NaN when any sample is
-    if not np.isfinite(peak):
-        raise BadAudio("samples that are not finite numbers")
-    if peak <= limits.silence_peak:
-        raise BadAudio(f"silent: the peak is {peak:.1e} of full scale; above {limits.silence_peak:g} is needed")
-    if peak > limits.max_peak:
-        raise BadAudio(f"peak of {peak:.3g} times full scale; at most {limits.max_peak:g} is allowed")
+    FINITE.require(limits, finite=np.isfinite(peak))
+    AUDIBLE.require(limits, peak=peak)
+    NOT_TOO_LOUD.require(limits, peak=peak)
 
 
-def _require_whole_riff(data: bytes) -> None:
+def _require_whole_riff(data: bytes, limits: AudioLimits) -> None:
     """A truncated WAV reads as a shorter one in libsndfile: compare what its data chunk promises with what is there."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return
@@ -171,9 +262,8 @@ def _require_whole_riff(data: bytes) -> None:
         chunk_id, size = struct.unpack_from("<4sI", data, position)
         position += 8
         if chunk_id == b"data":
-            present = len(data) - position
-            if present < size < UNKNOWN_DATA_BYTES:
-                raise BadAudio(f"truncated: the data chunk has {present} of {size} bytes")
+            promised = 0 if size >= UNKNOWN_DATA_BYTES else size
+            WHOLE.require(limits, present=len(data) - position, promised=promised, unit="bytes of data")
             return
         position += size + size % 2
-    raise BadAudio(f"truncated or damaged: no data chunk among the first {MAX_WAV_CHUNKS} of the WAV file")
+    raise BadAudio(AudioCode.TRUNCATED, f"no data chunk among the first {MAX_WAV_CHUNKS} of the WAV file")

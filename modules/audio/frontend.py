@@ -1,9 +1,13 @@
 """From a recording at any rate to features: the whole path, shared by the ExampleGen and the served model."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from modules.audio import features, resampling, wav, windowing
 from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
+from modules.audio.graph_checks import NO_ERROR
 from modules.audio.spec import AudioSpec
 
 
@@ -44,36 +48,59 @@ def features_of_waveform(
 
 def features_of_wavs(
     encoded: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Features of a batch of WAV files, each of its own rate, length and number of channels.
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the features of a batch of WAV files, each of its own rate, length and number of channels.
 
     Args:
         encoded: string ``[batch]``.
+        spec: How sound becomes features.
+        limits: What counts as a usable recording.
 
     Returns:
-        float32 ``[batch, *spec.feature_shape]`` and valid frames, int64 ``[batch]``.
-
-    Raises:
-        tf.errors.InvalidArgumentError: names the first item found that cannot be used, and why.
+        float32 ``[batch, *spec.feature_shape]``, valid frames int64 ``[batch]`` and errors, string ``[batch]``: empty,
+        or why the item cannot be used; its features are then those of silence.
     """
-    windows, valid_samples = windows_of_wavs(encoded, spec, limits)
-    return features.extract(windows, valid_samples, spec), features.valid_frames(valid_samples, spec)
+    return _features_of(lambda item: wav.decode_wav(item, limits=limits), encoded, spec)
 
 
-def windows_of_wavs(
-    encoded: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """As :func:`features_of_wavs`, up to the windows: float32 ``[batch, spec.window_samples]``, int32 ``[batch]``."""
+def features_of_floats(
+    encoded: tf.Tensor, sample_rate_hz: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the features of a batch of samples without headers, as :func:`features_of_wavs` does of files.
 
-    def window_of_wav(item: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        waveform, sample_rate_hz = wav.decode_wav(item[0], index=item[1], limits=limits)
-        return window_of_waveform(waveform, sample_rate_hz, spec)
-
-    return tf.map_fn(
-        window_of_wav,
-        (encoded, tf.range(tf.size(encoded))),
-        fn_output_signature=(tf.TensorSpec([spec.window_samples], tf.float32), tf.TensorSpec([], tf.int32)),
+    Args:
+        encoded: string ``[batch]``, one channel of little-endian float32 samples each.
+        sample_rate_hz: int32 ``[batch]``.
+        spec: How sound becomes features.
+        limits: What counts as a usable recording.
+    """
+    return _features_of(
+        lambda item: wav.decode_floats(item[0], item[1], limits=limits), (encoded, sample_rate_hz), spec
     )
+
+
+def _features_of(
+    decode: Callable[[Any], wav.Decoded], items: Any, spec: AudioSpec
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def window_of(item: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        waveform, sample_rate_hz, error = decode(item)
+        window, valid_samples = tf.cond(
+            error == NO_ERROR,
+            lambda: window_of_waveform(waveform, sample_rate_hz, spec),
+            lambda: (tf.zeros([spec.window_samples]), tf.constant(0)),
+        )
+        return window, valid_samples, error
+
+    windows, valid_samples, errors = tf.map_fn(
+        window_of,
+        items,
+        fn_output_signature=(
+            tf.TensorSpec([spec.window_samples], tf.float32),
+            tf.TensorSpec([], tf.int32),
+            tf.TensorSpec([], tf.string),
+        ),
+    )
+    return features.extract(windows, valid_samples, spec), features.valid_frames(valid_samples, spec), errors
 
 
 def features_of_timeline(

@@ -1,31 +1,58 @@
-"""What a model says about itself beside its graph: the audio spec it was made for and the names of its outputs.
+"""The contract of a model, in files next to its graph: audio spec, names of the outputs, limits of recordings.
 
 Imports nothing heavy: the server's and the client's start depend on it.
 """
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
+from modules.audio.decoding import AudioLimits
 from modules.audio.spec import AudioSpec
 
 # TF Serving reads this folder for warm-up requests and copies nothing else out of it.
 EXTRA_ASSETS = "assets.extra"
 AUDIO_SPEC_FILE = "audio_spec.json"
 LABELS_FILE = "labels.json"
+LIMITS_FILE = "audio_limits.json"
 MODEL_FILE = "model.json"
 PROTOCOL_FILE = "protocol.json"  # speakers of each split, which the evaluation of a later candidate needs
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 
-def load_contract(model_dir: str | Path) -> tuple[AudioSpec, tuple[str, ...]]:
-    """The audio spec and the output labels, in order, of the SavedModel in ``model_dir``.
+class Contract(NamedTuple):
+    """What every caller of a model has to know of it.
+
+    Attributes:
+        audio_spec: How sound becomes features.
+        labels: Names of the probabilities, in order.
+        limits: What counts as a usable recording.
+    """
+
+    audio_spec: AudioSpec
+    labels: tuple[str, ...]
+    limits: AudioLimits
+
+    def files(self) -> dict[str, str]:
+        """Return the text of each file of the contract, by its name below :data:`EXTRA_ASSETS`."""
+        return {
+            AUDIO_SPEC_FILE: self.audio_spec.to_json(),
+            LABELS_FILE: json.dumps(self.labels),
+            LIMITS_FILE: self.limits.to_json(),
+        }
+
+
+def load_contract(model_dir: str | Path) -> Contract:
+    """Return the contract of the SavedModel in ``model_dir``.
 
     Raises:
         FileNotFoundError: ``model_dir`` holds no model that this project exported.
     """
     folder = Path(model_dir) / EXTRA_ASSETS
-    for name in (AUDIO_SPEC_FILE, LABELS_FILE):
+    texts = []
+    for name in (AUDIO_SPEC_FILE, LABELS_FILE, LIMITS_FILE):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing: {model_dir} was not exported by this project")
-    spec = AudioSpec.from_json((folder / AUDIO_SPEC_FILE).read_text())
-    return spec, tuple(json.loads((folder / LABELS_FILE).read_text()))
+        texts.append((folder / name).read_text())
+    spec, labels, limits = texts
+    return Contract(AudioSpec.from_json(spec), tuple(json.loads(labels)), AudioLimits.from_json(limits))

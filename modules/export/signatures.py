@@ -4,7 +4,9 @@ Features, normalisation, network and calibration are one graph, so that a served
 Every signature has the batch as the first dimension of every input and output: TF Serving's batching wants it so.
 """
 
+import enum
 import json
+import math
 from collections.abc import Callable, Mapping
 
 import keras
@@ -15,11 +17,12 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from modules.audio import frontend, wav
 from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
+from modules.audio.graph_checks import NO_ERROR
 from modules.audio.spec import AudioSpec
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.evaluation.calibration import SMALLEST_PROBABILITY
-from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE, WARMUP_FILE, load_contract
+from modules.export.contract import EXTRA_ASSETS, MODEL_FILE, WARMUP_FILE, Contract, load_contract
 
 __all__ = ["SIGNATURES", "TIMELINE_HOP_SEC", "export", "load_contract", "served_module", "warmup_requests"]
 
@@ -27,6 +30,16 @@ SIGNATURES = ("serving_default", "waveform", "features", "examples", "timeline")
 
 TIMELINE_HOP_SEC = 1.0
 """Between two windows of the ``timeline`` signature: every moment is heard in two or three of them."""
+
+
+class FeatureCode(enum.StrEnum):
+    """Stable codes of what is wrong with features; those of audio are :class:`modules.audio.decoding.AudioCode`."""
+
+    NOT_FINITE = "FEATURES_NOT_FINITE"
+    VALID_FRAMES = "FEATURES_VALID_FRAMES"
+    SHAPE = "FEATURES_SHAPE"
+    AUDIO_SPEC = "FEATURES_AUDIO_SPEC"
+
 
 _WARMUP_SEC = 1.0
 _WARMUP_RATE_HZ = 48_000  # not the spec's, so that the resampler is warm too
@@ -48,7 +61,7 @@ def export(
         model: Of a family in :mod:`modules.models`, in float32.
         transform: The normalisation it was trained with.
         temperature: Of the calibration, see :mod:`modules.evaluation.calibration`.
-        limits: What the model accepts as sound.
+        limits: What counts as a usable recording; part of the contract.
         description: Of the model, for its card: see :func:`modules.training.trainer.describe_model`.
     """
     partial_dir = f"{model_dir.rstrip('/')}.partial"
@@ -58,7 +71,7 @@ def export(
     tf.saved_model.save(module, partial_dir, signatures={name: getattr(module, name) for name in SIGNATURES})
     extra_dir = f"{partial_dir}/{EXTRA_ASSETS}"
     tf.io.gfile.makedirs(extra_dir)
-    contract = {AUDIO_SPEC_FILE: spec.to_json(), LABELS_FILE: json.dumps(EMOTIONS)}
+    contract = Contract(spec, EMOTIONS, limits).files()
     for name, text in (contract | {MODEL_FILE: json.dumps(description or {})}).items():
         with tf.io.gfile.GFile(f"{extra_dir}/{name}", "w") as file:
             file.write(text)
@@ -79,26 +92,30 @@ def served_module(
     temperature: float = 1.0,
     limits: AudioLimits = DEFAULT_LIMITS,
 ) -> tf.Module:
-    """A module with a function per signature.
+    """Return a module with a function per signature.
 
-    All but ``timeline`` return ``probabilities``, float32 ``[batch, emotions]``; ``emotion``, string ``[batch]``,
-    the likeliest; ``labels``, string ``[batch, emotions]``, the names in the order of the probabilities. They take:
+    All but ``timeline`` return ``probabilities``, float32 ``[batch, emotions]``; ``emotion``, string ``[batch]``, the
+    most probable; ``labels``, string ``[batch, emotions]``, the names in the order of the probabilities; and ``error``,
+    string ``[batch]``: empty, or the code and the reason why the item cannot be used. Such an item has probabilities of
+    0 and an empty ``emotion``; nothing is raised, because TF Serving would fail all requests of the batch. They take:
 
     * ``serving_default``: ``audio``, string ``[batch]``, each a whole WAV file of any rate and number of channels;
-    * ``waveform``: ``waveform``, float32 ``[batch, samples]``, and ``sample_rate_hz``, int32 ``[batch]``;
+    * ``waveform``: ``waveform``, string ``[batch]``, each the little-endian float32 samples of one channel, and
+      ``sample_rate_hz``, int32 ``[batch]``. Bytes, because TF Serving merges requests of different lengths only then:
+      without padding it refuses them, and with it the padding would be analysed;
     * ``features``: ``features``, float32 ``[batch, *feature_shape]``, and ``valid_frames``, int64 ``[batch]``;
     * ``examples``: ``examples``, string ``[batch]``, serialized ``tf.Example`` as :mod:`modules.data.examples` makes
-      them; only the features are needed.
+      them; only the features are needed. Bytes that are not a ``tf.Example`` fail the whole batch.
 
     ``timeline`` takes ``audio`` as ``serving_default`` does and looks at all of it through windows
-    :data:`TIMELINE_HOP_SEC` apart: ``windows``, int32 ``[batch]``, says how many; ``start_sec`` and ``end_sec``,
-    float32 ``[batch, most windows]``; ``probabilities``, ``[batch, most windows, emotions]``; ``emotion``; ``labels``.
-    Recordings with fewer windows are filled up with zeros and empty names.
-
-    What cannot be used raises INVALID_ARGUMENT with the item and the reason.
+    :data:`TIMELINE_HOP_SEC` apart: ``windows``, int32 ``[batch]``, their number; ``start_sec`` and ``end_sec``,
+    float32 ``[batch, most windows]``; ``probabilities``, ``[batch, most windows, emotions]``; ``emotion``; ``labels``;
+    ``error``. Recordings with fewer windows are filled up with zeros and empty names; one with an error has none.
     """
     module = tf.Module()
-    module.variables_ = list(model.variables)  # the graph reads them, so the SavedModel has to hold them
+    # TensorFlow's variables, not Keras's: of each of those, Keras would save a second copy that no function reads, and
+    # the variables that the functions read would have no value in a loader that restores by the graph, as TF Serving's.
+    module.variables_ = [variable.value for variable in model.variables]
     classify = _classifier(model, transform, spec, temperature)
     module.serving_default = _on_audio(classify, spec, limits)
     module.waveform = _on_waveform(classify, spec, limits)
@@ -137,7 +154,8 @@ def _classifier(model: keras.Model, transform: tft.TFTransformOutput, spec: Audi
 def _on_audio(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.types.experimental.GenericFunction:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "audio")])
     def serving_default(audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _named(classify(*frontend.features_of_wavs(audio, spec, limits)))
+        features, valid_frames, error = frontend.features_of_wavs(audio, spec, limits)
+        return _named(classify(features, valid_frames), error)
 
     return serving_default
 
@@ -145,53 +163,15 @@ def _on_audio(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.ty
 def _on_waveform(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.types.experimental.GenericFunction:
     @tf.function(
         input_signature=[
-            tf.TensorSpec([None, None], tf.float32, "waveform"),
+            tf.TensorSpec([None], tf.string, "waveform"),
             tf.TensorSpec([None], tf.int32, "sample_rate_hz"),
         ]
     )
     def waveform_signature(waveform: tf.Tensor, sample_rate_hz: tf.Tensor) -> dict[str, tf.Tensor]:
-        with _require_usable_sound(waveform, sample_rate_hz, limits):
-            rows = (tf.identity(waveform), tf.identity(sample_rate_hz))
-        extracted = tf.map_fn(
-            lambda row: frontend.features_of_waveform(row[0], row[1], spec),
-            rows,
-            fn_output_signature=(
-                tf.TensorSpec(spec.feature_shape, tf.float32),
-                tf.TensorSpec([], tf.int64),
-            ),
-        )
-        return _named(classify(*extracted))
+        features, valid_frames, error = frontend.features_of_floats(waveform, sample_rate_hz, spec, limits)
+        return _named(classify(features, valid_frames), error)
 
     return waveform_signature
-
-
-def _require_usable_sound(
-    waveform: tf.Tensor, sample_rate_hz: tf.Tensor, limits: AudioLimits
-) -> "tf.control_dependencies":
-    """What :func:`modules.audio.wav.decode_wav` wants of a file's samples, wanted of samples that come alone."""
-    peaks = tf.reduce_max(tf.abs(waveform), axis=1)
-    duration_sec = tf.cast(tf.shape(waveform)[1], tf.float32) / tf.cast(sample_rate_hz, tf.float32)
-    return tf.control_dependencies(
-        [
-            _require_items(
-                _within(sample_rate_hz, limits.min_sample_rate_hz, limits.max_sample_rate_hz),
-                f"sample_rate_hz must be within {limits.min_sample_rate_hz} and {limits.max_sample_rate_hz}",
-            ),
-            _require_items(
-                _within(duration_sec, limits.min_duration_sec, limits.max_duration_sec),
-                f"the waveform must last {limits.min_duration_sec} s to {limits.max_duration_sec} s",
-            ),
-            _require_items(
-                tf.reduce_all(tf.math.is_finite(waveform), axis=1),
-                "the waveform has samples that are no finite numbers",
-            ),
-            _require_items(
-                (peaks > limits.silence_peak) & (peaks <= limits.max_peak),
-                f"the waveform's peak must be above {limits.silence_peak:g} and at most {limits.max_peak:g}; 1 is "
-                "full scale",
-            ),
-        ]
-    )
 
 
 def _on_features(classify: Classify, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
@@ -202,61 +182,58 @@ def _on_features(classify: Classify, spec: AudioSpec) -> tf.types.experimental.G
         ]
     )
     def features_signature(features: tf.Tensor, valid_frames: tf.Tensor) -> dict[str, tf.Tensor]:
-        with _require_usable_features(features, valid_frames, spec):
-            return _named(classify(tf.identity(features), valid_frames))
+        return _named(classify(features, valid_frames), _feature_errors(features, valid_frames, spec))
 
     return features_signature
 
 
 def _on_examples(classify: Classify, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
-    # Who made the features by hand says nothing of a spec; who says one has to say ours.
-    wanted = examples.model_input_spec(spec) | {
-        examples.AUDIO_SPEC: tf.io.FixedLenFeature([], tf.string, default_value="")
+    # None of these makes the parser fail where an example lacks them. An example without a spec was made by hand.
+    wanted = {
+        examples.FEATURES: tf.io.RaggedFeature(tf.float32),
+        examples.VALID_FRAMES: tf.io.FixedLenFeature([], tf.int64, default_value=0),
+        examples.AUDIO_SPEC: tf.io.FixedLenFeature([], tf.string, default_value=""),
     }
+    values = math.prod(spec.feature_shape)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
     def examples_signature(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(serialized, wanted)
-        features, valid_frames = parsed[examples.FEATURES], parsed[examples.VALID_FRAMES]
-        stated = parsed[examples.AUDIO_SPEC]
-        same_spec = _require_items(
-            (stated == "") | (stated == spec.fingerprint),
-            f"the example was made with another audio spec than {spec.fingerprint}, which this model was made with",
+        found, stated = parsed[examples.FEATURES], parsed[examples.AUDIO_SPEC]
+        features = tf.reshape(found.to_tensor(shape=[None, values]), [-1, *spec.feature_shape])
+        valid_frames = parsed[examples.VALID_FRAMES]
+        error = _first_text(
+            (
+                (stated == "") | (stated == spec.fingerprint),
+                f"{FeatureCode.AUDIO_SPEC}: made with another audio spec than this model, {spec.fingerprint}; make the "
+                "example again with the model's spec",
+            ),
+            (found.row_lengths() == values, f"{FeatureCode.SHAPE}: an example needs {values} features"),
         )
-        with tf.control_dependencies([same_spec]), _require_usable_features(features, valid_frames, spec):
-            return _named(classify(tf.identity(features), valid_frames))
+        error = tf.where(error == NO_ERROR, _feature_errors(features, valid_frames, spec), error)
+        return _named(classify(features, valid_frames), error)
 
     return examples_signature
 
 
-def _require_usable_features(
-    features: tf.Tensor, valid_frames: tf.Tensor, spec: AudioSpec
-) -> "tf.control_dependencies":
-    """A network would turn NaN into a confident answer: ReLU makes 0 of it."""
+def _feature_errors(features: tf.Tensor, valid_frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+    """Errors, string ``[batch]``. A network would turn NaN into a confident answer: ReLU makes 0 of it."""
     finite = tf.reduce_all(tf.reshape(tf.math.is_finite(features), [tf.shape(features)[0], -1]), axis=1)
-    return tf.control_dependencies(
-        [
-            _require_items(finite, "features that are no finite numbers"),
-            _require_items(
-                _within(valid_frames, 1, spec.window_frames), f"valid_frames must be within 1 and {spec.window_frames}"
-            ),
-        ]
+    return _first_text(
+        (finite, f"{FeatureCode.NOT_FINITE}: features that are NaN or infinite"),
+        (
+            (valid_frames >= 1) & (valid_frames <= spec.window_frames),
+            f"{FeatureCode.VALID_FRAMES}: valid_frames must be within 1 and {spec.window_frames}",
+        ),
     )
 
 
-def _within(values: tf.Tensor, least: float, most: float) -> tf.Tensor:
-    return (values >= tf.cast(least, values.dtype)) & (values <= tf.cast(most, values.dtype))
-
-
-def _require_items(holds: tf.Tensor, reason: str) -> tf.Tensor:
-    """Fails with INVALID_ARGUMENT and the first item of the batch that ``holds``, bool ``[batch]``, is not true of."""
-
-    def fail() -> tf.Tensor:
-        item = tf.strings.as_string(tf.argmin(tf.cast(holds, tf.int32)))
-        with tf.control_dependencies([tf.debugging.Assert(False, [tf.strings.join(["item ", item, f": {reason}"])])]):
-            return tf.constant(False)
-
-    return tf.cond(tf.reduce_all(holds), lambda: tf.constant(True), fail)
+def _first_text(*checks: tuple[tf.Tensor, str]) -> tf.Tensor:
+    """The text of the first check, bool ``[batch]``, that does not hold, by item; empty where all hold."""
+    error = tf.fill(tf.shape(checks[0][0]), NO_ERROR)
+    for holds, text in reversed(checks):
+        error = tf.where(holds, error, text)
+    return error
 
 
 def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.types.experimental.GenericFunction:
@@ -264,46 +241,52 @@ def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
         "start_sec": tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
         "end_sec": tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
         "probabilities": tf.RaggedTensorSpec([None, len(EMOTIONS)], tf.float32, ragged_rank=0),
+        "error": tf.TensorSpec([], tf.string),
     }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "audio")])
     def timeline(audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        ragged = tf.map_fn(
-            lambda item: _timeline_of(item[0], item[1], classify, spec, limits),
-            (audio, tf.range(tf.size(audio))),
-            fn_output_signature=columns,
-        )
+        ragged = tf.map_fn(lambda item: _timeline_of(item, classify, spec, limits), audio, fn_output_signature=columns)
+        error = ragged.pop("error")
         windows = tf.cast(ragged["start_sec"].row_lengths(), tf.int32)
         filled = {name: values.to_tensor() for name, values in ragged.items()}
         there = tf.sequence_mask(windows)
         emotion = tf.where(there, _likeliest(filled["probabilities"]), "")
         labels = _labels_for(tf.size(audio))
-        return {**filled, "windows": windows, "emotion": emotion, "labels": labels}
+        return {**filled, "windows": windows, "emotion": emotion, "labels": labels, "error": error}
 
     return timeline
 
 
-def _timeline_of(
-    encoded: tf.Tensor, index: tf.Tensor, classify: Classify, spec: AudioSpec, limits: AudioLimits
-) -> dict[str, tf.Tensor]:
+def _timeline_of(encoded: tf.Tensor, classify: Classify, spec: AudioSpec, limits: AudioLimits) -> dict[str, tf.Tensor]:
     """One recording, window by window: what a network computes of a long one would not fit into memory at once."""
-    waveform, rate_hz = wav.decode_wav(encoded, index=index, limits=limits)
-    extracted, valid_frames, start_sec = frontend.features_of_timeline(waveform, rate_hz, spec, TIMELINE_HOP_SEC)
-    probabilities = tf.map_fn(
-        lambda window: classify(window[0][tf.newaxis], window[1][tf.newaxis])[0],
-        (extracted, valid_frames),
-        fn_output_signature=tf.TensorSpec([len(EMOTIONS)], tf.float32),
-    )
-    duration_sec = tf.cast(tf.size(waveform) / rate_hz, tf.float32)
-    end_sec = tf.minimum(start_sec + spec.window_sec, duration_sec)
-    return {"start_sec": start_sec, "end_sec": end_sec, "probabilities": probabilities}
+    waveform, rate_hz, error = wav.decode_wav(encoded, limits=limits)
+
+    def look() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        features, valid_frames, start_sec = frontend.features_of_timeline(waveform, rate_hz, spec, TIMELINE_HOP_SEC)
+        probabilities = tf.map_fn(
+            lambda window: classify(window[0][tf.newaxis], window[1][tf.newaxis])[0],
+            (features, valid_frames),
+            fn_output_signature=tf.TensorSpec([len(EMOTIONS)], tf.float32),
+        )
+        duration_sec = tf.cast(tf.size(waveform) / rate_hz, tf.float32)
+        return start_sec, tf.minimum(start_sec + spec.window_sec, duration_sec), probabilities
+
+    def no_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return tf.zeros([0]), tf.zeros([0]), tf.zeros([0, len(EMOTIONS)])
+
+    start_sec, end_sec, probabilities = tf.cond(error == NO_ERROR, look, no_windows)
+    return {"start_sec": start_sec, "end_sec": end_sec, "probabilities": probabilities, "error": error}
 
 
-def _named(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+def _named(probabilities: tf.Tensor, error: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What a signature returns; no probabilities for items with an error: JSON has no NaN, so they are 0."""
+    usable = error == NO_ERROR
     return {
-        "probabilities": probabilities,
-        "emotion": _likeliest(probabilities),
+        "probabilities": tf.where(usable[:, tf.newaxis], probabilities, 0.0),
+        "emotion": tf.where(usable, _likeliest(probabilities), ""),
         "labels": _labels_for(tf.shape(probabilities)[0]),
+        "error": error,
     }
 
 
@@ -326,7 +309,10 @@ def warmup_requests(spec: AudioSpec) -> list[predict_pb2.PredictRequest]:
     example.features.feature[examples.VALID_FRAMES].int64_list.value.append(spec.window_frames)
     inputs: dict[str, dict[str, object]] = {
         "serving_default": {"audio": [encoded]},
-        "waveform": {"waveform": noise[np.newaxis], "sample_rate_hz": np.array([_WARMUP_RATE_HZ], np.int32)},
+        "waveform": {
+            "waveform": [noise.astype("<f4").tobytes()],
+            "sample_rate_hz": np.array([_WARMUP_RATE_HZ], np.int32),
+        },
         "features": {"features": raw[np.newaxis], "valid_frames": np.array([spec.window_frames], np.int64)},
         "examples": {"examples": [example.SerializeToString()]},
         "timeline": {"audio": [encoded]},

@@ -5,8 +5,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from serving.client.predictions import ModelChoice, Prediction, Segment, Timeline, batches, predictions
-from serving.client.recordings import Audio, open_long, to_wav
+from serving.client.errors import AudioError
+from serving.client.predictions import Batch, ModelChoice, Prediction, Segment, Timeline, batches, required
+from serving.client.recordings import Audio, name_of, open_long
 from serving.client.transport import DEFAULT_ADDRESS, connect, connect_async
 from serving.wire import predict_pb2 as wire
 
@@ -53,22 +54,36 @@ class Client:
         """What the model hears in one recording; of a long one it looks at a window near the start.
 
         Raises:
-            AudioError: The recording cannot be read.
+            AudioError: The recording cannot be used.
             RequestFailed: The server refused, or did not answer.
         """
         return self.predict_batch([audio])[0]
 
     def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
-        """As :meth:`predict`, for many recordings in few requests; the answers come in the order asked."""
-        found: list[Prediction] = []
-        for wavs in _batches(recordings, self._transport.max_request_bytes):
-            found += predictions(self._ask(_BATCH_SIGNATURE, wavs))
-        return found
+        """As :meth:`predict`, for many recordings in few requests; the answers come in the order asked.
+
+        Raises:
+            AudioError: One of the recordings cannot be used; :meth:`predict_each` returns the answers to the others.
+            RequestFailed: The server refused, or did not answer.
+        """
+        return [required(answer) for answer in self._answers(recordings)]
+
+    def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
+        """Return the prediction of each recording, or the AudioError of one that cannot be used, in the same order.
+
+        Raises:
+            RequestFailed: The server refused, or did not answer.
+        """
+        return list(self._answers(recordings))
+
+    def _answers(self, recordings: Iterable[Audio]) -> Iterator[Prediction | AudioError]:
+        for batch in _batches(recordings, self._transport.max_request_bytes):
+            yield from batch.answers(self._ask(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None)
 
     def timeline(self, audio: Audio) -> Iterator[Segment]:
         """What the model hears from window to window of a recording of any length, as the answers come in."""
         with open_long(audio) as sound:
-            timeline = Timeline(sound, max_bytes=self._transport.max_request_bytes)
+            timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
                 yield from timeline.accept(self._ask(_TIMELINE_SIGNATURE, [chunk]))
 
@@ -112,15 +127,21 @@ class AsyncClient:
 
     async def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
         """See :meth:`Client.predict_batch`."""
-        found: list[Prediction] = []
-        for wavs in _batches(recordings, self._transport.max_request_bytes):
-            found += predictions(await self._ask(_BATCH_SIGNATURE, wavs))
-        return found
+        return [required(answer) async for answer in self._answers(recordings)]
+
+    async def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
+        """See :meth:`Client.predict_each`."""
+        return [answer async for answer in self._answers(recordings)]
+
+    async def _answers(self, recordings: Iterable[Audio]) -> AsyncIterator[Prediction | AudioError]:
+        for batch in _batches(recordings, self._transport.max_request_bytes):
+            for answer in batch.answers(await self._ask(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None):
+                yield answer
 
     async def timeline(self, audio: Audio) -> AsyncIterator[Segment]:
         """See :meth:`Client.timeline`."""
         with open_long(audio) as sound:
-            timeline = Timeline(sound, max_bytes=self._transport.max_request_bytes)
+            timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
                 for segment in timeline.accept(await self._ask(_TIMELINE_SIGNATURE, [chunk])):
                     yield segment
@@ -141,5 +162,5 @@ class AsyncClient:
         return await self._transport.predict(self._model.request(signature, wavs), timeout_sec=self._timeout_sec)
 
 
-def _batches(recordings: Iterable[Audio], max_bytes: int) -> Iterator[list[bytes]]:
-    return batches(map(to_wav, recordings), max_items=_BATCH_ITEMS, max_bytes=max_bytes)
+def _batches(recordings: Iterable[Audio], max_bytes: int) -> Iterator[Batch]:
+    return batches(recordings, max_items=_BATCH_ITEMS, max_bytes=max_bytes)

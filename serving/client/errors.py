@@ -3,15 +3,15 @@
 ::
 
     ServingError
-     ├── AudioError             the recording cannot be read or sent (also a ValueError)
+     ├── AudioError             the recording cannot be used, with the code of the reason (also a ValueError)
      ├── AddressError           the address has none of the known forms (also a ValueError)
      ├── UnexpectedAnswer       the server answered, but not as a model of this project does
      └── RequestFailed          the server's own error, with its gRPC status code
-          ├── InvalidRequest       INVALID_ARGUMENT: the model cannot use this recording; the message says why
+          ├── InvalidRequest       INVALID_ARGUMENT: the request does not fit the model; the message says why
           ├── ModelNotFound        NOT_FOUND: no such model, version, label or signature
-          ├── Overloaded           RESOURCE_EXHAUSTED: the server's queue is full, or the request too large
+          ├── Overloaded           RESOURCE_EXHAUSTED: the request is too large, or a quota is used up
           ├── DeadlineExceeded     DEADLINE_EXCEEDED: no answer within the client's timeout
-          └── ServerUnreachable    UNAVAILABLE: nothing answers at this address, after the retries
+          └── ServerUnreachable    UNAVAILABLE: after the retries, nothing answers or the server's queue is full
 """
 
 from typing import ClassVar
@@ -24,7 +24,15 @@ class ServingError(Exception):
 
 
 class AudioError(ServingError, ValueError):
-    """The recording cannot be read, or cannot be sent as 16-bit WAV."""
+    """The recording cannot be used: by the client, which cannot read it, or by the model.
+
+    Attributes:
+        code: The reason, such as ``AUDIO_SILENT``; ``docs/serving.md`` lists all.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class AddressError(ServingError, ValueError):
@@ -57,7 +65,7 @@ class RequestFailed(ServingError):
 
 
 class InvalidRequest(RequestFailed):
-    """The model cannot use this recording."""
+    """The request does not fit the model or the server's limits."""
 
 
 class ModelNotFound(RequestFailed):
@@ -65,7 +73,7 @@ class ModelNotFound(RequestFailed):
 
 
 class Overloaded(RequestFailed):
-    """The server's queue is full, or the request is larger than it accepts."""
+    """The request is larger than the server accepts, or a quota is used up."""
 
 
 class DeadlineExceeded(RequestFailed):
@@ -73,7 +81,7 @@ class DeadlineExceeded(RequestFailed):
 
 
 class ServerUnreachable(RequestFailed):
-    """Nothing answers at this address."""
+    """Nothing answers at this address, or the server's queue is full."""
 
 
 RequestFailed.by_code = {

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import soundfile
 
-from serving.client.errors import UnexpectedAnswer
-from serving.client.recordings import read_wav
+from modules.audio.decoding import AudioCode
+from serving.client.errors import AudioError, UnexpectedAnswer
+from serving.client.recordings import Audio, bytes_per_sample, name_of, read_wav, to_wav
 from serving.wire import predict_pb2 as wire
 
 AUDIO_INPUT = "audio"
@@ -82,20 +83,93 @@ class ModelChoice:
         return "canary" if 100 * random.random() < self.canary_percent else "stable"
 
 
-def predictions(response: wire.PredictResponse) -> list[Prediction]:
-    """One per item of the batch."""
+class Batch:
+    """Recordings for one request, some of which the client cannot read.
+
+    Attributes:
+        wavs: The WAV files to send; empty when none can be read.
+    """
+
+    def __init__(self) -> None:
+        self.wavs: list[bytes] = []
+        self._items: list[str | AudioError] = []  # the names of those that are sent
+
+    def add(self, name: str, wav: bytes | AudioError) -> None:
+        """Add a recording, or why the client cannot read it."""
+        if isinstance(wav, AudioError):
+            self._items.append(wav)
+        else:
+            self._items.append(name)
+            self.wavs.append(wav)
+
+    def has_room(self, wav: bytes | AudioError, *, max_items: int, max_bytes: int) -> bool:
+        """Whether a further recording fits; the first always does."""
+        if isinstance(wav, AudioError) or not self.wavs:
+            return True
+        return len(self.wavs) < max_items and sum(map(len, self.wavs)) + len(wav) <= max_bytes
+
+    def answers(self, response: wire.PredictResponse | None) -> Iterator[Prediction | AudioError]:
+        """Yield the prediction or the error of each recording, in order.
+
+        Args:
+            response: The answer to :attr:`wavs`; ``None`` when nothing was sent.
+        """
+        sent = [item for item in self._items if isinstance(item, str)]
+        answered = iter(_predictions(response, sent) if response else ())
+        for item in self._items:
+            yield item if isinstance(item, AudioError) else next(answered)
+
+
+def batches(recordings: Iterable[Audio], *, max_items: int, max_bytes: int) -> Iterator[Batch]:
+    """Yield consecutive batches of at most ``max_items`` files and ``max_bytes`` together, at least one file each."""
+    batch = Batch()
+    for audio in recordings:
+        wav = _wav_or_error(audio)
+        if not batch.has_room(wav, max_items=max_items, max_bytes=max_bytes):
+            yield batch
+            batch = Batch()
+        batch.add(name_of(audio), wav)
+    yield batch
+
+
+def required(answer: Prediction | AudioError) -> Prediction:
+    """Return the prediction, or raise the error."""
+    if isinstance(answer, AudioError):
+        raise answer
+    return answer
+
+
+def _wav_or_error(audio: Audio) -> bytes | AudioError:
+    try:
+        return to_wav(audio)
+    except AudioError as error:
+        return error
+
+
+def _predictions(response: wire.PredictResponse, names: Sequence[str]) -> list[Prediction | AudioError]:
+    """What became of each item of the batch; ``names`` of the recordings are for the errors."""
     labels, probabilities, emotions = (_output(response, name) for name in ("labels", "probabilities", "emotion"))
     version = _version(response)
     return [
-        Prediction(emotion=emotion.decode(), probabilities=_named(names, row), model_version=version)
-        for names, row, emotion in zip(labels, probabilities, emotions, strict=True)
+        error or Prediction(emotion=emotion.decode(), probabilities=_named(label, row), model_version=version)
+        for label, row, emotion, error in zip(labels, probabilities, emotions, _errors(response, names), strict=True)
+    ]
+
+
+def _errors(response: wire.PredictResponse, names: Sequence[str]) -> list[AudioError | None]:
+    """The error of each item; ``None`` where there is none."""
+    texts = [text.decode() for text in _output(response, "error")]
+    return [
+        AudioError(text.partition(":")[0], f"{name}: {text}") if text else None
+        for name, text in zip(names, texts, strict=True)
     ]
 
 
 def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segment]:
     """The windows of the single recording in a ``timeline`` response, moved by ``offset_sec``."""
     names = ("probabilities", "emotion", "start_sec", "end_sec")
-    labels, columns = _output(response, "labels")[0], [_output(response, name)[0] for name in names]
+    windows = int(_output(response, "windows")[0])  # empty ones follow where a longer recording was in the batch
+    labels, columns = _output(response, "labels")[0], [_output(response, name)[0][:windows] for name in names]
     version = _version(response)
     return [
         Segment(
@@ -109,45 +183,49 @@ def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segme
     ]
 
 
-def batches(wavs: Iterable[bytes], *, max_items: int, max_bytes: int) -> Iterator[list[bytes]]:
-    """Consecutive groups of at most ``max_items`` files and ``max_bytes`` together, at least one file each."""
-    group: list[bytes] = []
-    group_bytes = 0
-    for wav in wavs:
-        if group and (len(group) == max_items or group_bytes + len(wav) > max_bytes):
-            yield group
-            group, group_bytes = [], 0
-        group.append(wav)
-        group_bytes += len(wav)
-    if group:
-        yield group
-
-
 class Timeline:
     """Cuts a long recording into requests and joins the answers, as if it had been sent whole.
 
     The model decides about windows and the step between them: they are evenly spaced, except that the last one is
     moved back to end with what was sent. Every chunk but the last gives away that window, and the next chunk starts
-    where it would have started. A chunk of silence has no segments, because the model refuses silence.
+    where it would have started. A chunk of silence has no segments, because the model refuses silence; of a chunk that
+    is too long for the model, the first half is sent.
     """
 
-    def __init__(self, sound: soundfile.SoundFile, *, max_bytes: int) -> None:
-        chunk_sec = min(CHUNK_SEC, (max_bytes - WAV_HEADER_BYTES) / (2 * sound.channels * sound.samplerate))
+    def __init__(self, sound: soundfile.SoundFile, name: str, *, max_bytes: int) -> None:
+        bytes_per_sec = bytes_per_sample(sound) * sound.channels * sound.samplerate
+        chunk_sec = min(CHUNK_SEC, (max_bytes - WAV_HEADER_BYTES) / bytes_per_sec)
         self._sound = sound
+        self._name = name
         self._chunk_frames = int(chunk_sec * sound.samplerate)
         self._start_frame = 0
 
     def next_chunk(self) -> bytes | None:
-        """WAV bytes to send next, or ``None`` after the last."""
-        while self._start_frame < self._sound.frames:
-            chunk = read_wav(self._sound, start_frame=self._start_frame, frames=self._chunk_frames)
-            if chunk is not None:
-                return chunk
+        """Return the WAV bytes to send next, or ``None`` after the last."""
+        if self._start_frame >= self._sound.frames:
+            return None
+        return read_wav(self._sound, start_frame=self._start_frame, frames=self._chunk_frames)
+
+    def _skip(self, error: AudioError) -> None:
+        if error.code == AudioCode.SILENT:
             self._start_frame += self._chunk_frames
-        return None
+        elif error.code == AudioCode.TOO_SHORT and self._start_frame:  # what is left after silence
+            self._start_frame = self._sound.frames
+        elif error.code == AudioCode.TOO_LONG and self._chunk_frames > 1:
+            self._chunk_frames //= 2
+        else:
+            raise error
 
     def accept(self, response: wire.PredictResponse) -> list[Segment]:
-        """The segments that the answer to the last chunk adds."""
+        """Return the segments that the answer to the last chunk adds.
+
+        Raises:
+            AudioError: The model cannot use the recording.
+        """
+        (error,) = _errors(response, [self._name])
+        if error:
+            self._skip(error)
+            return []
         rate_hz = self._sound.samplerate
         found = segments(response, offset_sec=self._start_frame / rate_hz)
         if self._start_frame + self._chunk_frames >= self._sound.frames:
@@ -156,7 +234,7 @@ class Timeline:
         if len(found) < 3:
             raise UnexpectedAnswer(
                 f"the model's timeline has {len(found)} windows in {self._chunk_frames / rate_hz:.1f} s, the most that "
-                "this address takes at once; 3 are needed to go on. Resample the recording to a lower rate."
+                "this address and model take at once; 3 are needed to go on. Resample the recording to a lower rate."
             )
         step_sec = found[1].start_sec - found[0].start_sec
         window_sec = found[0].end_sec - found[0].start_sec

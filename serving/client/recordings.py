@@ -1,4 +1,4 @@
-"""Any recording, as the 16-bit WAV bytes that the model takes."""
+"""Any recording, as the WAV bytes that the model takes. Which of them it can use is decided by the model's limits."""
 
 import io
 import os
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import soundfile
 
-from modules.audio.decoding import DEFAULT_LIMITS, BadAudio, decode
+from modules.audio.decoding import WIDEST_LIMITS, AudioCode, BadAudio, decode
 from serving.client.errors import AudioError
 
 Audio: TypeAlias = str | os.PathLike[str] | bytes | tuple[np.ndarray, int]
@@ -21,18 +21,18 @@ _FULL_SCALE = 32_768
 
 
 def to_wav(audio: Audio) -> bytes:
-    """The whole recording as 16-bit WAV, with its own rate and all its channels.
+    """Return the whole recording as WAV, with its own rate and all its channels.
 
     The model averages channels and resamples as the training data were; to do it here and round again would be heard.
 
     Raises:
-        AudioError: It cannot be read, or the model would refuse it; the message says why.
+        AudioError: It cannot be read, or no model can use it.
     """
     encoded = _file_bytes(audio)
     try:
-        decode(encoded)
+        decode(encoded, WIDEST_LIMITS)
     except BadAudio as error:
-        raise AudioError(f"{_name(audio)}: {error.reason}") from error
+        raise AudioError(error.code, f"{name_of(audio)}: {error.reason}") from error
     with soundfile.SoundFile(io.BytesIO(encoded)) as sound:
         if (sound.format, sound.subtype) == ("WAV", "PCM_16"):
             return encoded
@@ -49,25 +49,22 @@ def open_long(audio: Audio) -> soundfile.SoundFile:
     try:
         sound = soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{_name(audio)}: not a readable sound file: {error}") from error
+        raise _unreadable(f"{name_of(audio)}: not a readable sound file: {error}") from error
     if sound.frames == 0:
         sound.close()
-        raise AudioError(f"{_name(audio)}: no samples: the data has length zero")
+        raise AudioError(AudioCode.NO_SAMPLES, f"{name_of(audio)}: {AudioCode.NO_SAMPLES}: the data has length zero")
     return sound
 
 
-def read_wav(sound: soundfile.SoundFile, *, start_frame: int, frames: int) -> bytes | None:
-    """16-bit WAV of a part of the recording; ``None`` when the part is silent.
-
-    Raises:
-        AudioError: The part holds samples that are not finite numbers.
-    """
+def read_wav(sound: soundfile.SoundFile, *, start_frame: int, frames: int) -> bytes:
+    """Return a part of the recording as WAV."""
     sound.seek(start_frame)
-    samples = sound.read(frames, dtype="float32", always_2d=True)
-    _require_finite(samples)
-    if np.max(np.abs(samples.mean(axis=1)), initial=0.0) <= DEFAULT_LIMITS.silence_peak:
-        return None
-    return _encode(samples, sound.samplerate)
+    return _encode(sound.read(frames, dtype="float32", always_2d=True), sound.samplerate)
+
+
+def bytes_per_sample(sound: soundfile.SoundFile) -> int:
+    """Return the most that :func:`read_wav` needs for a sample of one channel."""
+    return 2 if sound.subtype.startswith("PCM") else 4
 
 
 def _file_bytes(audio: Audio) -> bytes:
@@ -78,10 +75,15 @@ def _file_bytes(audio: Audio) -> bytes:
     try:
         return Path(audio).read_bytes()
     except OSError as error:
-        raise AudioError(f"cannot read {audio}: {error.strerror}") from error
+        raise _unreadable(f"cannot read {audio}: {error.strerror}") from error
 
 
-def _name(audio: Audio) -> str:
+def _unreadable(text: str) -> AudioError:
+    return AudioError(AudioCode.UNREADABLE, text)
+
+
+def name_of(audio: Audio) -> str:
+    """Return what a message calls the recording."""
     if isinstance(audio, bytes):
         return f"{len(audio)} bytes"
     return f"samples of shape {audio[0].shape}" if isinstance(audio, tuple) else str(audio)
@@ -90,27 +92,26 @@ def _name(audio: Audio) -> str:
 def _from_samples(samples: Any, rate_hz: int) -> bytes:
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] > samples.shape[0] > 0):
-        raise AudioError(f"samples have shape {samples.shape}; it must be [samples] or [samples, channels]")
+        raise _unreadable(f"samples have shape {samples.shape}; it must be [samples] or [samples, channels]")
     if samples.dtype != np.int16 and not np.issubdtype(samples.dtype, np.floating):
-        raise AudioError(f"samples are {samples.dtype}; they must be floating point in ±1, or int16")
+        raise _unreadable(f"samples are {samples.dtype}; they must be floating point in ±1, or int16")
     if rate_hz <= 0:
-        raise AudioError(f"the sample rate is {rate_hz} Hz; it must be above 0")
-    _require_finite(samples)
+        raise _unreadable(f"the sample rate is {rate_hz} Hz; it must be above 0")
     return _encode(samples, int(rate_hz))
 
 
-def _require_finite(samples: np.ndarray) -> None:
-    if not np.isfinite(samples).all():
-        raise AudioError("samples that are not finite numbers")
-
-
 def _encode(samples: np.ndarray, rate_hz: int) -> bytes:
-    """16-bit WAV; floats that were 16 bits before come out exactly as they were.
+    """WAV of 16 bits, or of floats where samples beyond full scale would be clipped.
 
-    libsndfile's own conversion would not do that: it multiplies by 32767 here and divided by 32768 there.
+    Floats that were 16 bits before come out exactly as they were. libsndfile's own conversion would not do that: it
+    multiplies by 32767 here and divided by 32768 there.
     """
+    subtype = "PCM_16"
     if samples.dtype != np.int16:
-        samples = np.clip(np.rint(samples * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+        if np.max(np.abs(samples), initial=0.0) <= 1:
+            samples = np.minimum(np.rint(samples * _FULL_SCALE), _FULL_SCALE - 1).astype(np.int16)
+        else:  # also for NaN
+            samples, subtype = samples.astype(np.float32), "FLOAT"
     file = io.BytesIO()
-    soundfile.write(file, samples, rate_hz, format="WAV", subtype="PCM_16")
+    soundfile.write(file, samples, rate_hz, format="WAV", subtype=subtype)
     return file.getvalue()

@@ -4,16 +4,16 @@ Where the numbers come from is an :class:`Observations`: :class:`Probes` asks bo
 :class:`SharedProbes` a target that chooses for its callers.
 """
 
+import contextlib
 import dataclasses
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Protocol
 
-from serving.client import Client, Prediction, RequestFailed, UnexpectedAnswer
+from serving.client import AudioError, Client, Prediction, RequestFailed, UnexpectedAnswer
 from serving.rollout.settings import WatchSettings
 from serving.rollout.state import RolloutError, RolloutState, Target
 from serving.rollout.verdict import Observed, Verdict, is_hopeless, judge
@@ -88,7 +88,8 @@ class Probes:
         # By pass and recording, so that with an even number of recordings too each version is first at each.
         first = (self._rounds + self._rounds // len(self._wavs)) % 2
         for tally, client in (pairs[first], pairs[1 - first]):
-            tally.count(recording, *_ask(client, wav))
+            with contextlib.suppress(AudioError):  # neither version can help a bad recording
+                tally.count(recording, *_ask(client, wav))
         self._rounds += 1
         stable, canary = self._tallies
         return stable.observed(), canary.observed()
@@ -121,7 +122,10 @@ class SharedProbes:
     def observe(self) -> tuple[Observed, Observed]:
         recording, wav = self._wavs[self._rounds % len(self._wavs)]
         self._rounds += 1
-        answer, latency_sec = _ask(self._client, wav)
+        try:
+            answer, latency_sec = _ask(self._client, wav)
+        except AudioError:  # neither version can help a bad recording
+            return self._observed()
         version = self._canary if answer is None else str(answer.model_version)
         if version not in self._tallies:
             raise RolloutError(
@@ -129,11 +133,18 @@ class SharedProbes:
                 f"({' and '.join(self._tallies)}); nothing was changed"
             )
         self._tallies[version].count(recording, answer, latency_sec)
+        return self._observed()
+
+    def _observed(self) -> tuple[Observed, Observed]:
         return self._tallies[self._stable].observed(), self._tallies[self._canary].observed()
 
 
 def _ask(client: Client, wav: bytes) -> tuple[Prediction | None, float]:
-    """The answer, if there is one and it is made of numbers, and how long it took in seconds."""
+    """The answer, if there is one and it is made of numbers, and how long it took in seconds.
+
+    Raises:
+        AudioError: The model cannot use the recording.
+    """
     started = time.perf_counter()
     try:
         answer = client.predict(wav)
@@ -236,7 +247,7 @@ def _versions(state: RolloutState) -> tuple[str | None, str | None]:
     return state.stable.version if state.stable else None, state.canary.version if state.canary else None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone is interrupted, and may say so
         yield

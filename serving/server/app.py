@@ -26,7 +26,6 @@ from serving.server.handler import Handler
 from serving.server.manager import ModelManager
 from serving.server.metrics import Metrics
 from serving.server.options import ServerOptions, read_batching, read_metrics_path, read_models
-from serving.server.process import tune_process
 from serving.server.request_log import RequestLog
 from serving.server.rest import make_app
 
@@ -150,8 +149,7 @@ class Server:
 
 
 async def serve(options: ServerOptions) -> None:
-    """Runs a server until SIGTERM or SIGINT, then drains it; the process should have nothing else to do."""
-    tune_process()
+    """Run a server until SIGTERM or SIGINT, then drain it."""
     server = Server(options)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import gc
 import logging
 import re
 import time
@@ -158,9 +157,7 @@ class ServedModel:
         task.add_done_callback(self._unloading.discard)
 
     async def _unload_when_idle(self, number: int, servable: Servable) -> None:
-        await servable.wait_idle()
-        del servable
-        gc.collect()  # a SavedModel is full of cycles
+        await servable.close_when_idle()
         self._histories[number] = _History(state=_State.END)
         _LOG.info("unloaded %s/%d", self.config.base_path, number)
 
@@ -182,11 +179,6 @@ class ModelManager:
         if name not in self._models:
             raise not_found(f"no model {name!r}; this server has {', '.join(sorted(self._models)) or 'none'}")
         return self._models[name]
-
-    @property
-    def ready(self) -> bool:
-        """Whether every model has a version that answers."""
-        return bool(self._models) and all(model.ready_versions for model in self._models.values())
 
     async def apply(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         """Serves what ``config`` says and nothing else; returns when that is loaded.

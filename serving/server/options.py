@@ -67,11 +67,15 @@ class ServerOptions(Settings):
 
 
 class BatchingOptions(Settings):
-    """TF Serving's batching parameters; the defaults are those of a server without batching."""
+    """TF Serving's batching parameters, with its defaults."""
 
-    max_batch_size: int = Field(1, ge=1, description="Most items that run together; a single request may be larger.")
-    timeout_sec: float = Field(0.0, ge=0, description="Batching delay of an item in seconds while a thread is free.")
-    max_queued_items: int = Field(256, ge=1, description="Items that may wait; further ones get RESOURCE_EXHAUSTED.")
+    max_batch_size: int = Field(1000, ge=1, description="Most items of a batch, and of a request.")
+    timeout_sec: float = Field(
+        0.0, ge=0, description="Seconds that a batch waits for further requests while a thread is free."
+    )
+    max_enqueued_batches: int = Field(
+        10, ge=1, description="Batches of one signature that may wait; further requests get UNAVAILABLE."
+    )
     threads: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Batches that run at once."
     )
@@ -90,24 +94,28 @@ class BatchingOptions(Settings):
         return self
 
 
-def read_batching(file: Path | None) -> BatchingOptions:
-    """Batching as TF Serving reads it; values that the file leaves out are TF Serving's defaults."""
+def read_batching(file: Path | None) -> BatchingOptions | None:
+    """Read batching parameters as TF Serving does; ``None`` without a file, which is without batching.
+
+    Raises:
+        ConfigError: The file cannot be used.
+    """
     if file is None:
-        return BatchingOptions()
+        return None
     parameters = _read(file, server_config_pb2.BatchingParameters())
     if parameters.pad_variable_length_inputs:
         raise ConfigError(f"{file}: pad_variable_length_inputs is true; this server supports false only")
-    max_batch_size = parameters.max_batch_size.value if parameters.HasField("max_batch_size") else 1000
-    queued_batches = parameters.max_enqueued_batches.value if parameters.HasField("max_enqueued_batches") else 10
-    cores = len(os.sched_getaffinity(0))
-    threads = parameters.num_batch_threads.value if parameters.HasField("num_batch_threads") else cores
+    given = {
+        "max_batch_size": "max_batch_size",
+        "max_enqueued_batches": "max_enqueued_batches",
+        "threads": "num_batch_threads",
+    }
+    values = {name: getattr(parameters, field).value for name, field in given.items() if parameters.HasField(field)}
     try:
         return BatchingOptions(
-            max_batch_size=max_batch_size,
             timeout_sec=parameters.batch_timeout_micros.value / 1e6,
-            max_queued_items=queued_batches * max_batch_size,
-            threads=threads,
             allowed_sizes=tuple(parameters.allowed_batch_sizes),
+            **values,
         )
     except ValidationError as error:
         raise ConfigError(f"{file}: {explain(error, BatchingOptions)}") from None

@@ -4,12 +4,13 @@ What is written is not the sound but its features, as a request to the ``feature
 client got: what a drift report needs, and no voice leaves the memory.
 """
 
+import functools
 import logging
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from modules.audio import frontend
-from modules.audio.spec import AudioSpec
 from modules.data.examples import FEATURES, VALID_FRAMES
 from modules.export.contract import load_contract
 from serving.server.metrics import Metrics
@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _FILES = 8
 _MAX_WAITING = 64
 _MAX_FILE_AGE_SEC = 3600.0
+_MAX_LOADED_VERSIONS = 8
 
 
 class RequestLog:
@@ -58,7 +59,7 @@ class RequestLog:
         inputs: Mapping[str, np.ndarray],
         outputs: Mapping[str, np.ndarray],
     ) -> None:
-        """Writes the request, if the dice say so and features can be told from it."""
+        """Write the request, without items that have an error, if it is part of the sample and has features."""
         if signature not in ("serving_default", "features") or random.random() >= self._rate:
             return
         if len(self._waiting) >= _MAX_WAITING:
@@ -93,9 +94,13 @@ class RequestLog:
     ) -> None:
         status = "OK"
         try:
+            usable = outputs["error"] == b""
+            if not usable.any():
+                return
+            inputs, outputs = ({name: array[usable] for name, array in arrays.items()} for arrays in (inputs, outputs))
             features = inputs if signature == "features" else _extract(inputs["audio"], servable.path)
             self._files.write(_log_entry(servable, features, outputs).SerializeToString())
-        except (OSError, ValueError, tf.errors.OpError) as error:  # a full disk is no reason not to answer
+        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:  # a full disk is no reason not to answer
             status = "UNKNOWN"
             _LOG.warning("cannot log a request: %s", error)
         self._metrics.request_log_count.labels(servable.model_name, status).inc()
@@ -152,16 +157,21 @@ def _log_entry(
     return entry
 
 
-_EXTRACTORS: dict[AudioSpec, tf.types.experimental.GenericFunction] = {}
-
-
 def _extract(audio: np.ndarray, model_dir: str) -> dict[str, np.ndarray]:
-    """The features that the model computed of ``audio``: by the same function, from the spec that it carries."""
-    spec, _ = load_contract(model_dir)
-    if spec not in _EXTRACTORS:
-        _EXTRACTORS[spec] = tf.function(
-            lambda encoded: frontend.features_of_wavs(encoded, spec),
-            input_signature=[tf.TensorSpec([None], tf.string)],
+    """The features that the model computed of ``audio``: by the same function, from the contract that it carries."""
+    features, valid_frames, errors = _extractor(model_dir)(tf.constant(audio))
+    if refused := list(filter(None, errors.numpy())):
+        raise ValueError(
+            f"{model_dir}: the model answered a recording that its contract refuses: {refused[0].decode()}"
         )
-    features, valid_frames = _EXTRACTORS[spec](tf.constant(audio))
     return {FEATURES: features.numpy(), VALID_FRAMES: valid_frames.numpy()}
+
+
+@functools.lru_cache(maxsize=_MAX_LOADED_VERSIONS)
+def _extractor(model_dir: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Reads the contract once for each version."""
+    contract = load_contract(model_dir)
+    return tf.function(
+        lambda encoded: frontend.features_of_wavs(encoded, contract.audio_spec, contract.limits),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )

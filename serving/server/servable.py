@@ -9,8 +9,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import tensorflow as tf
-from google.protobuf import message
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
@@ -24,30 +23,30 @@ _ASSERTION = re.compile(r"assertion failed: \[(.*?)\](?:\n|$)", re.DOTALL)
 
 
 class Servable:
-    """A SavedModel in memory.
+    """A SavedModel in memory, loaded and run as TF Serving does: a graph and a session.
 
     Attributes:
-        signature_defs: What ``GetModelMetadata`` tells.
+        signature_defs: Answer to ``GetModelMetadata``.
     """
 
     def __init__(self, model_name: str, version: int, path: str) -> None:
         self.model_name = model_name
         self.version = version
         self.path = path
-        self.signature_defs = _read_signature_defs(path)
-        self._loaded = tf.saved_model.load(path)
-        self._signatures = {
-            name: signature for name, signature in self._loaded.signatures.items() if name != _INTERNAL_SIGNATURE
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        meta_graph = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], path)
+        self._session.graph.finalize()
+        self.signature_defs = {
+            name: definition for name, definition in meta_graph.signature_def.items() if name != _INTERNAL_SIGNATURE
         }
-        self._specs = {name: signature.structured_input_signature[1] for name, signature in self._signatures.items()}
-        self._batchable = {name for name in self._signatures if self._items_are_apart(name)}
+        self._specs = {name: _input_specs(definition) for name, definition in self.signature_defs.items()}
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keeps the version loaded while a request uses it."""
+        """Keep the version loaded while a request uses it."""
         self._in_flight += 1
         self._idle.clear()
         try:
@@ -57,12 +56,13 @@ class Servable:
             if not self._in_flight:
                 self._idle.set()
 
-    async def wait_idle(self) -> None:
-        """Returns when no request uses the version any more."""
+    async def close_when_idle(self) -> None:
+        """Free the memory as soon as no request uses the version."""
         await self._idle.wait()
+        self._session.close()
 
     def input_specs(self, signature: str) -> dict[str, tf.TensorSpec]:
-        """Name, type and shape of every input.
+        """Return name, type and shape of every input.
 
         Raises:
             Fault: No such signature.
@@ -71,12 +71,12 @@ class Servable:
             raise invalid(f"the model has no signature {signature!r}; it has {', '.join(sorted(self._specs))}")
         return self._specs[signature]
 
-    def can_batch(self, signature: str) -> bool:
-        """Whether items of different requests may run together: only if no item's output depends on the others."""
-        return signature in self._batchable
-
     def check(self, signature: str, inputs: Mapping[str, np.ndarray]) -> None:
-        """Raises :class:`Fault` unless names, types and shapes fit and all inputs have as many items."""
+        """Require names, types and shapes that fit, and as many items in each input.
+
+        Raises:
+            Fault: They do not.
+        """
         specs = self.input_specs(signature)
         if set(inputs) != set(specs):
             raise invalid(f"inputs are {sorted(inputs)}; signature {signature!r} takes {sorted(specs)}")
@@ -92,26 +92,21 @@ class Servable:
             raise invalid(f"inputs must hold as many items each, at least one; they hold {items}")
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the graph; inputs must have passed :meth:`check`.
+        """Run the graph; inputs must have passed :meth:`check`.
 
         Raises:
             Fault: With TensorFlow's status and the part of its message that concerns the caller.
         """
+        definition = self.signature_defs[signature]
+        fetches = {name: info.name for name, info in definition.outputs.items()}
         try:
-            outputs = self._signatures[signature](**{name: tf.constant(array) for name, array in inputs.items()})
-            return {name: tensor.numpy() for name, tensor in outputs.items()}
+            return self._session.run(fetches, {definition.inputs[name].name: array for name, array in inputs.items()})
         except tf.errors.OpError as error:
             code = _STATUS_OF_CODE.get(error.error_code, grpc.StatusCode.UNKNOWN)
             raise Fault(code, _caller_message(error.message)) from error
 
-    def _items_are_apart(self, signature: str) -> bool:
-        """Every tensor has the batch first, and no output's further dimensions follow from the items."""
-        inputs = all(spec.shape.rank for spec in self._specs[signature].values())
-        outputs = [spec.shape for spec in self._signatures[signature].structured_outputs.values()]
-        return inputs and all(shape.rank and shape[1:].is_fully_defined() for shape in outputs)
-
     def warm_up(self) -> int:
-        """Runs the requests that the model brings for this purpose; returns how many there were."""
+        """Run the requests that the model brings for this purpose; return how many there were."""
         file = Path(self.path) / EXTRA_ASSETS / WARMUP_FILE
         if not tf.io.gfile.exists(str(file)):
             return 0
@@ -126,17 +121,10 @@ class Servable:
         return count
 
 
-def _read_signature_defs(path: str) -> dict[str, meta_graph_pb2.SignatureDef]:
-    try:
-        saved_model = saved_model_pb2.SavedModel.FromString(
-            tf.io.gfile.GFile(str(Path(path) / "saved_model.pb"), "rb").read()
-        )
-    except message.DecodeError as error:
-        raise ValueError(f"{path}/saved_model.pb is not a SavedModel") from error
+def _input_specs(definition: meta_graph_pb2.SignatureDef) -> dict[str, tf.TensorSpec]:
     return {
-        name: definition
-        for name, definition in saved_model.meta_graphs[0].signature_def.items()
-        if name != _INTERNAL_SIGNATURE
+        name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name)
+        for name, info in definition.inputs.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""The project's server as a child process that never outlives the question."""
+"""The embedded server as a child process that never outlives its parent."""
 
 import contextlib
 import re
@@ -8,39 +8,36 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-# The child asks Linux to be killed when this process is: a killed run leaves no server behind.
-_SERVE = """
-import ctypes, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
-from cli.main import main
-main()
-"""
+from serving import server
+from serving.server.command import CannotServe
+
 _LISTENING = re.compile(r"gRPC on port (\d+), REST and metrics on port (\d+)")
+_BATCHING_FILE = Path(__file__).parents[1] / "config" / "batching.config"
 _POLL_SEC = 0.1
 _STOP_SEC = 10.0
 _KEPT_LINES = 15
 
 
-class NotServing(RuntimeError):
-    """The server did not come up; the message holds the end of what it said."""
-
-
 @contextlib.contextmanager
 def served(model_base_path: str, *, timeout_sec: float, rest: bool = False) -> Iterator[str]:
-    """Address of a server for the versions below ``model_base_path``, on a free port of this machine.
+    """Serve the versions below ``model_base_path``, batched as in production, on a free port of this machine.
 
     Args:
         rest: Yield the URL of the REST interface in place of the address for gRPC.
 
+    Yields:
+        The address.
+
     Raises:
-        NotServing: It ended, or no model was loaded in time.
+        CannotServe: The server ended, or loaded no model in time; the message holds the end of its log.
     """
-    command = [sys.executable, "-c", _SERVE, "serve", "--model-base-path", model_base_path]
+    command = [sys.executable, "-m", server.__name__, "--end-with-parent", "--model-base-path", model_base_path]
+    command += ["--batching-parameters-file", str(_BATCHING_FILE), "--port", "0", "--rest-api-port", "0"]
     with tempfile.TemporaryDirectory() as elsewhere:
         child = subprocess.Popen(
-            [*command, "--port", "0", "--rest-api-port", "0", "--drain-sec", "1"],
+            [*command, "--drain-sec", "1"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -56,25 +53,25 @@ def served(model_base_path: str, *, timeout_sec: float, rest: bool = False) -> I
 
 
 def _wait_for_ports(child: "subprocess.Popen[str]", timeout_sec: float) -> tuple[int, int]:
-    """The ports of gRPC and of REST."""
-    said: list[str] = []
+    """Return the ports of gRPC and of REST."""
+    lines: list[str] = []
     # To the end, so that the child never waits for someone to read.
-    reader = threading.Thread(target=lambda: said.extend(child.stderr or ()), daemon=True)
+    reader = threading.Thread(target=lambda: lines.extend(child.stderr or ()), daemon=True)
     reader.start()
     deadline_sec = time.monotonic() + timeout_sec
     while time.monotonic() < deadline_sec:
-        for found in map(_LISTENING.search, list(said)):
+        for found in map(_LISTENING.search, list(lines)):
             if found:
                 return int(found[1]), int(found[2])
         if child.poll() is not None:
             reader.join(_STOP_SEC)
-            raise NotServing(f"the server ended with status {child.returncode}: {_end_of(said)}")
+            raise CannotServe(f"the server ended with status {child.returncode}: {_end_of(lines)}")
         time.sleep(_POLL_SEC)
-    raise NotServing(f"the server did not load the model within {timeout_sec:g} s: {_end_of(said)}")
+    raise CannotServe(f"the server did not load the model within {timeout_sec:g} s: {_end_of(lines)}")
 
 
-def _end_of(said: list[str]) -> str:
-    return "".join(said[-_KEPT_LINES:]).strip() or "it said nothing"
+def _end_of(lines: list[str]) -> str:
+    return "".join(lines[-_KEPT_LINES:]).strip() or "its log is empty"
 
 
 def _stop(child: "subprocess.Popen[str]") -> None:

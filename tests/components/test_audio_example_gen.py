@@ -110,14 +110,14 @@ USABLE = {
     "192 kHz": lambda: wav_bytes(voice(18, rate_hz=192_000), rate_hz=192_000),
 }
 UNUSABLE = {
-    "truncated": (truncated, "truncated"),
-    "empty": (lambda: b"", "empty file"),
-    "zero-length data": (empty_data_chunk, "no samples"),
-    "text": (lambda: b"These are the lines of a poem.\n" * 40, "not a readable sound file"),
-    "not a number": (not_a_number, "not finite numbers"),
-    "0.05 s": (lambda: wav_bytes(voice(3, seconds=0.05)), "too short"),
-    "20 minutes": (lambda: wav_bytes(np.ones(20 * 60 * 8_000, np.float32), rate_hz=8_000), "too long"),
-    "all zero": (lambda: wav_bytes(np.zeros(16_000, np.float32)), "silent"),
+    "truncated": (truncated, "AUDIO_TRUNCATED"),
+    "empty": (lambda: b"", "AUDIO_EMPTY"),
+    "zero-length data": (empty_data_chunk, "AUDIO_NO_SAMPLES"),
+    "text": (lambda: b"These are the lines of a poem.\n" * 40, "AUDIO_UNREADABLE"),
+    "not a number": (not_a_number, "AUDIO_NOT_FINITE"),
+    "0.05 s": (lambda: wav_bytes(voice(3, seconds=0.05)), "AUDIO_TOO_SHORT"),
+    "20 minutes": (lambda: wav_bytes(np.ones(20 * 60 * 8_000, np.float32), rate_hz=8_000), "AUDIO_TOO_LONG"),
+    "all zero": (lambda: wav_bytes(np.zeros(16_000, np.float32)), "AUDIO_SILENT"),
 }
 ODD_ACTOR = 5
 
@@ -239,7 +239,7 @@ def test_nothing_else_is_quarantined_and_nothing_disappears(odd):
     assert run.summary["clips"] == 6 * 8 + len(USABLE)
     assert run.summary["quarantined"]["clips"] == len(run.reasons)
     assert sum(run.summary["quarantined"]["reasons"].values()) == len(run.reasons)
-    assert run.summary["quarantined"]["reasons"]["too short"] == 1
+    assert run.summary["quarantined"]["reasons"]["AUDIO_TOO_SHORT"] == 1
     assert len(run.lines("clips.jsonl")) == 6 * 8 + len(USABLE) + len(UNUSABLE) + 1
 
 
@@ -280,7 +280,7 @@ def test_a_file_above_the_size_limit_is_quarantined(tmp_path):
     settings = ORIGINAL_INGEST.replace(limits=AudioLimits(max_bytes=1000))
     shard = Shard("eval", "examples.gz", ((clip,),))
     [outcome] = WriteShard(str(tmp_path), str(tmp_path), settings).process(shard)
-    assert outcome.reason == "file of more than 1000 bytes"
+    assert outcome.reason.startswith("AUDIO_TOO_LARGE: ")
 
 
 def test_training_clips_have_their_copies_and_the_others_have_none(artifact_and_run):
@@ -390,7 +390,7 @@ def test_above_the_share_the_run_fails_and_the_list_survives(tmp_path):
     data = write_corpus(tmp_path / "data", actors=4, clips_each=2)
     for actor in (1, 2):
         (data / f"Actor_{actor:02d}" / f"{stem(actor, 7)}.wav").write_bytes(truncated())
-    message = r"2 of 10 recordings \(20\.0%\) cannot be used.*allows 19\.0%.*2 x truncated.*quarantine\.jsonl"
+    message = r"2 of 10 recordings \(20\.0%\) cannot be used.*allows 19\.0%.*2 x AUDIO_TRUNCATED.*quarantine\.jsonl"
     settings = ORIGINAL_INGEST.replace(augmentation=CHEAP, max_quarantined_share=0.19)
     with pytest.raises(IngestError, match=message) as raised:
         execute(data, tmp_path / "out", settings)
@@ -404,7 +404,7 @@ def test_a_split_without_a_usable_clip_is_an_error(tmp_path):
     (data / "Actor_02" / f"{stem(2, 0)}.wav").write_bytes(b"")
     fold = ORIGINAL_SPLITS.replace(eval_speakers=("ravdess-01",), test_speakers=("ravdess-02",))
     settings = ORIGINAL_INGEST.replace(augmentation=CHEAP, splits=fold, max_quarantined_share=1)
-    with pytest.raises(IngestError, match="no clip of test can be used: 1 x empty file"):
+    with pytest.raises(IngestError, match="no clip of test can be used: 1 x AUDIO_EMPTY"):
         execute(data, tmp_path / "out", settings)
 
 

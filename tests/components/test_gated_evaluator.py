@@ -57,7 +57,7 @@ def export(artifacts, trained, tmp_path_factory) -> Callable[..., Path]:
     from pipeline.config import PipelineConfig
 
     def make(bias: list[float]) -> Path:
-        spec, _ = load_contract(trained / "Format-Serving")
+        spec = load_contract(trained / "Format-Serving").audio_spec
         model = trainer.build_model(PipelineConfig().training, spec)
         kernel, _ = model.layers[-1].get_weights()
         model.layers[-1].set_weights([np.zeros_like(kernel), np.array(bias)])

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
-from components.serving_validator import child_server
 from components.serving_validator.executor import Executor, validate
 from components.serving_validator.requests import TOLERANCE, largest_difference, request
+from serving.server.command import CannotServe
+from serving.server.subprocess_server import served
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def test_a_model_that_answers_is_blessed_as_the_pusher_wants_it(model_uri, artif
     blessing, check = bless(model_uri, artifacts, tmp_path)
     assert blessing.get_int_custom_property("blessed") == 1
     assert (tmp_path / "blessing" / "INFRA_BLESSED").exists()
-    # Five signatures by the model's own requests, one batch of examples, four recordings.
-    assert "answered 10 requests" in check["text"]
+    # Five signatures by the model's own requests, one batch of examples, four recordings alone and together.
+    assert "answered 11 requests" in check["text"]
     assert 0 <= check["value"] <= TOLERANCE
 
 
@@ -77,7 +78,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(model_uri, art
 
 
 def test_an_answer_that_is_an_error_is_a_reason(model_uri):
-    asked = [request("serving_default", audio=[b"no sound"])]
+    asked = [request("examples", examples=[b"not an example"])]
     check = validate(str(model_uri / "Format-Serving"), asked, timeout_sec=120)
     assert not check.passed
     assert "INVALID_ARGUMENT" in check.text
@@ -88,8 +89,8 @@ def test_no_server_outlives_the_question(model_uri, tmp_path):
     base.mkdir()
     (model_uri / "Format-Serving").rename(base / "1")
     with (
-        pytest.raises(child_server.NotServing, match=r"within 0\.5 s"),
-        child_server.served(str(base), timeout_sec=0.5),
+        pytest.raises(CannotServe, match=r"within 0\.5 s"),
+        served(str(base), timeout_sec=0.5),
     ):
         pass
     assert not processes_about(base)

@@ -32,6 +32,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, sche
 
 from modules import models
 from modules.audio import decoding, frontend
+from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
 from modules.data import examples, preprocessing
 from modules.data.clips import Clip
@@ -80,15 +81,43 @@ def audio_spec() -> AudioSpec:
 
 
 @pytest.fixture(scope="session")
-def exported_model(tmp_path_factory: pytest.TempPathFactory, audio_spec: AudioSpec) -> Path:
+def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel as the Trainer exports it; the weights are random."""
-    folder = tmp_path_factory.mktemp("model")
-    write_transform_graph(audio_spec, folder / "graph")
+    return export_random_model("original_cnn", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def export_family() -> Callable[..., Path]:
+    """Export a model of the named family with random weights below a folder."""
+    return export_random_model
+
+
+def export_random_model(family: str, folder: Path, limits: AudioLimits = DEFAULT_LIMITS) -> Path:
+    audio = models.family_named(family).recipe.get("audio", {})
+    spec = AudioSpec(**audio)
+    write_transform_graph(spec, folder / "graph")
     keras.utils.set_random_seed(1)
-    model = models.build("original_cnn", input_shape=audio_spec.feature_shape, classes=len(EMOTIONS))
+    model = models.build(family, input_shape=spec.feature_shape, classes=len(EMOTIONS))
+    rng = np.random.default_rng(0)
+    for statistics in model.non_trainable_weights:  # of batch normalisation: other than those of a fresh variable
+        statistics.assign_add(rng.uniform(0, 0.1, statistics.shape))
     transform = tft.TFTransformOutput(str(folder / "graph"))
-    signatures.export(model, transform, audio_spec, str(folder / "exported"))
+    signatures.export(model, transform, spec, str(folder / "exported"), limits=limits)
     return folder / "exported"
+
+
+@pytest.fixture(scope="session")
+def strict_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another project's SavedModel: its requests have the shape of their samples, and it raises for bad ones."""
+    folder = tmp_path_factory.mktemp("strict")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, "samples")])
+    def serving_default(samples: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(samples > 0), ["not above 0"])]):
+            return {"sums": tf.reduce_sum(samples, axis=1)}
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serving_default})
+    return folder
 
 
 def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
@@ -253,7 +282,7 @@ def run_server(server_loop: asyncio.AbstractEventLoop) -> Callable[..., RunningS
     def run(**options: Any) -> RunningServer:
         settings = ServerOptions(**({"port": 0, "rest_api_port": 0, "poll_sec": 0.2, "drain_sec": 5} | options))
         started: Future[Server] = asyncio.run_coroutine_threadsafe(start(settings), server_loop)
-        return RunningServer(server_loop, started.result(60))
+        return RunningServer(server_loop, started.result(300))
 
     return run
 

@@ -32,7 +32,8 @@ class Process:
 
     def __init__(self, base, port=0, rest_api_port=0):
         ports = ["--port", str(port), "--rest-api-port", str(rest_api_port)]
-        command = [*SER, "serve", "--model-base-path", str(base), "--drain-sec", "60", *ports]
+        batching = ["--batching-parameters-file", str(ROOT / "serving" / "config" / "batching.config")]
+        command = [*SER, "serve", "--model-base-path", str(base), "--drain-sec", "60", *ports, *batching]
         self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         self.log = ""
         for line in self._process.stderr:
@@ -154,7 +155,7 @@ def test_predict_gives_json_for_the_good_files_and_names_the_bad(shared_server, 
     assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
     assert lines[0]["model_version"] == 3
     assert finished.returncode == 1
-    assert "bad.wav: not a readable sound file" in finished.stderr
+    assert "bad.wav: AUDIO_UNREADABLE: " in finished.stderr
     assert "1 of 3 recordings could not be used" in finished.stderr
     timeline = ser("predict", sound_file, "--json", "--timeline", "--address", shared_server.address).stdout
     assert [segment["start_sec"] for segment in json.loads(timeline)["segments"]] == [0, 0.5]

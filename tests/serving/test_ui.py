@@ -131,10 +131,16 @@ def test_a_recording_of_the_microphone_is_answered(browser, page):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"not sound", "This recording cannot be used: not a readable sound file"), (b"", "empty file")],
+    [(b"not sound", "This recording cannot be used: AUDIO_UNREADABLE: "), (b"", "AUDIO_EMPTY: ")],
 )
 def test_bad_audio_is_explained(upload, content, message):
     upload("a.wav", content, message)
+
+
+def test_what_the_model_cannot_use_is_drawn_and_explained(upload, speechlike, tmp_path):
+    soundfile.write(tmp_path / "quiet.wav", 1e-4 * speechlike(), 48_000)
+    text = upload("a.wav", (tmp_path / "quiet.wav").read_bytes(), "AUDIO_SILENT: ")
+    assert "Waveform and mel spectrogram" in text
 
 
 def test_a_missing_server_is_explained(upload, start_page, unused_tcp_port_factory, wav_bytes):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, LabelSettings, Rejected, identify, is_hidden
-from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits, BadAudio, decode
+from modules.audio.decoding import DEFAULT_LIMITS, FILE_SIZE, AudioLimits, BadAudio, decode
 from modules.data.clips import Clip
 
 DEFAULT_LABELS = LabelSettings()
@@ -92,9 +92,7 @@ def scan(
 def _listen(root: Path, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
     file = root / clip.path
     try:
-        size_bytes = file.stat().st_size
-        if size_bytes > limits.max_bytes:  # before it is read into memory
-            return Rejected(clip.path, f"file of {size_bytes} bytes; at most {limits.max_bytes} are allowed")
+        FILE_SIZE.require(limits, size=file.stat().st_size)  # before it is read into memory
         recording = decode(file.read_bytes(), limits)
     except OSError as error:
         return Rejected(clip.path, _why(error))

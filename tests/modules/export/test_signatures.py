@@ -8,6 +8,7 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
 from modules.audio import frontend
+from modules.audio.decoding import DEFAULT_LIMITS
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.export import signatures
@@ -40,9 +41,23 @@ def answer(served, wavs):
     return served.signatures["serving_default"](audio=tf.constant(wavs))
 
 
+def codes(answer: dict[str, tf.Tensor]) -> list[str]:
+    return [text.decode().partition(":")[0] for text in answer["error"].numpy()]
+
+
+def assert_usable_but(answer: dict[str, tf.Tensor], item: int, code: str) -> None:
+    """All items have probabilities and an emotion, but for the one with the error."""
+    assert codes(answer) == [code if index == item else "" for index in range(len(answer["error"]))]
+    sums = np.delete(answer["probabilities"].numpy().sum(axis=1), item)
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+    assert not answer["probabilities"][item].numpy().any()
+    assert [emotion == b"" for emotion in answer["emotion"].numpy()] == [code != "" for code in codes(answer)]
+
+
 def assert_same(answer: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> None:
     np.testing.assert_allclose(answer["probabilities"], other["probabilities"], atol=TOLERANCE)
     np.testing.assert_array_equal(answer["emotion"], other["emotion"])
+    np.testing.assert_array_equal(answer["error"], other["error"])
 
 
 def test_all_signatures_are_there(served):
@@ -62,14 +77,14 @@ def test_answer_names_what_it_means(answer, wavs):
 def test_waveform_agrees_with_encoded_audio(served, wavs, answer):
     for index, encoded in enumerate(wavs):
         samples, rate_hz = tf.audio.decode_wav(encoded)
-        mono = tf.reduce_mean(samples, axis=1)[tf.newaxis]
-        alone = served.signatures["waveform"](waveform=mono, sample_rate_hz=rate_hz[tf.newaxis])
+        mono = tf.reduce_mean(samples, axis=1).numpy().tobytes()
+        alone = served.signatures["waveform"](waveform=tf.constant([mono]), sample_rate_hz=rate_hz[tf.newaxis])
         assert_same(alone, {name: values[index : index + 1] for name, values in answer.items()})
 
 
 def test_features_and_examples_agree_with_encoded_audio(served, wavs, answer, exported):
-    spec, _ = load_contract(exported.serving_model_dir)
-    features, valid_frames = frontend.features_of_wavs(tf.constant(wavs), spec)
+    spec = load_contract(exported.serving_model_dir).audio_spec
+    features, valid_frames, _ = frontend.features_of_wavs(tf.constant(wavs), spec)
     assert_same(answer, served.signatures["features"](features=features, valid_frames=valid_frames))
     records = [_record(*pair) for pair in zip(features.numpy(), valid_frames.numpy(), strict=True)]
     assert_same(answer, served.signatures["examples"](examples=tf.constant(records)))
@@ -86,13 +101,24 @@ def _record(features: np.ndarray, valid_frames: int, fingerprint: str | None = N
 
 
 def test_examples_of_another_spec_are_refused(served, exported):
-    spec, _ = load_contract(exported.serving_model_dir)
+    spec = load_contract(exported.serving_model_dir).audio_spec
     ours, other = (
         _record(np.zeros(270), 108, it.fingerprint) for it in (spec, ORIGINAL_AUDIO.replace(hop_samples=256))
     )
-    served.signatures["examples"](examples=tf.constant([ours]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 1: .*another audio spec than {spec.fingerprint}"):
-        served.signatures["examples"](examples=tf.constant([ours, other]))
+    answer = served.signatures["examples"](examples=tf.constant([ours, other]))
+    assert_usable_but(answer, 1, "FEATURES_AUDIO_SPEC")
+    assert spec.fingerprint in answer["error"][1].numpy().decode()
+
+
+def test_examples_without_usable_features_have_an_error(served):
+    good = _record(np.zeros(270), 108)
+    empty = tf.train.Example().SerializeToString()
+    for bad, code in (
+        (_record(np.zeros(269), 108), "FEATURES_SHAPE"),
+        (_record(np.zeros(271), 108), "FEATURES_SHAPE"),
+        (empty, "FEATURES_SHAPE"),
+    ):
+        assert_usable_but(served.signatures["examples"](examples=tf.constant([good, bad, good])), 1, code)
 
 
 def test_timeline_covers_a_recording(served):
@@ -113,14 +139,39 @@ def test_timeline_covers_a_recording(served):
     np.testing.assert_allclose(answer["probabilities"][1, 0], alone["probabilities"][0], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("signature", ["serving_default", "timeline"])
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [(b"", "empty"), (b"hello, this is no sound", "not a WAV file"), (make_wav(1.0)[:30], "truncated")],
-)
-def test_bad_item_is_named_with_its_reason(served, signature, bad, reason):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 1: .*{reason}"):
-        served.signatures[signature](audio=tf.constant([make_wav(1.0), bad]))
+BAD_FILES = [
+    (b"", "AUDIO_EMPTY"),
+    (b"hello, this is no sound", "AUDIO_UNREADABLE"),
+    (make_wav(1.0)[:30], "AUDIO_TRUNCATED"),
+    (make_wav(0.05), "AUDIO_TOO_SHORT"),
+]
+
+
+@pytest.mark.parametrize(("bad", "code"), BAD_FILES)
+def test_a_bad_file_has_an_error_and_the_others_their_answers(served, bad, code):
+    good = [make_wav(1.0), make_wav(2.0, 8_000)]
+    answer = served.signatures["serving_default"](audio=tf.constant([good[0], bad, good[1]]))
+    assert_usable_but(answer, 1, code)
+    alone = served.signatures["serving_default"](audio=tf.constant(good))
+    np.testing.assert_allclose(answer["probabilities"].numpy()[[0, 2]], alone["probabilities"], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("bad", "code"), BAD_FILES)
+def test_a_bad_file_has_no_timeline_and_the_others_theirs(served, bad, code):
+    answer = served.signatures["timeline"](audio=tf.constant([make_wav(4.0), bad, make_wav(2.0, 8_000)]))
+    assert codes(answer) == ["", code, ""]
+    assert answer["windows"].numpy().tolist() == [3, 0, 1]
+    np.testing.assert_allclose(
+        answer["probabilities"].numpy().sum(axis=2), [[1, 1, 1], [0, 0, 0], [1, 0, 0]], atol=1e-5
+    )
+    assert answer["emotion"].numpy()[1].tolist() == [b""] * 3
+
+
+def test_nothing_but_bad_files_is_answered_too(served):
+    for name in ("serving_default", "timeline"):
+        answer = served.signatures[name](audio=tf.constant([b"", b"RIFF"]))
+        assert codes(answer) == ["AUDIO_EMPTY", "AUDIO_UNREADABLE"]
+        assert len(answer["probabilities"]) == 2
 
 
 def noise(samples: int, **places: float) -> np.ndarray:
@@ -130,35 +181,39 @@ def noise(samples: int, **places: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("waveform", "rate_hz", "reason"),
+    ("waveform", "rate_hz", "code"),
     [
-        (noise(9_000), 0, "sample_rate_hz must be within"),
-        (noise(9_000), 2**31 - 1, "sample_rate_hz must be within"),
-        (noise(9_000), 192_000, "must last"),
-        (noise(9_000, fifth=np.nan), 22_050, "no finite numbers"),
-        (noise(9_000, fifth=np.inf), 22_050, "no finite numbers"),
-        (np.zeros(9_000, np.float32), 22_050, "peak must be above"),
+        (noise(9_000), 0, "AUDIO_SAMPLE_RATE"),
+        (noise(9_000), 2**31 - 1, "AUDIO_SAMPLE_RATE"),
+        (noise(9_000), 192_000, "AUDIO_TOO_SHORT"),
+        (noise(9_000, fifth=np.nan), 22_050, "AUDIO_NOT_FINITE"),
+        (noise(9_000, fifth=np.inf), 22_050, "AUDIO_NOT_FINITE"),
+        (np.zeros(9_000, np.float32), 22_050, "AUDIO_SILENT"),
+        (np.zeros(0, np.float32), 22_050, "AUDIO_EMPTY"),
     ],
 )
-def test_bad_waveform_is_named_with_its_reason(served, waveform, rate_hz, reason):
-    batch = tf.constant(np.stack([noise(9_000), waveform]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 1: .*{reason}"):
-        served.signatures["waveform"](waveform=batch, sample_rate_hz=tf.constant([22_050, rate_hz]))
+def test_a_bad_waveform_has_an_error_and_those_of_other_lengths_their_answers(served, waveform, rate_hz, code):
+    batch = tf.constant([each.tobytes() for each in (noise(9_000), waveform, noise(30_000))])
+    answer = served.signatures["waveform"](waveform=batch, sample_rate_hz=tf.constant([22_050, rate_hz, 22_050]))
+    assert_usable_but(answer, 1, code)
 
 
 @pytest.mark.parametrize(
-    ("value", "valid_frames", "reason"),
-    [(np.nan, 108, "no finite numbers"), (0.0, 0, "valid_frames"), (0.0, 109, "valid_frames must be within 1 and 108")],
+    ("value", "valid_frames", "code"),
+    [
+        (np.nan, 108, "FEATURES_NOT_FINITE"),
+        (0.0, 0, "FEATURES_VALID_FRAMES"),
+        (0.0, 109, "FEATURES_VALID_FRAMES"),
+    ],
 )
-def test_bad_features_are_named_with_their_reason(served, value, valid_frames, reason):
+def test_bad_features_have_an_error(served, value, valid_frames, code):
     features = np.zeros((3, 270), np.float32)
     features[2, 7] = value
     frames = np.array([108, 1, valid_frames], np.int64)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 2: .*{reason}"):
-        served.signatures["features"](features=tf.constant(features), valid_frames=tf.constant(frames))
+    answer = served.signatures["features"](features=tf.constant(features), valid_frames=tf.constant(frames))
+    assert_usable_but(answer, 2, code)
     records = tf.constant([_record(*pair) for pair in zip(features, frames, strict=True)])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"item 2: .*{reason}"):
-        served.signatures["examples"](examples=records)
+    assert_usable_but(served.signatures["examples"](examples=records), 2, code)
 
 
 def test_every_output_has_the_batch_first(served, wavs):
@@ -178,7 +233,7 @@ def test_warm_up_file_is_what_tf_serving_reads(served, exported):
 
 
 def test_contract_is_read_back(exported, tmp_path):
-    assert load_contract(exported.serving_model_dir) == (ORIGINAL_AUDIO, EMOTIONS)
+    assert load_contract(exported.serving_model_dir) == (ORIGINAL_AUDIO, EMOTIONS, DEFAULT_LIMITS)
     with pytest.raises(FileNotFoundError, match="was not exported by this project"):
         load_contract(tmp_path)
 
@@ -205,7 +260,7 @@ def exported_logmel(make_raw_example, run_transform, tmp_path_factory):
 def test_logmel_models_are_served_alike(exported_logmel, wavs):
     served = tf.saved_model.load(exported_logmel.model_dir)
     answer = served.signatures["serving_default"](audio=tf.constant(wavs))
-    features, valid_frames = frontend.features_of_wavs(tf.constant(wavs), exported_logmel.spec)
+    features, valid_frames, _ = frontend.features_of_wavs(tf.constant(wavs), exported_logmel.spec)
     assert_same(answer, served.signatures["features"](features=features, valid_frames=valid_frames))
     raw = {"features": features, "valid_frames": valid_frames}
     normalised = exported_logmel.transform.transform_raw_features(raw)["features"]

@@ -15,8 +15,18 @@ import pytest
 import soundfile
 
 from modules.data.labels import EMOTIONS
-from serving.client import AsyncClient, Client
-from serving.client import client as ser
+from serving.client import (
+    AddressError,
+    AsyncClient,
+    AudioError,
+    Client,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    RequestFailed,
+    ServerUnreachable,
+    UnexpectedAnswer,
+)
 from serving.client.recordings import to_wav
 from serving.client.transport import grpc_direct
 from serving.wire import predict_pb2 as wire
@@ -81,6 +91,23 @@ def test_a_timeline_goes_on_after_silence(client, speechlike):
     assert starts[-1] == pytest.approx(100 - 2.5, abs=1e-3)
 
 
+def test_a_timeline_of_silence_or_with_a_short_rest_has_what_there_is(client, speechlike):
+    silence = np.full(8_000 * 30, 1e-5, np.float32)
+    assert list(client.timeline((silence, 8_000))) == []
+    assert list(client.timeline((np.concatenate([silence, speechlike(0.05, rate_hz=8_000)]), 8_000))) == []
+    with pytest.raises(AudioError, match="AUDIO_TOO_SHORT"):
+        list(client.timeline((speechlike(0.05, rate_hz=8_000), 8_000)))
+
+
+@pytest.mark.parametrize("form", ["address", "rest_url"])
+def test_a_timeline_of_bad_samples_is_an_error(shared_server, speechlike, form):
+    samples = speechlike(1.0)
+    samples[7] = np.nan
+    with Client(getattr(shared_server, form)) as client, pytest.raises(AudioError) as caught:
+        list(client.timeline((samples, RATE_HZ)))
+    assert caught.value.code == "AUDIO_NOT_FINITE"
+
+
 def test_rest_gives_the_same_prediction(client, shared_server, wav_bytes):
     with Client(shared_server.rest_url) as rest:
         found = rest.predict(wav_bytes)
@@ -109,27 +136,52 @@ def test_the_async_client_answers_as_the_sync_one(client, shared_server, speechl
 @pytest.mark.parametrize("form", ["address", "rest_url"])
 def test_errors_of_the_server_are_told_apart(shared_server, wav_bytes, speechlike, form):
     address = getattr(shared_server, form)
-    with Client(address, model="other") as client, pytest.raises(ser.ModelNotFound, match="no model 'other'"):
+    with Client(address, model="other") as client, pytest.raises(ModelNotFound, match="no model 'other'"):
         client.predict(wav_bytes)
-    with Client(address, version=99) as client, pytest.raises(ser.ModelNotFound, match="version 99"):
+    with Client(address, version=99) as client, pytest.raises(ModelNotFound, match="version 99"):
         client.predict(wav_bytes)
-    with Client(address, label="canary") as client, pytest.raises(ser.ModelNotFound, match="no label 'canary'"):
+    with Client(address, label="canary") as client, pytest.raises(ModelNotFound, match="no label 'canary'"):
         client.predict(wav_bytes)
-    with Client(address) as client, pytest.raises(ser.InvalidRequest, match=r"item 0: .* 61\.0 s long; at most 60 s"):
+    with Client(address) as client, pytest.raises(InvalidRequest, match=r"item 0: .* 61\.0 s long; at most 60 s"):
         client.predict((speechlike(61.0, rate_hz=8_000), 8_000))
-    with shared_server.held(), Client(address, timeout_sec=0.1) as client, pytest.raises(ser.DeadlineExceeded):
+    with shared_server.held(), Client(address, timeout_sec=0.1) as client, pytest.raises(DeadlineExceeded):
         client.predict(wav_bytes)
+
+
+@pytest.mark.parametrize("form", ["address", "rest_url"])
+def test_a_bad_recording_has_an_error_and_the_others_their_answers(
+    shared_server, server_loop, wav_bytes, speechlike, form
+):
+    quiet = (1e-5 * speechlike(1.0), RATE_HZ)  # for the model to refuse; the others are refused by the client
+    recordings = [wav_bytes, quiet, b"not sound", wav_bytes, "nowhere.wav"]
+    codes = [None, "AUDIO_SILENT", "AUDIO_UNREADABLE", None, "AUDIO_UNREADABLE"]
+
+    async def ask(address):
+        async with AsyncClient(address) as client:
+            return await client.predict_each(recordings)
+
+    address = getattr(shared_server, form)
+    with Client(address) as client:
+        answers = client.predict_each(recordings)
+        assert client.predict_each([]) == []
+        with pytest.raises(AudioError, match=r"samples of shape \(48000,\): AUDIO_SILENT"):
+            client.predict_batch(recordings)
+        alone = client.predict(wav_bytes)
+    for each in (answers, asyncio.run_coroutine_threadsafe(ask(address), server_loop).result(60)):
+        assert [getattr(answer, "code", None) for answer in each] == codes
+        for answer in (each[0], each[3]):
+            assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize("form", ["localhost:{}", "http://localhost:{}"])
 def test_an_address_where_nobody_listens(wav_bytes, unused_tcp_port, form):
-    with Client(form.format(unused_tcp_port)) as client, pytest.raises(ser.ServerUnreachable):
+    with Client(form.format(unused_tcp_port)) as client, pytest.raises(ServerUnreachable):
         client.predict(wav_bytes)
 
 
 @pytest.mark.parametrize("address", ["", "localhost", "ftp://localhost:21", "vertex://project/region", "a b:1/x"])
 def test_addresses_of_no_known_form(address):
-    with pytest.raises(ser.AddressError, match="known forms"):
+    with pytest.raises(AddressError, match="known forms"):
         Client(address)
 
 
@@ -142,7 +194,7 @@ def test_another_kind_of_server_is_told_apart(wav_bytes):
     with (
         strange_server(lambda request, context: wire.PredictResponse()) as address,
         Client(address) as client,
-        pytest.raises(ser.UnexpectedAnswer, match="'labels' is missing"),
+        pytest.raises(UnexpectedAnswer, match="'labels' is missing"),
     ):
         client.predict(wav_bytes)
 
@@ -172,7 +224,7 @@ def test_only_unavailable_is_tried_again(ask, code):
         seen.append(request)
         context.abort(code, "not now")
 
-    with strange_server(refuse) as address, pytest.raises(ser.RequestFailed, match="not now") as caught:
+    with strange_server(refuse) as address, pytest.raises(RequestFailed, match="not now") as caught:
         ask(address)
     assert caught.value.code == code
     assert len(seen) == (4 if code == grpc.StatusCode.UNAVAILABLE else 1)
@@ -205,6 +257,7 @@ def happy_answer():
     item, only_label = [{"size": 1}], [{"size": 1}, {"size": 1}]
     happy = {"dtype": wire.DT_STRING, "string_val": [b"happy"]}
     outputs = {
+        "error": happy | {"string_val": [b""], "tensor_shape": {"dim": item}},
         "emotion": happy | {"tensor_shape": {"dim": item}},
         "labels": happy | {"tensor_shape": {"dim": only_label}},
         "probabilities": {"dtype": wire.DT_FLOAT, "float_val": [1], "tensor_shape": {"dim": only_label}},

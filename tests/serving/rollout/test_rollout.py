@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import itertools
 import json
 import shutil
@@ -12,6 +13,7 @@ import threading
 import typing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
@@ -42,7 +44,8 @@ def export_constant(folder, *, works=True):
         with tf.control_dependencies([tf.debugging.Assert(works, ["out of order"])]):
             labels = tf.tile(tf.constant([EMOTIONS]), [items, 1])
         probabilities = tf.tile(tf.one_hot([0], len(EMOTIONS)), [items, 1])
-        return {"labels": labels, "probabilities": probabilities, "emotion": labels[:, 0]}
+        error = tf.fill([items], "")
+        return {"labels": labels, "probabilities": probabilities, "emotion": labels[:, 0], "error": error}
 
     tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serving_default})
 
@@ -353,6 +356,22 @@ def test_a_target_that_shares_requests_itself_is_watched_by_who_answers(server, 
         assert versions(watched.state) == (STABLE, None)
     with Client(server.address) as client, pytest.raises(RolloutError, match="version 3 answered, which is neither"):
         SharedProbes(client, "1", "2", wavs).observe()
+
+
+def test_bad_audio_counts_neither_for_nor_against_a_canary(server, target, recordings):
+    target.start_canary(GOOD)
+    wavs = {file.name: file.read_bytes() for file in sorted(recordings.iterdir())[:3]}
+    short = io.BytesIO()
+    soundfile.write(short, np.ones(10), 16_000, format="WAV")
+    wavs["short.wav"] = short.getvalue()
+    with Client(server.address, label="stable") as stable, Client(server.address, label="canary") as canary:
+        probes = Probes(stable, canary, wavs)
+        for _ in wavs:
+            tallies = probes.observe()
+    assert [(tally.requests, tally.errors) for tally in tallies] == [(3, 0)] * 2
+    with Client(server.address, canary_percent=50) as client:
+        shared = SharedProbes(client, STABLE, GOOD, {"short.wav": short.getvalue()})
+        assert [tally.requests for tally in shared.observe()] == [0, 0]
 
 
 def test_an_interrupted_watch_changes_nothing(server, target, models_config, recordings):

@@ -13,19 +13,26 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from serving.client.recordings import to_wav
 
 QUEUED_ITEMS = 8
+STRICT_VERSION = 1
 
 
 @pytest.fixture(scope="module")
-def server(run_server, push, tmp_path_factory):
-    """One thread, batches of at most 8, and as many waiting."""
+def server(run_server, push, strict_model, tmp_path_factory):
+    """One thread, batches of at most 8 items, and one batch waiting."""
     folder = tmp_path_factory.mktemp("overload")
-    push(folder / "serving", 1)
+    push(folder / "serving", 2)
+    (folder / "serving" / str(STRICT_VERSION)).symlink_to(strict_model, target_is_directory=True)
+    models = folder / "models.config"
+    models.write_text(
+        f'model_config_list {{ config {{ name: "ser" base_path: "{folder}/serving" model_platform: "tensorflow" '
+        "model_version_policy { all {} } } }"
+    )
     batching = folder / "batching.config"
     batching.write_text(
         "max_batch_size { value: 8 } max_enqueued_batches { value: 1 } num_batch_threads { value: 1 } "
         "allowed_batch_sizes: 2 allowed_batch_sizes: 8"
     )
-    running = run_server(model_base_path=folder / "serving", batching_parameters_file=batching, max_audio_sec=300)
+    running = run_server(model_config_file=models, batching_parameters_file=batching, max_audio_sec=300)
     yield running
     running.stop()
 
@@ -71,10 +78,12 @@ def request(signature, *wavs):
     return made
 
 
-def wait_for_company(monkeypatch):
-    """Of those that are expected, as long as it takes."""
-    monkeypatch.setattr("serving.server.batching._COMPANY_SEC", 600)
-    monkeypatch.setattr("serving.server.batching._PATIENCE", 1e6)
+def strict_request(samples):
+    """For a model that raises, and whose requests have the shape of their samples."""
+    made = predict_pb2.PredictRequest()
+    made.model_spec.name, made.model_spec.version.value = "ser", STRICT_VERSION
+    made.inputs["samples"].CopyFrom(tf.make_tensor_proto([samples], tf.float32))
+    return made
 
 
 def probabilities(answer):
@@ -105,61 +114,6 @@ def test_requests_that_wait_together_run_together(server, predict, busy, speechl
     assert len({answer.tobytes() for answer in answers}) == 6
 
 
-def test_who_is_alone_never_waits_and_those_who_were_together_wait_for_each_other(
-    server, predict, busy, wav_bytes, monkeypatch
-):
-    asked = request("serving_default", wav_bytes)
-    with busy():
-        together = [predict(asked) for _ in range(3)]
-        until(lambda: server.scheduler.queued_items == 3)
-    assert all(future.result().outputs for future in together)
-    wait_for_company(monkeypatch)
-    before = batches_run(server)
-    first, second = predict(asked), predict(asked)
-    until(lambda: server.scheduler.queued_items == 2)
-    assert server.scheduler.free_threads == 1
-    assert predict(asked).result().outputs
-    assert first.result().outputs
-    assert second.result().outputs
-    after = batches_run(server)
-    assert (after[0] - before[0], after[1] - before[1]) == (1, 3)
-    monkeypatch.undo()
-    assert predict(asked).result().outputs  # waits a moment for the other two, in vain
-    wait_for_company(monkeypatch)
-    assert predict(asked).result().outputs
-
-
-def test_a_batch_waits_for_those_who_were_answered_before_it_to_ask_again(
-    server, predict, busy, wav_bytes, monkeypatch
-):
-    asked = request("serving_default", wav_bytes)
-    wait_for_company(monkeypatch)
-    with busy():  # one is being answered ...
-        behind = [predict(asked) for _ in range(3)]  # ... and three wait
-        until(lambda: server.scheduler.queued_items == 3)
-    before = batches_run(server)
-    until(lambda: server.scheduler.free_threads == 1)
-    assert server.scheduler.queued_items == 3
-    assert predict(asked).result().outputs
-    assert all(future.result().outputs for future in behind)
-    after = batches_run(server)
-    assert (after[0] - before[0], after[1] - before[1]) == (1, 4)
-
-
-@pytest.mark.parametrize("bounds", [("_COMPANY_SEC", "_COMPANY_SHARE"), ("_PATIENCE",)])
-def test_nobody_waits_longer_than_either_bound_for_those_who_do_not_come(
-    server, predict, busy, wav_bytes, monkeypatch, bounds
-):
-    asked = request("serving_default", wav_bytes)
-    wait_for_company(monkeypatch)
-    for bound in bounds:
-        monkeypatch.setattr(f"serving.server.batching.{bound}", 0)
-    with busy():
-        behind = [predict(asked) for _ in range(3)]
-        until(lambda: server.scheduler.queued_items == 3)
-    assert all(future.result().outputs for future in behind)
-
-
 def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_enough(
     server, predict, wav_bytes, monkeypatch
 ):
@@ -181,26 +135,51 @@ def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_eno
     assert predict(asked).result().outputs
 
 
-def test_a_bad_request_does_not_spoil_the_others_of_its_batch(server, predict, busy, wav_bytes):
+def test_a_bad_item_does_not_spoil_the_others_of_its_batch(server, predict, busy, wav_bytes):
     with busy():
         good = [predict(request("serving_default", wav_bytes)) for _ in range(2)]
         bad = predict(request("serving_default", wav_bytes, b"bad"))
         good.append(predict(request("serving_default", wav_bytes)))
         until(lambda: server.scheduler.queued_items == 5)
-    assert all(future.result().outputs for future in good)
-    assert bad.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert bad.details().startswith("item 1: not a WAV file")
+    assert all(probabilities(future.result()).any() for future in good)
+    first, second = tf.make_ndarray(bad.result().outputs["error"])
+    assert first == b""
+    assert second.startswith(b"AUDIO_UNREADABLE: ")
 
 
-def test_a_full_queue_answers_resource_exhausted_and_recovers(predict, busy, wav_bytes):
+def test_requests_of_a_batch_get_one_status(server, predict, busy):
+    with busy():
+        waiting = [predict(strict_request(values)) for values in ([1, 1], [1, 0], [1, 1])]
+        until(lambda: server.scheduler.queued_items == 3)
+    assert [future.code() for future in waiting] == [grpc.StatusCode.INVALID_ARGUMENT] * 3
+
+
+def test_requests_of_different_shapes_fail_together(server, predict, busy):
+    with busy():
+        waiting = [predict(strict_request([1] * samples)) for samples in (2, 3)]
+        until(lambda: server.scheduler.queued_items == 2)
+    assert [future.code() for future in waiting] == [grpc.StatusCode.FAILED_PRECONDITION] * 2
+    assert predict(strict_request([1, 1, 1])).result().outputs
+
+
+def test_requests_for_different_signatures_run_apart(server, predict, busy, wav_bytes):
+    with busy():
+        before = batches_run(server)
+        waiting = [predict(request(signature, wav_bytes)) for signature in ("serving_default", "timeline") * 2]
+        until(lambda: server.scheduler.queued_items == 4)
+    assert all(future.result().outputs for future in waiting)
+    assert batches_run(server)[0] == before[0] + 2
+
+
+def test_a_full_queue_answers_unavailable_and_recovers(predict, busy, wav_bytes):
     with busy():
         futures = [predict(request("serving_default", wav_bytes)) for _ in range(20)]
         until(lambda: sum(future.done() for future in futures) == 20 - QUEUED_ITEMS)
     codes = [future.code() for future in futures]
     assert codes.count(grpc.StatusCode.OK) == QUEUED_ITEMS
-    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 20 - QUEUED_ITEMS
+    assert codes.count(grpc.StatusCode.UNAVAILABLE) == 20 - QUEUED_ITEMS
     refused = next(future for future in futures if future.code() != grpc.StatusCode.OK)
-    assert "queue is full (8 items wait)" in refused.details()
+    assert "queue is full (1 batches)" in refused.details()
     assert predict(request("serving_default", wav_bytes)).result().outputs
 
 
@@ -228,6 +207,7 @@ def test_nothing_is_computed_for_who_hangs_up(server, predict, busy, wav_bytes):
     assert batches_run(server)[1] == before[1] + 1
 
 
-def test_a_request_larger_than_a_batch_runs_alone(predict, wav_bytes):
-    answer = predict(request("serving_default", *[wav_bytes] * 11)).result()
-    assert probabilities(answer).shape == (11, 7)
+def test_a_request_larger_than_a_batch_is_refused(predict, wav_bytes):
+    refused = predict(request("serving_default", *[wav_bytes] * 9))
+    assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "9 items; a batch has at most 8" in refused.details()

@@ -113,8 +113,8 @@ def test_the_image_is_of_the_release_whose_api_is_locked():
 def test_batching_that_is_left_out_has_tf_servings_defaults(tmp_path):
     (tmp_path / "empty.config").write_text("")
     options = read_batching(tmp_path / "empty.config")
-    assert (options.max_batch_size, options.timeout_sec, options.max_queued_items) == (1000, 0, 10_000)
-    assert read_batching(None).max_batch_size == 1
+    assert (options.max_batch_size, options.timeout_sec, options.max_enqueued_batches) == (1000, 0, 10)
+    assert read_batching(None) is None
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,9 @@ def test_entries_hold_the_features_and_the_answer_and_files_rotate(logging_serve
     assert sum(file.stat().st_size for file in files) <= 64 * 1024
 
 
+NO_ERROR = {"error": np.array([b""], object)}
+
+
 class HeldBack(dict):
     """Features that the writer has to wait for."""
 
@@ -80,7 +83,7 @@ def test_what_comes_too_fast_is_dropped_and_counted(tmp_path):
     release = threading.Event()
     inputs = HeldBack(release, features=np.zeros((1, 270), np.float32))
     for _ in range(80):
-        log.offer(servable, "features", inputs, {})
+        log.offer(servable, "features", inputs, NO_ERROR)
     release.set()
     log.close()
     told = dict(re.findall(r'request_log_count{model_name="ser",status="(\w+)"} (\S+)', metrics.text().decode()))
@@ -93,7 +96,7 @@ def test_nothing_is_kept_unless_a_folder_is_named(tmp_path):
     metrics = Metrics()
     log = RequestLog(None, rate=1.0, max_bytes=1 << 20, metrics=metrics)
     servable = SimpleNamespace(model_name="ser", version=1, path="")
-    log.offer(servable, "features", {"features": np.zeros((1, 270), np.float32)}, {})
+    log.offer(servable, "features", {"features": np.zeros((1, 270), np.float32)}, NO_ERROR)
     log.close()
     assert "request_log_count{" not in metrics.text().decode()
 
@@ -104,7 +107,7 @@ def test_a_share_of_the_requests_is_a_sample(tmp_path):
     log = RequestLog(tmp_path, rate=0.25, max_bytes=1 << 20, metrics=metrics)
     servable = SimpleNamespace(model_name="ser", version=1, path="")
     for number in range(400):
-        log.offer(servable, "features", {"features": np.full((1, 270), number, np.float32)}, {})
+        log.offer(servable, "features", {"features": np.full((1, 270), number, np.float32)}, NO_ERROR)
     log.close()
     told = dict(re.findall(r'request_log_count{model_name="ser",status="(\w+)"} (\S+)', metrics.text().decode()))
     assert 75 <= sum(map(float, told.values())) <= 125  # drawn, whether there was time to write them or not

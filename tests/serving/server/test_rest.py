@@ -29,7 +29,7 @@ def test_rows_and_columns_hold_the_same_prediction(http, audio):
     columns = http.post("/v1/models/ser:predict", json={"inputs": {"audio": [audio, audio]}})
     unnamed = http.post("/v1/models/ser:predict", json={"inputs": [audio, audio]})
     predictions = rows.json()["predictions"]
-    assert [set(prediction) for prediction in predictions] == [{"probabilities", "emotion", "labels"}] * 2
+    assert [set(prediction) for prediction in predictions] == [{"probabilities", "emotion", "labels", "error"}] * 2
     outputs = columns.json()["outputs"]
     assert unnamed.json()["outputs"].keys() == outputs.keys()
     assert outputs["emotion"] == [prediction["emotion"] for prediction in predictions]
@@ -94,13 +94,20 @@ def test_paths_that_lead_nowhere(http, audio, path, status, message):
         (b'{"signature_name": "features", "inputs": {"features": [[1], [1, 2]]}}', "regular array of float32"),
         (b'{"signature_name": "features", "inputs": [1]}', "must be an object"),
         (b'{"signature_name": "features", "inputs": {"sound": [1]}}', "'sound' is unknown"),
-        (b'{"instances": ["not sound"]}', "item 0: not a WAV file"),
     ],
 )
 def test_bodies_that_cannot_be_used(http, body, message):
     answer = http.post("/v1/models/ser:predict", content=body)
     assert answer.status_code == 400
     assert message in answer.json()["error"]
+
+
+def test_bad_audio_has_an_error_in_the_answer(http, audio):
+    rows = http.post("/v1/models/ser:predict", json={"instances": ["not sound", audio]}).json()["predictions"]
+    assert rows[0]["error"].startswith("AUDIO_UNREADABLE: ")
+    assert (rows[0]["emotion"], rows[0]["probabilities"]) == ("", [0] * 7)
+    assert rows[1]["error"] == ""
+    assert sum(rows[1]["probabilities"]) == pytest.approx(1)
 
 
 def test_a_body_beyond_the_size_limit(http):
@@ -117,7 +124,7 @@ def test_metrics_have_tf_servings_names_and_count(http, shared_server, audio):
 
     before = count("OK"), count("INVALID_ARGUMENT")
     http.post("/v1/models/ser:predict", json={"instances": [audio]})
-    http.post("/v1/models/ser:predict", json={"instances": ["bad"]})
+    http.post("/v1/models/ser:predict", json={"instances": [3]})
     assert (count("OK"), count("INVALID_ARGUMENT")) == (before[0] + 1, before[1] + 1)
     text = shared_server.metrics()
     for name in ("request_latency_bucket", "runtime_latency_sum", "batching_session:queuing_latency_count"):

@@ -107,7 +107,7 @@ def test_a_broken_push_changes_nothing_until_it_is_mended(server, newest, model_
     wait_for(lambda: broken in states(server) and states(server)[broken][0] == "END")
     status = states(server)[broken][1]
     assert status.error_code == grpc.StatusCode.UNKNOWN.value[0]
-    assert "not a SavedModel" in status.error_message
+    assert "saved_model.pb" in status.error_message
     with Client(server.address) as client:
         assert client.predict(wav_bytes).model_version == newest
         shutil.rmtree(model_base / str(broken))

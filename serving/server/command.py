@@ -1,0 +1,111 @@
+"""The server's command line, for ``ser serve`` and ``python -m serving.server``."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_BASE_PATH = Path("output/serving")
+
+
+class CannotServe(Exception):
+    """The server did not start; the message names the reason and what to do next."""
+
+
+def serve(
+    model_base_path: Annotated[
+        Path | None, typer.Option(help="Folder with a numbered folder per version.", show_default="output/serving")
+    ] = None,
+    model_name: Annotated[str, typer.Option(help="Name to serve the model under.")] = "ser",
+    model_config_file: Annotated[Path | None, typer.Option(help="TF Serving's models.config.")] = None,
+    batching_parameters_file: Annotated[
+        Path | None, typer.Option(help="TF Serving's batching parameters.", show_default="no batching")
+    ] = None,
+    monitoring_config_file: Annotated[
+        Path | None, typer.Option(help="TF Serving's monitoring configuration.", show_default="metrics are exported")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Interface to listen on; the default is reached from here alone.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="For gRPC.")] = 8500,
+    rest_api_port: Annotated[int, typer.Option(help="For REST and metrics.")] = 8501,
+    max_audio_sec: Annotated[float, typer.Option(help="Longest recording in one request.")] = 120.0,
+    max_request_mb: Annotated[int, typer.Option(help="Largest request.")] = 32,
+    drain_sec: Annotated[float, typer.Option(help="Time that requests in flight have after SIGTERM.")] = 10.0,
+    tls_certificate_file: Annotated[Path | None, typer.Option(help="PEM; switches TLS on.")] = None,
+    tls_key_file: Annotated[Path | None, typer.Option(help="PEM.")] = None,
+    request_log_dir: Annotated[
+        Path | None, typer.Option(help="Write sampled requests here.", show_default="none are written")
+    ] = None,
+    request_log_rate: Annotated[float, typer.Option(help="Share of requests to write.")] = 0.01,
+    request_log_max_mb: Annotated[int, typer.Option(help="Bound on the request log; the oldest go first.")] = 256,
+    end_with_parent: Annotated[bool, typer.Option("--end-with-parent", hidden=True)] = False,
+) -> None:
+    """Serve a pushed model as TF Serving does, for development. New versions are picked up while it runs."""
+    if end_with_parent:
+        _end_with_parent()
+    base_path = model_base_path or (None if model_config_file else DEFAULT_BASE_PATH)
+    if base_path:
+        require_folder(base_path)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # Only now: TensorFlow takes seconds, and reads the variable above.
+    import tensorflow as tf
+    from pydantic import ValidationError
+
+    from modules.common.settings import explain
+    from serving.server import app as server
+    from serving.server.errors import Fault
+    from serving.server.options import ConfigError, ServerOptions
+
+    try:
+        options = ServerOptions(
+            host=host,
+            port=port,
+            rest_api_port=rest_api_port,
+            model_name=model_name,
+            model_base_path=base_path,
+            model_config_file=model_config_file,
+            batching_parameters_file=batching_parameters_file,
+            monitoring_config_file=monitoring_config_file,
+            max_request_bytes=max_request_mb << 20,
+            max_audio_sec=max_audio_sec,
+            drain_sec=drain_sec,
+            tls_certificate_file=tls_certificate_file,
+            tls_key_file=tls_key_file,
+            request_log_dir=request_log_dir,
+            request_log_rate=request_log_rate,
+            request_log_max_bytes=request_log_max_mb << 20,
+        )
+        tf.get_logger().setLevel(logging.ERROR)  # it warns that its session loader, which TF Serving uses, is old
+        asyncio.run(server.serve(options))
+    except ValidationError as error:
+        raise CannotServe(f"cannot serve: {explain(error, ServerOptions)}") from error
+    except (ConfigError, Fault, OSError, RuntimeError) as error:  # gRPC raises RuntimeError when the port is taken
+        raise CannotServe(f"cannot serve: {error}") from error
+
+
+def require_folder(model_base_path: Path) -> None:
+    """Require the folder of versions.
+
+    Raises:
+        CannotServe: It is not there.
+    """
+    if not model_base_path.is_dir():
+        raise CannotServe(
+            f"there is no folder {model_base_path}. Run the pipeline first, which pushes there, or name the folder of "
+            "versions with --model-base-path."
+        )
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to kill this process when its parent ends, however that happens."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
