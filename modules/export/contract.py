@@ -4,9 +4,11 @@ Imports nothing heavy: the server's and the client's start depend on it.
 """
 
 import json
-from pathlib import Path
+import os
+import posixpath
 
 from modules.audio.spec import AudioSpec
+from modules.common import addresses
 
 # TF Serving reads this folder for warm-up requests and copies nothing else out of it.
 EXTRA_ASSETS = "assets.extra"
@@ -16,15 +18,15 @@ MODEL_FILE = "model.json"
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 
-def load_contract(model_dir: str | Path) -> tuple[AudioSpec, tuple[str, ...]]:
+def load_contract(model_dir: str | os.PathLike[str]) -> tuple[AudioSpec, tuple[str, ...]]:
     """The audio spec and the output labels, in order, of the SavedModel in ``model_dir``.
 
     Raises:
         FileNotFoundError: ``model_dir`` holds no model that this project exported.
     """
-    folder = Path(model_dir) / EXTRA_ASSETS
-    for name in (AUDIO_SPEC_FILE, LABELS_FILE):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is missing: {model_dir} was not exported by this project")
-    spec = AudioSpec.from_json((folder / AUDIO_SPEC_FILE).read_text())
-    return spec, tuple(json.loads((folder / LABELS_FILE).read_text()))
+    paths = [posixpath.join(os.fspath(model_dir), EXTRA_ASSETS, name) for name in (AUDIO_SPEC_FILE, LABELS_FILE)]
+    try:
+        spec, labels = (addresses.read_bytes(path).decode() for path in paths)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}: {model_dir} was not exported by this project") from error
+    return AudioSpec.from_json(spec), tuple(json.loads(labels))

@@ -8,6 +8,7 @@ from typing import TypeVar
 from google.protobuf import message, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from modules.common import addresses
 from serving.wire import server_config_pb2
 
 _Config = TypeVar("_Config", bound=message.Message)
@@ -49,7 +50,7 @@ class ServerOptions:
     port: int = 8500
     rest_api_port: int = 8501
     model_name: str = "ser"
-    model_base_path: Path | None = None
+    model_base_path: str | os.PathLike[str] | None = None
     model_config_file: Path | None = None
     batching_parameters_file: Path | None = None
     monitoring_config_file: Path | None = None
@@ -133,7 +134,7 @@ def read_metrics_path(file: Path | None) -> str | None:
 
 def read_models(options: ServerOptions) -> model_server_config_pb2.ModelServerConfig:
     """The models to serve, from the file or from name and base path."""
-    base_path = str(options.model_base_path.resolve()) if options.model_base_path else None
+    base_path = addresses.absolute(os.fspath(options.model_base_path)) if options.model_base_path else None
     config = model_server_config_pb2.ModelServerConfig()
     if options.model_config_file is None:
         config.model_config_list.config.add(name=options.model_name, base_path=base_path, model_platform="tensorflow")

@@ -134,6 +134,7 @@ class FakeStorage:
             "no_proxy": "localhost,127.0.0.1",
             "CURL_CA_BUNDLE": str(certificates.authority),
             "REQUESTS_CA_BUNDLE": str(certificates.authority),
+            "HTTPLIB2_CA_CERTS": str(certificates.authority),
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": _TOKEN,
             "GOOGLE_APPLICATION_CREDENTIALS": str(make_service_account(self._folder)),
             "NO_GCE_CHECK": "true",
