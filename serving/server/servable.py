@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -112,11 +112,11 @@ class Servable:
 
     def warm_up(self) -> int:
         """Runs the requests that the model brings for this purpose; returns how many there were."""
-        file = Path(self.path) / EXTRA_ASSETS / WARMUP_FILE
-        if not tf.io.gfile.exists(str(file)):
+        file = posixpath.join(self.path, EXTRA_ASSETS, WARMUP_FILE)
+        if not tf.io.gfile.exists(file):
             return 0
         count = 0
-        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(file).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
@@ -129,7 +129,7 @@ class Servable:
 def _read_signature_defs(path: str) -> dict[str, meta_graph_pb2.SignatureDef]:
     try:
         saved_model = saved_model_pb2.SavedModel.FromString(
-            tf.io.gfile.GFile(str(Path(path) / "saved_model.pb"), "rb").read()
+            tf.io.gfile.GFile(posixpath.join(path, "saved_model.pb"), "rb").read()
         )
     except message.DecodeError as error:
         raise ValueError(f"{path}/saved_model.pb is not a SavedModel") from error

@@ -29,6 +29,7 @@ import itertools
 import json
 import re
 import shutil
+import socket
 import ssl
 import tempfile
 import threading
@@ -437,6 +438,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """The handshake belongs to the connection's thread: it must not keep others from being accepted."""
+        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._context.wrap_socket(request, server_side=True) as connection:
             self.RequestHandlerClass(connection, client_address, self)
 
