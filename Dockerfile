@@ -55,9 +55,11 @@ RUN useradd --create-home --uid 10001 ser
 
 # TF_USE_LEGACY_KERAS: Transform and TFMA would otherwise switch child processes to Keras 2.
 # RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT: Beam's boot would otherwise make an environment of its own, as root.
+# GCS_READ_CACHE_BLOCK_SIZE_MB: TensorFlow would otherwise fill a buffer of 64 MiB for each recording that it reads.
 ENV PATH=/opt/venv/bin:$PATH \
     TF_USE_LEGACY_KERAS=0 \
     TF_CPP_MIN_LOG_LEVEL=2 \
+    GCS_READ_CACHE_BLOCK_SIZE_MB=4 \
     PYTHONUNBUFFERED=1 \
     RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 _BUCKET = "gs://"
+# TensorFlow would otherwise fill a buffer of 64 MiB for each file that it reads.
+_BLOCK_SIZE_MB = "4"
 
 
 def in_bucket(address: str) -> bool:
@@ -30,8 +32,11 @@ def is_folder(address: str) -> bool:
     """
     if not in_bucket(address):
         return os.path.isdir(address)
-    with _gfile() as gfile:
-        return gfile.isdir(address)
+    try:
+        with _gfile() as gfile:
+            return gfile.stat(address).is_directory
+    except FileNotFoundError:
+        return False
 
 
 def files(folder: str) -> list[str]:
@@ -103,6 +108,7 @@ def _below(gfile: Any, folder: str, prefix: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _gfile() -> Iterator[Any]:
     """TensorFlow's file systems, with the errors of Python's."""
+    os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", _BLOCK_SIZE_MB)
     import tensorflow as tf
 
     try:
