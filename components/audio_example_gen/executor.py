@@ -19,6 +19,7 @@ from tfx.utils import proto_utils
 
 from components.artifacts import Artifacts, Properties
 from components.audio_example_gen.corpora import Identified, Rejected, identify, supported_layouts
+from components.audio_example_gen.corpora.arrive import ARRIVING_FILE
 from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import (
     BATCHES_PER_SHARD,
@@ -31,7 +32,7 @@ from components.audio_example_gen.ingestion import (
     lot,
 )
 from components.audio_example_gen.report import IngestError, Report
-from components.audio_example_gen.settings import ARRIVING_FILE, IngestSettings
+from components.audio_example_gen.settings import IngestSettings
 from components.audio_example_gen.spans import Span, fixed_folder, in_window, level_patterns, spans_until
 from modules.common.addresses import read_bytes
 from modules.common.progress import Progress, shown

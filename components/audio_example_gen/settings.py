@@ -11,9 +11,6 @@ from modules.data.splits import SplitSettings
 
 FIVE_LEVELS = "*/*/*/*/*"
 
-ARRIVING_FILE = ".arriving-span"
-"""Object that lies next to spans in a bucket while one of them, which it names, is still being written."""
-
 _SPAN = "{SPAN"  # what may follow is its width
 
 

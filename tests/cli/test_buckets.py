@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from cli.main import main
 from components.atomic_pusher.executor import push
-from components.audio_example_gen.settings import ARRIVING_FILE
+from components.audio_example_gen.corpora.arrive import ARRIVING_FILE
 from modules.common import addresses
 from modules.demo_corpus.corpus import write_corpus
 from tests.fakes.storage import FakeStorage

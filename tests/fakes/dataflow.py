@@ -16,11 +16,11 @@ import contextlib
 import dataclasses
 import http.server
 import json
-import os
 import re
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,11 @@ class FakeDataflow:
         endpoint: ``http://localhost:<port>``.
     """
 
-    def __init__(self, folder: Path, storage: FakeStorage) -> None:
-        """Takes a folder for the workers' files, and the buckets."""
+    def __init__(self, folder: Path, environ: Mapping[str, str], storage: FakeStorage) -> None:
+        """Takes a folder for the workers' files, the environment that the image would give, and the buckets."""
         self.jobs: dict[str, Job] = {}
         self.endpoint = ""
+        self._environ = {**environ, **storage.environ}
         self._storage = storage
         self._folder = folder
         self._stack = contextlib.ExitStack()
@@ -86,14 +87,12 @@ class FakeDataflow:
     def _work(self, job: Job) -> None:
         staged = self._folder / f"{job.id}.pb"
         staged.write_bytes(job.pipeline)
-        environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environ |= {"TF_USE_LEGACY_KERAS": "0", "TF_CPP_MIN_LOG_LEVEL": "2"} | self._storage.environ
         worker = [sys.executable, str(Path(__file__).with_name("dataflow_worker.py")), str(staged)]
         finished = subprocess.run(
             isolated.command(
                 [{"command": worker, "environ": {}}], staged.with_suffix(".json"), self._storage.sockets
             ),
-            cwd=self._folder, env=environ, capture_output=True, text=True, check=False,
+            cwd=self._folder, env=self._environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
         job.log = finished.stdout + finished.stderr
         job.state = "JOB_STATE_FAILED" if finished.returncode else "JOB_STATE_DONE"

@@ -20,12 +20,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 from components.audio_example_gen.corpora import crema_d, identify, is_hidden, manifest
 from components.audio_example_gen.corpora.adapter import LabelSettings
-from components.audio_example_gen.settings import ARRIVING_FILE
 from modules.common import addresses
 from modules.data.clips import Clip
 from modules.demo_corpus import MARKER_FILE
 
 SPAN = re.compile(r"span-(\d+)")
+ARRIVING_FILE = ".arriving-span"
+"""Object that lies next to spans in a bucket while one of them, which it names, is still being written."""
 
 _LOCK_FILE = ".arrive.lock"
 _TEMPORARY = ".arriving"

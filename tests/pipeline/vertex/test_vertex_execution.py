@@ -155,7 +155,7 @@ def chain(spans, storage, tmp_path_factory) -> Chain:
         watched() as listened,
         contextlib.ExitStack() as containers,
         FakeVertex(folder, services, region=config.vertex.region) as cloud,
-        FakeDataflow(folder, storage) as dataflow,
+        FakeDataflow(folder, IMAGE_ENVIRON, storage) as dataflow,
     ):
         endpoints.serve = lambda model: containers.enter_context(served(str(model), timeout_sec=300))
         on_dataflow = _direct(job, dataflow)
