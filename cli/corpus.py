@@ -40,8 +40,11 @@ def scan(
     from components.audio_example_gen.corpora import LabelSettings
     from components.audio_example_gen.corpora.scan import scan as scan_folder
 
-    with _progress("Listening") as progress:
-        report = scan_folder(folder, labels=LabelSettings(calm_as=calm_as.value), progress=progress)
+    try:
+        with _progress("Listening") as progress:
+            report = scan_folder(folder, labels=LabelSettings(calm_as=calm_as.value), progress=progress)
+    except OSError as error:
+        raise CommandFailed(f"cannot read {folder}: {error}") from error
     _print_report(report)
     if not report.sounds:
         raise CommandFailed(f"{folder} holds no recording that can be used")
