@@ -174,6 +174,8 @@ class FakeStorage:
     def download(self, address: str, folder: Path) -> None:
         """Copies what lies below an address into a local folder."""
         for source in self.addresses(f"{address}/"):
+            if source.endswith("/"):  # an object that stands for a folder, as TensorFlow makes them
+                continue
             target = folder / source.removeprefix(f"{address}/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.object(source).path, target)

@@ -147,5 +147,7 @@ def test_what_is_old_expires(storage, tmp_path):
     storage.upload(tmp_path / "local", "gs://data/root")
     storage.age("gs://data/root/runs/1", days=91)
     assert storage.expire("gs://data/root/", days=90) == ["gs://data/root/runs/1"]
+    storage.write_bytes("gs://data/root/", b"")
+    storage.write_bytes("gs://data/root/empty/", b"")
     storage.download("gs://data/root", tmp_path / "copy")
     assert [path.name for path in Path(tmp_path / "copy" / "runs").iterdir()] == ["2"]
