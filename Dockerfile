@@ -38,6 +38,7 @@ ENV PATH=/opt/venv/bin:/usr/local/nvidia/bin:$PATH \
     LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib \
     TF_USE_LEGACY_KERAS=0 \
     TF_CPP_MIN_LOG_LEVEL=2 \
+    GCS_READ_CACHE_BLOCK_SIZE_MB=4 \
     PYTHONUNBUFFERED=1
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ser-pipeline" \

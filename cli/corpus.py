@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from cli import terminal
 from cli.errors import CommandFailed
+from modules.common import addresses
 from modules.data.labels import EMOTIONS
 
 if TYPE_CHECKING:
@@ -30,18 +31,20 @@ class CalmAs(enum.StrEnum):
 
 @app.command()
 def scan(
-    folder: Annotated[Path, typer.Argument(help="Folder with one corpus or several, at any depth.")],
+    folder: Annotated[str, typer.Argument(help="Folder with one corpus or several, at any depth; local or gs://.")],
     calm_as: Annotated[CalmAs, typer.Option(help="What becomes of recordings labelled calm.")] = CalmAs.NEUTRAL,
 ) -> None:
     """Print clips per corpus, emotion and speaker, duplicates, and every file that cannot be used and why."""
-    if not folder.is_dir():
-        raise CommandFailed(f"there is no folder {folder}; name the one that holds the recordings")
+    _require_folder(folder)
     # Only now: numpy and libsndfile take longer to load than `ser corpus --help` takes to answer.
     from components.audio_example_gen.corpora import LabelSettings
     from components.audio_example_gen.corpora.scan import scan as scan_folder
 
-    with _progress("Listening") as progress:
-        report = scan_folder(folder, labels=LabelSettings(calm_as=calm_as.value), progress=progress)
+    try:
+        with _progress("Listening") as progress:
+            report = scan_folder(folder, labels=LabelSettings(calm_as=calm_as.value), progress=progress)
+    except OSError as error:
+        raise CommandFailed(f"cannot read {folder}: {error}") from error
     _print_report(report)
     if not report.sounds:
         raise CommandFailed(f"{folder} holds no recording that can be used")
@@ -67,14 +70,13 @@ def synth(
 
 @app.command()
 def arrive(
-    reservoir: Annotated[Path, typer.Option(help="Folder of recordings that have not arrived yet.")],
-    into: Annotated[Path, typer.Option(help="Folder of the spans; made when missing.")],
+    reservoir: Annotated[str, typer.Option(help="Folder of recordings that have not arrived yet; local or gs://.")],
+    into: Annotated[str, typer.Option(help="Folder of the spans, local or gs://; made when missing.")],
     clips: Annotated[int, typer.Option(help="How many, of every emotion and speaker its share.")],
     seed: Annotated[int, typer.Option(help="Another seed draws another batch.")] = 0,
 ) -> None:
     """Move a balanced batch from a reservoir into the next span-K, as if it had just been recorded."""
-    if not reservoir.is_dir():
-        raise CommandFailed(f"there is no folder {reservoir}; name the one that holds the recordings")
+    _require_folder(reservoir)
     from components.audio_example_gen.corpora.arrive import CannotArrive
     from components.audio_example_gen.corpora.arrive import arrive as move_batch
 
@@ -83,6 +85,15 @@ def arrive(
     except (CannotArrive, OSError, UnicodeError) as error:
         raise CommandFailed(str(error)) from error
     terminal.say(f"{span}: {clips} clips")
+
+
+def _require_folder(folder: str) -> None:
+    try:
+        found = addresses.is_folder(folder)
+    except OSError as error:
+        raise CommandFailed(f"cannot read {folder}: {error}") from error
+    if not found:
+        raise CommandFailed(f"there is no folder {folder}; name the one that holds the recordings")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from cli import terminal
 from cli.errors import CommandFailed
+from modules.common import addresses
 from modules.drift.settings import DriftSettings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DRIFTED = 3
 _DEFAULTS = DriftSettings()
 
 _ROWS = 15
-_PLACE = "Folder of recordings, examples that an AudioExampleGen wrote, or a server's request log."
+_PLACE = "Folder, local or gs://, of recordings, of an AudioExampleGen's examples or of a server's request log."
 
 
 @app.command()
@@ -100,7 +100,7 @@ def _read(place: str, ingest: "IngestSettings", split: str) -> "Clips":
         return sources.read_clips(place, split=None if split == "all" else split)
     if sources.holds_request_log(place):
         return sources.read_requests(place, spec=ingest.audio)
-    if not Path(place).is_dir():
+    if not addresses.is_folder(place):
         raise CommandFailed(f"there is no folder {place}; name recordings, examples or a request log")
     return sources.read_recordings(place, settings=ingest).clips
 

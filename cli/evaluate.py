@@ -10,6 +10,7 @@ import typer
 
 from cli import terminal
 from cli.errors import CommandFailed
+from modules.common import addresses
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -20,7 +21,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder of recordings; several corpora may lie in it.")],
+    data: Annotated[str, typer.Option(help="Local folder of recordings; several corpora may lie in it.")],
     folds: Annotated[int, typer.Option(help="Each leaves other speakers out.")] = 6,
     leave_corpus_out: Annotated[
         bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
@@ -36,14 +37,16 @@ def evaluate(
     from pipeline.run_lock import LOG_FILE, RootInUse
     from pipeline.run_log import quiet
 
-    if not data.is_dir():
+    if addresses.in_bucket(data):
+        raise CommandFailed(f"{data} is in a bucket; copy it to a local folder first: gcloud storage cp -r {data} .")
+    if not Path(data).is_dir():
         raise CommandFailed(f"there is no folder {data}; name the one that holds the recordings")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         settings: PipelineConfig = load_config(config, overrides=overrides or [], environ=os.environ)
         with quiet(root / LOG_FILE):
-            found = _cross_validate(settings, data, root, folds, leave_corpus_out)
+            found = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
     except (ConfigError, RootInUse) as error:
         raise CommandFailed(str(error)) from error
     _print(found)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from cli import terminal
 from cli.errors import CommandFailed
+from modules.common import addresses
 from serving.server import command
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ _LOADING_SEC = 120.0
 
 @predict_app.command()
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="Recordings: WAV, FLAC, OGG, MP3 or AIFF.", show_default=False)],
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Recordings, local or gs://: WAV, FLAC, OGG, MP3 or AIFF.", show_default=False),
+    ],
     address: Address = "localhost:8500",
     timeline: Annotated[bool, typer.Option("--timeline", help="Follow each recording from window to window.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per recording and line.")] = False,
@@ -44,7 +48,8 @@ def predict(
     timeout_sec: Annotated[float, typer.Option(help="Deadline of one request.")] = 10.0,
     ca_file: Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")] = None,
     model_base_path: Annotated[
-        Path | None, typer.Option(help="Ask no running server: start one on this folder, for this question alone.")
+        str | None,
+        typer.Option(help="Ask no running server: start one on this folder, local or gs://, for this question alone."),
     ] = None,
 ) -> None:
     """Say which emotion is heard in recordings."""
@@ -106,7 +111,7 @@ def ui(
 
 
 @contextlib.contextmanager
-def _server(address: str, model_base_path: Path | None) -> Iterator[str]:
+def _server(address: str, model_base_path: str | None) -> Iterator[str]:
     """The address to ask: ``address``, or that of a server that lives as long as the context."""
     if model_base_path is None:
         yield address
@@ -116,7 +121,7 @@ def _server(address: str, model_base_path: Path | None) -> Iterator[str]:
     with _server_errors():
         command.require_folder(model_base_path)
         print(f"ser: loading the newest model below {model_base_path} ...", file=sys.stderr)
-        with served(str(model_base_path.resolve()), timeout_sec=_LOADING_SEC) as started:
+        with served(addresses.absolute(model_base_path), timeout_sec=_LOADING_SEC) as started:
             yield started
 
 
@@ -128,18 +133,18 @@ def _server_errors() -> Iterator[None]:
         raise CommandFailed(str(error)) from error
 
 
-def _listen(client: "Client", file: Path, timeline: bool) -> "Sequence[Prediction | Segment]":
+def _listen(client: "Client", file: str, timeline: bool) -> "Sequence[Prediction | Segment]":
     return list(client.timeline(file)) if timeline else [client.predict(file)]
 
 
-def _show(file: Path, found: "Sequence[Prediction | Segment]", *, as_json: bool) -> None:
+def _show(file: str, found: "Sequence[Prediction | Segment]", *, as_json: bool) -> None:
     from serving.client import Segment
 
     segments = [prediction for prediction in found if isinstance(prediction, Segment)]
     if as_json:
-        print(json.dumps({"file": str(file)} | _plain(found, segments)))
+        print(json.dumps({"file": file} | _plain(found, segments)))
     elif segments:
-        terminal.say(str(file))
+        terminal.say(file)
         terminal.console().print(_timeline_table(segments))
     else:
         for prediction in found:

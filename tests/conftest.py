@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "4")  # as in the image
 
 
 # Runs of whole pipelines, by the fixtures that hold them.

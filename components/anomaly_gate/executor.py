@@ -1,6 +1,6 @@
 """The work of the AnomalyGate."""
 
-from pathlib import PurePosixPath
+import posixpath
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
@@ -32,7 +32,7 @@ class Executor(base_executor.BaseExecutor):
         problems: list[str] = []
         for split in artifact_utils.decode_split_names(anomalies.split_names):
             uri = artifact_utils.get_split_uri([anomalies], split)
-            found = tfdv.utils.anomalies_util.load_anomalies_binary(str(PurePosixPath(uri) / _ANOMALIES_FILE))
+            found = tfdv.utils.anomalies_util.load_anomalies_binary(posixpath.join(uri, _ANOMALIES_FILE))
             problems += [f"{split}: {line}" for line in describe(found)]
             counted = stats_artifact_utils.load_statistics(statistics, split).proto()
             problems += [f"{split}: {line}" for line in foreign_specs(counted, exec_properties[AUDIO_SPEC_KEY])]

@@ -112,7 +112,10 @@ def _source(version_path: str) -> str | None:
 
 
 def _clear_partial(base_directory: str) -> None:
-    """Removes what a killed push left behind."""
+    """Removes what a killed push left; in a bucket, where a folder is renamed file by file, half of a version too."""
     for name in fileio.listdir(base_directory):
         if name.startswith(_PARTIAL_PREFIX):
-            fileio.rmtree(os.path.join(base_directory, name))
+            partial = name.rstrip("/")
+            for left in (partial.removeprefix(_PARTIAL_PREFIX), partial):  # in this order: the latter names the former
+                if fileio.exists(os.path.join(base_directory, left)):
+                    fileio.rmtree(os.path.join(base_directory, left))

@@ -19,7 +19,8 @@ from tfx.utils import proto_utils
 
 from components.artifacts import Artifacts, Properties
 from components.audio_example_gen.corpora import Identified, Rejected, identify, supported_layouts
-from components.audio_example_gen.files import Folder, read_bytes
+from components.audio_example_gen.corpora.arrive import ARRIVING_FILE
+from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import (
     BATCHES_PER_SHARD,
     EXAMPLES_PER_BATCH,
@@ -33,6 +34,7 @@ from components.audio_example_gen.ingestion import (
 from components.audio_example_gen.report import IngestError, Report
 from components.audio_example_gen.settings import IngestSettings
 from components.audio_example_gen.spans import Span, fixed_folder, in_window, level_patterns, spans_until
+from modules.common.addresses import read_bytes
 from modules.common.progress import Progress, shown
 from modules.data.clips import Clip
 from modules.data.labels import SPLITS
@@ -152,7 +154,16 @@ def _spans(exec_properties: Properties, settings: IngestSettings) -> list[Span]:
         return []
     newest = int(exec_properties[utils.SPAN_PROPERTY_NAME])
     input_base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+    _require_complete(posixpath.join(input_base, fixed_folder(settings.pattern), ARRIVING_FILE))
     return spans_until(newest, input_base, level_patterns(settings.pattern))
+
+
+def _require_complete(marker: str) -> None:
+    if fileio.exists(marker):
+        raise IngestError(
+            f"{marker} says that {read_bytes(marker).decode()} is still arriving. Run again when `ser corpus arrive` "
+            "has ended; if it was interrupted, give its command again"
+        )
 
 
 def _read_window(input_base: str, spans: Sequence[Span], settings: IngestSettings) -> _Window:

@@ -3,10 +3,10 @@
 import posixpath
 from collections.abc import Sequence
 
-import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, Rejected, is_hidden
+from modules.common.addresses import read_bytes
 
 
 class Folder:
@@ -43,19 +43,6 @@ class Folder:
 
     def _glob(self, pattern: str) -> list[str]:
         return [posixpath.relpath(str(path), self.root) for path in fileio.glob(pattern)]
-
-
-def read_bytes(path: str, *, max_bytes: int = -1) -> bytes:
-    """Reads a file, or its first ``max_bytes``.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    try:
-        with fileio.open(path, "rb") as file:
-            return file.read(max_bytes)
-    except tf.errors.OpError as error:
-        raise OSError(error.message) from error
 
 
 def _looks_like_sound(path: str) -> bool:

@@ -12,13 +12,13 @@ import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 
-from components.audio_example_gen.files import read_bytes
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio import features, frontend
 from modules.audio.augmentation import PLAIN, augment
 from modules.audio.decoding import FILE_SIZE, AudioCode, BadAudio, Recording, decode
 from modules.audio.spec import AudioSpec
 from modules.common import progress
+from modules.common.addresses import read_bytes
 from modules.data.clips import Clip
 from modules.data.examples import CLIP_ID, make_example
 from modules.data.splits import TRAIN

@@ -4,7 +4,6 @@ import functools
 import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.audio_example_gen.corpora import Rejected, identify
-from components.audio_example_gen.files import read_bytes
 from components.audio_example_gen.report import SUMMARY_FILE
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio import frontend
@@ -20,6 +18,8 @@ from modules.audio.augmentation import PLAIN
 from modules.audio.decoding import BadAudio, decode
 from modules.audio.features import feature_names
 from modules.audio.spec import AudioSpec, AudioSpecMismatch
+from modules.common.addresses import files as list_files
+from modules.common.addresses import read_bytes
 from modules.data import examples
 from modules.data.splits import TRAIN
 from modules.drift import comparison as drift
@@ -116,7 +116,7 @@ def newest_span(uri: str) -> str:
 
 
 def read_recordings(folder: str, *, settings: IngestSettings, change: Change | None = None) -> Recordings:
-    """Extracts the features of all recordings of a local folder, as the ExampleGen does.
+    """Extracts the features of all recordings of a folder, local or in a bucket, as the ExampleGen does.
 
     Args:
         folder: With one corpus or several, at any depth.
@@ -126,13 +126,16 @@ def read_recordings(folder: str, *, settings: IngestSettings, change: Change | N
     Raises:
         UnreadableSample: No recording can be used.
     """
-    root = Path(folder)
-    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    identified = identify(paths, read_text=lambda path: (root / path).read_text("utf-8"), labels=settings.labels)
+
+    def read(path: str) -> bytes:
+        return read_bytes(posixpath.join(folder, path))
+
+    paths = list_files(folder)
+    identified = identify(paths, read_text=lambda path: read(path).decode(), labels=settings.labels)
     parts, rejected = [], list(identified.rejected)
     for clip in identified.clips:
         try:
-            recording = decode((root / clip.path).read_bytes(), settings.limits)
+            recording = decode(read(clip.path), settings.limits)
         except (BadAudio, OSError) as error:
             rejected.append(Rejected(clip.path, str(error)))
             continue

@@ -12,9 +12,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.audio_example_gen.executor import CLIPS_FILE
-from components.audio_example_gen.files import read_bytes
 from components.audio_example_gen.report import SUMMARY_FILE
 from modules.audio.decoding import AudioLimits, BadAudio, decode
+from modules.common.addresses import read_bytes
 from modules.data.predictions import SplitExamples
 from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE, load_contract
 

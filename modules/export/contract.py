@@ -4,11 +4,13 @@ Imports nothing heavy: the server's and the client's start depend on it.
 """
 
 import json
-from pathlib import Path
+import os
+import posixpath
 from typing import NamedTuple
 
 from modules.audio.decoding import AudioLimits
 from modules.audio.spec import AudioSpec
+from modules.common import addresses
 
 # TF Serving reads this folder for warm-up requests and copies nothing else out of it.
 EXTRA_ASSETS = "assets.extra"
@@ -42,17 +44,16 @@ class Contract(NamedTuple):
         }
 
 
-def load_contract(model_dir: str | Path) -> Contract:
+def load_contract(model_dir: str | os.PathLike[str]) -> Contract:
     """Return the contract of the SavedModel in ``model_dir``.
 
     Raises:
         FileNotFoundError: ``model_dir`` holds no model that this project exported.
     """
-    folder = Path(model_dir) / EXTRA_ASSETS
-    texts = []
-    for name in (AUDIO_SPEC_FILE, LABELS_FILE, LIMITS_FILE):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is missing: {model_dir} was not exported by this project")
-        texts.append((folder / name).read_text())
-    spec, labels, limits = texts
+    names = (AUDIO_SPEC_FILE, LABELS_FILE, LIMITS_FILE)
+    paths = [posixpath.join(os.fspath(model_dir), EXTRA_ASSETS, name) for name in names]
+    try:
+        spec, labels, limits = (addresses.read_bytes(path).decode() for path in paths)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}: {model_dir} was not exported by this project") from error
     return Contract(AudioSpec.from_json(spec), tuple(json.loads(labels)), AudioLimits.from_json(limits))

@@ -2,17 +2,17 @@
 
 import io
 import os
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile
 
 from modules.audio.decoding import WIDEST_LIMITS, AudioCode, BadAudio, decode
+from modules.common import addresses
 from serving.client.errors import AudioError
 
 Audio: TypeAlias = str | os.PathLike[str] | bytes | tuple[np.ndarray, int]
-"""A file that libsndfile reads, the bytes of one, or samples with their rate in Hz.
+"""A file that libsndfile reads, local or in a bucket, the bytes of one, or samples with their rate in Hz.
 
 Samples are of shape ``[samples]`` or ``[samples, channels]``, floating point in ±1 or int16.
 """
@@ -45,7 +45,8 @@ def open_long(audio: Audio) -> soundfile.SoundFile:
     Raises:
         AudioError: It cannot be read, or is empty.
     """
-    file = io.BytesIO(_file_bytes(audio)) if isinstance(audio, (bytes, tuple)) else audio
+    local = isinstance(audio, (str, os.PathLike)) and not addresses.in_bucket(os.fspath(audio))
+    file = audio if local else io.BytesIO(_file_bytes(audio))
     try:
         sound = soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, OSError) as error:
@@ -73,9 +74,9 @@ def _file_bytes(audio: Audio) -> bytes:
     if isinstance(audio, tuple):
         return _from_samples(*audio)
     try:
-        return Path(audio).read_bytes()
+        return addresses.read_bytes(os.fspath(audio))
     except OSError as error:
-        raise _unreadable(f"cannot read {audio}: {error.strerror}") from error
+        raise _unreadable(f"cannot read {audio}: {error.strerror or error}") from error
 
 
 def _unreadable(text: str) -> AudioError:

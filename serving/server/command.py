@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_BASE_PATH = Path("output/serving")
+from modules.common import addresses
+
+DEFAULT_BASE_PATH = "output/serving"
 
 
 class CannotServe(Exception):
@@ -19,7 +21,8 @@ class CannotServe(Exception):
 
 def serve(
     model_base_path: Annotated[
-        Path | None, typer.Option(help="Folder with a numbered folder per version.", show_default="output/serving")
+        str | None,
+        typer.Option(help="Folder, local or gs://, with a numbered folder per version.", show_default="output/serving"),
     ] = None,
     model_name: Annotated[str, typer.Option(help="Name to serve the model under.")] = "ser",
     model_config_file: Annotated[Path | None, typer.Option(help="TF Serving's models.config.")] = None,
@@ -90,13 +93,17 @@ def serve(
         raise CannotServe(f"cannot serve: {error}") from error
 
 
-def require_folder(model_base_path: Path) -> None:
+def require_folder(model_base_path: str) -> None:
     """Require the folder of versions.
 
     Raises:
-        CannotServe: It is not there.
+        CannotServe: It is not there, or its bucket cannot be read.
     """
-    if not model_base_path.is_dir():
+    try:
+        there = addresses.is_folder(model_base_path)
+    except OSError as error:
+        raise CannotServe(f"cannot read {model_base_path}: {error}") from error
+    if not there:
         raise CannotServe(
             f"there is no folder {model_base_path}. Run the pipeline first, which pushes there, or name the folder of "
             "versions with --model-base-path."

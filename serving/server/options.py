@@ -8,6 +8,7 @@ from google.protobuf import message, text_format
 from pydantic import Field, ValidationError, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
+from modules.common import addresses
 from modules.common.settings import Settings, explain
 from serving.wire import server_config_pb2
 
@@ -27,10 +28,10 @@ class ServerOptions(Settings):
     port: int = Field(8500, ge=0, le=65_535, description="Port for gRPC; 0 takes a free one.")
     rest_api_port: int = Field(8501, ge=0, le=65_535, description="Port for REST and metrics; 0 takes a free one.")
     model_name: str = Field("ser", min_length=1, description="Name of the model without a `model_config_file`.")
-    model_base_path: Path | None = Field(
+    model_base_path: str | None = Field(
         None,
-        description="Folder with a numbered folder per version. With a `model_config_file` it takes the place of the "
-        "base path of the file's only model, so that one file serves in the container and here.",
+        description="Folder, local or gs://, with a numbered folder per version. With a `model_config_file` it takes "
+        "the place of the base path of the file's only model, so that one file serves in the container and here.",
     )
     model_config_file: Path | None = Field(None, description="`ModelServerConfig` in text format.")
     batching_parameters_file: Path | None = Field(
@@ -131,7 +132,7 @@ def read_metrics_path(file: Path | None) -> str | None:
 
 def read_models(options: ServerOptions) -> model_server_config_pb2.ModelServerConfig:
     """The models to serve, from the file or from name and base path."""
-    base_path = str(options.model_base_path.resolve()) if options.model_base_path else None
+    base_path = addresses.absolute(os.fspath(options.model_base_path)) if options.model_base_path else None
     config = model_server_config_pb2.ModelServerConfig()
     if options.model_config_file is None:
         config.model_config_list.config.add(name=options.model_name, base_path=base_path, model_platform="tensorflow")

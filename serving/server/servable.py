@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -107,11 +107,11 @@ class Servable:
 
     def warm_up(self) -> int:
         """Run the requests that the model brings for this purpose; return how many there were."""
-        file = Path(self.path) / EXTRA_ASSETS / WARMUP_FILE
-        if not tf.io.gfile.exists(str(file)):
+        file = posixpath.join(self.path, EXTRA_ASSETS, WARMUP_FILE)
+        if not tf.io.gfile.exists(file):
             return 0
         count = 0
-        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(file).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE

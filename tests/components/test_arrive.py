@@ -1,12 +1,13 @@
 import collections
 import hashlib
-import shutil
+import os
 from pathlib import Path
 
 import pytest
 
 from cli.main import main
 from components.audio_example_gen.corpora import LabelSettings, arrive, identify
+from modules.common import addresses
 from modules.demo_corpus import MARKER_FILE
 
 ACTORS, EMOTIONS, REPETITIONS = 4, 8, 2
@@ -40,10 +41,14 @@ def clips_in(folder: Path) -> list:
     return list(found.clips)
 
 
+def arrive_into(reservoir: Path, into: Path, **options: int) -> Path:
+    return Path(arrive.arrive(str(reservoir), str(into), **options))
+
+
 def test_a_batch_leaves_the_reservoir_and_becomes_the_next_span(reservoir, tmp_path):
     before, into = contents(reservoir), tmp_path / "data"
-    first = arrive.arrive(reservoir, into, clips=24)
-    second = arrive.arrive(reservoir, into, clips=24)
+    first = arrive_into(reservoir, into, clips=24)
+    second = arrive_into(reservoir, into, clips=24)
     assert [first, second] == [into / "span-1", into / "span-2"]
     assert len(clips_in(first)) == len(clips_in(second)) == 24
     assert contents(reservoir, first, second) == before, "each clip is in one place"
@@ -51,7 +56,7 @@ def test_a_batch_leaves_the_reservoir_and_becomes_the_next_span(reservoir, tmp_p
 
 
 def test_the_batch_has_its_share_of_every_emotion_and_speaker(reservoir, tmp_path):
-    clips = clips_in(arrive.arrive(reservoir, tmp_path / "data", clips=EVERYTHING // 2))
+    clips = clips_in(arrive_into(reservoir, tmp_path / "data", clips=EVERYTHING // 2))
     by_emotion = collections.Counter(clip.emotion for clip in clips)
     assert by_emotion.pop("neutral") == ACTORS * REPETITIONS, "calm is neutral too"
     assert set(by_emotion.values()) == {ACTORS * REPETITIONS // 2}
@@ -84,24 +89,24 @@ def test_an_interrupted_arrival_loses_no_clip(reservoir, tmp_path, monkeypatch, 
 
     with monkeypatch.context() as patch:
         if when == "copying":
-            patch.setattr(shutil, "copy2", interrupt(shutil.copy2, 5))
+            patch.setattr(addresses, "write_bytes", interrupt(addresses.write_bytes, 5))
         elif when == "appearing":
-            patch.setattr(Path, "rename", interrupt(Path.rename, 0))
+            patch.setattr(os, "rename", interrupt(os.rename, 0))
         elif when == "leaving":
             patch.setattr(arrive, "_leave", interrupt(arrive._leave, 0))
         else:
-            patch.setattr(Path, "unlink", interrupt(Path.unlink, 7))
+            patch.setattr(addresses, "remove", interrupt(addresses.remove, 7))
         with pytest.raises(Killed):
-            arrive.arrive(reservoir, into, clips=24)
+            arrive_into(reservoir, into, clips=24)
     assert contents(reservoir, into).keys() == before.keys()
-    arrive.arrive(reservoir, into, clips=24)
+    arrive_into(reservoir, into, clips=24)
     assert contents(reservoir, into) == before, "the next arrival ends the interrupted one"
     assert not [path for path in into.iterdir() if path.is_dir() and not arrive.SPAN.fullmatch(path.name)]
 
 
 def test_the_marker_of_the_demo_corpus_goes_with_its_clips(reservoir, tmp_path):
     (reservoir / MARKER_FILE).write_text("{}")
-    span = arrive.arrive(reservoir, tmp_path / "data", clips=8)
+    span = arrive_into(reservoir, tmp_path / "data", clips=8)
     assert {clip.corpus for clip in clips_in(span)} == {"demo"}
     assert {clip.corpus for clip in clips_in(reservoir)} == {"demo"}
 
@@ -113,7 +118,7 @@ def test_a_manifest_is_cut_to_the_batch(tmp_path):
     (reservoir / "manifest.csv").write_text("\n".join(["path,emotion,speaker", *rows]))
     for number in range(8):
         (reservoir / f"{number}.wav").write_text(str(number))
-    span = arrive.arrive(reservoir.parent, tmp_path / "data", clips=4)
+    span = arrive_into(reservoir.parent, tmp_path / "data", clips=4)
     assert collections.Counter(clip.emotion for clip in clips_in(span)) == {"sad": 2, "angry": 2}
     assert {clip.speaker for clip in clips_in(span)} == {"mine-ann"}
 
@@ -121,19 +126,19 @@ def test_a_manifest_is_cut_to_the_batch(tmp_path):
 @pytest.mark.parametrize("clips", [0, EVERYTHING + 1])
 def test_a_batch_that_the_reservoir_has_not_is_refused(reservoir, tmp_path, clips):
     with pytest.raises(arrive.CannotArrive, match=f"the reservoir has {EVERYTHING}"):
-        arrive.arrive(reservoir, tmp_path / "data", clips=clips)
+        arrive_into(reservoir, tmp_path / "data", clips=clips)
     assert len(clips_in(reservoir)) == EVERYTHING
 
 
 def test_spans_inside_the_reservoir_are_refused(reservoir):
     with pytest.raises(arrive.CannotArrive, match="lies inside the reservoir"):
-        arrive.arrive(reservoir, reservoir / "data", clips=1)
+        arrive_into(reservoir, reservoir / "data", clips=1)
 
 
 def test_one_arrival_at_a_time(reservoir, tmp_path):
-    (tmp_path / "data").mkdir()
-    with arrive._locked(tmp_path / "data"), pytest.raises(arrive.CannotArrive, match="another arrival"):
-        arrive.arrive(reservoir, tmp_path / "data", clips=1)
+    other = arrive._LocalFolder(str(tmp_path / "data"))
+    with other.locked(), pytest.raises(arrive.CannotArrive, match="another arrival"):
+        arrive_into(reservoir, tmp_path / "data", clips=1)
 
 
 def test_the_command_says_where_the_clips_are(reservoir, tmp_path, capsys):

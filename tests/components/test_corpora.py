@@ -291,7 +291,7 @@ def test_scan_counts_what_is_usable_and_finds_the_same_sound_in_another_format(t
     write_tone(tmp_path / "r/03-01-05-01-02-01-03.wav", pitch_hz=330)
     write_tone(tmp_path / "DC/a01.wav", rate_hz=8_000)
     calls = []
-    report = scan(tmp_path, progress=lambda done, total: calls.append((done, total)))
+    report = scan(str(tmp_path), progress=lambda done, total: calls.append((done, total)))
     assert [sound.clip.clip_id for sound in report.sounds] == [
         "ravdess/r/03-01-05-01-01-01-03.wav",
         "ravdess/r/03-01-05-01-01-02-03.flac",
@@ -314,7 +314,7 @@ def test_scan_tells_what_it_cannot_use_and_goes_on(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "manifest.csv").write_bytes(b"\xff\xfe\x00")
-    report = scan(tmp_path)
+    report = scan(str(tmp_path))
     assert [sound.clip.emotion for sound in report.sounds] == ["angry", "fear"]
     reasons = {file.path: file.reason for file in report.rejected}
     assert reasons.keys() == {
@@ -356,7 +356,7 @@ def test_scan_reports_what_it_may_not_read():
         (root / "closed").chmod(0)
         try:
             with no_privileges():
-                report = scan(root)
+                report = scan(str(root))
         finally:
             (root / "closed").chmod(0o755)
     assert [sound.clip.path for sound in report.sounds] == ["03-01-05-01-01-01-03.wav"]
@@ -370,13 +370,13 @@ def test_scan_follows_a_link_to_a_corpus_elsewhere(tmp_path):
     write_tone(tmp_path / "elsewhere/DC/a01.wav")
     (tmp_path / "root").mkdir()
     (tmp_path / "root/savee").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    (sound,) = scan(tmp_path / "root").sounds
+    (sound,) = scan(str(tmp_path / "root")).sounds
     assert sound.clip.clip_id == "savee/savee/DC/a01.wav"
 
 
 @needs_corpora
 def test_scan_of_real_recordings_finds_the_known_duplicate():
-    report = scan(CORPORA / "ravdess" / "Actor_07")
+    report = scan(str(CORPORA / "ravdess" / "Actor_07"))
     assert report.rejected == ()
     assert report.duplicates == (("03-01-03-01-02-01-07.flac", "03-01-03-01-02-02-07.flac"),)
     assert collections.Counter(sound.clip.emotion for sound in report.sounds) == {

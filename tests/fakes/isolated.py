@@ -4,18 +4,25 @@ What they say to each other they say on its loopback, and whatever they bind to 
 Beam's runner for worker processes bind to every address there is.
 
 A process is ``{"command": […], "environ": {…}}``. All is over when all have ended, or when the first fails, with
-status 1.
+status 1. A service outside is reached at its own port of loopback, where it also listens on a Unix socket: those are
+files, and belong to no network.
 """
 
+import contextlib
 import fcntl
+import functools
 import json
 import os
+import select
 import shutil
 import signal
 import socket
+import socketserver
 import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +37,32 @@ def can_isolate() -> bool:
     return bool(shutil.which(_UNSHARE[0])) and subprocess.run([*_UNSHARE, "true"], check=False).returncode == 0
 
 
-def command(processes: list[dict[str, Any]], described: Path) -> list[str]:
-    """What starts the processes; ``described`` is a file for their description."""
-    described.write_text(json.dumps(processes))
+def command(processes: list[dict[str, Any]], described: Path, sockets: Mapping[int, str] | None = None) -> list[str]:
+    """Returns the command that starts the processes.
+
+    Args:
+        processes: As above.
+        described: A file for their description.
+        sockets: Path of the Unix socket of each port that the processes may reach.
+    """
+    described.write_text(json.dumps({"processes": processes, "sockets": sockets or {}}))
     return [*_UNSHARE, sys.executable, __file__, str(described)]
 
 
 def main(path: str) -> int:
     """Returns the status."""
+    described = json.loads(Path(path).read_text())
     _raise_loopback()
+    with contextlib.ExitStack() as forwarding:
+        for port, socket_path in described["sockets"].items():
+            forwarding.enter_context(tcp_server(int(port), functools.partial(_Forward, socket_path)))
+        return _run(described["processes"])
+
+
+def _run(described: list[dict[str, Any]]) -> int:
     processes = [
         subprocess.Popen(process["command"], env=os.environ | process["environ"], start_new_session=True)
-        for process in json.loads(Path(path).read_text())
+        for process in described
     ]
     working = {process.pid for process in processes}
     failed = 0
@@ -52,6 +73,64 @@ def main(path: str) -> int:
     for pid in working:
         os.killpg(pid, signal.SIGKILL)
     return 1 if failed else 0
+
+
+class _Forward(socketserver.BaseRequestHandler):
+    def __init__(self, path: str, *arguments: Any) -> None:
+        self._path = path
+        super().__init__(*arguments)
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(self._path)
+            pipe(self.request, upstream)
+
+
+def pipe(left: socket.socket, right: socket.socket) -> None:
+    """Carries what either side sends to the other, until one hangs up."""
+    with contextlib.suppress(OSError):
+        for side in (left, right):
+            if side.family != socket.AF_UNIX:
+                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each short answer waits for 40 ms
+        while True:
+            for readable in select.select([left, right], [], [])[0]:
+                received = readable.recv(65536)
+                if not received:
+                    return
+                (right if readable is left else left).sendall(received)
+
+
+class _TcpServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+@contextlib.contextmanager
+def tcp_server(port: int, handler: Any) -> Iterator[socketserver.BaseServer]:
+    """Serves at a port of loopback."""
+    with _TcpServer(("127.0.0.1", port), handler) as server, _serving(server):
+        yield server
+
+
+@contextlib.contextmanager
+def unix_server(path: str, handler: Any) -> Iterator[socketserver.BaseServer]:
+    """Serves at a path."""
+    with _UnixServer(path, handler) as server, _serving(server):
+        yield server
+
+
+@contextlib.contextmanager
+def _serving(server: socketserver.BaseServer) -> Iterator[None]:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
 
 
 def _raise_loopback() -> None:

@@ -23,7 +23,6 @@ import importlib
 import ipaddress
 import json
 import re
-import select
 import socket
 import socketserver
 import ssl
@@ -39,6 +38,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import credentials as auth_credentials
 from google.longrunning import operations_pb2
+
+from tests.fakes import isolated
 
 DEDICATED_DOMAIN = "prediction.vertexai.goog"
 
@@ -192,7 +193,7 @@ class FakeVertex(grpc.GenericRpcHandler):
             "no_proxy": "localhost,127.0.0.1",
             "REQUESTS_CA_BUNDLE": str(certificates.authority),
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(certificates.authority),
-            "GOOGLE_APPLICATION_CREDENTIALS": str(_make_service_account(self._folder)),
+            "GOOGLE_APPLICATION_CREDENTIALS": str(make_service_account(self._folder)),
             "NO_GCE_CHECK": "true",
         }
         return self
@@ -301,8 +302,12 @@ def _serialize(message: Any) -> bytes:
 
 
 @contextlib.contextmanager
-def connect_proxy(ports: dict[str, int]) -> Iterator[int]:
-    """An HTTP proxy on loopback that tunnels to local ports by host name or pattern, and refuses every other host."""
+def connect_proxy(ports: dict[str, int], path: str | None = None) -> Iterator[int]:
+    """An HTTP proxy on loopback that tunnels to local ports by host name or pattern, and refuses every other host.
+
+    Args:
+        path: Of a Unix socket where it listens, too.
+    """
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -314,13 +319,13 @@ def connect_proxy(ports: dict[str, int]) -> Iterator[int]:
                 return
             with socket.create_connection((_LOOPBACK, port)) as upstream:
                 self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                _pipe(self.request, upstream)
+                isolated.pipe(self.request, upstream)
 
-    socketserver.ThreadingTCPServer.daemon_threads = True
-    with socketserver.ThreadingTCPServer((_LOOPBACK, 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with contextlib.ExitStack() as listening:
+        server = listening.enter_context(isolated.tcp_server(0, Handler))
+        if path:
+            listening.enter_context(isolated.unix_server(path, Handler))
         yield server.server_address[1]
-        server.shutdown()
 
 
 def _read_head(connection: socket.socket) -> bytes:
@@ -331,16 +336,6 @@ def _read_head(connection: socket.socket) -> bytes:
             break
         head += received
     return head
-
-
-def _pipe(left: socket.socket, right: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # either side hung up
-        while True:
-            for readable in select.select([left, right], [], [])[0]:
-                received = readable.recv(65536)
-                if not received:
-                    return
-                (right if readable is left else left).sendall(received)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -405,7 +400,7 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
     )
 
 
-def _make_service_account(folder: Path) -> Path:
+def make_service_account(folder: Path) -> Path:
     """A key that nobody knows. Clients of gRPC sign their own tokens with it; others get one from ``token_uri``."""
     path = folder / "service_account.json"
     account = {

@@ -113,6 +113,7 @@ class Cloud:
 
     Attributes:
         serve: Starts what a deployed container would; without it no prediction is answered.
+        fetch: Gives a local folder with what lies at an artifact's address.
         models: Versions by name, ``…/models/ser@1``.
         endpoints: By name.
         slow_deployments: So many looks at the endpoint pass before the next deployed model is listed.
@@ -122,6 +123,7 @@ class Cloud:
     """
 
     serve: Serve | None = None
+    fetch: Callable[[str], Path] = Path
     models: dict[str, vertex.Model] = dataclasses.field(default_factory=dict)
     endpoints: dict[str, vertex.Endpoint] = dataclasses.field(default_factory=dict)
     slow_deployments: int = 0
@@ -379,7 +381,7 @@ class Endpoints(_Service):
         _require_split(split, {deployed.id, *(one.id for one in endpoint.deployed_models)})
         if self.cloud.broken_deployments:
             return self.cloud.broken_deployments.popleft()
-        if (reason := _unservable(model)) is not None:
+        if (reason := _unservable(model, self.cloud.fetch(model.artifact_uri))) is not None:
             return _failed(grpc.StatusCode.FAILED_PRECONDITION, f"Model server never became ready: {reason}")
         self._start(endpoint, deployed, model)
         if split:
@@ -416,7 +418,7 @@ class Endpoints(_Service):
             _, _, _, region, _, endpoint_id = endpoint.name.split("/")
             endpoint.dedicated_endpoint_dns = f"{endpoint_id}.{region}-1.{DEDICATED_DOMAIN}"
         if self.cloud.serve:
-            self.cloud.addresses[deployed.id] = self.cloud.serve(Path(model.artifact_uri))
+            self.cloud.addresses[deployed.id] = self.cloud.serve(self.cloud.fetch(model.artifact_uri))
         if self.cloud.slow_deployments:
             self._waiting.append([self.cloud.slow_deployments, endpoint, deployed])
             self.cloud.slow_deployments = 0
@@ -441,9 +443,9 @@ def _require_split(split: dict[str, int], known: set[str]) -> None:
         _refuse(grpc.StatusCode.INVALID_ARGUMENT, f"traffic split {split}; deployed are {sorted(known)}")
 
 
-def _unservable(model: vertex.Model) -> str | None:
+def _unservable(model: vertex.Model, artifact: Path) -> str | None:
     """Why TF Serving would load nothing."""
-    folders = [path for path in Path(model.artifact_uri).glob("*") if path.name.isdigit()]
+    folders = [path for path in artifact.glob("*") if path.name.isdigit()]
     if len(folders) != 1 or not (folders[0] / "saved_model.pb").is_file():
         return f"{model.artifact_uri} holds {sorted(path.name for path in folders)}"
     started = _start_container(model)

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,25 @@ class Task:
 class LocalPipelines:
     """Runs compiled jobs; remembers their artifacts from run to run, as the metadata store of a project does."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], *, concurrency: int = 2) -> None:
-        """Takes where logs go, the environment that the image would give, and how many tasks may run at once."""
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        *,
+        concurrency: int = 2,
+        read_text: Callable[[str], str] = lambda address: Path(address).read_text(),
+    ) -> None:
+        """Takes where logs go, the environment that the image would give, and how many tasks may run at once.
+
+        Args:
+            read_text: Reads a file at an address below the pipeline root.
+        """
         self.artifacts: list[dict[str, Any]] = []
         self._cache: dict[str, dict[str, list[dict[str, Any]]]] = {}
         self._folder = folder
         self._environ = dict(environ)
         self._concurrency = concurrency
+        self._read_text = read_text
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -126,13 +138,13 @@ class LocalPipelines:
     ) -> bool:
         task_root = f"{run.root}/{run.project}/{run.run_id}/{name}_{next(self._ids)}"
         executor_input = self._executor_input(run, name, task, component, task_root)
-        output_file = Path(executor_input["outputs"]["outputFile"])
+        output_file = executor_input["outputs"]["outputFile"]
         checked: dict[str, Any] = {}
         check = container.get("lifecycle", {}).get("preCacheCheck")
         if check:
             if not self._process(run, name, [*check["command"], *check["args"]], executor_input):
                 return False
-            checked = json.loads(output_file.read_text())
+            checked = json.loads(self._read_text(output_file))
             _merge(executor_input["outputs"]["artifacts"], checked)
         key = json.dumps([name, container, run.parameters(name), _names(task.inputs), checked.get("parameterValues")])
         if run.tasks[name].get("cachingOptions", {}).get("enableCache") and key in self._cache:
@@ -140,7 +152,7 @@ class LocalPipelines:
             return True
         if not self._process(run, name, [*container["command"], *container["args"]], executor_input):
             return False
-        written = json.loads(output_file.read_text()).get("artifacts", {})
+        written = json.loads(self._read_text(output_file)).get("artifacts", {})
         _merge(executor_input["outputs"]["artifacts"], {"artifacts": written})
         task.outputs = {key: value["artifacts"] for key, value in executor_input["outputs"]["artifacts"].items()}
         with self._lock:

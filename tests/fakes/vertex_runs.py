@@ -137,11 +137,16 @@ def _validate_schedule(schedule: vertex.Schedule) -> None:
 class CustomJobs:
     """JobService. A job's commands run in processes of this machine in the place of its image, in their own network."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
-        """Takes where logs go and the environment that the image would give."""
+    def __init__(self, folder: Path, environ: Mapping[str, str], sockets: Mapping[int, str] | None = None) -> None:
+        """Takes where logs go, the environment that the image would give, and what the jobs may reach.
+
+        Args:
+            sockets: See :func:`tests.fakes.isolated.command`.
+        """
         self.jobs: dict[str, vertex.CustomJob] = {}
         self._folder = folder
         self._environ = dict(environ)
+        self._sockets = sockets
         self._ids = itertools.count(1)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -179,7 +184,7 @@ class CustomJobs:
         return self._folder / f"custom_job_{name.rpartition('/')[2]}.log"
 
     def _work(self, job: vertex.CustomJob) -> None:
-        command = isolated.command(list(_replicas(job)), self.log(job.name).with_suffix(".json"))
+        command = isolated.command(list(_replicas(job)), self.log(job.name).with_suffix(".json"), self._sockets)
         with self.log(job.name).open("w") as log:
             process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log, cwd=self._folder)
             self._processes[job.name] = process

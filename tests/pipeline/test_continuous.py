@@ -90,7 +90,7 @@ def runs(corpus, tmp_path_factory) -> dict[str, Run]:
         shutil.copytree(RAVDESS, folder / "reservoir")
     found = {}
     for name, change in (("normal", None), ("mislabelled", mix_up_labels), ("telephone", record_by_telephone)):
-        span = arrive(folder / "reservoir", folder / "data", clips=CLIPS[corpus])
+        span = Path(arrive(str(folder / "reservoir"), str(folder / "data"), clips=CLIPS[corpus]))
         if change:
             change(span)
         found[name] = start(folder / "data", folder / "output")

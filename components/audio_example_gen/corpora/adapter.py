@@ -3,7 +3,6 @@
 import dataclasses
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import Field
@@ -60,8 +59,11 @@ class Tree:
 
     def nearest(self, name: str, *, path: str) -> str | None:
         """Path of the file called ``name`` in the folder of ``path``, or in the closest folder above it."""
-        candidates = (str(folder / name) for folder in PurePosixPath(path).parents)
-        return next((candidate for candidate in candidates if candidate in self.paths), None)
+        while path:
+            path = posixpath.dirname(path)
+            if (candidate := posixpath.join(path, name)) in self.paths:
+                return candidate
+        return None
 
     def text(self, path: str) -> str:
         """Text of a side file, read once; empty, and noted in ``unreadable``, where it cannot be read."""

@@ -1,32 +1,35 @@
 """New recordings arrive: a batch leaves a reservoir and becomes the next span, as if it had just been recorded.
 
-Whatever interrupts it, every clip is in the reservoir or in a span. A span appears complete or not at all: it is built
-in a hidden folder and renamed. Only then do its clips leave the reservoir; where that was interrupted, the next
-arrival ends it first.
+Whatever interrupts it, every clip is in the reservoir or in a span. In a local folder a span appears complete or not at
+all: it is built in a hidden folder and renamed. Buckets have neither folders to rename nor locks: there a hidden object
+names the span until it is complete, and the AudioExampleGen reads no recordings while there is one. Only then do the
+clips leave the reservoir. The next arrival ends an interrupted one first.
 """
 
 import collections
 import contextlib
 import csv
 import fcntl
-import filecmp
 import io
 import os
+import posixpath
 import random
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 from components.audio_example_gen.corpora import crema_d, identify, is_hidden, manifest
 from components.audio_example_gen.corpora.adapter import LabelSettings
+from modules.common import addresses
 from modules.data.clips import Clip
 from modules.demo_corpus import MARKER_FILE
 
 SPAN = re.compile(r"span-(\d+)")
+ARRIVING_FILE = ".arriving-span"
+"""Object that lies next to spans in a bucket while one of them, which it names, is still being written."""
 
 _LOCK_FILE = ".arrive.lock"
-_ASIDE = ".arriving"
+_TEMPORARY = ".arriving"
 _SIDE_FILES = (MARKER_FILE, crema_d.DEMOGRAPHICS_FILE)
 
 
@@ -34,11 +37,12 @@ class CannotArrive(ValueError):
     """No span was made; the message says why."""
 
 
-def arrive(reservoir: Path, into: Path, *, clips: int, seed: int = 0) -> Path:
-    """Moves a batch, balanced as the reservoir is, into the next ``span-K``.
+def arrive(reservoir: str, into: str, *, clips: int, seed: int = 0) -> str:
+    """Move a batch, balanced as the reservoir is, into the next ``span-K``.
 
     Args:
-        reservoir: Folder of recordings, of any corpora at any depth; the batch keeps the paths below it.
+        reservoir: Folder of recordings, of any corpora at any depth, local or in a bucket; the batch keeps the paths
+            below it.
         into: Folder of the spans; ``span-{SPAN}/*/*`` is the pattern that the pipeline reads them by.
         clips: Size of the batch.
         seed: Another seed draws another batch.
@@ -50,21 +54,19 @@ def arrive(reservoir: Path, into: Path, *, clips: int, seed: int = 0) -> Path:
         CannotArrive: The reservoir has not as many clips, or another arrival is under way.
         OSError: A file cannot be read or written.
     """
-    if into.resolve().is_relative_to(reservoir.resolve()):
+    reservoir, into = addresses.absolute(reservoir).rstrip("/"), addresses.absolute(into).rstrip("/")
+    if f"{into}/".startswith(f"{reservoir}/"):
         raise CannotArrive(f"{into} lies inside the reservoir {reservoir}; spans would arrive again")
-    into.mkdir(parents=True, exist_ok=True)
-    with _locked(into):
-        shutil.rmtree(into / _ASIDE, ignore_errors=True)  # of an interrupted arrival; its clips are in the reservoir
-        spans = _spans(into)
+    place = _Bucket(into) if addresses.in_bucket(into) else _LocalFolder(into)
+    with place.locked():
+        spans = place.spans()
         if spans:
-            _leave(reservoir, spans[max(spans)])
-        paths = [path.relative_to(reservoir).as_posix() for path in sorted(reservoir.rglob("*")) if path.is_file()]
+            _leave(reservoir, posixpath.join(into, f"span-{spans[-1]}"))
+        paths = addresses.files(reservoir)
         batch = choose(_identify(reservoir, paths), clips, seed)
-        taken = {clip.path for clip in batch}
-        _write(reservoir, into / _ASIDE, taken, [path for path in paths if not is_hidden(path)])
-        span = into / f"span-{max(spans, default=0) + 1}"
-        (into / _ASIDE).rename(span)
-        _sync(into)
+        span = posixpath.join(into, f"span-{spans[-1] + 1 if spans else 1}")
+        with place.appearing(span) as folder:
+            _write(reservoir, folder, {clip.path for clip in batch}, [path for path in paths if not is_hidden(path)])
         _leave(reservoir, span)
     return span
 
@@ -85,74 +87,123 @@ def choose(clips: Sequence[Clip], size: int, seed: int) -> list[Clip]:
     return [ordered[int((number + start) * len(ordered) / size)] for number in range(size)]
 
 
-def _identify(root: Path, paths: Sequence[str]) -> tuple[Clip, ...]:
+def _identify(root: str, paths: Sequence[str]) -> tuple[Clip, ...]:
     # Calm is neutral to the balance, and dropped only when the span is read, if it is.
-    return identify(paths, read_text=lambda path: (root / path).read_text("utf-8"), labels=LabelSettings()).clips
+    def read_text(path: str) -> str:
+        return addresses.read_bytes(posixpath.join(root, path)).decode()
+
+    return identify(paths, read_text=read_text, labels=LabelSettings()).clips
 
 
-def _spans(into: Path) -> dict[int, Path]:
-    matches = ((SPAN.fullmatch(path.name), path) for path in into.iterdir())
-    return {int(match[1]): path for match, path in matches if match}
+class _LocalFolder:
+    """Spans in a local folder: built in a hidden one and renamed."""
+
+    def __init__(self, into: str) -> None:
+        self._into = into
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        os.makedirs(self._into, exist_ok=True)
+        with open(os.path.join(self._into, _LOCK_FILE), "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CannotArrive(f"another arrival into {self._into} is under way; wait for it") from None
+            yield
+
+    def spans(self) -> list[int]:
+        return sorted(int(found[1]) for name in os.listdir(self._into) if (found := SPAN.fullmatch(name)))
+
+    @contextlib.contextmanager
+    def appearing(self, span: str) -> Iterator[str]:
+        """Gives the folder to write into; afterwards it is the span."""
+        temporary = os.path.join(self._into, _TEMPORARY)
+        shutil.rmtree(temporary, ignore_errors=True)  # of an interrupted arrival; its clips are in the reservoir
+        yield temporary
+        os.rename(temporary, span)
+        _sync(self._into)
 
 
-def _write(reservoir: Path, folder: Path, taken: Collection[str], paths: Sequence[str]) -> None:
-    """Copies the batch and what its names cannot say, and waits until the disk has it."""
-    side_files = [path for path in paths if Path(path).name in _SIDE_FILES]
+class _Bucket:
+    """Spans in a bucket: written in place, while a hidden object says so."""
+
+    def __init__(self, into: str) -> None:
+        self._into = into
+        self._marker = posixpath.join(into, ARRIVING_FILE)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nothing to hold: of two arrivals at once into one bucket, each may add to the other's span."""
+        yield
+
+    def spans(self) -> list[int]:
+        """The complete ones: what an interrupted arrival wrote is still in the reservoir, and written once more."""
+        if not addresses.is_folder(self._into):
+            return []
+        paths = addresses.files(self._into)
+        found = {path.partition("/")[0] for path in paths}
+        if ARRIVING_FILE in paths:
+            found.discard(addresses.read_bytes(self._marker).decode())
+        return sorted(int(match[1]) for name in found if (match := SPAN.fullmatch(name)))
+
+    @contextlib.contextmanager
+    def appearing(self, span: str) -> Iterator[str]:
+        """Gives the folder to write into."""
+        addresses.write_bytes(self._marker, posixpath.basename(span).encode())
+        yield span
+        addresses.remove(self._marker)
+
+
+def _write(reservoir: str, folder: str, taken: Collection[str], paths: Sequence[str]) -> None:
+    """Copies the batch and what its names cannot say, and waits until all of it is stored."""
+    side_files = [path for path in paths if posixpath.basename(path) in _SIDE_FILES]
     for path in (*sorted(taken), *side_files):
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(reservoir / path, target)
-        _sync(target)
+        addresses.write_bytes(posixpath.join(folder, path), addresses.read_bytes(posixpath.join(reservoir, path)))
     for path in paths:
-        if Path(path).name == manifest.FILE_NAME:
+        if posixpath.basename(path) == manifest.FILE_NAME:
             _write_manifest(reservoir, folder, path, taken)
 
 
-def _write_manifest(reservoir: Path, folder: Path, path: str, taken: Collection[str]) -> None:
+def _write_manifest(reservoir: str, folder: str, path: str, taken: Collection[str]) -> None:
     """Its rows about the batch; a row about a file that is not there would be complained of."""
-    reader = csv.DictReader(io.StringIO((reservoir / path).read_text("utf-8-sig"), newline=""))
+    text = addresses.read_bytes(posixpath.join(reservoir, path)).decode("utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     named = {name.strip().lower(): name for name in reader.fieldnames or ()}
-    here = Path(path).parent
-    rows = [row for row in reader if os.path.normpath(here / (row[named["path"]] or "").strip()) in taken]
+    here = posixpath.dirname(path)
+    rows = [
+        row for row in reader if posixpath.normpath(posixpath.join(here, (row[named["path"]] or "").strip())) in taken
+    ]
     if not rows:
         return
-    target = folder / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, reader.fieldnames or ())
-        writer.writeheader()
-        writer.writerows(rows)
-    _sync(target)
+    cut = io.StringIO(newline="")
+    writer = csv.DictWriter(cut, reader.fieldnames or ())
+    writer.writeheader()
+    writer.writerows(rows)
+    addresses.write_bytes(posixpath.join(folder, path), cut.getvalue().encode())
 
 
-def _leave(reservoir: Path, span: Path) -> None:
+def _leave(reservoir: str, span: str) -> None:
     """Removes from the reservoir what the span holds, byte by byte."""
-    emptied = collections.Counter[Path]()
-    for arrived in span.rglob("*"):
-        left = reservoir / arrived.relative_to(span)
-        kept = arrived.name in (*_SIDE_FILES, manifest.FILE_NAME)
-        if not kept and arrived.is_file() and left.is_file() and filecmp.cmp(arrived, left, shallow=False):
-            left.unlink()
-            emptied[left.parent] += 1
-    for folder in emptied:
-        if folder != reservoir:
+    left = set(addresses.files(reservoir))
+    emptied = collections.Counter[str]()
+    for path in addresses.files(span):
+        kept = posixpath.basename(path) in (*_SIDE_FILES, manifest.FILE_NAME)
+        if not kept and path in left and _same(posixpath.join(reservoir, path), posixpath.join(span, path)):
+            addresses.remove(posixpath.join(reservoir, path))
+            emptied[posixpath.dirname(path)] += 1
+    if not addresses.in_bucket(reservoir):  # which has no folders
+        for folder in filter(None, emptied):
             with contextlib.suppress(OSError):  # others are still in it
-                folder.rmdir()
+                os.rmdir(os.path.join(reservoir, folder))
 
 
-def _sync(path: Path) -> None:
+def _same(left: str, right: str) -> bool:
+    return addresses.read_bytes(left) == addresses.read_bytes(right)
+
+
+def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(into: Path) -> Iterator[None]:
-    with (into / _LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotArrive(f"another arrival into {into} is under way; wait for it") from None
-        yield

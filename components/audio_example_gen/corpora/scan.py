@@ -1,16 +1,17 @@
-"""Looks through a local folder of recordings, names and sound alike, before anything is ingested."""
+"""Looks through a folder of recordings, names and sound alike, before anything is ingested."""
 
 import collections
 import concurrent.futures
 import dataclasses
 import hashlib
 import os
+import posixpath
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, LabelSettings, Rejected, identify, is_hidden
 from modules.audio.decoding import DEFAULT_LIMITS, FILE_SIZE, AudioLimits, BadAudio, decode
+from modules.common import addresses
 from modules.data.clips import Clip
 
 DEFAULT_LABELS = LabelSettings()
@@ -57,7 +58,7 @@ class ScanReport:
 
 
 def scan(
-    root: Path,
+    root: str,
     *,
     labels: LabelSettings = DEFAULT_LABELS,
     limits: AudioLimits = DEFAULT_LIMITS,
@@ -67,14 +68,18 @@ def scan(
     """Names and decodes every recording below ``root``; nothing that is found there stops it.
 
     Args:
-        root: An existing folder. Links to folders are followed.
+        root: An existing folder, local or in a bucket. Links to folders are followed.
         labels: How labels outside the seven emotions are treated.
         limits: What counts as usable sound.
         workers: Threads; decoding leaves the interpreter free. All the machine's cores by default.
         progress: Called with the number of clips decoded so far and the total.
     """
     paths, rejected = _list_files(root)
-    identified = identify(paths, read_text=lambda path: (root / path).read_text(encoding="utf-8"), labels=labels)
+
+    def read_text(path: str) -> str:
+        return addresses.read_bytes(posixpath.join(root, path)).decode()
+
+    identified = identify(paths, read_text=read_text, labels=labels)
     rejected += identified.rejected
     sounds = []
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -89,11 +94,11 @@ def scan(
     return ScanReport(sounds=tuple(sounds), rejected=tuple(rejected), dropped=identified.dropped)
 
 
-def _listen(root: Path, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
-    file = root / clip.path
+def _listen(root: str, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
     try:
-        FILE_SIZE.require(limits, size=file.stat().st_size)  # before it is read into memory
-        recording = decode(file.read_bytes(), limits)
+        data = addresses.read_bytes(posixpath.join(root, clip.path), max_bytes=limits.max_bytes + 1)
+        FILE_SIZE.require(limits, size=len(data))
+        recording = decode(data, limits)
     except OSError as error:
         return Rejected(clip.path, _why(error))
     except BadAudio as error:
@@ -108,18 +113,21 @@ def _listen(root: Path, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
     )
 
 
-def _list_files(root: Path) -> tuple[list[str], list[Rejected]]:
+def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
     """Regular files below ``root``, relative, and what is no regular file though it is named like a sound."""
+    if addresses.in_bucket(root):
+        return addresses.files(root), []
     paths: list[str] = []
     rejected: list[Rejected] = []
     for file in _walk(root, rejected):
-        path = file.relative_to(root).as_posix()
+        path = os.path.relpath(file, root)
         try:
-            regular = stat.S_ISREG(file.stat().st_mode)
+            mode = os.stat(file).st_mode
         except OSError as error:
-            regular, reason = False, "a link to nothing" if file.is_symlink() else _why(error)
+            regular, reason = False, "a link to nothing" if os.path.islink(file) else _why(error)
         else:
-            reason = "a folder, not a sound file" if file.is_dir() else "not a regular file"
+            regular = stat.S_ISREG(mode)
+            reason = "a folder, not a sound file" if stat.S_ISDIR(mode) else "not a regular file"
         if regular:
             paths.append(path)
         elif path.lower().endswith(AUDIO_SUFFIXES) and not is_hidden(path):
@@ -127,11 +135,11 @@ def _list_files(root: Path) -> tuple[list[str], list[Rejected]]:
     return paths, rejected
 
 
-def _walk(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
+def _walk(root: str, rejected: list[Rejected]) -> Iterator[str]:
     """Everything below ``root``, folders included; a folder reached twice through links is entered once."""
 
     def note(error: OSError) -> None:
-        rejected.append(Rejected(Path(error.filename).relative_to(root).as_posix(), _why(error)))
+        rejected.append(Rejected(os.path.relpath(error.filename, root), _why(error)))
 
     entered: set[str] = set()
     for folder, subfolders, files in os.walk(root, onerror=note, followlinks=True):
@@ -141,8 +149,8 @@ def _walk(root: Path, rejected: list[Rejected]) -> Iterator[Path]:
             continue
         entered.add(real)
         subfolders.sort()
-        yield from (Path(folder, name) for name in (*subfolders, *files))
+        yield from (os.path.join(folder, name) for name in (*subfolders, *files))
 
 
 def _why(error: OSError) -> str:
-    return f"cannot be read: {error.strerror}"
+    return f"cannot be read: {error.strerror or error}"

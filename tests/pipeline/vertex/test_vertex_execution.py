@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import ipaddress
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import tensorflow as tf
 from google.cloud import aiplatform_v1 as vertex
 
 from components.audio_example_gen import vertex_driver
-from components.audio_example_gen.corpora.arrive import arrive
 from modules.data.labels import EMOTIONS
 from modules.reporting.summary import RunSummary
 from pipeline.config import load_config
@@ -28,6 +28,7 @@ from tests.fakes.dataflow import FakeDataflow
 from tests.fakes.dataflow import Job as DataflowJob
 from tests.fakes.isolated import can_isolate
 from tests.fakes.listeners import watched
+from tests.fakes.storage import FakeStorage
 from tests.fakes.vertex import FakeVertex
 from tests.fakes.vertex_endpoints import Cloud
 from tests.fakes.vertex_metadata import Metadata
@@ -46,36 +47,60 @@ SEARCH = ("tuner.enabled=true", "tuner.max_trials=2", "tuner.epochs=1", "vertex.
 
 SPAN_CLIPS = 24 * 7 * 2 // 3
 
+RESERVOIR = "gs://example-data/reservoir"
+PLACES = {
+    "data": "gs://example-data/recordings",
+    "pipeline_root": "gs://example-pipelines/root",
+    "serving_dir": "gs://example-models/ser",
+}
+# As the buckets of deploy/terraform/main.tf are divided.
+BUCKETS = ("example-data", "example-pipelines", "example-models")
+ARRIVALS = """
+from cli.main import main
+for _ in range(3):
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code
+"""
+
 # What the image's ENV gives to every container.
 IMAGE_ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
     "TF_USE_LEGACY_KERAS": "0",
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    "GCS_READ_CACHE_BLOCK_SIZE_MB": "4",
 }
 
 
-def configured(folder: Path, data: Path, *overrides: str) -> VertexConfig:
-    """The golden configuration on folders of this machine, as a bucket mounted at ``/gcs`` would be."""
-    places = {"data": data, "pipeline_root": folder / "root", "serving_dir": folder / "serving"}
-    values = [f"vertex.{key}={path}" for key, path in places.items()]
+def configured(*overrides: str) -> VertexConfig:
+    """The golden configuration, made small."""
+    values = [f"vertex.{key}={address}" for key, address in PLACES.items()]
     return load_config(GOLDEN, overrides=[*SMALL, *values, *overrides], tree=VertexConfig)
 
 
 @pytest.fixture(scope="module")
-def spans(demo_data, tmp_path_factory) -> Path:
-    """The demo corpus, as it arrives in three spans; the pipeline reads the newest two."""
-    folder = tmp_path_factory.mktemp("spans")
-    shutil.copytree(demo_data, folder / "reservoir")
-    for _ in range(3):
-        arrive(folder / "reservoir", folder / "data", clips=SPAN_CLIPS)
-    return folder / "data"
+def storage(tmp_path_factory) -> Iterator[FakeStorage]:
+    with FakeStorage(tmp_path_factory.mktemp("buckets"), *BUCKETS) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
-def ingested(spans, tmp_path_factory) -> Task:
+def spans(demo_data, storage) -> list[str]:
+    """Addresses of the demo corpus, as it arrives in three spans; the pipeline reads the newest two."""
+    storage.upload(demo_data, RESERVOIR)
+    words = ["arrive", "--reservoir", RESERVOIR, "--into", PLACES["data"], "--clips", str(SPAN_CLIPS)]
+    _run(["-c", ARRIVALS, "corpus", *words], storage.environ)
+    return storage.addresses(PLACES["data"])
+
+
+@pytest.fixture(scope="module")
+def ingested(spans, storage, tmp_path_factory) -> Task:
     """The AudioExampleGen with Beam inside its container."""
-    folder = tmp_path_factory.mktemp("vertex")
-    job = compile_pipeline(configured(folder, spans, "vertex.dataflow.enabled=false"))
-    return LocalPipelines(folder, IMAGE_ENVIRON).run(job, until=["AudioExampleGen"])["AudioExampleGen"]
+    job = compile_pipeline(configured("vertex.dataflow.enabled=false"))
+    pipelines = LocalPipelines(
+        tmp_path_factory.mktemp("vertex"), IMAGE_ENVIRON | storage.environ, read_text=storage.read_text
+    )
+    return pipelines.run(job, run_id="run-0", until=["AudioExampleGen"])["AudioExampleGen"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +108,14 @@ class Chain:
     """Two runs of the whole compiled pipeline, and what the cloud holds after them.
 
     Attributes:
-        asked: What ``ser predict`` said about a recording, through the endpoint.
+        asked: What ``ser predict`` printed about a recording, through the endpoint.
+        asked_here: The same from a server that it started on the pushed versions.
+        folder: Of the processes' logs, where they work.
         listened: Addresses that containers and stand-ins listened at.
     """
 
+    folder: Path
+    storage: FakeStorage
     config: VertexConfig
     job: dict[str, Any]
     on_dataflow: list[str]
@@ -97,44 +126,52 @@ class Chain:
     metadata: Metadata
     traffic: dict[str, int]
     asked: dict[str, Any]
+    asked_here: dict[str, Any]
     listened: set[str]
 
     @property
     def summary(self) -> RunSummary:
-        return _summary(self.first)
+        return _summary(self.storage, self.first)
 
     @property
-    def versions(self) -> list[str]:
-        return [path.name for path in Path(self.config.vertex.serving_dir).iterdir() if path.name.isdigit()]
+    def versions(self) -> set[str]:
+        serving_dir = self.config.vertex.serving_dir
+        names = {path.removeprefix(f"{serving_dir}/").split("/")[0] for path in self.storage.addresses(serving_dir)}
+        return {name for name in names if name.isdigit()}
 
 
 @pytest.fixture(scope="module")
-def chain(spans, tmp_path_factory) -> Chain:
+def chain(spans, storage, tmp_path_factory) -> Chain:
     """Tuning and training in CustomJobs, Beam on Dataflow, the model on an endpoint. A second run finds the first."""
     if not can_isolate():
         pytest.skip("unshare --net is not allowed here, and jobs of Vertex and Dataflow need a network of their own")
     folder = tmp_path_factory.mktemp("chain")
     # TFX's Tuner works in /tmp, where it would find the trials of an earlier test. So small a difference has no effect.
     never_seen = f"training.early_stopping_min_delta={time.time_ns() * 1e-30}"
-    config = configured(folder, spans, *SEARCH, never_seen)
+    config = configured(*SEARCH, never_seen)
     job = compile_pipeline(config)
-    custom_jobs, metadata, endpoints = CustomJobs(folder, IMAGE_ENVIRON), Metadata(), Cloud()
+    custom_jobs = CustomJobs(folder, IMAGE_ENVIRON | storage.environ, storage.sockets)
+    metadata, endpoints = Metadata(), Cloud(fetch=functools.partial(_fetch, storage, folder))
     services = {"job_service": custom_jobs, "metadata_service": metadata, **endpoints.services()}
     with (
         watched() as listened,
         contextlib.ExitStack() as containers,
         FakeVertex(folder, services, region=config.vertex.region) as cloud,
-        FakeDataflow(folder) as dataflow,
+        FakeDataflow(folder, IMAGE_ENVIRON, storage) as dataflow,
     ):
         endpoints.serve = lambda model: containers.enter_context(served(str(model), timeout_sec=300, rest=True))
         on_dataflow = _direct(job, dataflow)
-        pipelines = LocalPipelines(folder, IMAGE_ENVIRON | cloud.environ | dataflow.environ)
+        storage.route(cloud.https_ports)
+        environ = cloud.environ | storage.environ
+        pipelines = LocalPipelines(folder, IMAGE_ENVIRON | environ, read_text=storage.read_text)
         first, second = (pipelines.run(job, run_id=run_id) for run_id in ("run-1", "run-2"))
-        asked = _ask(_summary(first).pushed.endpoint, min(spans.rglob("*.wav")), cloud.environ)
+        recording = next(address for address in spans if address.endswith(".wav"))
+        asked = _ask(["--address", _summary(storage, first).pushed.endpoint], recording, environ)
+        asked_here = _ask(["--model-base-path", config.vertex.serving_dir], recording, environ)
     return Chain(
-        config=config, job=job, on_dataflow=on_dataflow, first=first, second=second,
+        folder=folder, storage=storage, config=config, job=job, on_dataflow=on_dataflow, first=first, second=second,
         custom_jobs=list(custom_jobs.jobs.values()), dataflow_jobs=list(dataflow.jobs.values()),
-        metadata=metadata, traffic=endpoints.traffic(), asked=asked, listened=listened,
+        metadata=metadata, traffic=endpoints.traffic(), asked=asked, asked_here=asked_here, listened=listened,
     )  # fmt: skip
 
 
@@ -143,34 +180,39 @@ def test_every_task_of_the_specification_ran(chain):
     assert {name: task.attempts for name, task in chain.first.items() if task.attempts > 1} == {}
 
 
-def test_the_examplegen_finds_the_newest_span_and_reads_the_one_before_it_too(ingested):
+def test_the_examplegen_finds_the_newest_span_and_reads_the_one_before_it_too(ingested, storage):
     (examples,) = ingested.outputs["examples"]
     assert examples["metadata"]["custom:span"] == 3
     assert examples["metadata"]["input_fingerprint"]
-    assert all(list(Path(examples["uri"]).glob(f"Split-{split}/*.gz")) for split in ("train", "eval", "test"))
-    summary = json.loads((Path(examples["uri"]) / "ingest.json").read_text())
+    assert {path.split("/")[0] for path in _files(storage, ingested)} == {"Split-train", "Split-eval", "Split-test"}
+    summary = json.loads(storage.read_text(f"{examples['uri']}/ingest.json"))
     assert summary["spans"] == {"span-2": SPAN_CLIPS, "span-3": SPAN_CLIPS}
 
 
-def test_a_run_after_the_retention_uses_nothing_from_the_cache_that_is_deleted(spans, tmp_path):
+def test_a_run_after_the_retention_uses_nothing_from_the_cache_that_is_deleted(spans, storage, tmp_path):
     """The clock of the driver moves on; what is then older than the retention is deleted, and a run follows.
 
     The rest of the pipeline depends on these two tasks.
     """
-    config = configured(tmp_path, spans, "vertex.dataflow.enabled=false", "vertex.default_node.retries=0")
-    vertex = config.vertex
+    root = "gs://example-pipelines/retention"
+    config = configured(
+        "vertex.dataflow.enabled=false", "vertex.default_node.retries=0", f"vertex.pipeline_root={root}"
+    )
     environ = {"PYTHONPATH": str(tmp_path / "clock"), "PYTHONDONTWRITEBYTECODE": "1"}
-    pipelines, job = LocalPipelines(tmp_path, IMAGE_ENVIRON | environ), compile_pipeline(config)
+    pipelines = LocalPipelines(tmp_path, IMAGE_ENVIRON | storage.environ | environ, read_text=storage.read_text)
+    job, vertex = compile_pipeline(config), config.vertex
     period_sec = vertex.cache_max_age_days * 86400
     begin = period_sec - time.time() % period_sec
-    found = []
-    for day in (0, vertex.cache_max_age_days - 1, vertex.run_retention_days + 1):
-        set_clock(tmp_path / "clock", begin + day * 86400)
-        delete_older(Path(vertex.pipeline_root), time.time() + (day - vertex.run_retention_days) * 86400)
-        found.append(pipelines.run(job, run_id=f"run-{day}", until=["CuratedSchema"]))
-    assert [{task.cached for task in tasks.values()} for tasks in found] == [{False}, {True}, {False}]
-    for artifact in (artifact for task in found[-1].values() for (artifact,) in task.outputs.values()):
-        assert any(path.is_file() for path in Path(artifact["uri"]).rglob("*")), artifact["uri"]
+    runs, day = [], 0
+    for next_day in (0, vertex.cache_max_age_days - 1, vertex.run_retention_days + 1):
+        set_clock(tmp_path / "clock", begin + next_day * 86400)
+        storage.age(root, next_day - day)
+        storage.expire(root, vertex.run_retention_days)
+        runs.append(pipelines.run(job, run_id=f"run-{next_day}", until=["CuratedSchema"]))
+        day = next_day
+    assert [{task.cached for task in tasks.values()} for tasks in runs] == [{False}, {True}, {False}]
+    for artifact in (artifact for task in runs[-1].values() for (artifact,) in task.outputs.values()):
+        assert storage.addresses(artifact["uri"]), artifact["uri"]
 
 
 def set_clock(folder: Path, ahead_sec: float) -> None:
@@ -184,16 +226,15 @@ if "{vertex_driver.__name__}" in sys.orig_argv:
 """)
 
 
-def delete_older(folder: Path, time_sec: float) -> None:
-    """Delete files that were written before a time, as a bucket's lifecycle rule does."""
-    for path in folder.rglob("*"):
-        if path.is_file() and path.stat().st_mtime < time_sec:
-            path.unlink()
+def test_each_recording_is_in_one_span_and_no_longer_in_the_reservoir(spans, storage):
+    wavs = [address for address in spans if address.endswith(".wav")]
+    assert len(wavs) == len({address.rpartition("/")[2] for address in wavs}) == 3 * SPAN_CLIPS
+    assert not [address for address in storage.addresses(RESERVOIR) if address.endswith(".wav")]
 
 
 def test_what_follows_reads_what_it_wrote(chain):
     (statistics,) = chain.first["StatisticsGen"].outputs["statistics"]
-    assert (Path(statistics["uri"]) / "Split-train" / "FeatureStats.pb").stat().st_size > 0
+    assert chain.storage.object(f"{statistics['uri']}/Split-train/FeatureStats.pb").size_bytes > 0
 
 
 def test_dataflow_workers_write_the_same_examples(chain, ingested):
@@ -203,7 +244,7 @@ def test_dataflow_workers_write_the_same_examples(chain, ingested):
     environment = submitted.submitted["environment"]
     assert environment["serviceAccountEmail"] == chain.config.vertex.service_account
     assert chain.config.vertex.dataflow.image in json.dumps(environment["workerPools"])
-    assert _files(chain.first["AudioExampleGen"]) == _files(ingested)
+    assert _files(chain.storage, chain.first["AudioExampleGen"]) == _files(chain.storage, ingested)
 
 
 def test_dataflow_did_the_work_of_every_node_that_uses_beam(chain):
@@ -227,18 +268,20 @@ def test_tuning_and_training_were_custom_jobs(chain):
 
 def test_the_model_was_blessed_and_pushed(chain):
     assert chain.summary.verdict.blessed
-    assert chain.versions == [chain.summary.pushed.version]
-    assert (Path(chain.config.vertex.serving_dir) / chain.summary.pushed.version / "saved_model.pb").is_file()
+    assert chain.versions == {chain.summary.pushed.version}
+    assert chain.storage.object(f"{chain.config.vertex.serving_dir}/{chain.summary.pushed.version}/saved_model.pb")
 
 
-def test_the_endpoint_answers_about_a_recording(chain):
+def test_the_endpoint_answers_about_a_recording(chain, tmp_path):
     assert chain.traffic == {chain.summary.pushed.version: 100}
     assert chain.summary.pushed.endpoint == "vertex://example-project/europe-west4/ser"
     assert chain.asked["model_version"] == int(chain.summary.pushed.version)
-    model = tf.saved_model.load(str(Path(chain.config.vertex.serving_dir) / chain.summary.pushed.version))
-    own = model.signatures["serving_default"](audio=tf.constant([Path(chain.asked["file"]).read_bytes()]))
+    chain.storage.download(f"{chain.config.vertex.serving_dir}/{chain.summary.pushed.version}", tmp_path)
+    model = tf.saved_model.load(str(tmp_path))
+    own = model.signatures["serving_default"](audio=tf.constant([chain.storage.read_bytes(chain.asked["file"])]))
     expected = dict(zip(EMOTIONS, own["probabilities"][0].numpy(), strict=True))
-    assert chain.asked["probabilities"] == pytest.approx(expected, abs=1e-3)
+    for asked in (chain.asked, chain.asked_here):
+        assert asked["probabilities"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_second_run_finds_the_model_of_the_first(chain):
@@ -247,7 +290,7 @@ def test_the_second_run_finds_the_model_of_the_first(chain):
     (model,) = chain.first["Trainer"].outputs["model"]
     assert chain.second["BaselineResolver-model-resolver"].outputs == {"model": [model]}
     assert all(chain.second[name].cached for name in ("AudioExampleGen", "StatisticsGen", "Transform", "Trainer"))
-    assert _summary(chain.second).baseline is not None
+    assert _summary(chain.storage, chain.second).baseline is not None
 
 
 def test_each_run_is_one_of_the_experiment_with_what_its_report_says(chain):
@@ -255,7 +298,7 @@ def test_each_run_is_one_of_the_experiment_with_what_its_report_says(chain):
     contexts = [chain.metadata.context(f"ser-{name}") for name in runs]
     assert chain.metadata.children[chain.metadata.context("ser").name] == [context.name for context in contexts]
     for context, tasks in zip(contexts, runs.values(), strict=True):
-        summary, (report,) = _summary(tasks), tasks["RunReport"].outputs["report"]
+        summary, (report,) = _summary(chain.storage, tasks), tasks["RunReport"].outputs["report"]
         uar = summary.evaluation.metric("uar")
         logged = [context.metadata["_metrics"][f"test_uar{bound}"] for bound in ("", "_low", "_high")]
         assert logged == [uar.value, uar.low, uar.high]
@@ -269,38 +312,54 @@ def test_nothing_listened_beyond_loopback(chain):
     assert all(ipaddress.ip_address(address).is_loopback for address in chain.listened), chain.listened
 
 
-def _direct(job: dict, dataflow: FakeDataflow) -> list[str]:
-    """Sends Dataflow's clients to the stand-in and returns which nodes they are of.
+def test_everything_lies_in_buckets(chain):
+    """And no process took an address for a path: that would have left a folder ``gs:``."""
+    tasks = [*chain.first.values(), *chain.second.values()]
+    uris = [artifact["uri"] for task in tasks for artifacts in task.outputs.values() for artifact in artifacts]
+    assert uris
+    assert all(uri.startswith("gs://") for uri in uris), uris
+    assert not list(chain.folder.rglob("gs:*"))
 
-    Artifacts are on this machine's disk here, while Dataflow's own files must be in a bucket.
-    """
-    executors = job["pipelineSpec"]["deploymentSpec"]["executors"]
-    bucket = "gs://example-pipelines/dataflow"
+
+def _direct(job: dict, dataflow: FakeDataflow) -> list[str]:
+    """Sends Dataflow's clients to the stand-in and returns which nodes they are of."""
     found = []
-    for name, executor in executors.items():
+    for name, executor in job["pipelineSpec"]["deploymentSpec"]["executors"].items():
         arguments = executor.get("container", {}).get("args", [])
         if "--runner=DataflowRunner" in arguments:
-            arguments += [f"--temp_location={bucket}/tmp", f"--staging_location={bucket}/staging", *dataflow.beam_args]
+            arguments += dataflow.beam_args
             found.append(name)
     return found
 
 
-def _ask(address: str, recording: Path, environ: dict[str, str]) -> dict[str, Any]:
-    """What a user would give on the command line."""
-    ser = [sys.executable, "-c", "from cli.main import main; main()"]
-    command = [*ser, "predict", "--json", "--timeout-sec", "60", "--address", address, str(recording)]
-    asked = subprocess.run(command, env=IMAGE_ENVIRON | environ, capture_output=True, text=True, check=False)
-    assert asked.returncode == 0, asked.stderr
-    return json.loads(asked.stdout)
+def _fetch(storage: FakeStorage, folder: Path, address: str) -> Path:
+    """A deployed model's artifact, which Vertex copies for its container."""
+    local = folder / "deployed" / address.removeprefix("gs://")
+    storage.download(address, local)
+    return local
 
 
-def _files(ingest: Task) -> dict[str, bytes]:
+def _ask(where: list[str], recording: str, environ: dict[str, str]) -> dict[str, Any]:
+    """Returns what ``ser predict`` prints, as a user would give it."""
+    ser = ["-c", "from cli.main import main; main()"]
+    return json.loads(_run([*ser, "predict", "--json", "--timeout-sec", "60", *where, recording], environ))
+
+
+def _run(words: list[str], environ: dict[str, str]) -> str:
+    ended = subprocess.run(
+        [sys.executable, *words], env=IMAGE_ENVIRON | environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def _files(storage: FakeStorage, ingest: Task) -> dict[str, bytes]:
     """What lies in the splits, by path."""
     (examples,) = ingest.outputs["examples"]
-    folder = Path(examples["uri"])
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("Split-*/*"))}
+    found = storage.addresses(f"{examples['uri']}/Split-")
+    return {address.removeprefix(f"{examples['uri']}/"): storage.read_bytes(address) for address in found}
 
 
-def _summary(tasks: dict[str, Task]) -> RunSummary:
+def _summary(storage: FakeStorage, tasks: dict[str, Task]) -> RunSummary:
     (report,) = tasks["RunReport"].outputs["report"]
-    return RunSummary.from_json((Path(report["uri"]) / "summary.json").read_text())
+    return RunSummary.from_json(storage.read_text(f"{report['uri']}/summary.json"))

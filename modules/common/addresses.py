@@ -1,0 +1,119 @@
+"""Files at addresses: paths of this machine, or ``gs://`` addresses, which TensorFlow's file system reads and writes.
+
+``pathlib`` turns ``gs://bucket/name`` into ``gs:/bucket/name``, so ruff bans it where an address may be a bucket's.
+TensorFlow takes seconds to load, and is loaded for a bucket alone.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+_BUCKET = "gs://"
+# TensorFlow would otherwise fill a buffer of 64 MiB for each file that it reads.
+_BLOCK_SIZE_MB = "4"
+
+
+def in_bucket(address: str) -> bool:
+    """Return whether an address is one of Cloud Storage."""
+    return address.startswith(_BUCKET)
+
+
+def absolute(address: str) -> str:
+    """Return an address that does not depend on the working directory."""
+    return address if in_bucket(address) else os.path.abspath(address)
+
+
+def is_folder(address: str) -> bool:
+    """Return whether there is a folder; in a bucket, whether any object lies below the address.
+
+    Raises:
+        OSError: The bucket cannot be read.
+    """
+    if not in_bucket(address):
+        return os.path.isdir(address)
+    try:
+        with _gfile() as gfile:
+            return gfile.stat(address).is_directory
+    except FileNotFoundError:
+        return False
+
+
+def files(folder: str) -> list[str]:
+    """Return the paths of all files below ``folder``, relative to it, sorted.
+
+    Raises:
+        OSError: The bucket cannot be read, or does not exist.
+    """
+    if not in_bucket(folder):
+        found = [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names]
+        return sorted(os.path.relpath(path, folder) for path in found if os.path.isfile(path))
+    with _gfile() as gfile:
+        return sorted(_below(gfile, folder.rstrip("/"), ""))
+
+
+def read_bytes(address: str, *, max_bytes: int = -1) -> bytes:
+    """Return a file's content, or its first ``max_bytes``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: It cannot be read.
+    """
+    if not in_bucket(address):
+        with open(address, "rb") as file:
+            return file.read(max_bytes)
+    with _gfile() as gfile, gfile.GFile(address, "rb") as stored:
+        return stored.read(max_bytes)
+
+
+def write_bytes(address: str, content: bytes) -> None:
+    """Write a file and wait until it is stored; missing folders are made.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if in_bucket(address):
+        with _gfile() as gfile, gfile.GFile(address, "wb") as stored:
+            stored.write(content)
+        return
+    os.makedirs(os.path.dirname(address), exist_ok=True)
+    with open(address, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def remove(address: str) -> None:
+    """Delete a file.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    if not in_bucket(address):
+        os.remove(address)
+        return
+    with _gfile() as gfile:
+        gfile.remove(address)
+
+
+def _below(gfile: Any, folder: str, prefix: str) -> Iterator[str]:
+    """Folders end in a slash in listings of a bucket: one request for each folder, none for each file."""
+    for name in gfile.listdir(f"{folder}/{prefix}"):
+        if name.endswith("/"):
+            yield from _below(gfile, folder, prefix + name)
+        elif name:
+            yield prefix + name
+
+
+@contextlib.contextmanager
+def _gfile() -> Iterator[Any]:
+    """TensorFlow's file systems, with the errors of Python's."""
+    os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", _BLOCK_SIZE_MB)
+    import tensorflow as tf
+
+    try:
+        yield tf.io.gfile
+    except tf.errors.NotFoundError as error:
+        raise FileNotFoundError(error.message) from error
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
