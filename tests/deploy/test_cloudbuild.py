@@ -74,8 +74,8 @@ def test_nothing_is_published_before_tests_checks_and_scan(build):
         found = set(build.steps[step_id].wait_for) - {"-"}
         return found.union(*(before(waited) for waited in found))
 
-    assert before("publish") == set(build.steps) - {"publish", "update-schedule"}
-    assert "publish" in before("update-schedule")
+    assert before("publish") == set(build.steps) - {"publish", "keep-images", "update-schedule"}
+    assert {"publish", "keep-images"} <= before("update-schedule")
     assert {"test", "check-worker"} <= before("push")
 
 
@@ -208,6 +208,19 @@ def test_the_schedule_stays_unless_it_is_to_be_updated(build, programs, tmp_path
     done = build.steps["update-schedule"].run(ROOT, tmp_path, programs)
     assert not done.returncode, done.stderr
     assert not (programs / "python.log").exists()
+
+
+@pytest.mark.parametrize("update", ["true", "false"])
+def test_images_of_the_updated_schedule_get_the_tag_that_is_kept(update, programs, tmp_path):
+    write_digests(tmp_path)
+    done = load(_UPDATE_SCHEDULE=update).steps["keep-images"].run(ROOT, tmp_path, programs)
+    assert not done.returncode, done.stderr
+    kept = ("pipeline", "pipeline-gpu", "pipeline-worker") if update == "true" else ()
+    tagged = [call for call in calls(programs, "gcloud") if "docker tags add" in call] if kept else []
+    assert tagged == [
+        f"artifacts docker tags add {REGISTRY}/{image}@{DIGEST} {REGISTRY}/{image}:deployed" for image in kept
+    ]
+    assert kept or not (programs / "gcloud.log").exists()
 
 
 def test_the_schedule_is_updated_with_the_compiled_pipeline(programs, tmp_path):
