@@ -31,7 +31,7 @@ from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.sources import Change, Clips, read_recordings
 from modules.audio.spec import AudioSpec, FeatureFamily
 from modules.data import examples
-from modules.drift.comparison import Sample
+from modules.drift.sample import Sample
 from modules.drift.settings import DriftSettings
 from pipeline.config import load_config
 

@@ -405,12 +405,10 @@ class Bounded(_Section):
 
 
 class DriftedFeature(_Section):
-    """One feature then and now; :mod:`modules.drift.comparison` says what the statistics are."""
+    """One feature before and now; see :class:`modules.drift.report.FeatureDrift`."""
 
     name: str
     ks: Bounded
-    psi: Bounded
-    jensen_shannon: Bounded
     reference_median: Number = None
     current_median: Number = None
 
