@@ -6,7 +6,6 @@ What a condition gave is a file below ``--root``, so a run that was stopped goes
 """
 
 import argparse
-import hashlib
 import json
 import os
 import zlib
@@ -23,6 +22,7 @@ from scipy import signal
 
 from benchmarks import document
 from benchmarks.ablation import FOLDS, RECIPE, add_options, rows_of, shown
+from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.evaluation.intervals import Predictions, estimates, paired_differences
 
@@ -194,9 +194,8 @@ def _hear(planned: "Plan", data: Path, condition: str) -> Heard:
 
 
 def _file_name(planned: "Plan", condition: str) -> str:
-    """Differs when the condition or any fold's model does."""
-    text = json.dumps([condition, [planned.path_of(fold).name for fold in planned.folds]])
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    """Return a name that depends on the condition and the models of the folds."""
+    return f"{digest([condition, [planned.path_of(fold).name for fold in planned.folds]])}.json"
 
 
 def families_table(recipe: Mapping[str, Predictions], original: Mapping[str, Predictions]) -> str:

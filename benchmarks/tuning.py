@@ -28,6 +28,7 @@ import numpy as np
 import optuna
 
 from benchmarks import document
+from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.common.progress import Progress
 from modules.data.dataset import Split
@@ -35,7 +36,7 @@ from modules.data.splits import EVAL, TEST, TRAIN
 from modules.evaluation.intervals import Estimate, Predictions, estimates, paired_differences
 from modules.training import trainer
 from modules.training.settings import Algorithm, TrainingSettings, TuningSettings
-from modules.training.trials import TrialRecord, TrialRecords, digest
+from modules.training.trials import TrialRecord, TrialRecords
 from modules.training.tuner import make_tuner, search_key
 from pipeline.config import PipelineConfig, load_config
 from pipeline.cross_validation import corpus as whole_corpus
@@ -83,7 +84,7 @@ class Task:
         search = TuningSettings(epochs=self.settings.epochs, objective=OBJECTIVE)
         splits = self.splits[TRAIN], self.splits[EVAL]
         key = search_key(self.settings, search, self.config.audio, *splits)
-        return digest(key, space.get_config()["space"], self.splits[TEST].speakers.tolist())
+        return digest([key, space.get_config()["space"], self.splits[TEST].speakers.tolist()])
 
     def model(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         settings = with_values(self.settings, draw(hp))

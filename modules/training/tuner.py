@@ -16,11 +16,12 @@ from keras_tuner.engine import trial as kt_trial
 
 from modules.audio.spec import AudioSpec
 from modules.common.code_fingerprint import code_fingerprint
+from modules.common.digest import digest
 from modules.data.dataset import Split, read_split
 from modules.training import trainer
 from modules.training.devices import accelerators_of, strategy_of
 from modules.training.settings import TrainingSettings, TuningSettings
-from modules.training.trials import TrialRecord, TrialRecords, digest
+from modules.training.trials import TrialRecord, TrialRecords
 
 Hypermodel = Callable[[keras_tuner.HyperParameters], keras.Model]
 
@@ -133,10 +134,12 @@ def search_key(
     family.search_space(space, family.hyperparameters(training_settings.hyperparameters))
     search = settings.model_dump(exclude={"max_trials", "enabled"})
     return digest(
-        [training_settings.model_dump(), search, spec.fingerprint],
-        space.get_config()["space"],
-        [_fingerprint(train), _fingerprint(held_out)],
-        code_fingerprint(__name__),
+        [
+            [training_settings.model_dump(), search, spec.fingerprint],
+            space.get_config()["space"],
+            [_fingerprint(train), _fingerprint(held_out)],
+            code_fingerprint(__name__),
+        ]
     )
 
 
