@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import document
 from benchmarks.ablation import FOLDS, add_options, rows_of, shown
-from modules.evaluation.calibration import fit_temperature, temper
+from modules.evaluation.calibration import apply_temperature, fit_temperature
 from modules.evaluation.intervals import Predictions, estimates
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _tempered(planned: "Plan", results: Sequence["FoldResult"], temperatures: Se
 
 def retempered(result: "FoldResult", temperature: float) -> "FoldResult":
     """The same answers with another temperature in place of their own."""
-    rows = temper(np.array(result.probabilities), temperature / result.temperature)
+    rows = apply_temperature(np.array(result.probabilities), temperature / result.temperature)
     return result.model_copy(update={"probabilities": tuple(map(tuple, rows.tolist())), "temperature": temperature})
 
 

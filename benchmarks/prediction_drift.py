@@ -137,7 +137,7 @@ def faulty_cases(seeds: Sequence[Pair]) -> dict[str, list[Pair]]:
 def other_speakers(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pair]:
     """Two folds' models about speakers of whom one left them out and the other only calibrated on them."""
     from modules.data import examples
-    from modules.evaluation.calibration import temper
+    from modules.evaluation.calibration import apply_temperature
     from pipeline.cross_validation import run as cross_validation
 
     answer_to = {
@@ -147,19 +147,19 @@ def other_speakers(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pai
     for fold, result in zip(planned.folds, results, strict=True):
         positions, answers = cross_validation.ask(planned, fold, fold.eval)
         stable = np.array([answer_to[clip] for clip in clip_ids[positions]])
-        pairs.append((stable, temper(answers, result.temperature)))
+        pairs.append((stable, apply_temperature(answers, result.temperature)))
     return pairs
 
 
 def not_normalised(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pair]:
     """Models that get the features as they were extracted, as if preprocessing were missing where they are served."""
-    from modules.evaluation.calibration import temper
+    from modules.evaluation.calibration import apply_temperature
     from pipeline.cross_validation import run as cross_validation
 
     pairs = []
     for fold, result in zip(planned.folds, results, strict=True):
         _, answers = cross_validation.ask(planned, fold, fold.test, normalise=lambda features, valid_frames: features)
-        pairs.append((np.array(result.probabilities), temper(answers, result.temperature)))
+        pairs.append((np.array(result.probabilities), apply_temperature(answers, result.temperature)))
     return pairs
 
 

@@ -154,11 +154,11 @@ class _FoldModel:
 
     def __call__(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
         from modules.data import examples
-        from modules.evaluation.calibration import temper
+        from modules.evaluation.calibration import apply_temperature
 
         normalised = self._normalise(features, valid_frames)
         inputs = {examples.FEATURES: normalised, examples.VALID_FRAMES: valid_frames.astype(np.int32)}
-        return temper(self._model.predict(inputs, batch_size=256, verbose=0), self._temperature)
+        return apply_temperature(self._model.predict(inputs, batch_size=256, verbose=0), self._temperature)
 
 
 def _answers(models: list[_FoldModel], heard: Heard) -> dict[str, list[float]]:

@@ -23,7 +23,7 @@ from modules.common.progress import Progress
 from modules.data import examples, preprocessing
 from modules.data.splits import EVAL, TEST, TRAIN
 from modules.evaluation import evaluate
-from modules.evaluation.calibration import temper
+from modules.evaluation.calibration import apply_temperature
 from modules.evaluation.intervals import Predictions
 from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, SplitData
 from modules.training import trainer
@@ -221,7 +221,7 @@ def _train_and_ask(planned: Plan, fold: Fold) -> FoldResult:
         eval=fold.eval,
         test=fold.test,
         clip_ids=tuple(corpus.columns[examples.CLIP_ID][positions[TEST]].tolist()),
-        probabilities=tuple(tuple(row) for row in temper(answers, trained.temperature).tolist()),
+        probabilities=tuple(tuple(row) for row in apply_temperature(answers, trained.temperature).tolist()),
         epochs=len(trained.history["loss"]),
         seconds=time.monotonic() - started_sec,
         parameters=trained.model.count_params(),

@@ -28,7 +28,9 @@ def card_of(
         protocol=Protocol(kind="speaker"),
         evaluation=evaluate.evaluate(labels, rows, speakers, slices={"sex": ["female"] * 28}, resamples=50),
         verdict=Verdict(
-            blessed=True, checks=(Check(name="UAR", passed=True, text="UAR is fine | really."),), override=override
+            blessed=True,
+            checks=(Check(code="gate.uar", name="UAR", passed=True, text="UAR is fine | really."),),
+            override=override,
         ),
         network=network,
     )

@@ -24,7 +24,6 @@ from modules.reporting.summary import (
     Drift,
     DriftedFeature,
     Duplicate,
-    JudgedOn,
     Lineage,
     Metric,
     Protocol,
@@ -37,6 +36,7 @@ from modules.reporting.summary import (
     Training,
     Trial,
     Tuning,
+    TuningSplits,
     Verdict,
 )
 from modules.reporting.write import write
@@ -357,7 +357,7 @@ def complete() -> RunSummary:
         evaluation=evaluation.model_copy(update={"metrics": (*evaluation.metrics, tfma)}),
         verdict=Verdict(
             blessed=True, reasons=("UAR lies above the floor.",),
-            checks=(Check(name="uar_floor", value=0.6, bound=0.3, passed=True, text="above the floor"),),
+            checks=(Check(code="gate.uar", name="uar_floor", value=0.6, bound=0.3, passed=True, text="above the floor"),),
         ),
         baseline=compare(candidate, baseline, name="1763700000"),
         pushed=Push(version="1763756123", path="output/serving/1763756123", ask=("ser predict a.wav",)),
@@ -396,7 +396,7 @@ class TestSummary:
 
     @pytest.mark.parametrize("text", ['{"schema_version": 99}', "{}", "[]"])
     def test_another_version_is_refused(self, text):
-        with pytest.raises(SummaryVersionError, match="this code reads 1"):
+        with pytest.raises(SummaryVersionError, match="allowed: 2"):
             RunSummary.from_json(text)
 
     def test_quarantine_is_counted_by_reason(self, complete):
@@ -410,7 +410,7 @@ class TestSummary:
 
 
 class _Page(html.parser.HTMLParser):
-    """Collects what a test asks about, and fails on a tag that is closed out of turn."""
+    """Parser that collects the text of a page and fails on a tag that is closed in the wrong order."""
 
     VOID = frozenset({"meta", "link", "img", "br", "hr", "line", "polyline"})
 
@@ -471,9 +471,9 @@ class TestReport:
         assert re.search(r"@media \(max-width: \d+rem\)", text)
 
     def test_names_the_test_speakers_whom_the_baseline_had_heard(self, complete):
-        left_out = "Left out, since the blessed model heard them in training"
+        left_out = "Left out, since the blessed model was trained on them"
         assert left_out not in _Page(render(complete)).text
-        baseline = complete.baseline.model_copy(update={"heard": ("ravdess-01", "ravdess-02")})
+        baseline = complete.baseline.model_copy(update={"excluded_speakers": ("ravdess-01", "ravdess-02")})
         text = _Page(render(complete.model_copy(update={"baseline": baseline}))).text
         assert f"{left_out}: ravdess-01, ravdess-02." in text
 
@@ -482,7 +482,7 @@ class TestReport:
         uar = complete.evaluation.metric("uar")
         for shown in (
             f"{100 * uar.value:.1f}", f"{100 * uar.low:.1f} to {100 * uar.high:.1f}", "98.8", "Blessed and pushed",
-            "1763756123", "ser predict a.wav", "nobody in the test split was heard in training", "uar_floor",
+            "1763756123", "ser predict a.wav", "training and early stopping used no speaker of the test split", "uar_floor",
             "1763700000", "Only 4 speakers", "emodb: boredom", "0d831b1c227118ba", "Hyperband", "feature_family",
         ):  # fmt: skip
             assert shown in text, shown
@@ -524,7 +524,9 @@ class TestReport:
         assert "script" not in _Page(text).tags
 
     def test_the_search_is_told_trial_by_trial(self, complete):
-        judged = JudgedOn(train_examples=4032, train_speakers=16, eval_clips=240, eval_speakers=4, speakers_in_both=0)
+        splits = TuningSplits(
+            train_examples=4032, train_speakers=16, eval_clips=240, eval_speakers=4, speakers_in_both=0
+        )
         trials = (
             Trial(
                 name="1", status="completed", score=1.5, curve=(1.9, 1.5), hyperparameters={"kernel": 3}, seconds=9.5
@@ -535,13 +537,13 @@ class TestReport:
             ),
         )
         tuning = Tuning(
-            algorithm="hyperband", objective="val_loss", higher_is_better=False, trials=trials, judged_on=judged
+            algorithm="hyperband", objective="val_loss", higher_is_better=False, trials=trials, splits=splits
         )
         page = render(complete.model_copy(update={"tuning": tuning}))
         text = _Page(page).text
         for shown in (
             "Hyperband search, 3 trials, 3 epochs together.",
-            "judged on 240 clips of 4 others.",
+            "scored on 240 clips of 4 others.",
             "ValueError: <too> large",
             "val_loss per epoch of each trial",
         ):
@@ -553,9 +555,9 @@ class TestReport:
             ["2", MISSING],
         ]
         assert f"3{MISSING}3" in rows[0]
-        random_clips = judged.model_copy(update={"speakers_in_both": 4})
-        told = render(complete.model_copy(update={"tuning": tuning.model_copy(update={"judged_on": random_clips})}))
-        assert "4 of whom were trained on too." in _Page(told).text
+        random_clips = splits.model_copy(update={"speakers_in_both": 4})
+        told = render(complete.model_copy(update={"tuning": tuning.model_copy(update={"splits": random_clips})}))
+        assert "4 of them also in training." in _Page(told).text
 
     def test_without_a_search_there_is_no_table_of_trials(self, complete):
         page = render(complete.model_copy(update={"tuning": None}))
@@ -577,7 +579,7 @@ class TestReport:
 
     def test_a_random_split_is_named_as_such(self, complete):
         text = _Page(render(complete.model_copy(update={"protocol": Protocol(kind="random_clip")}))).text
-        assert "the voices of the test split were heard in training too" in text
+        assert "training used the speakers of the test split too" in text
         assert "nobody in the test split" not in text
 
     def test_an_override_of_the_gate_is_shown(self, complete):
