@@ -27,7 +27,7 @@ import keras_tuner
 import numpy as np
 import optuna
 
-from benchmarks import document
+from benchmarks import command, document
 from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.common.progress import Progress
@@ -299,19 +299,15 @@ def search_all(options: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings")
-    parser.add_argument("--root", type=Path, required=True, help="where examples, trials and results go")
-    parser.add_argument("--folds", type=int, default=2, help="of the six into which the speakers are dealt")
-    parser.add_argument("--epochs", type=int, default=6, help="of a trial")
+    """Run the searches and print the table."""
+    parser = command.make_parser(__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="folder of examples, trials and results")
+    parser.add_argument("--folds", type=int, default=2, help="number of the six folds to use")
+    parser.add_argument("--epochs", type=int, default=6, help="most epochs of a trial")
     parser.add_argument("--budget", type=int, default=120, help="epochs that each search may train in each fold")
     parser.add_argument("--searches", nargs="+", default=SEARCHES, choices=(*SEARCHES, "random"))
-    parser.add_argument("--write", type=Path, help="Markdown document whose table is replaced")
     options = parser.parse_args()
-    text = search_all(options)
-    print(text)
-    if options.write:
-        document.write(options.write, "tuning", text)
+    command.publish({"tuning": search_all(options)}, options.write)
 
 
 if __name__ == "__main__":

@@ -37,9 +37,8 @@ def _result(summary: RunSummary) -> list[str]:
     evaluation = summary.evaluation
     uar = evaluation.metric("uar") if evaluation else None
     if evaluation and uar and uar.value is not None:
-        lines.append(
-            f"UAR      {metric_text(uar.value, 'uar')} (95 % interval {range_text(uar.low, uar.high, 'uar') or 'unknown'})"
-        )
+        interval = range_text(uar.low, uar.high, "uar") or "unknown"
+        lines.append(f"UAR      {metric_text(uar.value, 'uar')} (95 % interval {interval})")
         lines.append(f"         {evaluation.clips} clips of {evaluation.speakers} speakers. {_protocol(summary)}")
     return lines
 

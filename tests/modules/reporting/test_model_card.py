@@ -36,7 +36,7 @@ def card_of(
     )
 
 
-def test_the_card_says_what_a_user_must_know():
+def test_the_card_has_every_section():
     text = model_card.to_markdown(card_of("ravdess", "crema-d"))
     for wanted in ("CC BY-NC-SA 4.0", "ODbL 1.0", "must not be used for", "hiring", "acted speech", "Split by speaker"):
         assert wanted in text
@@ -65,7 +65,7 @@ def test_an_unknown_corpus_is_not_given_a_licence():
     assert share.title == "my-own"
 
 
-def test_synthetic_speech_and_an_override_are_said_aloud():
+def test_synthetic_speech_and_an_override_are_shown():
     text = model_card.to_markdown(card_of("demo", override="Ada: a demonstration"))
     assert "Synthetic speech" in text
     assert "overridden: Ada: a demonstration" in text
@@ -84,7 +84,7 @@ def test_the_card_names_the_network():
     assert "## Model" not in model_card.to_markdown(card_of("ravdess"))
 
 
-def test_an_exported_model_says_what_it_is(exported):
+def test_an_exported_model_has_a_description(exported):
     text = (Path(exported.serving_model_dir) / EXTRA_ASSETS / MODEL_FILE).read_text()
     network = model_card.Network(**json.loads(text))
     assert network.family == "original_cnn"
