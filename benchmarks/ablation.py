@@ -111,8 +111,8 @@ def to_markdown(scored: Mapping[str, Scored]) -> str:
     seeds = [float(point_estimates(row.predictions, ("uar",))["uar"]) for name, row in scored.items() if _is_seed(name)]
     clips, speakers = len(recipe.predictions.labels), len(set(recipe.predictions.speakers))
     sentences = [
-        f"{clips} clips of {speakers} speakers, each predicted by the one model of {len(recipe.fold_uars)} that was not "
-        f"trained on its speaker; the recipe trains on {recipe.train_speakers} speakers and calibrates on "
+        f"{clips} clips of {speakers} speakers, each predicted by the one of {len(recipe.fold_uars)} models that was "
+        f"not trained on its speaker; the recipe trains on {recipe.train_speakers} speakers and calibrates on "
         f"{recipe.eval_speakers}. Intervals: 95 %, bootstrap over speakers; of the difference to the recipe, paired on "
         "the same clips."
     ]

@@ -3,7 +3,8 @@
 ``ser rollout watch`` bounds the difference between the predictions of two versions for the same recordings. Here the
 stable version is the recipe of ``benchmarks.ablation`` on the test speakers of each fold. The canary was not trained on
 them either: it is the recipe from another seed or with other speakers, another recipe, or a faulty model. Watches over
-recordings drawn from a fold show which bound accepts retrained and rejects faulty models. Folds that ``benchmarks.ablation`` trained below ``--root`` are read, others are trained first.
+recordings drawn from a fold show which bound accepts retrained and rejects faulty models.
+Folds that ``benchmarks.ablation`` trained below ``--root`` are read, others are trained first.
 """
 
 import argparse
@@ -216,8 +217,8 @@ def to_markdown(cases: Mapping[str, Sequence[Pair]], *, count: int = WATCHES) ->
             cells += _cells(list(watches(pairs, recordings, count=count)))
         lines.append(cells)
     return document.table(heads, lines) + (
-        f"\nJensen-Shannon divergence to base 2, median and range of {count} watches, each over this number of recordings of "
-        f"one fold, or all of them. Outcomes by a bound of {WatchSettings().max_prediction_drift:g}; what is "
+        f"\nJensen-Shannon divergence to base 2, median and range of {count} watches, each over this number of "
+        f"recordings of one fold, or all of them. Outcomes by a bound of {WatchSettings().max_prediction_drift:g}; what is "
         "neither promoted nor rolled back stays undecided."
     )
 
