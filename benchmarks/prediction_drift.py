@@ -218,8 +218,8 @@ def to_markdown(cases: Mapping[str, Sequence[Pair]], *, count: int = WATCHES) ->
         lines.append(cells)
     return document.table(heads, lines) + (
         f"\nJensen-Shannon divergence to base 2, median and range of {count} watches, each over this number of "
-        f"recordings of one fold, or all of them. Outcomes by a bound of {WatchSettings().max_prediction_drift:g}; what is "
-        "neither promoted nor rolled back stays undecided."
+        "recordings of one fold, or all of them. Outcomes by a bound of "
+        f"{WatchSettings().max_prediction_drift:g}; what is neither promoted nor rolled back stays undecided."
     )
 
 
