@@ -1,9 +1,9 @@
-"""What each part of the recipe is worth: ``python -m benchmarks.ablation --data DIR [--root DIR] [--write FILE]``.
+"""Contribution of each part of the recipe: ``python -m benchmarks.ablation --data DIR [--root DIR] [--write FILE]``.
 
 Cross-validates the default configuration, the same without one of its parts at a time or with one more, the original
 network, and the default from other seeds, all over the same folds of speakers, and compares each with the default clip
-by clip. What a fold gave is a file below ``--root``, so a run that was stopped goes on where it was, and
-``ser evaluate`` with the same root shares them.
+by clip. Results of folds are files below ``--root``, so that a stopped run resumes, and ``ser evaluate`` with the same
+root shares them.
 """
 
 import argparse
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from benchmarks import document
-from benchmarks.corpora import add_data_argument
+from benchmarks import command, document
 from modules.evaluation.intervals import Predictions, estimates, paired_differences, point_estimates
 
 if TYPE_CHECKING:
@@ -39,18 +38,20 @@ ROWS: dict[str, tuple[str, ...]] = {
     "without gain": ("training.hyperparameters={gain: 0}",),
     "with time jitter": ("training.hyperparameters={time_jitter: 0.06}",),
 }
-"""What a row sets differently from the default configuration, in the order of how much they are wanted."""
+"""Settings of each row that differ from the default configuration, the most important first."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scored:
-    """A row's answers.
+    """Predictions of a row.
 
     Attributes:
-        predictions: Of every clip, ordered by clip.
+        predictions: Predictions of every clip, ordered by clip.
         fold_uars: UAR of each fold.
-        seconds: A fold took on average, training and asking.
-        train_speakers: And ``eval_speakers``: in the first fold.
+        parameters: Number of parameters of the model.
+        seconds: Mean duration of a fold, training and prediction.
+        train_speakers: Number of training speakers of the first fold.
+        eval_speakers: Number of eval speakers of the first fold.
     """
 
     predictions: Predictions
@@ -62,20 +63,30 @@ class Scored:
 
 
 def rows_of(names: Sequence[str], seeds: int) -> dict[str, tuple[str, ...]]:
-    """What is set in each row: the recipe, the named ones, and the recipe from the other seeds.
+    """Return the settings of each row: the recipe, the named ones, and the recipe from the other seeds.
+
+    Args:
+        names: Names of rows.
+        seeds: Number of seeds of the recipe.
 
     Raises:
-        ValueError: There is no such row.
+        ValueError: A row does not exist.
     """
     unknown = sorted(set(names) - set(ROWS))
     if unknown:
-        raise ValueError(f"there is no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+        raise ValueError(f"{', '.join(unknown)} is not a row; allowed: {', '.join(ROWS)}")
     chosen = {name: settings for name, settings in ROWS.items() if name in (RECIPE, *names)}
     return chosen | {f"recipe, seed {seed}": (f"training.seed={seed}",) for seed in range(1, seeds)}
 
 
 def score(config: "PipelineConfig", data: Path, root: Path) -> Scored:
-    """Trains the folds that have no result yet, and reads all of them."""
+    """Train the folds that have no result yet, and return the results of all folds.
+
+    Args:
+        config: Configuration of the row.
+        data: Folder of recordings.
+        root: Folder of features and results.
+    """
     from pipeline.cross_validation import run as cross_validation
 
     planned = cross_validation.plan(config, data=data, root=root, folds=FOLDS)
@@ -92,7 +103,7 @@ def score(config: "PipelineConfig", data: Path, root: Path) -> Scored:
 
 
 def to_markdown(scored: Mapping[str, Scored]) -> str:
-    """The table, and what to know to read it."""
+    """Return the table and its explanation."""
     heads = ["", "UAR %", "interval", "difference", "folds", "mean ± sd of the folds", "accuracy %", "ECE"]
     heads += ["parameters", "s a fold"]
     recipe = scored[RECIPE]
@@ -100,8 +111,8 @@ def to_markdown(scored: Mapping[str, Scored]) -> str:
     seeds = [float(point_estimates(row.predictions, ("uar",))["uar"]) for name, row in scored.items() if _is_seed(name)]
     clips, speakers = len(recipe.predictions.labels), len(set(recipe.predictions.speakers))
     sentences = [
-        f"{clips} clips of {speakers} speakers, each judged by the one model of {len(recipe.fold_uars)} that had not "
-        f"heard its speaker; the recipe trains on {recipe.train_speakers} speakers and calibrates on "
+        f"{clips} clips of {speakers} speakers, each predicted by the one of {len(recipe.fold_uars)} models that was "
+        f"not trained on its speaker; the recipe trains on {recipe.train_speakers} speakers and calibrates on "
         f"{recipe.eval_speakers}. Intervals: 95 %, bootstrap over speakers; of the difference to the recipe, paired on "
         "the same clips."
     ]
@@ -137,7 +148,7 @@ def _cells(name: str, row: Scored, recipe: Scored) -> list[str]:
 
 
 def shown(row: str) -> str:
-    """Its name in a table; that of a family is code."""
+    """Return the name of a row in a table; names of families are code."""
     return f"`{row}`" if row == "original_cnn" else row
 
 
@@ -145,39 +156,34 @@ def _is_seed(name: str) -> bool:
     return name.startswith(RECIPE)
 
 
-def add_options(parser: argparse.ArgumentParser, *, seeds: bool = True) -> None:
-    """What every benchmark of these rows can be told.
+def make_parser(description: str | None, *, seeds: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the options of the benchmarks of these rows.
 
     Args:
-        seeds: Whether the recipe is trained from several.
+        description: Docstring of the benchmark.
+        seeds: Whether the recipe is trained from several seeds.
     """
-    add_data_argument(parser)
-    parser.add_argument("--root", type=Path, default=Path("output"), help="where features and results are kept")
+    parser = command.make_parser(description)
+    parser.add_argument("--root", type=Path, default=Path("output"), help="folder of features and results")
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     if seeds:
-        parser.add_argument("--seeds", type=int, default=3, help="the recipe is trained from so many")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts each table between its markers, too")
+        parser.add_argument("--seeds", type=int, default=3, help="number of seeds for the recipe")
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_options(parser)
-    options = parser.parse_args()
+    """Cross-validate the rows and print the table."""
+    options = make_parser(__doc__).parse_args()
     chosen = rows_of(options.rows, options.seeds)
 
-    from pipeline.config import load_config  # both take seconds
-    from pipeline.run_lock import LOG_FILE, exclusive
-    from pipeline.run_log import quiet
+    from pipeline.config import load_config  # slow to import
 
     scored = {}
-    with quiet(options.root / LOG_FILE), exclusive(options.root):
+    with command.run_folder(options.root):
         for number, (name, overrides) in enumerate(chosen.items(), start=1):
             print(f"Row      {number}/{len(chosen)}  {name}", file=sys.stderr, flush=True)
             scored[name] = score(load_config(overrides=overrides), options.data, options.root)
-    text = to_markdown(scored)
-    print(text)
-    if options.write:
-        document.write(options.write, "ablation", text)
+    command.publish({"ablation": to_markdown(scored)}, options.write)
 
 
 if __name__ == "__main__":

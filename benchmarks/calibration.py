@@ -1,11 +1,10 @@
-"""What the temperature is worth: ``python -m benchmarks.calibration --data DIR [--root DIR] [--write FILE]``.
+"""Contribution of the temperature: ``python -m benchmarks.calibration --data DIR [--root DIR] [--write FILE]``.
 
-The folds of ``benchmarks.ablation`` are judged three times: with the models' answers as they are, with a temperature
-that believes the fold's eval speakers as far as their clips go, and with the one that the pipeline gives them, which
-doubts what few speakers say. Folds that the ablation trained below ``--root`` are read, others are trained first.
+The folds of ``benchmarks.ablation`` are evaluated three times: without a temperature, with the unshrunk temperature of
+the fold's eval speakers, and with the shrunk temperature of the pipeline. Folds that the ablation trained below
+``--root`` are read, others are trained first.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from benchmarks import document
-from benchmarks.ablation import FOLDS, add_options, rows_of, shown
-from modules.evaluation.calibration import fit_temperature, temper
+from benchmarks import command, document
+from benchmarks.ablation import FOLDS, make_parser, rows_of, shown
+from modules.evaluation.calibration import apply_temperature, fit_temperature
 from modules.evaluation.intervals import Predictions, estimates
 
 if TYPE_CHECKING:
@@ -26,21 +25,26 @@ if TYPE_CHECKING:
 
 
 class Tempered(NamedTuple):
-    """A row's folds by one way of choosing temperatures."""
+    """Predictions of a row with one choice of temperatures."""
 
     temperatures: tuple[float, ...]
     predictions: Predictions
 
 
 def choose(planned: "Plan", results: Sequence["FoldResult"]) -> tuple[Tempered, ...]:
-    """Without temperatures, with fitted ones, and with those of the results."""
+    """Return the folds without temperatures, with unshrunk ones, and with those of the results.
+
+    Args:
+        planned: Plan of the cross-validation.
+        results: Results of its folds.
+    """
     used = [result.temperature for result in results]
     fitted = [_fitted(planned, result) for result in results]
     return tuple(_tempered(planned, results, chosen) for chosen in ([1.0] * len(results), fitted, used))
 
 
 def _fitted(planned: "Plan", result: "FoldResult") -> float:
-    """To the eval speakers, taking each clip for another speaker's, which leaves next to nothing to doubt."""
+    """Return the temperature of the eval speakers, nearly unshrunk, since each clip counts as a speaker."""
     from modules.data import examples
     from pipeline.cross_validation import run as cross_validation
 
@@ -57,18 +61,18 @@ def _tempered(planned: "Plan", results: Sequence["FoldResult"], temperatures: Se
 
 
 def retempered(result: "FoldResult", temperature: float) -> "FoldResult":
-    """The same answers with another temperature in place of their own."""
-    rows = temper(np.array(result.probabilities), temperature / result.temperature)
+    """Return the same predictions with another temperature."""
+    rows = apply_temperature(np.array(result.probabilities), temperature / result.temperature)
     return result.model_copy(update={"probabilities": tuple(map(tuple, rows.tolist())), "temperature": temperature})
 
 
 def to_markdown(found: Mapping[str, Sequence[Tempered]]) -> str:
-    """The table of calibration errors.
+    """Return the table of calibration errors.
 
     Args:
-        found: What :func:`choose` gave, by row.
+        found: Result of :func:`choose` by row.
     """
-    heads = ["ECE", "no temperature", "fitted", "its temperatures", "fitted, and doubted", "its temperatures"]
+    heads = ["ECE", "no temperature", "fitted", "its temperatures", "shrunk", "its temperatures"]
     lines = [
         [shown(name), _ece(plain), _ece(fitted), _range(fitted), _ece(used), _range(used)]
         for name, (plain, fitted, used) in found.items()
@@ -86,26 +90,20 @@ def _range(tempered: Tempered) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_options(parser)
-    options = parser.parse_args()
+    """Evaluate the rows and print the table."""
+    options = make_parser(__doc__).parse_args()
 
     from pipeline.config import load_config
-    from pipeline.cross_validation import run as cross_validation  # all of these take seconds
-    from pipeline.run_lock import LOG_FILE, exclusive
-    from pipeline.run_log import quiet
+    from pipeline.cross_validation import run as cross_validation  # slow to import
 
     found = {}
-    with quiet(options.root / LOG_FILE), exclusive(options.root):
+    with command.run_folder(options.root):
         for name, overrides in rows_of(options.rows, options.seeds).items():
             print(f"Row      {name}", file=sys.stderr, flush=True)
             config = load_config(overrides=overrides)
             planned = cross_validation.plan(config, data=options.data, root=options.root, folds=FOLDS)
             found[name] = choose(planned, list(cross_validation.results(planned)))
-    text = to_markdown(found)
-    print(text)
-    if options.write:
-        document.write(options.write, "calibration", text)
+    command.publish({"calibration": to_markdown(found)}, options.write)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,29 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from modules.evaluation.intervals import Estimate
+from modules.reporting import markdown
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are aligned to the right."""
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    """Return a Markdown table; all columns but the first are aligned to the right.
+
+    Args:
+        heads: Titles of the columns.
+        rows: Cells of each row.
+    """
+    return markdown.table(heads, rows, right=range(1, len(heads))) + "\n"
 
 
 def write(path: Path, name: str, text: str) -> None:
-    """Puts ``text`` between ``<!-- name -->`` and ``<!-- /name -->``.
+    """Write ``text`` between ``<!-- name -->`` and ``<!-- /name -->``.
+
+    Args:
+        path: Markdown document.
+        name: Name of the markers.
+        text: Text to write.
 
     Raises:
-        ValueError: The document has not both of the markers, once and in this order.
+        ValueError: The document does not have each marker once, in this order.
     """
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
     document = path.read_text(encoding="utf-8")
@@ -27,14 +37,16 @@ def write(path: Path, name: str, text: str) -> None:
 
 
 def percent(value: float) -> str:
+    """Return a share as a percentage without the sign."""
     return f"{100 * value:.1f}"
 
 
 def percent_range(low: float, high: float) -> str:
+    """Return an interval of shares as percentages."""
     return f"{percent(low)} to {percent(high)}"
 
 
 def points(difference: Estimate) -> str:
-    """A difference and its interval, with signs."""
+    """Return a difference and its interval in percentage points, with signs."""
     value, low, high = (100 * float(bound) for bound in (difference.value, difference.low, difference.high))
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"

@@ -1,12 +1,11 @@
-"""How often drift alarms, without drift and with it: ``python -m benchmarks.drift [--data DIR] [--write FILE]``.
+"""Rate of drift alarms, without and with drift: ``python -m benchmarks.drift [--data DIR] [--write FILE]``.
 
 The recordings in a folder are halved at random again and again, clip by clip (the same speakers in both halves) or
-speaker by speaker (nobody in both), and one half is compared with the other, as ``ser drift`` does it: as it is, 6 dB
+speaker by speaker (no speaker in both), and one half is compared with the other, as by ``ser drift``: as it is, 6 dB
 louder, resampled from 8 kHz, without the names of speakers as in a request log, or with its labels mixed up. Features
-of either family are extracted once. What alarmed in each case goes to stderr as soon as it is known.
+of either family are extracted once. The alarms of each case go to stderr at once.
 """
 
-import argparse
 import collections
 import dataclasses
 import os
@@ -24,14 +23,13 @@ from scipy import stats
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 import schema
-from benchmarks import document
-from benchmarks.corpora import add_data_argument
+from benchmarks import command, document
 from components.audio_example_gen.settings import IngestSettings
 from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.sources import Change, Clips, read_recordings
 from modules.audio.spec import AudioSpec, FeatureFamily
 from modules.data import examples
-from modules.drift.comparison import Sample
+from modules.drift.sample import Sample
 from modules.drift.settings import DriftSettings
 from pipeline.config import load_config
 
@@ -44,7 +42,7 @@ MIXED_UP = {"happy": "sad", "sad": "angry", "angry": "happy"}
 
 
 class Tally(NamedTuple):
-    """How many of the rounds of a case alarmed."""
+    """Number of rounds of a case that alarmed."""
 
     rounds: int
     alarms: int
@@ -57,10 +55,12 @@ Recordings = dict[str, Clips]
 
 
 def louder(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Return samples, float32 ``[samples]``, 6 dB louder."""
     return (samples * 10 ** (GAIN_DB / 20)).astype(np.float32)
 
 
 def from_narrow_band(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Return samples, float32 ``[samples]``, resampled from 8 kHz."""
     return soxr.resample(soxr.resample(samples, rate_hz, NARROW_RATE_HZ), NARROW_RATE_HZ, rate_hz).astype(np.float32)
 
 
@@ -68,25 +68,27 @@ CHANGES: dict[str, Change | None] = {"as it is": None, "6 dB louder": louder, "f
 
 
 def by_clip(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of two random halves of the clips."""
     first, second = np.array_split(rng.permutation(sample.clips), 2)
     return first, second
 
 
 def by_speaker(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of two random halves of the speakers."""
     chosen = rng.permutation(sorted(set(sample.speakers or ())))
     first = np.isin(np.array(sample.speakers), chosen[: len(chosen) // 2])
     return np.flatnonzero(first), np.flatnonzero(~first)
 
 
 def by_sex(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """RAVDESS's odd actors are men."""
+    """Return the rows of men and women in random order; odd actors of RAVDESS are men."""
     men = np.array([int(speaker[-2:]) % 2 == 1 for speaker in sample.speakers or ()])
     halves = np.flatnonzero(men), np.flatnonzero(~men)
     return halves if rng.random() < 0.5 else halves[::-1]
 
 
 def log_of(clips: Clips, rng: np.random.Generator) -> Clips:
-    """Requests of people in any order, nobody named."""
+    """Return clips as requests: in random order, without speakers and labels."""
     taken = clips.take(rng.permutation(clips.sample.clips)[:LOGGED_CLIPS])
     return Clips(
         dataclasses.replace(taken.sample, speakers=None, emotions=None),
@@ -96,18 +98,19 @@ def log_of(clips: Clips, rng: np.random.Generator) -> Clips:
 
 
 def mix_up_labels(clips: Clips, rng: np.random.Generator) -> Clips:
+    """Return clips with happy, sad and angry permuted."""
     emotions = tuple(MIXED_UP.get(name, name) for name in clips.sample.emotions or ())
     return clips._replace(sample=dataclasses.replace(clips.sample, emotions=emotions))
 
 
 def small_batch(clips: Clips, rng: np.random.Generator) -> Clips:
-    """A fifth of the clips, at random."""
+    """Return a random fifth of the clips."""
     return clips.take(np.sort(rng.permutation(clips.sample.clips)[: clips.sample.clips // 5]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One line of the table: what the second half is, how the recordings are halved, and what happens to it."""
+    """One line of the table: how the recordings are halved, and how the second half is changed."""
 
     name: str
     halve: Halve
@@ -116,6 +119,7 @@ class Case:
     drifted: bool = True
 
     def pair(self, recordings: Recordings, rng: np.random.Generator) -> Pair:
+        """Return the reference and the current sample of one round."""
         first, second = self.halve(recordings["as it is"].sample, rng)
         current = recordings[self.change].take(second)
         return recordings["as it is"].take(first), self.then(current, rng) if self.then else current
@@ -138,7 +142,12 @@ CASES = (
 
 
 def read(data: Path, audio: AudioSpec) -> Recordings:
-    """Features of all recordings as they are and after each change."""
+    """Return the features of all recordings as they are and after each change.
+
+    Args:
+        data: Folder of recordings.
+        audio: Audio spec of the features.
+    """
     ingest = IngestSettings(audio=audio)
     return {name: read_recordings(str(data), settings=ingest, change=change).clips for name, change in CHANGES.items()}
 
@@ -146,13 +155,14 @@ def read(data: Path, audio: AudioSpec) -> Recordings:
 def comparisons(
     case: Case, recordings: Recordings, rounds: int, curated: schema_pb2.Schema, settings: DriftSettings
 ) -> Iterator[Comparison]:
+    """Yield the comparison of each round of a case."""
     for number in range(rounds):
         reference, current = case.pair(recordings, np.random.default_rng(number))
         yield compare(reference, current, curated, settings)
 
 
 def alarms(found: Sequence[Comparison]) -> dict[str, int]:
-    """In how many comparisons anything alarmed, and each part of the verdict."""
+    """Return the number of comparisons that alarmed, in total and by part of the report."""
     of_parts = collections.Counter[str]()
     for each in found:
         report = each.report
@@ -167,7 +177,7 @@ def alarms(found: Sequence[Comparison]) -> dict[str, int]:
 
 
 def measure(data: Path, rounds: int, permutations: int) -> Iterator[tuple[str, list[Tally]]]:
-    """Of each family of features: a tally for each of :data:`CASES`."""
+    """Yield each feature family with a tally for each of :data:`CASES`."""
     for family, name in FAMILIES.items():
         audio = load_config(overrides=["training.family=original_cnn"]).audio.replace(feature_family=family)
         recordings, curated = read(data, audio), schema.load(audio)
@@ -184,7 +194,7 @@ def measure(data: Path, rounds: int, permutations: int) -> Iterator[tuple[str, l
 
 
 def to_markdown(found: Mapping[str, Sequence[Tally]]) -> str:
-    """The table, and the rate of false alarms.
+    """Return the table and the rate of false alarms.
 
     Args:
         found: Tallies of :data:`CASES`, by family.
@@ -208,23 +218,20 @@ def _false_alarms(name: str, tallies: Sequence[Tally]) -> str:
     interval = stats.binomtest(false, rounds).proportion_ci()
     return (
         f"Of {rounds} rounds without drift {false} alarmed with {name}: {false / rounds:.1%} "
-        f"({interval.low:.1%} to {interval.high:.1%}, exact, as if the rounds were of different people)."
+        f"({interval.low:.1%} to {interval.high:.1%}, exact, as if the rounds were independent)."
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_data_argument(parser)
-    parser.add_argument("--rounds", type=int, default=100, help="without drift; with drift a fifth as many")
+    """Count the alarms of every case and print the table."""
+    parser = command.make_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=100, help="rounds without drift; a fifth of them with drift")
     parser.add_argument(
         "--permutations", type=int, default=200, help="number of speaker permutations that set the thresholds"
     )
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
     options = parser.parse_args()
-    text = to_markdown(dict(measure(options.data, options.rounds, options.permutations)))
-    print(text)
-    if options.write:
-        document.write(options.write, "drift", text)
+    tallies = dict(measure(options.data, options.rounds, options.permutations))
+    command.publish({"drift": to_markdown(tallies)}, options.write)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Feature extraction, side by side on the same clips and one core: ``python -m benchmarks.extraction``.
+"""Speed of feature extraction on the same clips and one core: ``python -m benchmarks.extraction``.
 
 The candidates: five librosa calls with an STFT and a tuning estimate of their own (how these 270 features are usually
 computed), librosa on one shared STFT, ours at two batch sizes, and the floor: a batched real FFT of ready-made frames
@@ -6,7 +6,6 @@ and the mel matrix product, which no extractor that has both can undercut by muc
 document.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,8 +17,7 @@ import librosa
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import document
-from benchmarks.corpora import add_data_argument
+from benchmarks import command, document
 from benchmarks.timing import median_seconds, use_one_core
 from modules.audio import features, frontend
 from modules.audio.decoding import decode
@@ -30,7 +28,12 @@ BATCH = 32
 
 
 def five_calls(waveform: np.ndarray, spec: AudioSpec) -> np.ndarray:
-    """Every feature by its own call with its own STFT; chroma estimates a tuning."""
+    """Return features from five calls with an STFT each; chroma estimates a tuning.
+
+    Args:
+        waveform: float32 ``[samples]``.
+        spec: Audio spec of the features.
+    """
     rate_hz = spec.sample_rate_hz
     magnitude = np.abs(librosa.stft(waveform))
     return np.hstack(
@@ -45,7 +48,7 @@ def five_calls(waveform: np.ndarray, spec: AudioSpec) -> np.ndarray:
 
 
 def one_stft(waveform: np.ndarray, spec: AudioSpec) -> np.ndarray:
-    """The same numbers from one STFT, with the tuning given."""
+    """Return the same features from one STFT, with a fixed tuning."""
     rate_hz = spec.sample_rate_hz
     magnitude = np.abs(librosa.stft(waveform, n_fft=spec.n_fft, hop_length=spec.hop_samples))
     mel = librosa.feature.melspectrogram(S=magnitude**2, sr=rate_hz, n_mels=spec.mel_bands)
@@ -61,7 +64,7 @@ def one_stft(waveform: np.ndarray, spec: AudioSpec) -> np.ndarray:
 
 
 def candidates(waveforms: np.ndarray, spec: AudioSpec) -> dict[str, Callable[[], object]]:
-    """Each computes the features of all of ``waveforms``, float32 ``[BATCH, spec.window_samples]``."""
+    """Return functions that compute the features of ``waveforms``, float32 ``[BATCH, spec.window_samples]``."""
     valid_samples = tf.fill([BATCH], spec.window_samples)
     batch = tf.constant(waveforms)
     singles = [batch[number : number + 1] for number in range(BATCH)]
@@ -77,7 +80,7 @@ def candidates(waveforms: np.ndarray, spec: AudioSpec) -> dict[str, Callable[[],
 
 
 def extractor(spec: AudioSpec) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The project's extractor, as the ExampleGen calls it."""
+    """Return the project's extractor as the ExampleGen uses it."""
     signature = [tf.TensorSpec([None, spec.window_samples], tf.float32), tf.TensorSpec([None], tf.int32)]
     return tf.function(
         lambda waveforms, valid_samples: features.extract(waveforms, valid_samples, spec), input_signature=signature
@@ -85,14 +88,14 @@ def extractor(spec: AudioSpec) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
 
 def ready_made_frames(waveforms: np.ndarray, spec: AudioSpec) -> tf.Tensor:
-    """Framed and Hann-windowed ahead of time: float32 ``[BATCH, frames, n_fft]``."""
+    """Return Hann-windowed frames, float32 ``[BATCH, frames, n_fft]``."""
     half = spec.n_fft // 2
     padded = tf.pad(waveforms, [[0, 0], [half, half]])
     return tf.signal.frame(padded, spec.n_fft, spec.hop_samples) * tf.signal.hann_window(spec.n_fft)
 
 
 def rfft_and_mel(spec: AudioSpec) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The floor: real FFT, power and the dense mel matrix product of ready-made frames."""
+    """Return the floor: real FFT, power and dense mel matrix product of ready-made frames."""
     filters = librosa.filters.mel(sr=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.mel_bands)
     mel = tf.constant(filters.T)
 
@@ -117,10 +120,11 @@ def load_clips(spec: AudioSpec, data: Path) -> np.ndarray:
 
 
 def to_markdown(seconds: Mapping[str, float], scope: str) -> str:
-    """The table, what it is of, and the two ratios that have goals.
+    """Return the table, its scope and the two ratios that have goals.
 
     Args:
-        seconds: For :data:`BATCH` clips, by candidate: the original first, ours and the floor last.
+        seconds: Duration for :data:`BATCH` clips by candidate: the original first, ours and the floor last.
+        scope: Description of the measurement.
     """
     original, *_, ours, floor = seconds.values()
     lines = [
@@ -135,10 +139,9 @@ def to_markdown(seconds: Mapping[str, float], scope: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Time the candidates and print the table."""
+    parser = command.make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    add_data_argument(parser)
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
     options = parser.parse_args()
     use_one_core()
     spec = load_config(overrides=["training.family=original_cnn"]).audio
@@ -148,9 +151,7 @@ def main() -> None:
         seconds,
         f"{BATCH} clips of {spec.window_sec:g} s, one core, CPU time, medians of {options.rounds} interleaved rounds.",
     )
-    print(text)
-    if options.write:
-        document.write(options.write, "extraction", text)
+    command.publish({"extraction": text}, options.write)
 
 
 if __name__ == "__main__":

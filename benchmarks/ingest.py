@@ -1,4 +1,4 @@
-"""Ingest throughput, side by side on the same clips: ``python -m benchmarks.ingest [--data DIR] [--clips N]``.
+"""Ingest throughput on the same clips: ``python -m benchmarks.ingest [--data DIR] [--clips N]``.
 
 The candidates do the same work: read the files, cut the window, make the four default variants of every training
 clip, extract the 270 features. Ours is the ExampleGen's executor on Beam, writing included; the other is librosa in a
@@ -21,8 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import document
-from benchmarks.corpora import add_data_argument
+from benchmarks import command, document
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, identify
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio.augmentation import PLAIN, augment
@@ -38,7 +37,7 @@ Work = tuple[Clip, bool]
 
 
 def choose(data: Path, clips: int, settings: IngestSettings) -> list[Work]:
-    """So many clips spread over the speakers in ``data``, and whether each is for training."""
+    """Return clips spread over the speakers in ``data``, and whether each is for training."""
     paths = [path.relative_to(data).as_posix() for path in data.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
     found = identify(paths, read_text=lambda path: (data / path).read_text(), labels=settings.labels).clips
     step = max(1, len(found) // clips)
@@ -48,7 +47,7 @@ def choose(data: Path, clips: int, settings: IngestSettings) -> list[Work]:
 
 
 def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, workers: int) -> Callable[[], None]:
-    """Links the clips into a folder of their own and runs the executor on it."""
+    """Link the clips into a new folder and return a function that runs the executor on it."""
     from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
     from tfx.types import standard_artifacts
 
@@ -76,7 +75,7 @@ def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, worke
 
 
 def prepare_librosa(data: Path, chosen: list[Work], settings: IngestSettings, workers: int) -> Callable[[], None]:
-    """Starts the pool, whose processes import what they need before anything is timed."""
+    """Start the processes with their imports and return a function that extracts the features."""
     pool = multiprocessing.get_context("spawn").Pool(workers)
     extract = functools.partial(extract_with_librosa, data=data, settings=settings)
     pool.map(extract, chosen[: 4 * workers], chunksize=1)
@@ -88,7 +87,7 @@ def prepare_librosa(data: Path, chosen: list[Work], settings: IngestSettings, wo
 
 
 def extract_with_librosa(work: Work, *, data: Path, settings: IngestSettings) -> None:
-    """Loads one clip, augments it if it is for training, and extracts every variant by the five usual calls."""
+    """Load one clip, augment it if it is for training, and extract every variant by five calls."""
     import librosa
 
     from benchmarks.extraction import five_calls
@@ -115,7 +114,7 @@ def extract_with_librosa(work: Work, *, data: Path, settings: IngestSettings) ->
 
 
 def clips_per_sec(candidate: str, data: Path, clips: int, workers: int) -> float:
-    """Throughput of one candidate in this process."""
+    """Return the throughput of one candidate in this process."""
     settings = load_config(overrides=["training.family=original_cnn"]).ingest_settings
     chosen = choose(data, clips, settings)
     prepare = {"ours": prepare_ours, "librosa": prepare_librosa}[candidate]
@@ -128,11 +127,11 @@ def clips_per_sec(candidate: str, data: Path, clips: int, workers: int) -> float
 
 
 def measure_apart(candidate: str, data: Path, clips: int, workers: int) -> float:
-    """As :func:`clips_per_sec`, in a new process on ``workers`` cores."""
+    """Return :func:`clips_per_sec` of a new process on ``workers`` cores."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:workers]))
-    command = [sys.executable, "-m", "benchmarks.ingest", "--data", str(data), "--clips", str(clips)]
+    arguments = [sys.executable, "-m", "benchmarks.ingest", "--data", str(data), "--clips", str(clips)]
     process = subprocess.run(
-        ["taskset", "--cpu-list", cores, *command, "--candidate", candidate, "--workers", str(workers)],
+        ["taskset", "--cpu-list", cores, *arguments, "--candidate", candidate, "--workers", str(workers)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -142,11 +141,10 @@ def measure_apart(candidate: str, data: Path, clips: int, workers: int) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_data_argument(parser)
+    """Time the candidates and print the table."""
+    parser = command.make_parser(__doc__)
     parser.add_argument("--clips", type=int, default=240)
-    parser.add_argument("--rounds", type=int, default=1, help="in turns; the medians are compared")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the table between its markers, too")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds in alternation; the medians are compared")
     parser.add_argument("--candidate", choices=CANDIDATES, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -158,16 +156,14 @@ def main() -> None:
     for _ in range(options.rounds):
         for candidate, workers in pairs:
             measured[candidate, workers].append(measure_apart(candidate, options.data, options.clips, workers))
-    text = to_markdown(measured, clips=options.clips)
-    print(text)
-    if options.write:
-        document.write(options.write, "ingest", text)
+    command.publish({"ingest": to_markdown(measured, clips=options.clips)}, options.write)
 
 
 def to_markdown(speeds: Mapping[tuple[str, int], Sequence[float]], *, clips: int) -> str:
-    """The table, and what it is of.
+    """Return the table and its scope.
 
     Args:
+        clips: Number of clips.
         speeds: Clips per second in each round, by candidate and number of workers.
     """
     heads = ["", "workers", "clips per second, round by round", "median", "x librosa with as many", "x 1 worker"]

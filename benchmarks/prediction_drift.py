@@ -1,10 +1,10 @@
-"""How far the answers of a retrained and of a broken model drift: ``python -m benchmarks.prediction_drift --data DIR``.
+"""Prediction drift of retrained and of faulty models: ``python -m benchmarks.prediction_drift --data DIR``.
 
-``ser rollout watch`` asks two versions about the same recordings and bounds how differently they answer. Here the
-stable version is the recipe of ``benchmarks.ablation``, asked about the test speakers of each fold, and the canary has
-not heard them either: it is the recipe trained from another seed or with other speakers, another recipe, or a model
-that something is wrong with. Watches over recordings drawn from a fold show which bound lets the one through and stops
-the other. Folds that ``benchmarks.ablation`` trained below ``--root`` are read, others are trained first.
+``ser rollout watch`` bounds the difference between the predictions of two versions for the same recordings. Here the
+stable version is the recipe of ``benchmarks.ablation`` on the test speakers of each fold. The canary was not trained on
+them either: it is the recipe from another seed or with other speakers, another recipe, or a faulty model. Watches over
+recordings drawn from a fold show which bound accepts retrained and rejects faulty models.
+Folds that ``benchmarks.ablation`` trained below ``--root`` are read, others are trained first.
 """
 
 import argparse
@@ -21,8 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from benchmarks import document
-from benchmarks.ablation import FOLDS, RECIPE, add_options, rows_of, shown
+from benchmarks import command, document
+from benchmarks.ablation import FOLDS, RECIPE, make_parser, rows_of, shown
 from serving.rollout.settings import WatchSettings
 from serving.rollout.verdict import Observed, Outcome, judge
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from pipeline.cross_validation.run import FoldResult, Plan
 
 RECORDINGS = (20, 200)
-"""How many a watch asks about: the fewest that it decides on, and the most that it asks about."""
+"""Recordings of a watch: the fewest that it decides on, and the most that it uses."""
 
 WATCHES = 40
-"""Of each case and number of recordings."""
+"""Number of watches of each case and number of recordings."""
 
 Pair = tuple[np.ndarray, np.ndarray]
-"""Answers of stable version and canary to the same recordings, ``[recordings, emotions]`` each."""
+"""Predictions of stable version and canary for the same recordings, ``[recordings, emotions]`` each."""
 
 
 def swapped(answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Two emotions under each other's name."""
+    """Return probabilities, ``[recordings, emotions]``, with two emotions swapped."""
     order = np.arange(answers.shape[1])
     one, other = rng.choice(order, 2, replace=False)
     order[[one, other]] = other, one
@@ -48,19 +48,22 @@ def swapped(answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def one_off(answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return probabilities, ``[recordings, emotions]``, with the emotions shifted by one."""
     return np.roll(answers, 1, axis=1)
 
 
 def of_others(answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return probabilities, ``[recordings, emotions]``, of permuted recordings."""
     return rng.permutation(answers)
 
 
 def always_average(answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the mean probabilities for every recording, ``[recordings, emotions]``."""
     return np.tile(answers.mean(axis=0), (len(answers), 1))
 
 
 def always_one(answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The emotion that was named most often, without a doubt."""
+    """Return probability 1 of the most frequent prediction for every recording, ``[recordings, emotions]``."""
     (named,) = collections.Counter(answers.argmax(axis=1).tolist()).most_common(1)
     return np.tile(np.eye(answers.shape[1])[named[0]], (len(answers), 1))
 
@@ -72,12 +75,12 @@ FAULTS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "always the average answer": always_average,
     "always one emotion": always_one,
 }
-"""What becomes of the answers of the recipe from another seed."""
+"""Faults of the predictions of the recipe from another seed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """What a watch would measure, and do."""
+    """Measurements and outcome of a watch."""
 
     probabilities_drift: float
     emotions_drift: float
@@ -85,7 +88,7 @@ class Watch:
 
 
 def watches(pairs: Sequence[Pair], recordings: int, *, count: int = WATCHES) -> Iterator[Watch]:
-    """Each over recordings drawn from one of the pairs, in turn."""
+    """Yield watches over recordings drawn from the pairs in rotation."""
     rng = np.random.default_rng(0)
     settings = WatchSettings(min_requests=1, min_recordings=1)
     for pair in itertools.islice(itertools.cycle(pairs), count):
@@ -98,7 +101,7 @@ def watches(pairs: Sequence[Pair], recordings: int, *, count: int = WATCHES) -> 
 
 
 def _observed(answers: np.ndarray) -> Observed:
-    """Every request answered, and equally fast."""
+    """Return an observation in which every request succeeded in the same time."""
     rows = {
         str(recording): {str(emotion): probability for emotion, probability in enumerate(row)}
         for recording, row in enumerate(answers.tolist())
@@ -107,10 +110,14 @@ def _observed(answers: np.ndarray) -> Observed:
 
 
 def pairs_of(stable: Sequence["FoldResult"], canary: Sequence["FoldResult"]) -> list[Pair]:
-    """Fold by fold.
+    """Return the predictions of each fold.
+
+    Args:
+        stable: Results of the stable version.
+        canary: Results of the canary.
 
     Raises:
-        ValueError: The two were not asked about the same recordings.
+        ValueError: The results are not of the same recordings.
     """
     if [result.clip_ids for result in stable] != [result.clip_ids for result in canary]:
         raise ValueError("the folds of the two do not hold the same recordings; train both on the same data")
@@ -121,7 +128,7 @@ def pairs_of(stable: Sequence["FoldResult"], canary: Sequence["FoldResult"]) -> 
 
 
 def sound_cases(results: Mapping[str, Sequence["FoldResult"]]) -> dict[str, list[Pair]]:
-    """The recipe from each seed against that from each other, and against every other row."""
+    """Return pairs of the recipe from different seeds, and of the recipe with every other row."""
     seeds = [found for name, found in results.items() if name.startswith(RECIPE)]
     cases = {"another seed": [pair for two in itertools.combinations(seeds, 2) for pair in pairs_of(*two)]}
     others = {name: found for name, found in results.items() if not name.startswith(RECIPE)}
@@ -129,15 +136,15 @@ def sound_cases(results: Mapping[str, Sequence["FoldResult"]]) -> dict[str, list
 
 
 def faulty_cases(seeds: Sequence[Pair]) -> dict[str, list[Pair]]:
-    """:data:`FAULTS` of the second of each pair."""
+    """Return the pairs with each of :data:`FAULTS` in the second of them."""
     rng = np.random.default_rng(0)
     return {name: [(stable, spoil(canary, rng)) for stable, canary in seeds] for name, spoil in FAULTS.items()}
 
 
 def other_speakers(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pair]:
-    """Two folds' models about speakers of whom one left them out and the other only calibrated on them."""
+    """Return predictions of models of two folds: one left the speakers out, the other calibrated on them only."""
     from modules.data import examples
-    from modules.evaluation.calibration import temper
+    from modules.evaluation.calibration import apply_temperature
     from pipeline.cross_validation import run as cross_validation
 
     answer_to = {
@@ -147,24 +154,24 @@ def other_speakers(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pai
     for fold, result in zip(planned.folds, results, strict=True):
         positions, answers = cross_validation.ask(planned, fold, fold.eval)
         stable = np.array([answer_to[clip] for clip in clip_ids[positions]])
-        pairs.append((stable, temper(answers, result.temperature)))
+        pairs.append((stable, apply_temperature(answers, result.temperature)))
     return pairs
 
 
 def not_normalised(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pair]:
-    """Models that get the features as they were extracted, as if preprocessing were missing where they are served."""
-    from modules.evaluation.calibration import temper
+    """Return predictions for features without normalisation, as if serving lacked the preprocessing."""
+    from modules.evaluation.calibration import apply_temperature
     from pipeline.cross_validation import run as cross_validation
 
     pairs = []
     for fold, result in zip(planned.folds, results, strict=True):
         _, answers = cross_validation.ask(planned, fold, fold.test, normalise=lambda features, valid_frames: features)
-        pairs.append((np.array(result.probabilities), temper(answers, result.temperature)))
+        pairs.append((np.array(result.probabilities), apply_temperature(answers, result.temperature)))
     return pairs
 
 
 def shuffled_labels(planned: "Plan") -> "Plan":
-    """The first fold alone, to be trained on labels that belong to other clips."""
+    """Return a plan of the first fold with permuted labels."""
     from modules.data import examples
 
     corpus = planned.corpus
@@ -178,7 +185,7 @@ def shuffled_labels(planned: "Plan") -> "Plan":
 
 
 def measure(options: argparse.Namespace) -> dict[str, list[Pair]]:
-    """Answers in every case."""
+    """Return the predictions of every case."""
     from pipeline.config import load_config
     from pipeline.cross_validation import run as cross_validation
 
@@ -199,7 +206,7 @@ def measure(options: argparse.Namespace) -> dict[str, list[Pair]]:
 
 
 def to_markdown(cases: Mapping[str, Sequence[Pair]], *, count: int = WATCHES) -> str:
-    """The table, and what to know to read it."""
+    """Return the table and its explanation."""
     heads = ["canary"]
     for recordings in RECORDINGS:
         heads += [f"{recordings} recordings: probabilities", "emotions", "promoted %", "rolled back %"]
@@ -210,9 +217,9 @@ def to_markdown(cases: Mapping[str, Sequence[Pair]], *, count: int = WATCHES) ->
             cells += _cells(list(watches(pairs, recordings, count=count)))
         lines.append(cells)
     return document.table(heads, lines) + (
-        f"\nJensen-Shannon divergence to base 2, median and range of {count} watches, each over so many recordings of "
-        f"one fold, or all that there are. Outcomes by a bound of {WatchSettings().max_prediction_drift:g}; what is "
-        "neither promoted nor rolled back stays undecided."
+        f"\nJensen-Shannon divergence to base 2, median and range of {count} watches, each over this number of "
+        "recordings of one fold, or all of them. Outcomes by a bound of "
+        f"{WatchSettings().max_prediction_drift:g}; what is neither promoted nor rolled back stays undecided."
     )
 
 
@@ -230,21 +237,15 @@ def _range(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_options(parser)
+    """Measure every case and print the table."""
+    parser = make_parser(__doc__)
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error(f"--seeds is {options.seeds}; two are needed to compare")
 
-    from pipeline.run_lock import LOG_FILE, exclusive
-    from pipeline.run_log import quiet  # takes seconds
-
-    with quiet(options.root / LOG_FILE), exclusive(options.root):
+    with command.run_folder(options.root):
         cases = measure(options)
-    text = to_markdown(cases)
-    print(text)
-    if options.write:
-        document.write(options.write, "prediction_drift", text)
+    command.publish({"prediction_drift": to_markdown(cases)}, options.write)
 
 
 if __name__ == "__main__":

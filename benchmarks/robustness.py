@@ -1,12 +1,10 @@
-"""How models fare on recordings worse than those they learned from: ``python -m benchmarks.robustness --data DIR``.
+"""Results on recordings of lower quality than the training data: ``python -m benchmarks.robustness --data DIR``.
 
-The folds are those of ``benchmarks.ablation`` and of ``ser evaluate``, and so are their models, which are trained where
-there are none yet. Each is asked about its test speakers' recordings, changed before anything else is done to them.
-What a condition gave is a file below ``--root``, so a run that was stopped goes on where it was.
+Folds and models are those of ``benchmarks.ablation`` and of ``ser evaluate``; missing models are trained. Each model
+predicts its test speakers' recordings, which are changed before any other step. Results of conditions are files below
+``--root``, so that a stopped run resumes.
 """
 
-import argparse
-import hashlib
 import json
 import os
 import zlib
@@ -21,8 +19,9 @@ import numpy as np
 import soxr
 from scipy import signal
 
-from benchmarks import document
-from benchmarks.ablation import FOLDS, RECIPE, add_options, rows_of, shown
+from benchmarks import command, document
+from benchmarks.ablation import FOLDS, RECIPE, make_parser, rows_of, shown
+from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.evaluation.intervals import Predictions, estimates, paired_differences
 
@@ -35,18 +34,19 @@ TELEPHONE_RATE_HZ = 8000
 TELEPHONE_BAND_HZ = (300, 3400)
 
 Sound = tuple[np.ndarray, int]
-Heard = dict[str, tuple[np.ndarray, int]]
+Extracted = dict[str, tuple[np.ndarray, int]]
 """Features and valid frames of each clip."""
 
 Change = Callable[[np.ndarray, int, np.random.Generator], Sound]
 
 
 def unchanged(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
+    """Return the samples, float ``[samples]``, and their rate in Hz as they are."""
     return samples, rate_hz
 
 
 def with_noise(snr_db: float) -> Change:
-    """White noise, its power relative to that of the whole recording."""
+    """Return a change that adds white noise; the power is relative to that of the whole recording."""
 
     def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
         deviation = np.sqrt(np.mean(samples.astype(np.float64) ** 2)) * 10 ** (-snr_db / 20)
@@ -55,8 +55,8 @@ def with_noise(snr_db: float) -> Change:
     return change
 
 
-def with_difference(gain_db: float) -> Change:
-    """Cut off at full scale, as a recorder does it."""
+def with_gain(gain_db: float) -> Change:
+    """Return a change of the gain, with clipping at full scale."""
 
     def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
         return np.clip(samples * 10 ** (gain_db / 20), -1, 1), rate_hz
@@ -65,13 +65,15 @@ def with_difference(gain_db: float) -> Change:
 
 
 def over_the_telephone(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
-    """300 to 3400 Hz at 8 kHz, by a Butterworth band-pass of order 8."""
+    """Return samples from 300 to 3400 Hz at 8 kHz, by a Butterworth band-pass of order 8."""
     narrow = soxr.resample(samples, rate_hz, TELEPHONE_RATE_HZ)
     band = signal.butter(4, TELEPHONE_BAND_HZ, btype="bandpass", fs=TELEPHONE_RATE_HZ, output="sos")
     return signal.sosfilt(band, narrow), TELEPHONE_RATE_HZ
 
 
 def after_silence(silence_sec: float) -> Change:
+    """Return a change that adds silence before the recording."""
+
     def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
         return np.concatenate([np.zeros(round(silence_sec * rate_hz)), samples]), rate_hz
 
@@ -79,6 +81,8 @@ def after_silence(silence_sec: float) -> Change:
 
 
 def first_part(length_sec: float) -> Change:
+    """Return a change that keeps the start of the recording."""
+
     def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
         return samples[: round(length_sec * rate_hz)], rate_hz
 
@@ -90,8 +94,8 @@ CONDITIONS: dict[str, Change] = {
     "white noise, 20 dB SNR": with_noise(20),
     "white noise, 10 dB SNR": with_noise(10),
     "white noise, 0 dB SNR": with_noise(0),
-    "6 dB louder": with_difference(6),
-    "6 dB softer": with_difference(-6),
+    "6 dB louder": with_gain(6),
+    "6 dB softer": with_gain(-6),
     "telephone band": over_the_telephone,
     "0.5 s of silence before": after_silence(0.5),
     "the first second alone": first_part(1),
@@ -99,10 +103,13 @@ CONDITIONS: dict[str, Change] = {
 
 
 def changed(samples: np.ndarray, rate_hz: int, condition: str, clip_id: str) -> Sound:
-    """A recording under a condition; the same clip gets the same noise in every run.
+    """Return a recording under a condition; a clip has the same noise in every run.
 
     Args:
         samples: float32 ``[samples]``.
+        rate_hz: Sample rate.
+        condition: Key of :data:`CONDITIONS`.
+        clip_id: Identifier of the clip, the seed of the noise.
 
     Returns:
         float32 samples and their rate in Hz.
@@ -112,10 +119,10 @@ def changed(samples: np.ndarray, rate_hz: int, condition: str, clip_id: str) -> 
     return result.astype(np.float32), result_rate_hz
 
 
-def ask(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, dict[str, Predictions]]:
-    """Predictions of every clip, by row of the ablation and by condition.
+def predict(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, dict[str, Predictions]]:
+    """Return predictions of every clip by row of the ablation and by condition.
 
-    Each clip is judged by the one model that had not heard its speaker.
+    The model of each clip was not trained on its speaker.
     """
     from pipeline.cross_validation import run as cross_validation
 
@@ -125,14 +132,14 @@ def ask(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, dict
     models: dict[str, list[_FoldModel]] = {}
     answers: dict[str, dict[str, Predictions]] = {name: {} for name in plans}
     for condition in CONDITIONS:
-        heard: dict[str, Heard] = {}  # by audio spec, which rows may share
+        extracted: dict[str, Extracted] = {}  # by audio spec, which rows may share
         for name, planned in plans.items():
             path = folder / _file_name(planned, condition)
             if not path.exists():
                 spec = planned.config.audio.fingerprint
-                heard[spec] = heard.get(spec) or _hear(planned, data, condition)
+                extracted[spec] = extracted.get(spec) or _extract(planned, data, condition)
                 models[name] = models.get(name) or [_FoldModel(planned, result) for result in results[name]]
-                write_whole(path, json.dumps(_answers(models[name], heard[spec])))
+                write_whole(path, json.dumps(_answers(models[name], extracted[spec])))
             asked = json.loads(path.read_text())
             probabilities = np.array([asked[clip] for clip in sorted(asked)])
             labels, speakers = as_recorded[name].labels, as_recorded[name].speakers
@@ -141,7 +148,7 @@ def ask(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, dict
 
 
 class _FoldModel:
-    """A fold's model behind its normalisation, in front of its temperature."""
+    """Model of a fold with its normalisation and temperature."""
 
     def __init__(self, planned: "Plan", result: "FoldResult") -> None:
         from pipeline.cross_validation import run as cross_validation
@@ -154,23 +161,23 @@ class _FoldModel:
 
     def __call__(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
         from modules.data import examples
-        from modules.evaluation.calibration import temper
+        from modules.evaluation.calibration import apply_temperature
 
         normalised = self._normalise(features, valid_frames)
         inputs = {examples.FEATURES: normalised, examples.VALID_FRAMES: valid_frames.astype(np.int32)}
-        return temper(self._model.predict(inputs, batch_size=256, verbose=0), self._temperature)
+        return apply_temperature(self._model.predict(inputs, batch_size=256, verbose=0), self._temperature)
 
 
-def _answers(models: list[_FoldModel], heard: Heard) -> dict[str, list[float]]:
+def _answers(models: list[_FoldModel], extracted: Extracted) -> dict[str, list[float]]:
     rows: dict[str, list[float]] = {}
     for model in models:
-        arrays, frames = zip(*(heard[clip] for clip in model.clip_ids), strict=True)
+        arrays, frames = zip(*(extracted[clip] for clip in model.clip_ids), strict=True)
         rows |= zip(model.clip_ids, model(np.stack(arrays), np.array(frames)).tolist(), strict=True)
     return rows
 
 
-def _hear(planned: "Plan", data: Path, condition: str) -> Heard:
-    """Features and valid frames of every clip under the condition, through the path that the served model has."""
+def _extract(planned: "Plan", data: Path, condition: str) -> Extracted:
+    """Return features and valid frames of every clip under the condition, as the served model computes them."""
     import tensorflow as tf
 
     from modules.audio import frontend
@@ -184,7 +191,7 @@ def _hear(planned: "Plan", data: Path, condition: str) -> Heard:
         return frontend.features_of_waveform(samples, rate_hz, spec)
 
     clips = [outcome.clip for outcome in planned.corpus.outcomes if outcome.used]
-    progress, found = Progress(f"Hearing  {condition}", total=len(clips), unit="clips"), {}
+    progress, found = Progress(f"Extract  {condition}", total=len(clips), unit="clips"), {}
     for clip in clips:
         recording = decode((data / clip.path).read_bytes(), planned.config.limits)
         features, frames = extract(*changed(recording.samples, recording.sample_rate_hz, condition, clip.clip_id))
@@ -194,16 +201,16 @@ def _hear(planned: "Plan", data: Path, condition: str) -> Heard:
 
 
 def _file_name(planned: "Plan", condition: str) -> str:
-    """Differs when the condition or any fold's model does."""
-    text = json.dumps([condition, [planned.path_of(fold).name for fold in planned.folds]])
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    """Return a name that depends on the condition and the models of the folds."""
+    return f"{digest([condition, [planned.path_of(fold).name for fold in planned.folds]])}.json"
 
 
 def families_table(recipe: Mapping[str, Predictions], original: Mapping[str, Predictions]) -> str:
-    """UAR of the recipe and of the original network by condition.
+    """Return UAR of the recipe and of the original network by condition.
 
     Args:
-        recipe: Predictions by condition, as of ``original``.
+        recipe: Predictions of the recipe by condition.
+        original: Predictions of the original network by condition.
     """
     heads = ["", "recipe: UAR %", "interval", f"{shown(ORIGINAL)}: UAR %", "interval", "difference"]
     lines = [
@@ -214,11 +221,11 @@ def families_table(recipe: Mapping[str, Predictions], original: Mapping[str, Pre
 
 
 def parts_table(recipe: Mapping[str, Predictions], others: Mapping[str, Mapping[str, Predictions]]) -> str:
-    """What the recipe's UAR has over that of other rows, by condition.
+    """Return the recipe's UAR minus that of other rows, by condition.
 
     Args:
-        recipe: Predictions by condition.
-        others: The same by row.
+        recipe: Predictions of the recipe by condition.
+        others: Predictions of other rows by condition.
     """
     lines = [[condition, *(_difference(recipe, other, condition) for other in others.values())] for condition in recipe]
     return document.table(["recipe less", *others], lines)
@@ -234,29 +241,23 @@ def _difference(recipe: Mapping[str, Predictions], other: Mapping[str, Predictio
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_options(parser, seeds=False)
-    options = parser.parse_args()
+    """Evaluate every condition and print the tables."""
+    options = make_parser(__doc__, seeds=False).parse_args()
 
     from pipeline.config import load_config
-    from pipeline.cross_validation import run as cross_validation  # all of these take seconds
-    from pipeline.run_lock import LOG_FILE, exclusive
-    from pipeline.run_log import quiet
+    from pipeline.cross_validation import run as cross_validation  # slow to import
 
-    with quiet(options.root / LOG_FILE), exclusive(options.root):
+    with command.run_folder(options.root):
         plans = {
             name: cross_validation.plan(
                 load_config(overrides=overrides), data=options.data, root=options.root, folds=FOLDS
             )
             for name, overrides in rows_of((*options.rows, ORIGINAL), seeds=1).items()
         }
-        found = ask(plans, options.data, options.root / "robustness")
+        found = predict(plans, options.data, options.root / "robustness")
     recipe, original = found.pop(RECIPE), found.pop(ORIGINAL)
     tables = {"robustness": families_table(recipe, original), "robustness of parts": parts_table(recipe, found)}
-    print("\n".join(tables.values()))
-    if options.write:
-        for name, text in tables.items():
-            document.write(options.write, name, text)
+    command.publish(tables, options.write)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ the server is compared with what the model does on the cores that the server has
 time of the server's process for each request, which depends less on what else the machine does.
 """
 
-import argparse
 import asyncio
 import contextlib
 import functools
@@ -38,8 +37,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from benchmarks import document
-from benchmarks.corpora import add_data_argument
+from benchmarks import command, document
 from modules.audio.spec import AudioSpec
 from serving.client.predictions import ModelChoice
 from serving.client.recordings import to_wav
@@ -624,13 +622,11 @@ def _judged_goals(found: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure the candidates and print the tables."""
+    parser = command.make_parser(__doc__)
     parser.add_argument("--model-base-path", type=Path, default=Path("output/serving"))
-    add_data_argument(parser)
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each load")
     parser.add_argument("--json", action="store_true", help="print all numbers, as JSON")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="puts the tables between their markers, too")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     found = measure(arguments.model_base_path, arguments.data, arguments.seconds)

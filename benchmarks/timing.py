@@ -1,4 +1,4 @@
-"""Timing side by side: rounds of all candidates in turn, so that a change of the machine's pace hits all alike."""
+"""Timing of candidates in alternation, so that changes of the machine's speed affect all alike."""
 
 import os
 import random
@@ -20,9 +20,9 @@ ONE_THREAD = dict.fromkeys(
 
 
 def use_one_core() -> None:
-    """Starts this program anew on one core, unless it runs on one already.
+    """Restart this program on one core, unless it already runs on one.
 
-    Anew, because the libraries that it imports have started their threads by now.
+    A restart is needed because imported libraries have already started their threads.
     """
     cores = os.sched_getaffinity(0)
     if len(cores) == 1 and ONE_THREAD.items() <= os.environ.items():
@@ -39,9 +39,14 @@ def median_seconds(
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Median duration of one call of each candidate, in seconds; the order is shuffled anew in every round.
+    """Return the median duration of one call of each candidate, in seconds; every round has a random order.
 
-    With ``time.process_time`` as the clock, work on one core is measured well on a machine that others use too.
+    Args:
+        candidates: Functions by name.
+        rounds: Number of measured rounds.
+        warm_up_rounds: Number of rounds before them.
+        seed: Seed of the order.
+        clock: Clock in seconds; ``time.process_time`` measures one core well on a shared machine.
     """
     order = list(candidates)
     durations_sec: dict[str, list[float]] = {name: [] for name in candidates}

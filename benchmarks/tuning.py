@@ -1,9 +1,8 @@
 """KerasTuner against Optuna: ``python -m benchmarks.tuning --data DIR --root DIR [--folds N] [--write FILE]``.
 
-Each search gets the same space, the same recordings, the same number of epochs to train and the same folds. In a fold
-some speakers are left out. A search trains on some of the others and is judged on the rest; then a model is trained
-with the best values that it found and asked about the speakers left out. A trial starts from the same seed whoever
-proposes it. A stopped benchmark goes on where it was.
+Each search gets the same space, the same recordings, the same number of epochs to train and the same folds. A fold
+leaves some speakers out. A search trains on some of the others and scores on the rest; then a model is trained with the
+best values and predicts the speakers left out. All trials start from the same seed. A stopped benchmark resumes.
 
 The space is that of the family ``original_cnn`` with smaller networks, so that a trial takes seconds, and with the
 learning rate in place of the pooling; training clips have no augmented copies.
@@ -27,7 +26,8 @@ import keras_tuner
 import numpy as np
 import optuna
 
-from benchmarks import document
+from benchmarks import command, document
+from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.common.progress import Progress
 from modules.data.dataset import Split
@@ -35,7 +35,7 @@ from modules.data.splits import EVAL, TEST, TRAIN
 from modules.evaluation.intervals import Estimate, Predictions, estimates, paired_differences
 from modules.training import trainer
 from modules.training.settings import Algorithm, TrainingSettings, TuningSettings
-from modules.training.trials import TrialRecord, TrialRecords, digest
+from modules.training.trials import TrialRecord, TrialRecords
 from modules.training.tuner import make_tuner, search_key
 from pipeline.config import PipelineConfig, load_config
 from pipeline.cross_validation import corpus as whole_corpus
@@ -59,7 +59,7 @@ Method = Literal[Algorithm, "optuna tpe"]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One fold: what is searched on and asked about."""
+    """One fold: data and settings of its searches."""
 
     name: str
     config: PipelineConfig
@@ -69,33 +69,37 @@ class Task:
 
     @property
     def settings(self) -> TrainingSettings:
+        """Settings of the trials."""
         return self.config.training
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
         return -(-len(self.splits[TRAIN]) // self.settings.batch_size)
 
     @property
     def key(self) -> str:
-        """Differs when anything that a trial's outcome depends on does."""
+        """Key of all that the outcome of a trial depends on."""
         space = keras_tuner.HyperParameters()
         draw(space)
         search = TuningSettings(epochs=self.settings.epochs, objective=OBJECTIVE)
         splits = self.splits[TRAIN], self.splits[EVAL]
         key = search_key(self.settings, search, self.config.audio, *splits)
-        return digest(key, space.get_config()["space"], self.splits[TEST].speakers.tolist())
+        return digest([key, space.get_config()["space"], self.splits[TEST].speakers.tolist()])
 
     def model(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """Return the compiled model of a trial."""
         settings = with_values(self.settings, draw(hp))
         return trainer.build_compiled(settings, self.config.audio, steps_per_epoch=self.steps_per_epoch)
 
     def fit_arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``fit``."""
         arguments = trainer.fit_arguments(self.settings, self.splits[TRAIN], self.splits[EVAL])
         return arguments | {"callbacks": trainer.training_callbacks(self.settings)}
 
 
 def draw(hp: keras_tuner.HyperParameters) -> Values:
-    """The space."""
+    """Return values of the search space that KerasTuner draws."""
     return {
         "filters": hp.Choice("filters", [4, 8, 16, 24]),
         "kernel": hp.Int("kernel", 3, 10),
@@ -105,13 +109,14 @@ def draw(hp: keras_tuner.HyperParameters) -> Values:
 
 
 def with_values(settings: TrainingSettings, values: Values) -> TrainingSettings:
+    """Return the settings with the values of a trial."""
     values = dict(values)
     rate = values.pop("learning_rate")
     return settings.replace(learning_rate=rate, hyperparameters=values)
 
 
 def suggest(trial: optuna.Trial, parameter: Any) -> Any:
-    """A KerasTuner parameter, drawn by Optuna."""
+    """Return the value that Optuna draws for a KerasTuner parameter."""
     if isinstance(parameter, keras_tuner.engine.hyperparameters.Choice):
         return trial.suggest_categorical(parameter.name, parameter.values)
     if isinstance(parameter, keras_tuner.engine.hyperparameters.Int):
@@ -123,7 +128,14 @@ def suggest(trial: optuna.Trial, parameter: Any) -> Any:
 
 
 def search_keras_tuner(task: Task, algorithm: Algorithm, folder: Path, advance: Advance) -> tuple[Values, float]:
-    """The best values found and their score."""
+    """Return the best values of a KerasTuner search and their score.
+
+    Args:
+        task: Fold to search on.
+        algorithm: Algorithm of KerasTuner.
+        folder: Folder of trials.
+        advance: Called with the number of epochs spent.
+    """
     settings = TuningSettings(
         algorithm=algorithm, max_trials=1000, epochs=task.settings.epochs, objective=OBJECTIVE, seed=task.seed
     )
@@ -147,7 +159,13 @@ def search_keras_tuner(task: Task, algorithm: Algorithm, folder: Path, advance: 
 
 
 def search_optuna(task: Task, folder: Path, advance: Advance) -> tuple[Values, float]:
-    """The best values that the tree-structured Parzen estimator found and their score."""
+    """Return the best values of Optuna's tree-structured Parzen estimator and their score.
+
+    Args:
+        task: Fold to search on.
+        folder: Folder of trials.
+        advance: Called with the number of epochs spent.
+    """
     space = keras_tuner.HyperParameters()
     draw(space)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -178,7 +196,7 @@ class _Budget:
 
 
 def _train(task: Task, values: Values, known: TrialRecords) -> TrialRecord:
-    """As KerasTuner trains a trial."""
+    """Train a trial as KerasTuner does."""
     keras.backend.clear_session()
     started_sec = time.monotonic()
     space = keras_tuner.HyperParameters()
@@ -192,12 +210,12 @@ def _train(task: Task, values: Values, known: TrialRecords) -> TrialRecord:
 
 
 def records(folder: Path) -> TrialRecords:
-    """Of all methods: the same values give the same outcome."""
+    """Return the trials of all methods: the same values give the same outcome."""
     return TrialRecords(str(folder / "trials"))
 
 
 def found_by(method: Method, task: Task, folder: Path, advance: Advance) -> dict[str, Any]:
-    """What a search found, from its file or from searching."""
+    """Return the result of a search, from its file or from searching."""
     path = folder / f"{method.replace(' ', '-')}-{task.budget_epochs}-{task.seed}.json"
     if path.exists():
         advance(task.budget_epochs)
@@ -212,7 +230,7 @@ def found_by(method: Method, task: Task, folder: Path, advance: Advance) -> dict
 
 
 def answers(task: Task, values: Values, folder: Path) -> np.ndarray:
-    """What a model of these values says about the speakers left out, ``[clips, emotions]``; trained once."""
+    """Return predictions for the speakers left out, ``[clips, emotions]``, by a model that is trained once."""
     path = folder / f"answers-{digest(values)}.json"
     if not path.exists():
         keras.backend.clear_session()
@@ -225,6 +243,7 @@ def answers(task: Task, values: Values, folder: Path) -> np.ndarray:
 
 
 def make_task(config: PipelineConfig, planned: Plan, fold: Fold, budget_epochs: int, seed: int) -> Task:
+    """Return the task of one fold."""
     corpus = planned.corpus
     speakers = {TRAIN: fold.train, EVAL: fold.eval, TEST: fold.test}
     positions = {name: corpus.of(names, plain=True) for name, names in speakers.items()}
@@ -234,7 +253,7 @@ def make_task(config: PipelineConfig, planned: Plan, fold: Fold, budget_epochs: 
 
 
 def predictions(tasks: Sequence[Task], found: Sequence[dict[str, Any]]) -> Predictions:
-    """Of the speakers left out, all folds together."""
+    """Return the predictions for the speakers left out, all folds together."""
     return Predictions.of(
         np.concatenate([task.splits[TEST].emotion_ids for task in tasks]),
         np.concatenate([each["answers"] for each in found]),
@@ -243,7 +262,7 @@ def predictions(tasks: Sequence[Task], found: Sequence[dict[str, Any]]) -> Predi
 
 
 def report(tasks: Sequence[Task], found: Mapping[Method, Sequence[dict[str, Any]]]) -> str:
-    """A table with a row for each method, and whether KerasTuner's are worse."""
+    """Return a table with a row for each method, and whether KerasTuner's are worse."""
     heads = ["", "Least eval loss, fold by fold", "Mean", "Test UAR, %", "Interval", f"Minus {TPE}, points"]
     asked = {method: predictions(tasks, results) for method, results in found.items()}
     paired: dict[Method, Estimate] = {
@@ -276,6 +295,7 @@ def _scope(tasks: Sequence[Task], asked: Predictions) -> str:
 
 
 def search_all(options: argparse.Namespace) -> str:
+    """Run every search on every fold and return the report."""
     config = load_config(overrides=[*SETTINGS, f"training.epochs={options.epochs}"])
     planned = plan(config, data=options.data, root=options.root, folds=6)
     folds = planned.folds[: options.folds]
@@ -298,19 +318,15 @@ def search_all(options: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings")
-    parser.add_argument("--root", type=Path, required=True, help="where examples, trials and results go")
-    parser.add_argument("--folds", type=int, default=2, help="of the six into which the speakers are dealt")
-    parser.add_argument("--epochs", type=int, default=6, help="of a trial")
+    """Run the searches and print the table."""
+    parser = command.make_parser(__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="folder of examples, trials and results")
+    parser.add_argument("--folds", type=int, default=2, help="number of the six folds to use")
+    parser.add_argument("--epochs", type=int, default=6, help="most epochs of a trial")
     parser.add_argument("--budget", type=int, default=120, help="epochs that each search may train in each fold")
     parser.add_argument("--searches", nargs="+", default=SEARCHES, choices=(*SEARCHES, "random"))
-    parser.add_argument("--write", type=Path, help="Markdown document whose table is replaced")
     options = parser.parse_args()
-    text = search_all(options)
-    print(text)
-    if options.write:
-        document.write(options.write, "tuning", text)
+    command.publish({"tuning": search_all(options)}, options.write)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ A value comes from the defaults here, then the recipe of the model family, then 
 then ``--set``; the later wins (:mod:`pipeline.config_sources`).
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, overload
@@ -19,6 +17,7 @@ from components.drift_monitor.settings import MonitorSettings
 from modules.audio.augmentation import AugmentationSettings
 from modules.audio.decoding import AudioLimits
 from modules.audio.spec import AudioSpec
+from modules.common.digest import digest
 from modules.common.settings import Settings, problems
 from modules.data.splits import SplitSettings
 from modules.evaluation.gate import GateSettings
@@ -94,7 +93,7 @@ class PipelineConfig(Settings):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that differ when any value does."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        return digest(self.to_dict())
 
 
 _Config = TypeVar("_Config", bound=PipelineConfig)

@@ -9,9 +9,6 @@ from pathlib import Path
 
 from absl import logging as absl_logging
 
-# Loggers whose lines are progress: they show on the terminal too.
-_SHOWN = ("modules",)
-
 
 @contextlib.contextmanager
 def quiet(log_path: Path) -> Iterator[None]:
@@ -44,21 +41,15 @@ def _native_stderr_to(log_path: Path) -> Iterator[None]:
 def _logging_to(log_path: Path) -> Iterator[None]:
     to_file = logging.FileHandler(log_path)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
-    to_terminal = logging.StreamHandler(sys.stderr)
-    to_terminal.setFormatter(logging.Formatter("         %(message)s"))
     root = logging.getLogger()
     absl_logging.use_absl_handler()  # now, since absl would add its handler to the root logger later
     former_handlers, former_level = root.handlers[:], root.level
     root.handlers[:] = [to_file]
     root.setLevel(logging.INFO)
     absl_logging.set_verbosity(absl_logging.INFO)
-    for name in _SHOWN:
-        logging.getLogger(name).addHandler(to_terminal)
     try:
         yield
     finally:
-        for name in _SHOWN:
-            logging.getLogger(name).removeHandler(to_terminal)
         root.handlers[:] = former_handlers
         root.setLevel(former_level)
         to_file.close()

@@ -1,4 +1,4 @@
-"""The curated TFDV schemas, one for each feature family."""
+"""Curated TFDV schemas, one for each feature family."""
 
 from pathlib import Path
 
@@ -10,7 +10,11 @@ from modules.data import examples
 
 
 def load(spec: AudioSpec) -> schema_pb2.Schema:
-    """The schema of the examples that ``spec`` makes: the curated one, with the sizes that follow from the spec."""
+    """Return the curated schema with the sizes of an audio spec.
+
+    Args:
+        spec: Audio spec of the examples.
+    """
     text = Path(__file__).with_name(f"{spec.feature_family}.pbtxt").read_text()
     schema = text_format.Parse(text, schema_pb2.Schema())
     features = {feature.name: feature for feature in schema.feature}

@@ -129,7 +129,7 @@ def _compared(what: str, found: Comparison) -> dict[str, Any]:
 
 def _heard(reference_uri: str, examples_uri: str) -> list[str]:
     """Whether the baseline was trained on who now tests it, which would flatter it beside the new model."""
-    known = gate.heard_by_baseline_alone(ingest_summary.protocol(examples_uri), ingest_summary.protocol(reference_uri))
+    known = gate.baseline_only_speakers(ingest_summary.protocol(examples_uri), ingest_summary.protocol(reference_uri))
     if not known:
         return []
     return [

@@ -22,7 +22,7 @@ from modules.common.addresses import files as list_files
 from modules.common.addresses import read_bytes
 from modules.data import examples
 from modules.data.splits import TRAIN
-from modules.drift import comparison as drift
+from modules.drift.sample import Sample, band_means
 
 REQUEST_LOG_FILES = "requests-*.tfrecord"
 
@@ -44,7 +44,7 @@ class Recordings(NamedTuple):
     rejected: tuple[Rejected, ...]
 
     @property
-    def sample(self) -> drift.Sample:
+    def sample(self) -> Sample:
         return self.clips.sample
 
 
@@ -56,7 +56,7 @@ class Clips(NamedTuple):
         served: Whether these are requests to a server.
     """
 
-    sample: drift.Sample
+    sample: Sample
     numbers: Mapping[str, np.ndarray]
     served: bool = False
 
@@ -213,7 +213,7 @@ def _logged(files: list[str], spec: AudioSpec, folder: str) -> Iterator[_Part]:
 
 def _part(features: np.ndarray, valid_frames: np.ndarray, spec: AudioSpec) -> _Part:
     """What is compared of features ``[clips, ...]``: themselves, or the mean of each mel band over a clip's frames."""
-    values = drift.band_means(features, valid_frames) if spec.feature_family == "logmel" else features
+    values = band_means(features, valid_frames) if spec.feature_family == "logmel" else features
     return _Part(values=values, numbers={examples.VALID_FRAMES: valid_frames.astype(np.int64)})
 
 
@@ -225,7 +225,7 @@ def _with_origin(part: _Part, durations_sec: np.ndarray, rates_hz: np.ndarray) -
 
 def _joined(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
     values, names = np.concatenate([part.values for part in parts]), tuple(feature_names(spec))
-    sample = drift.Sample(
+    sample = Sample(
         values=values,
         names=names,
         levels_db=_levels_db(values, names, spec),

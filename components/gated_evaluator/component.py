@@ -29,7 +29,7 @@ class GatedEvaluatorSpec(standard_component_specs.EvaluatorSpec):
 
 
 class GatedEvaluator(Evaluator):
-    """Evaluates on one split with TFMA and blesses a model that also passes :func:`modules.evaluation.gate.judge`.
+    """Evaluates on one split with TFMA and blesses a model that also passes :func:`modules.evaluation.gate.decide`.
 
     Outputs are the Evaluator's. ``verdict.json`` beside the blessing lists every check; ``metrics.json`` and, where
     there is a baseline to compare with, ``comparison.json`` beside TFMA's results hold intervals over speakers.

@@ -65,11 +65,6 @@ def dense_confusion(matrix: dict[confusion.MatrixEntryKey, float]) -> np.ndarray
     return dense
 
 
-def mean_recall(matrix: dict[confusion.MatrixEntryKey, float]) -> float:
-    """Of the classes that occur; NaN where none does."""
-    return float(_scores(matrix)["uar"])
-
-
 def _scores(matrix: dict[confusion.MatrixEntryKey, float]) -> dict[str, np.ndarray]:
     return confusion_scores(dense_confusion(matrix)) if matrix else _nothing()
 

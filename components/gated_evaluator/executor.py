@@ -76,9 +76,9 @@ class Executor(tfx_evaluator.Executor):
             baseline=comparison,
             missing=opponent.missing,
             incomparable=opponent.incomparable,
-            heard=opponent.heard,
+            baseline_speakers=opponent.heard,
         )
-        verdict = gate.judge(evidence, settings)
+        verdict = gate.decide(evidence, settings)
         _write(evaluation_uri, METRICS_FILE, evaluation)
         if counted := gate.compared(evidence, settings):
             _write(evaluation_uri, COMPARISON_FILE, counted)
@@ -94,7 +94,7 @@ class _Opponent(NamedTuple):
         name: None where there is none that can be asked.
         missing: See :class:`modules.evaluation.gate.Evidence`.
         incomparable: The same.
-        heard: The same.
+        heard: Its ``baseline_speakers``.
     """
 
     name: str | None = None
@@ -115,7 +115,7 @@ class _Opponent(NamedTuple):
             return cls(incomparable=incomparable)
         blessings = input_dict.get(BASELINE_BLESSING_KEY) or []
         theirs = _read_protocol([*(blessing.uri for blessing in blessings), os.path.join(model_dir, EXTRA_ASSETS)])
-        heard = gate.heard_by_baseline_alone(protocol, theirs) if theirs else None
+        heard = gate.baseline_only_speakers(protocol, theirs) if theirs else None
         return cls(name=f"model {models[0].id}", model_dir=model_dir, heard=heard)
 
 
@@ -186,7 +186,7 @@ def _measure(
         for rows in (probabilities, predict(opponent.model_dir, split))
     )
     comparison = evaluate.compare(ours, theirs, name=opponent.name, split=split_name)
-    return evaluation, comparison.model_copy(update={"heard": heard})
+    return evaluation, comparison.model_copy(update={"excluded_speakers": heard})
 
 
 def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdict: Verdict, folder: str) -> None:

@@ -25,7 +25,7 @@ class Executor(tfx_tuner.Executor):
         tfx_tuner.write_best_hyperparameters(tuner, output_dict)
         report = json.dumps(tuner.search_report(tuner))
         io_utils.write_string_file(os.path.join(results_uri, TRIALS_FILE), report)
-        tuner.forget_weights()
+        tuner.delete_weights()
 
 
 def searches_folder(results_uri: str) -> str:

@@ -66,7 +66,7 @@ def tuning(tuner_results_uri: str, config: dict[str, Any]) -> summary.Tuning:
         return summary.Tuning(**search, trials=_finished_trials(tuner_results_uri))
     report = _read_json(tuner_results_uri, TRIALS_FILE)
     trials = tuple(_trial(trial, objective) for trial in report["trials"])
-    return summary.Tuning(**search, trials=trials, judged_on=summary.JudgedOn(**report["judged_on"]))
+    return summary.Tuning(**search, trials=trials, splits=summary.TuningSplits(**report["splits"]))
 
 
 def _trial(trial: dict[str, Any], objective: str) -> summary.Trial:

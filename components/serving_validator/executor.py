@@ -30,6 +30,7 @@ TIMEOUT_SEC_KEY = "timeout_sec"
 CHECK_FILE = "serving_check.json"
 
 NAME = "Answers over gRPC"
+CODE = "serving.grpc_answers"
 
 # As TFX's InfraValidator has them: its Pusher looks at the property, people at the file.
 _BLESSED_PROPERTY = "blessed"
@@ -85,7 +86,7 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
     if not passed:
         wrong = sum(gap > TOLERANCE for gap in gaps)
         text = f"Served over gRPC, the model answered {wrong} of {len(asked)} requests otherwise than the SavedModel."
-    return Check(name=NAME, passed=passed, text=text, value=largest, bound=TOLERANCE)
+    return Check(code=CODE, name=NAME, passed=passed, text=text, value=largest, bound=TOLERANCE)
 
 
 def _evaluated_answers(model_dir: str, asked: list[Any]) -> Iterator[Answer]:
@@ -104,7 +105,7 @@ def _ask(predict: Callable[..., Any], request: Any, timeout_sec: float) -> Answe
 
 
 def _failed(text: str) -> Check:
-    return Check(name=NAME, passed=False, text=text, bound=TOLERANCE)
+    return Check(code=CODE, name=NAME, passed=False, text=text, bound=TOLERANCE)
 
 
 def _record(check: Check, blessing: types.Artifact) -> None:

@@ -4,11 +4,11 @@ Its fingerprint travels with the examples, the model's assets and the client, so
 disagree on it stop with an error instead of predicting nonsense.
 """
 
-import hashlib
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from modules.common.digest import digest
 from modules.common.settings import Settings
 
 FeatureFamily = Literal["utterance", "logmel"]
@@ -77,7 +77,7 @@ class AudioSpec(Settings):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that differ when any attribute does."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return digest(self.model_dump(mode="json"))
 
     def require_same(self, fingerprint: str, *, whose: str) -> None:
         """Raises :class:`AudioSpecMismatch` unless ``fingerprint`` is this spec's own."""

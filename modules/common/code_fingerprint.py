@@ -1,4 +1,4 @@
-"""Which code made a result: what was kept is taken again only while the same code would make it."""
+"""Fingerprints of code: a stored result is reused only while the same code would make it."""
 
 import ast
 import functools
@@ -17,33 +17,38 @@ _distributions = functools.cache(metadata.packages_distributions)
 
 @functools.cache
 def code_fingerprint(*modules: str) -> str:
-    """Differs when the code of ``modules`` does, that of what they import of this project, or a library's version.
+    """Return a SHA-256 of the code of modules, of what they import from this project and of versions of libraries.
 
     Comments and layout do not count.
 
+    Args:
+        *modules: Dotted names of modules or packages of this project.
+
     Raises:
-        ModuleNotFoundError: There is no such module in this project.
+        ModuleNotFoundError: This project does not have such a module.
     """
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     trees, libraries = _reached(modules)
     for name, tree in sorted(trees.items()):
-        found.update(f"{name} {ast.dump(tree)}\n".encode())
-    found.update(repr(sorted(_versions(libraries))).encode())
-    return found.hexdigest()
+        content.update(f"{name} {ast.dump(tree)}\n".encode())
+    content.update(repr(sorted(_versions(libraries))).encode())
+    return content.hexdigest()
 
 
 def is_module(name: str) -> bool:
-    """Whether a dotted name is that of a module or a package of this project."""
+    """Return whether a dotted name is that of a module or a package of this project."""
     return name.partition(".")[0] in _PACKAGES and _file_of(name) is not None
 
 
 def _reached(modules: tuple[str, ...]) -> tuple[dict[str, ast.Module], set[str]]:
-    """Every module of this project that ``modules`` import at any depth, parsed, and the names of the libraries."""
+    """Return the syntax trees of ``modules`` and of what they import at any depth, and the names of libraries."""
     trees: dict[str, ast.Module] = {}
     libraries: set[str] = set()
     for name in modules:
         if not is_module(name):
-            raise ModuleNotFoundError(f"there is no module {name} in {', '.join(_PACKAGES)}")
+            raise ModuleNotFoundError(
+                f"{name} is not a module of this project; name one of the packages {', '.join(_PACKAGES)}"
+            )
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
@@ -52,7 +57,7 @@ def _reached(modules: tuple[str, ...]) -> tuple[dict[str, ast.Module], set[str]]
             libraries.add(package)
             continue
         file = _file_of(name)
-        if file is None or name in trees:  # none: a function or a class of the module before the dot
+        if file is None or name in trees:  # None: a function or a class of the module before the dot
             continue
         trees[name] = _parsed(file)
         waiting += _imports(trees[name])
@@ -71,7 +76,7 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """Names that are imported anywhere in it; of ``from a import b`` both ``a`` and ``a.b``."""
+    """Yield the names that are imported anywhere in it; for ``from a import b`` both ``a`` and ``a.b``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,17 +1,22 @@
-"""Files that are whole or absent."""
+"""Atomic writing of files."""
 
 import os
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes UTF-8 aside and renames it, so that a reader finds the former file or the new one, never half of one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write UTF-8 to a temporary file and rename it, so that readers see the former or the new file, never a part.
+
+    Args:
+        path: File to write or replace.
+        text: Content of the file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

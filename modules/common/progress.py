@@ -1,4 +1,4 @@
-"""Progress of long work, as lines that a person and a log file can both read."""
+"""Progress of long work, in lines for the terminal and log files."""
 
 import contextlib
 import sys
@@ -9,9 +9,9 @@ from typing import TextIO
 
 
 class Progress:
-    """Counts work done and says now and then how far it is.
+    """Counter of finished work that prints a line now and then. Threads may share it.
 
-    Threads may share one. A line reads ``AudioExampleGen  640/1440 clips  44 %  18 s, about 23 s left``.
+    A line reads ``AudioExampleGen  640/1440 clips  44 %  18 s, about 23 s left``.
     """
 
     def __init__(
@@ -24,15 +24,15 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Starts the clock.
+        """Start the clock.
 
         Args:
-            label: What is at work, first on every line.
-            total: Units that the whole work has.
-            unit: What is counted, in the plural.
-            every_sec: Least time between two lines; the last unit's line always comes.
-            stream: Where lines go; standard error by default.
-            clock: Seconds that only grow.
+            label: Name of the work, at the start of every line.
+            total: Units of the whole work.
+            unit: Name of the units, in the plural.
+            every_sec: Least time between two lines; the line of the last unit is always printed.
+            stream: Stream for the lines; standard error by default.
+            clock: Monotonic clock in seconds.
         """
         self._label, self._total, self._unit = label, total, unit
         self._every_sec, self._stream, self._clock = every_sec, stream, clock
@@ -41,7 +41,7 @@ class Progress:
         self._start_sec = self._last_line_sec = self._warm_sec = clock()
 
     def advance(self, units: int = 1) -> None:
-        """Counts ``units`` more as done, and prints a line when one is due."""
+        """Count ``units`` more as done, and print a line when one is due."""
         with self._lock:
             self._done += units
             now_sec = self._clock()
@@ -55,7 +55,7 @@ class Progress:
     def _line(self, now_sec: float) -> str:
         percent = 100 * self._done // self._total if self._total else 100
         head = f"{self._label}  {self._done}/{self._total} {self._unit}  {percent} %  {now_sec - self._start_sec:.0f} s"
-        # The first units wait for libraries to load and graphs to be built; they say nothing about the rest.
+        # The first units wait for libraries to load and graphs to be built, so they are not representative.
         measured_units = self._done - self._warm_up_units
         if not measured_units or self._done >= self._total:
             return head
@@ -68,7 +68,7 @@ _SHOWN: dict[str, Progress] = {}
 
 @contextlib.contextmanager
 def shown(key: str, progress: Progress) -> Iterator[None]:
-    """Lets code that cannot be handed ``progress``, such as a Beam worker, reach it by ``key`` meanwhile."""
+    """Register ``progress`` under ``key`` for code that cannot receive it as an argument, such as a Beam worker."""
     _SHOWN[key] = progress
     try:
         yield
@@ -77,6 +77,6 @@ def shown(key: str, progress: Progress) -> Iterator[None]:
 
 
 def advance(key: str, units: int = 1) -> None:
-    """Advances what is shown under ``key`` in this process; does nothing in another process."""
+    """Advance the progress registered under ``key``; do nothing in a process where it is not registered."""
     if key in _SHOWN:
         _SHOWN[key].advance(units)

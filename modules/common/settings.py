@@ -1,4 +1,4 @@
-"""The one idiom of settings: frozen pydantic models, and the text of what is wrong with a value.
+"""Settings as frozen pydantic models, and texts that explain refused values.
 
 Imports nothing of this project: every settings class is derived from :class:`Settings`.
 """
@@ -32,6 +32,9 @@ class Settings(pydantic.BaseModel):
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy with some values changed.
 
+        Args:
+            **changes: New values by name.
+
         Raises:
             pydantic.ValidationError: A value is not allowed.
         """
@@ -44,6 +47,9 @@ class Settings(pydantic.BaseModel):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the settings that :meth:`to_json` wrote.
+
+        Args:
+            text: JSON of the settings.
 
         Raises:
             pydantic.ValidationError: The text does not hold such settings.
@@ -103,7 +109,7 @@ def allowed(schema: Mapping[str, Any]) -> str:
 def leaves(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the key and the schema of every setting, in the order of the classes.
 
-    A section with keys of the user's own, such as ``vertex.nodes``, stands there with ``NAME`` for such a key.
+    Keys that the user chooses, as in ``vertex.nodes``, appear as ``NAME``.
     """
     yield from _leaves(schema, schema, ())
 
@@ -166,32 +172,32 @@ def _suggestion(location: Location, schema: Mapping[str, Any]) -> str:
 
 
 def schema_at(location: Location, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a JSON schema that describes one section or setting; empty where there is none."""
-    found = schema
-    for part in location:
-        if part in found.get("properties", {}):
-            found = found["properties"][part]
+    """Return the part of a JSON schema that describes one section or setting; empty if it has none."""
+    part = schema
+    for name in location:
+        if name in part.get("properties", {}):
+            part = part["properties"][name]
         else:
-            found = found.get("items") or found.get("additionalProperties") or {}
-        found = _resolved(found, schema)
-    return found
+            part = part.get("items") or part.get("additionalProperties") or {}
+        part = _resolved(part, schema)
+    return part
 
 
-def _resolved(found: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" not in found:
-        return found
-    return {**schema["$defs"][found["$ref"].rpartition("/")[2]], **found}
+def _resolved(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "$ref" not in part:
+        return part
+    return {**schema["$defs"][part["$ref"].rpartition("/")[2]], **part}
 
 
 def _leaves(
-    found: Mapping[str, Any], schema: Mapping[str, Any], path: tuple[str, ...]
+    part: Mapping[str, Any], schema: Mapping[str, Any], path: tuple[str, ...]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    found = _resolved(found, schema)
-    named = found.get("additionalProperties")
-    if "properties" in found:
-        for name, below in found["properties"].items():
+    part = _resolved(part, schema)
+    named = part.get("additionalProperties")
+    if "properties" in part:
+        for name, below in part["properties"].items():
             yield from _leaves(below, schema, (*path, name))
     elif isinstance(named, Mapping) and "$ref" in named:
         yield from _leaves(named, schema, (*path, "NAME"))
     else:
-        yield ".".join(path), found
+        yield ".".join(path), part

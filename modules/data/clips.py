@@ -1,4 +1,4 @@
-"""A recording as its corpus describes it. Imports nothing heavy: the corpus commands start at once."""
+"""A recording as its corpus describes it. Imports nothing heavy, so that the corpus commands start at once."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ class Clip:
     """One recording, before its audio is read.
 
     Attributes:
-        path: Where the file is, relative to the folder that was ingested, with ``/`` between the parts.
-        corpus: The corpus's short name, such as ``ravdess``.
+        path: Path of the file relative to the ingested folder, with ``/`` between the parts.
+        corpus: Short name of the corpus, such as ``ravdess``.
         emotion: One of :data:`modules.data.labels.EMOTIONS`.
         speaker: Corpus-prefixed, such as ``ravdess-07``, so that speakers of two corpora never collide.
         sex: One of :data:`modules.data.labels.SEXES`.
@@ -25,5 +25,5 @@ class Clip:
 
     @property
     def clip_id(self) -> str:
-        """Unique within a run, and the same wherever the folder lies."""
+        """Identifier of the clip, unique within a run and independent of the location of the folder."""
         return f"{self.corpus}/{self.path}"

@@ -1,4 +1,4 @@
-"""Transformed examples in memory, in an order that no number of workers changes."""
+"""Transformed examples in memory, in an order that does not depend on the number of workers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ _READ_BATCH = 256
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
-    """Normalised clips and what they are, ordered by clip and augmentation.
+    """Normalised clips with their labels, ordered by clip and augmentation.
 
     Attributes:
-        features: float32 ``[clips, *feature_shape]``.
-        valid_frames: int32 ``[clips]``.
-        emotion_ids: int32 ``[clips]``.
-        speakers: ``[clips]`` names.
+        features: Normalised features, float32 ``[clips, *feature_shape]``.
+        valid_frames: Frames that each recording fills, int32 ``[clips]``.
+        emotion_ids: Indices into :data:`modules.data.labels.EMOTIONS`, int32 ``[clips]``.
+        speakers: Names of the speakers, ``[clips]``.
     """
 
     features: np.ndarray
@@ -36,32 +36,37 @@ class Split:
 
     @property
     def inputs(self) -> dict[str, np.ndarray]:
-        """What a model family takes."""
+        """Inputs of a model family."""
         return {examples.FEATURES: self.features, examples.VALID_FRAMES: self.valid_frames}
 
     @property
     def targets(self) -> np.ndarray:
-        """float32 ``[clips, emotions]``, one 1 per row."""
+        """One-hot emotions, float32 ``[clips, emotions]``."""
         return keras.utils.to_categorical(self.emotion_ids, len(EMOTIONS)).astype(np.float32)
 
 
 def read_split(file_patterns: Sequence[str], transform: tft.TFTransformOutput, spec: AudioSpec) -> Split:
-    """Reads gzipped TFRecord files of transformed examples.
+    """Read gzipped TFRecord files of transformed examples.
 
-    The files are read twice, first for the names that order the clips, so that the features are never held
-    more than once.
+    The files are read twice, first for the names that order the clips, so that memory holds the features only once.
+
+    Args:
+        file_patterns: Glob patterns of the files.
+        transform: Output of the Transform component, for the types of the features.
+        spec: Audio spec of the examples.
 
     Raises:
-        FileNotFoundError: No file, or no example in them.
-        ValueError: A feature that is not a finite number: ReLU turns NaN into 0, and a network would train on it
-            without a word.
+        FileNotFoundError: The files hold no example.
+        ValueError: A feature is not finite. ReLU turns NaN into 0, so a network would train on it silently.
         AudioSpecMismatch: The examples were made with another audio spec.
     """
     files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
     feature_spec = transform.transformed_feature_spec()
     positions = _positions(files, feature_spec, spec)
     if not len(positions):
-        raise FileNotFoundError(f"no example in {len(files)} files that match {', '.join(file_patterns)}")
+        raise FileNotFoundError(
+            f"the {len(files)} files that match {', '.join(file_patterns)} hold no example; ingest recordings first"
+        )
     split = Split(
         features=np.empty((len(positions), *spec.feature_shape), np.float32),
         valid_frames=np.empty(len(positions), np.int32),
@@ -79,13 +84,13 @@ def read_split(file_patterns: Sequence[str], transform: tft.TFTransformOutput, s
         start += len(rows)
     if not np.isfinite(split.features).all():
         raise ValueError(
-            f"{(~np.isfinite(split.features)).sum()} features of {len(split)} clips are not finite numbers"
+            f"{(~np.isfinite(split.features)).sum()} values of {len(split)} clips are non-finite; check the recordings"
         )
     return split
 
 
 def _positions(files: list[str], feature_spec: dict[str, object], spec: AudioSpec) -> np.ndarray:
-    """Where the examples, as they come from the files, belong when ordered by clip and augmentation."""
+    """Return the rank of each example of the files by clip and augmentation, int64 ``[examples]``."""
     names = (examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC)
     keys: list[tuple[bytes, bytes]] = []
     for batch in _batches(files, {name: feature_spec[name] for name in names}):

@@ -1,4 +1,4 @@
-"""The ``tf.Example`` that the ExampleGen writes and everything after it reads."""
+"""Format of the ``tf.Example`` that the ExampleGen writes and all later components read."""
 
 import numpy as np
 import tensorflow as tf
@@ -32,13 +32,16 @@ def make_example(
     native_sample_rate_hz: int,
     spec: AudioSpec,
 ) -> tf.train.Example:
-    """Packs one clip, or one augmented copy of it.
+    """Return the example of one clip, or of one augmented copy.
 
     Args:
-        features: float32, of shape ``spec.feature_shape``.
+        clip: Description of the clip.
+        features: float32 of shape ``spec.feature_shape``.
         valid_frames: Frames of the window that the recording fills; the rest is padding.
         augmentation: Name of the variant, ``plain`` for the recording itself.
         duration_sec: Length of the whole recording, not of the window.
+        native_sample_rate_hz: Sample rate of the file.
+        spec: Audio spec of the features.
     """
     return tf.train.Example(
         features=tf.train.Features(
@@ -62,7 +65,11 @@ def make_example(
 
 
 def model_input_spec(spec: AudioSpec) -> dict[str, tf.io.FixedLenFeature]:
-    """What a model needs of an example: all that a client can send, and no label."""
+    """Return the parsing spec of a model's inputs, which clients can send: no labels.
+
+    Args:
+        spec: Audio spec of the model.
+    """
     return {
         FEATURES: tf.io.FixedLenFeature(spec.feature_shape, tf.float32),
         VALID_FRAMES: tf.io.FixedLenFeature([], tf.int64),

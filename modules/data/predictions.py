@@ -1,4 +1,4 @@
-"""Asks a SavedModel about the examples of a split."""
+"""Predictions of a SavedModel for the examples of a split."""
 
 import dataclasses
 
@@ -27,19 +27,19 @@ class SplitExamples:
 
     Attributes:
         serialized: ``tf.Example`` bytes of each clip.
-        columns: What is known of each clip, an array of ``[clips]`` for each name in :mod:`modules.data.examples`.
+        columns: Description of the clips: an array ``[clips]`` by name of :mod:`modules.data.examples`.
     """
 
     serialized: tuple[bytes, ...]
     columns: dict[str, np.ndarray]
 
     def text(self, name: str) -> list[str]:
-        """A column of words."""
+        """Return a column as texts."""
         return [value.decode() for value in self.columns[name]]
 
 
 def read_examples(split_uri: str) -> SplitExamples:
-    """Reads the gzipped TFRecords below ``split_uri``."""
+    """Read the gzipped TFRecords in the folder ``split_uri``."""
     files = sorted(tf.io.gfile.glob(f"{split_uri}/*.gz"))
     serialized = list(tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator())
     parsed = {name: column.numpy() for name, column in tf.io.parse_example(serialized, _DESCRIPTION).items()}
@@ -51,7 +51,15 @@ def read_examples(split_uri: str) -> SplitExamples:
 
 
 def predict(model_dir: str, split: SplitExamples) -> np.ndarray:
-    """Probabilities, float32 ``[clips, emotions]``, from the model's ``examples`` signature."""
+    """Return probabilities from the model's ``examples`` signature.
+
+    Args:
+        model_dir: Folder of the SavedModel.
+        split: Examples to predict.
+
+    Returns:
+        float32 ``[clips, emotions]``.
+    """
     signature = tf.saved_model.load(model_dir).signatures["examples"]
     batches = [
         signature(examples=tf.constant(split.serialized[start : start + _BATCH]))["probabilities"].numpy()

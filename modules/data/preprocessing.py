@@ -1,4 +1,4 @@
-"""Normalisation, computed over ``train`` by TensorFlow Transform and carried inside the served model."""
+"""Normalisation, learned on ``train`` by TensorFlow Transform and part of the served model."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from modules.data import examples
 
 Normalisation = Literal["zscore", "minmax"]
 
-# What a float32 feature can resolve of its own size: a spread below it is rounding and carries nothing.
+# Relative resolution of a float32: a smaller spread is rounding.
 _RELATIVE_RESOLUTION = 1e-6
 
 PASSED_THROUGH = (
@@ -30,14 +30,17 @@ def transform_config(spec: AudioSpec, normalisation: Normalisation = "zscore") -
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """Normalises the features and hands on what training needs to know of a clip.
+    """Normalise the features and pass through the other values that training needs.
 
-    Utterance features are normalised one by one; log-mel features per mel band over the frames that the
-    recording fills, and the frames beyond become 0, the mean.
+    Utterance features are normalised one by one. Log-mel features are normalised per mel band over the valid frames;
+    the other frames become 0, the mean.
 
     Args:
         inputs: Examples as :mod:`modules.data.examples` describes them; ``features`` is ``[batch, *feature_shape]``.
-        custom_config: As :func:`transform_config` makes it.
+        custom_config: Values of :func:`transform_config`.
+
+    Raises:
+        ValueError: The features do not have the shape of the audio spec.
     """
     spec = AudioSpec.from_json(custom_config["audio_spec"])
     features = _dense_features(inputs[examples.FEATURES], spec)
@@ -58,14 +61,14 @@ def _dense_features(features: Any, spec: AudioSpec) -> tf.Tensor:
     if not isinstance(features, tf.Tensor) or tuple(features.shape[1:]) != spec.feature_shape:
         seen = features.shape[1:] if isinstance(features, tf.Tensor) else type(features).__name__
         raise ValueError(
-            f"{examples.FEATURES} arrives as {seen}; the audio spec makes {spec.feature_shape}. "
-            "The schema must give the feature this fixed shape."
+            f"{examples.FEATURES} has the shape {seen}; allowed by the audio spec: {spec.feature_shape}. "
+            "Give the feature this fixed shape in the schema."
         )
     return features
 
 
 def _centre_and_width(values: tf.Tensor, custom_config: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
-    """What to subtract and what to divide by; the latter 0 for a feature that does not vary."""
+    """Return the offset and the divisor of each feature; a divisor of 0 marks a constant feature."""
     if custom_config["normalisation"] == "minmax":
         lowest = tft.min(values, reduce_instance_dims=False)
         return lowest, tft.max(values, reduce_instance_dims=False) - lowest

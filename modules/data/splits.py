@@ -1,6 +1,6 @@
-"""Which clips train the model, which stop its training, and which judge it.
+"""Assignment of clips to the train, eval and test splits.
 
-By default no speaker is in two splits: a model that has heard a voice knows more than its words.
+By default the splits share no speaker: results on training speakers are better than those on unseen speakers.
 """
 
 import collections
@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from modules.common.errors import SerError
 from modules.common.settings import Settings
 from modules.data.clips import Clip
 from modules.data.labels import SPLITS
@@ -59,32 +60,41 @@ class SplitSettings(Settings):
         return self
 
     def share(self, split: str) -> float:
+        """Return the share of the clips of a split, 0 to 1."""
         return getattr(self, split)
 
     @property
     def protocol(self) -> str:
-        """How reports name what was done."""
+        """Name of the protocol in reports."""
         return PROTOCOLS[self.by]
+
+
+class SplitError(SerError, ValueError):
+    """Clips that cannot be split as the settings require."""
+
+    code = "data.splits"
 
 
 def assign(
     clips: Sequence[Clip], settings: SplitSettings, *, arrivals: Sequence[Sequence[Clip]] = ()
 ) -> dict[str, str]:
-    """Puts every clip into one split, whatever the order of ``clips``.
+    """Assign every clip to one split, independent of the order of the clips.
 
     Speakers are distributed so that each split has its share of all clips and, as far as whole speakers allow, of
     every corpus and of the women and men in it; a corpus of three or more speakers is in every split.
 
     Args:
-        arrivals: All recordings that ever came, those of a span together, the oldest first. A speaker keeps the split
-            that he or she got on arrival, since a baseline that was trained on a speaker must not be asked about this
-            speaker later on. Without it, all ``clips`` came at once. Clips that are dealt out by lot have no such past.
+        clips: Clips to assign.
+        settings: Settings of the splits.
+        arrivals: All recordings so far by span, the oldest span first; by default ``clips`` is the only span. A
+            speaker keeps the split of his or her first span, since a baseline must not be tested on speakers that it
+            was trained on. A random split of clips ignores it.
 
     Returns:
         Split of every ``clip_id``.
 
     Raises:
-        ValueError: A split would stay empty, or a named speaker has no clip.
+        SplitError: A split would stay empty, or a named speaker has no clip.
     """
     if settings.by == "clip":
         return _assign_clips(clips, settings)
@@ -95,7 +105,19 @@ def assign(
 def assign_speakers(
     clips: Iterable[Clip], settings: SplitSettings, *, arrivals: Sequence[Sequence[Clip]] = ()
 ) -> dict[str, str]:
-    """Puts every speaker of ``clips`` into one split; see :func:`assign`."""
+    """Assign every speaker of ``clips`` to one split; see :func:`assign`.
+
+    Args:
+        clips: Clips of the speakers.
+        settings: Settings of the splits.
+        arrivals: All recordings so far by span; see :func:`assign`.
+
+    Returns:
+        Split of every speaker.
+
+    Raises:
+        SplitError: A split would stay empty, or a named speaker has no clip.
+    """
     clips_of = _by_speaker(clips)
     arrived = [_by_speaker(arrival) for arrival in arrivals] or [clips_of]
     named = _named_speakers({speaker for arrival in arrived for speaker in arrival}, settings)
@@ -103,14 +125,14 @@ def assign_speakers(
     if len(arrived) == 1:
         _require_enough(len(clips_of), clips_of.keys() - named.keys(), open_splits)
     split_of: dict[str, str] = {}
-    heard: dict[str, list[Clip]] = {}
+    so_far: dict[str, list[Clip]] = {}
     for arrival in arrived:
         free = {speaker: clips for speaker, clips in arrival.items() if speaker not in named}
-        heard = {speaker: [*heard.get(speaker, []), *free.get(speaker, [])] for speaker in heard | free}
-        split_of |= _distribute(free, heard, split_of, open_splits, settings)
-    found = {speaker: (named | split_of)[speaker] for speaker in clips_of}
-    _require_every_split(found)
-    return found
+        so_far = {speaker: [*so_far.get(speaker, []), *free.get(speaker, [])] for speaker in so_far | free}
+        split_of |= _distribute(free, so_far, split_of, open_splits, settings)
+    assigned = {speaker: (named | split_of)[speaker] for speaker in clips_of}
+    _require_every_split(assigned)
+    return assigned
 
 
 def _by_speaker(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
@@ -124,28 +146,28 @@ def _named_speakers(speakers: Collection[str], settings: SplitSettings) -> dict[
     named = dict.fromkeys(settings.eval_speakers, EVAL) | dict.fromkeys(settings.test_speakers, TEST)
     unknown = sorted(named.keys() - set(speakers))
     if unknown:
-        raise ValueError(
-            f"splits.eval_speakers and splits.test_speakers name {', '.join(unknown)}, of whom there is no clip; "
-            f"there are {', '.join(sorted(speakers))}"
+        raise SplitError(
+            f"splits.eval_speakers or splits.test_speakers is {', '.join(unknown)}, and no clip has this speaker; "
+            f"allowed: {', '.join(sorted(speakers))}"
         )
     return named
 
 
 def _require_enough(speakers: int, free: Collection[str], open_splits: Sequence[str]) -> None:
     if len(free) < len(open_splits):
-        raise ValueError(
+        raise SplitError(
             f"{speakers} speakers cannot fill the splits {', '.join(SPLITS)} without being in two of them: "
             f"{len(free)} are left ({', '.join(sorted(free)) or 'none'}) for {', '.join(open_splits)}, and each needs "
             "at least one. Add a corpus with other speakers, or set splits.by=clip, whose results do not hold for "
-            "speakers that the model has never heard"
+            "unseen speakers"
         )
 
 
 def _require_every_split(split_of: Mapping[str, str]) -> None:
-    """Speakers who keep their splits may leave one without anybody, though there are enough of them."""
+    """Refuse an empty split, which speakers of earlier spans may leave although there are enough speakers."""
     missing = [split for split in SPLITS if split not in split_of.values()]
     if missing:
-        raise ValueError(
+        raise SplitError(
             f"none of the {len(split_of)} speakers ({', '.join(sorted(split_of))}) is in {', '.join(missing)}: they "
             "keep the splits that they had in earlier spans. Read more spans at once (ingest.spans), or name speakers "
             "with splits.eval_speakers and splits.test_speakers"
@@ -154,19 +176,21 @@ def _require_every_split(split_of: Mapping[str, str]) -> None:
 
 def _distribute(
     clips_of: Mapping[str, Sequence[Clip]],
-    heard: Mapping[str, Sequence[Clip]],
+    so_far: Mapping[str, Sequence[Clip]],
     placed: Mapping[str, str],
     splits: Sequence[str],
     settings: SplitSettings,
 ) -> dict[str, str]:
-    """Takes speaker after speaker and puts each where it does most for the balance.
+    """Assign the speakers one after the other, each to the split that improves the balance most.
 
     Args:
-        clips_of: What arrives, by speaker.
-        heard: All clips so far, these among them.
-        placed: Speakers who have their split already; the others get theirs.
+        clips_of: New clips, by speaker.
+        so_far: All clips so far, including the new ones.
+        placed: Splits of earlier speakers; the other speakers are assigned.
+        splits: Splits to choose from.
+        settings: Settings of the splits.
     """
-    overall, here = (_Balance(clips, placed, splits, settings) for clips in (heard, clips_of))
+    overall, here = (_Balance(clips, placed, splits, settings) for clips in (so_far, clips_of))
     waiting = _order({speaker: clips for speaker, clips in clips_of.items() if speaker not in placed}, settings.seed)
     split_of: dict[str, str] = {}
     while waiting:
@@ -180,20 +204,20 @@ def _distribute(
 
 
 def _order(clips_of: Mapping[str, Sequence[Clip]], seed: int) -> list[tuple[str, str]]:
-    """Speakers with their corpus: those with many clips first, since few can make up for them later; else by lot."""
+    """Return speakers and their corpora, at random but those with many clips first: later ones balance them."""
 
     def rank(speaker: str) -> tuple[int, str]:
-        return -int(math.log2(len(clips_of[speaker]))), _lot(seed, speaker)
+        return -int(math.log2(len(clips_of[speaker]))), _shuffle_key(seed, speaker)
 
     return [(speaker, clips_of[speaker][0].corpus) for speaker in sorted(clips_of, key=rank)]
 
 
-def _lot(seed: int, name: str) -> str:
+def _shuffle_key(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest()
 
 
 def _splits_in_need(waiting: Sequence[tuple[str, str]], balance: "_Balance") -> list[str]:
-    """Splits that the next speaker must go to, because only as many speakers wait as splits lack one."""
+    """Return the splits that lack a speaker, if only as many speakers are left to assign."""
     empty = balance.splits_without(())
     if len(waiting) <= len(empty):
         return empty
@@ -204,7 +228,7 @@ def _splits_in_need(waiting: Sequence[tuple[str, str]], balance: "_Balance") -> 
 
 
 class _Balance:
-    """How far the splits are from their shares of each group: all clips, each corpus, each sex of a corpus."""
+    """Deviations of the splits from their shares of each group: all clips, each corpus, each sex of a corpus."""
 
     def __init__(
         self,
@@ -227,7 +251,7 @@ class _Balance:
         return [split for split, filled in self._filled.items() if not filled[group]]
 
     def cost(self, clips: Iterable[Clip], split: str) -> float:
-        """Change of the sum of squared deviations from the shares if ``clips`` were put into ``split``."""
+        """Return the change of the sum of squared deviations if ``clips`` were assigned to ``split``."""
         change = 0.0
         for group, count in _count_groups(clips).items():
             part, filled = count / self._total[group], self._filled[split][group] / self._total[group]
@@ -243,14 +267,14 @@ def _count_groups(clips: Iterable[Clip]) -> "collections.Counter[Group]":
 
 
 def _assign_clips(clips: Sequence[Clip], settings: SplitSettings) -> dict[str, str]:
-    """Deals out the clips like cards, sorted by corpus and emotion, so that each split has its share of both."""
+    """Assign the clips at random, stratified by corpus and emotion."""
     if len(clips) < 2 * len(SPLITS):
-        raise ValueError(f"there are {len(clips)} clips; splits.by=clip needs at least {2 * len(SPLITS)}")
-    ordered = sorted(clips, key=lambda clip: (clip.corpus, clip.emotion, _lot(settings.seed, clip.clip_id)))
-    dealt = dict.fromkeys(SPLITS, 0)
+        raise SplitError(f"there are {len(clips)} clips; splits.by=clip needs at least {2 * len(SPLITS)}")
+    ordered = sorted(clips, key=lambda clip: (clip.corpus, clip.emotion, _shuffle_key(settings.seed, clip.clip_id)))
+    counts = dict.fromkeys(SPLITS, 0)
     split_of = {}
     for number, clip in enumerate(ordered, start=1):
-        split = max(SPLITS, key=lambda split: settings.share(split) * number - dealt[split])
-        dealt[split] += 1
+        split = max(SPLITS, key=lambda split: settings.share(split) * number - counts[split])
+        counts[split] += 1
         split_of[clip.clip_id] = split
     return split_of

@@ -1,4 +1,4 @@
-"""Writes the demo corpus: RAVDESS's layout and names, a synthetic voice in every file."""
+"""Demo corpus with the layout and names of RAVDESS and a synthetic voice in every file."""
 
 import concurrent.futures
 import dataclasses
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from modules.common.errors import SerError
 from modules.demo_corpus import MARKER_FILE
 from modules.demo_corpus.espeak import process_espeak
 from modules.demo_corpus.prosody import draw_prosody
@@ -49,18 +50,20 @@ were changed by rule to resemble seven emotions. It exists to show that the pipe
 NOTHING MEASURED ON THESE FILES IS ACCURACY ON HUMAN SPEECH.
 
 The folders and names follow RAVDESS (Livingstone & Russo 2018), so that the same reader serves both; no recording of
-RAVDESS is contained. {MARKER_FILE} marks the difference: leave it here. It also tells how to make these
+RAVDESS is contained. {MARKER_FILE} marks the difference: leave it here. It also states how to make these
 files again. The sound may be used for any purpose.
 """
 
 
-class OccupiedFolder(ValueError):
-    """The output folder holds something else, which is left as it is."""
+class OccupiedFolder(SerError, ValueError):
+    """An output folder with other files, which are left unchanged."""
+
+    code = "demo_corpus.occupied_folder"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedClip:
-    """One clip before it is spoken. ``take`` counts the clips of one speaker and emotion from 0."""
+    """One clip before synthesis. ``take`` counts the clips of one speaker and emotion from 0."""
 
     speaker: int
     emotion: str
@@ -69,36 +72,43 @@ class PlannedClip:
 
     @property
     def statement(self) -> int:
+        """Index of the sentence."""
         return self.take % len(_SENTENCES)
 
     @property
     def intensity(self) -> str:
-        """Neutral has no strong form, in RAVDESS as here."""
+        """``normal`` or ``strong``; neutral has no strong form, as in RAVDESS."""
         return "strong" if self.take // 2 % 2 and self.emotion != "neutral" else "normal"
 
     @property
     def repetition(self) -> int:
+        """Repetition of the sentence at this intensity, counted from 1."""
         return self.take // (2 if self.emotion == "neutral" else 4) + 1
 
     @property
     def path(self) -> str:
+        """Path of the file relative to the corpus, as in RAVDESS."""
         codes = f"{_EMOTION_CODES[self.emotion]}-{_INTENSITY_CODES[self.intensity]}"
         stem = f"03-01-{codes}-{self.statement + 1:02d}-{self.repetition:02d}-{self.speaker:02d}"
         return f"Actor_{self.speaker:02d}/{stem}.wav"
 
 
 def plan(*, clips: int, seed: int) -> list[PlannedClip]:
-    """Chooses the clips: any number is balanced over speakers and emotions, and a smaller plan is part of a larger.
+    """Choose the clips, balanced over speakers and emotions; a smaller plan is part of a larger one.
+
+    Args:
+        clips: Number of clips.
+        seed: Seed of voices and takes, 0 or above.
 
     Raises:
-        ValueError: a number of clips or a seed out of range.
+        ValueError: A number of clips or a seed out of range.
     """
     if not 1 <= clips <= MAX_CLIPS:
-        raise ValueError(f"clips is {clips}; 1 to {MAX_CLIPS} can be made")
+        raise ValueError(f"clips is {clips}; allowed: 1 to {MAX_CLIPS}")
     if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be 0 or above")
+        raise ValueError(f"seed is {seed}; allowed: 0 or above")
     cells = SPEAKERS * len(_EMOTIONS)
-    # 24 and 7 have no common divisor: counting both up together meets every pair once before any pair twice.
+    # 24 and 7 are coprime: counting both up together gives every pair once before any pair twice.
     return [
         PlannedClip(speaker=i % SPEAKERS + 1, emotion=_EMOTIONS[i % len(_EMOTIONS)], take=i // cells, seed=seed)
         for i in range(clips)
@@ -113,25 +123,25 @@ def write_corpus(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
-    """Writes the corpus to ``out``: 16-bit mono WAV at 22 050 Hz.
+    """Write the corpus to ``out``: 16-bit mono WAV at 22 050 Hz.
 
-    The files are the same, byte for byte, for the same arguments, whatever the number of workers. They appear all at
-    once, complete; a demo corpus with other parameters is replaced, one with the same is kept.
+    The bytes of the files depend on ``clips`` and ``seed`` only. The folder appears complete, by a rename; a demo
+    corpus with other parameters is replaced, one with the same parameters is kept.
 
     Args:
         out: Folder to write; absent, empty, or an earlier demo corpus.
-        clips: How many, balanced over speakers and emotions.
-        seed: Of voices and takes.
-        workers: Processes; all the machine's cores by default.
+        clips: Number of clips.
+        seed: Seed of voices and takes.
+        workers: Number of processes; all cores by default.
         progress: Called with the number of clips written so far and the total.
 
     Returns:
-        Whether anything was written; ``False`` where the same corpus was there.
+        Whether files were written; ``False`` if the same corpus existed.
 
     Raises:
-        OccupiedFolder: ``out`` is a file, or holds files that are not a demo corpus's.
-        ValueError: a number of clips or a seed out of range.
-        SynthesisFailed: espeak-ng would not speak.
+        OccupiedFolder: ``out`` is a file, or holds files of something else.
+        ValueError: A number of clips or a seed out of range.
+        SynthesisFailed: espeak-ng failed.
     """
     out = out.resolve()
     planned = plan(clips=clips, seed=seed)
@@ -140,16 +150,16 @@ def write_corpus(
         return False
     _require_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("partial", "old"))
-    for leftover in (aside, old):
+    temporary, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("partial", "old"))
+    for leftover in (temporary, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        _write_aside(aside, planned, stamp, workers or os.cpu_count() or 1, progress)
+        _write_folder(temporary, planned, stamp, workers or os.cpu_count() or 1, progress)
         if out.exists():
             out.rename(old)
-        aside.rename(out)
+        temporary.rename(out)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     return True
 
@@ -181,15 +191,17 @@ def _require_replaceable(out: Path) -> None:
         return
     if not out.is_dir():
         raise OccupiedFolder(f"{out} is a file; name a folder")
-    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))
-    foreign = [name for name in found if not _OWN_FILE.fullmatch(name)]
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))
+    foreign = [name for name in names if not _OWN_FILE.fullmatch(name)]
     if foreign:
-        raise OccupiedFolder(f"{out} holds {foreign[0]}, which is not a demo corpus's; name an empty or a new folder")
-    if found and MARKER_FILE not in found:
+        raise OccupiedFolder(
+            f"{out} holds {foreign[0]}, which does not belong to a demo corpus; name an empty or a new folder"
+        )
+    if names and MARKER_FILE not in names:
         raise OccupiedFolder(f"{out} holds recordings but no {MARKER_FILE}; name an empty or a new folder")
 
 
-def _write_aside(
+def _write_folder(
     folder: Path, planned: list[PlannedClip], stamp: str, workers: int, progress: Callable[[int, int], None]
 ) -> None:
     for clip in planned:
@@ -205,7 +217,7 @@ def _write_clips(folder: Path, planned: list[PlannedClip], workers: int) -> Iter
     if workers == 1:
         yield from map(write, planned)
         return
-    # Not forked: a parent that has loaded TensorFlow holds locks.
+    # Spawned, since a fork would inherit the locks of TensorFlow.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
         yield from pool.map(write, planned, chunksize=8)

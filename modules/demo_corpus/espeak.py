@@ -1,4 +1,4 @@
-"""espeak-ng, called as a library. It keeps its state in globals: one synthesiser per process, one thread."""
+"""espeak-ng as a library. Its state is global: use one synthesiser per process, in one thread."""
 
 import ctypes
 import functools
@@ -8,6 +8,8 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 
+from modules.common.errors import SerError
+
 # From espeak-ng's speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2
 _DO_NOT_EXIT = 0x8000
@@ -16,12 +18,14 @@ _RATE, _WORD_GAP = 1, 7
 _PCM_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-class SynthesisFailed(RuntimeError):
-    """espeak-ng could not be loaded, or would not speak."""
+class SynthesisFailed(SerError, RuntimeError):
+    """A failure of espeak-ng to start or to synthesise."""
+
+    code = "demo_corpus.synthesis"
 
 
 class Espeak:
-    """Speaks text with a voice given as the text of an espeak-ng voice file."""
+    """Synthesiser for voices in the format of espeak-ng's voice files."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -33,17 +37,23 @@ class Espeak:
             raise SynthesisFailed(f"espeak-ng found no voices in {data_path.decode()}")
         self._library.espeak_SetSynthCallback(self._keep_callback)
 
-    def say(self, text: str, *, voice: str, words_per_minute: int, word_gap_10ms: int) -> np.ndarray:
-        """Speaks one sentence.
+    def synthesise(self, text: str, *, voice: str, words_per_minute: int, word_gap_10ms: int) -> np.ndarray:
+        """Synthesise one sentence.
 
-        The samples depend on the arguments alone as long as the voice sets ``flutter 0`` and ``roughness 0``: both
-        go on from where the sentence before stopped.
+        The samples depend on the arguments only, if the voice sets ``flutter 0`` and ``roughness 0``: the state of both
+        carries over from the previous sentence.
+
+        Args:
+            text: Sentence to synthesise.
+            voice: Text of an espeak-ng voice file.
+            words_per_minute: Speaking rate.
+            word_gap_10ms: Pause between words, in units of 10 ms.
 
         Returns:
             float64 of shape ``[samples]``, full scale is ±1.
 
         Raises:
-            SynthesisFailed: espeak-ng refused the voice, a parameter or the text, or said nothing.
+            SynthesisFailed: espeak-ng refused the voice, a parameter or the text, or returned silence.
         """
         self._set_voice(voice)
         self._check(self._library.espeak_SetParameter(_RATE, words_per_minute, 0), f"{words_per_minute} words a minute")
@@ -56,7 +66,7 @@ class Espeak:
         self._check(status, f"the text {text!r}")
         samples = np.frombuffer(b"".join(self._pcm), np.int16) / 32_768
         if not samples.any():
-            raise SynthesisFailed(f"espeak-ng said nothing for the text {text!r}")
+            raise SynthesisFailed(f"espeak-ng returned silence for the text {text!r}")
         return samples
 
     def _set_voice(self, voice: str) -> None:
@@ -68,7 +78,7 @@ class Espeak:
     def _receive(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
         if count > 0:
             self._pcm.append(ctypes.string_at(samples, 2 * count))
-        return 0  # go on
+        return 0  # continue
 
     @staticmethod
     def _check(status: int, what: str) -> None:
@@ -78,5 +88,5 @@ class Espeak:
 
 @functools.cache
 def process_espeak() -> Espeak:
-    """The process's own synthesiser, loaded at the first call."""
+    """Return the synthesiser of the process, loaded at the first call."""
     return Espeak()

@@ -1,4 +1,4 @@
-"""How an emotion sounds: offsets from the same speaker's neutral voice.
+"""Prosody of emotions as offsets from the same speaker's neutral voice.
 
 The signs and the order of sizes follow the reviews of Scherer (2003), Speech Communication 40: 227-256, and
 Juslin & Laukka (2003), Psychological Bulletin 129(5): 770-814:
@@ -14,7 +14,7 @@ Juslin & Laukka (2003), Psychological Bulletin 129(5): 770-814:
 
 Neither covers disgust and surprise. Disgust follows Murray & Arnott (1993), JASA 93(2): 1097-1108: much
 slower and lower, somewhat wider, softer, with wide falls at the end. Surprise, high and wide with a final rise, is
-this module's own choice. The sizes in numbers are its own throughout, set so that classes overlap.
+a choice of this module. So are all numbers, set so that classes overlap.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ class Prosody:
     """Differences from the speaker's neutral voice; all zero is neutral.
 
     Attributes:
-        pitch_semitones: Of the middle of the pitch range.
-        range_octaves: Of the pitch range's width: 1 doubles it.
-        rate_octaves: Of the speaking rate: 1 doubles it.
-        level_db: Of the loudness.
-        tilt_db_per_octave: Of the spectrum's slope; above 0 is brighter.
+        pitch_semitones: Shift of the middle of the pitch range.
+        range_octaves: Change of the width of the pitch range; 1 doubles it.
+        rate_octaves: Change of the speaking rate; 1 doubles it.
+        level_db: Change of the level.
+        tilt_db_per_octave: Change of the slope of the spectrum; above 0 is brighter.
         tremor_percent: Depth of the tremor in pitch.
-        pause_ms: Added between words.
-        final_semitones: How far the pitch moves over the last third of the sentence.
+        pause_ms: Additional pause between words.
+        final_semitones: Movement of the pitch over the last third of the sentence.
     """
 
     pitch_semitones: float = 0.0
@@ -47,6 +47,7 @@ class Prosody:
     final_semitones: float = 0.0
 
     def as_array(self) -> np.ndarray:
+        """Return the values in the order of the fields, float64 ``[8]``."""
         return np.array(dataclasses.astuple(self))
 
 
@@ -79,8 +80,7 @@ CORRELATES = {
 }  # fmt: skip
 
 _STRENGTH_BY_INTENSITY = {"normal": 0.85, "strong": 1.2}
-# Standard deviations, in the order of Prosody's fields: of how speakers differ in expressing an emotion, and of how
-# one speaker's repetitions differ.
+# Standard deviations, in the order of Prosody's fields, between speakers and between clips of a speaker.
 _SPEAKER_SPREAD = Prosody(
     pitch_semitones=0.8, range_octaves=0.2, rate_octaves=0.07, level_db=1.2, tilt_db_per_octave=0.35,
     tremor_percent=0.3, pause_ms=8, final_semitones=0.8,
@@ -93,14 +93,14 @@ _EMOTION_NUMBER = {emotion: number for number, emotion in enumerate(CORRELATES)}
 
 
 def draw_prosody(emotion: str, *, intensity: str, speaker: int, take: int, seed: int) -> Prosody:
-    """Draws how ``speaker`` expresses ``emotion`` in one clip, always the same for the same arguments.
+    """Draw the prosody of one clip; equal arguments give equal values.
 
     Args:
         emotion: A key of :data:`CORRELATES`.
         intensity: ``normal`` or ``strong``.
         speaker: Number of the speaker.
         take: Number of the clip among those of this speaker and emotion.
-        seed: The corpus's seed.
+        seed: Seed of the corpus.
     """
     habit = np.random.default_rng([seed, speaker, _EMOTION_NUMBER[emotion]])
     chance = np.random.default_rng([seed, speaker, _EMOTION_NUMBER[emotion], take])

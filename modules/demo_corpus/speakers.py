@@ -1,4 +1,4 @@
-"""Who speaks in the demo corpus: 24 vocal tracts and habits, drawn from the seed."""
+"""Speakers of the demo corpus: 24 vocal tracts and habits, drawn from the seed."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ _MALE_TRACT, _FEMALE_TRACT = (0.93, 1.05), (1.07, 1.20)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """One synthetic person.
+    """One synthetic speaker.
 
     Attributes:
         number: 1 to 24; odd is male, even female, as RAVDESS numbers its actors.
@@ -41,10 +41,16 @@ class Speaker:
 
     @property
     def is_female(self) -> bool:
+        """Whether the voice is female."""
         return self.number % 2 == 0
 
     def voice(self, *, pitch_ratio: float, range_ratio: float) -> str:
-        """Text of an espeak-ng voice file, with the pitch's middle and range changed by these ratios."""
+        """Return the text of an espeak-ng voice file.
+
+        Args:
+            pitch_ratio: Factor of the middle of the pitch range.
+            range_ratio: Factor of the width of the pitch range.
+        """
         middle_hz = self.pitch_hz * pitch_ratio
         half_range = 0.5 * (self.pitch_range - 1) * range_ratio
         lowest_hz, highest_hz = middle_hz * (1 - half_range / 2), middle_hz * (1 + half_range)
@@ -61,7 +67,12 @@ class Speaker:
 
 
 def draw_speaker(number: int, *, seed: int) -> Speaker:
-    """Draws speaker ``number``, always the same for a seed."""
+    """Draw a speaker; equal arguments give equal speakers.
+
+    Args:
+        number: Number of the speaker, from 1.
+        seed: Seed of the corpus.
+    """
     rng = np.random.default_rng([seed, number])
     female = number % 2 == 0
     tract = rng.uniform(*(_FEMALE_TRACT if female else _MALE_TRACT))

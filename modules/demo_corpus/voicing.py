@@ -1,4 +1,4 @@
-"""From a speaker, a prosody and a sentence to a waveform."""
+"""Synthesis of a waveform from a speaker, a prosody and a sentence."""
 
 from typing import Any
 
@@ -20,7 +20,14 @@ _LEAD_SEC, _TAIL_SEC = (0.45, 0.75), (0.35, 0.75)
 def render(
     espeak: Espeak, sentence: str, *, speaker: Speaker, prosody: Prosody, rng: np.random.Generator
 ) -> np.ndarray:
-    """Speaks a sentence with a speaker's voice and an emotion's prosody, in a room of its own.
+    """Render a sentence with a speaker's voice, a prosody and the noise of a room.
+
+    Args:
+        espeak: Synthesiser.
+        sentence: Text to synthesise.
+        speaker: Voice.
+        prosody: Offsets from the neutral voice.
+        rng: Source of randomness of this clip.
 
     Returns:
         float64 of shape ``[samples]`` at ``espeak.sample_rate_hz``, within ±0.89.
@@ -30,7 +37,7 @@ def render(
         pitch_ratio=2 ** (prosody.pitch_semitones / 12),
         range_ratio=float(np.clip(2**prosody.range_octaves, 0.2, 3)),
     )
-    speech = espeak.say(
+    speech = espeak.synthesise(
         sentence,
         voice=voice,
         words_per_minute=int(np.clip(speaker.words_per_minute * 2**prosody.rate_octaves, 90, 300)),
@@ -44,12 +51,12 @@ def render(
     return clip * min(1.0, _PEAK_LIMIT / np.max(np.abs(clip)))
 
 
-def _amplitude(level_db: float | np.ndarray) -> Any:  # numpy gives back what it was given: a number or an array
+def _amplitude(level_db: float | np.ndarray) -> Any:  # a number or an array, as its argument
     return 10 ** (level_db / 20)
 
 
 def _pitch_curve(samples: int, rate_hz: int, prosody: Prosody, rng: np.random.Generator) -> np.ndarray:
-    """Factor on the pitch at every sample: the tremor, and the movement over the last third."""
+    """Return the factor of the pitch at every sample, float64 ``[samples]``: tremor and final movement."""
     time_sec = np.arange(samples) / rate_hz
     phase = 2 * np.pi * (rng.uniform(*_TREMOR_HZ) * time_sec + rng.uniform())
     tremor = 1 + abs(prosody.tremor_percent) / 100 * np.sin(phase)
@@ -58,12 +65,12 @@ def _pitch_curve(samples: int, rate_hz: int, prosody: Prosody, rng: np.random.Ge
 
 
 def _bend_pitch(samples: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Plays ``samples`` at a varying speed; oversampled, so that linear interpolation stays inaudible."""
+    """Resample at a varying speed; oversampling keeps the error of linear interpolation inaudible."""
     length = _fast_length(samples.size)
     dense = np.fft.irfft(np.fft.rfft(samples, length), _OVERSAMPLING * length) * _OVERSAMPLING
-    position = np.concatenate([[0.0], np.cumsum(1 / factor[:-1])])  # when each sample is to be heard
-    heard_at = np.interp(np.arange(int(position[-1])), position, np.arange(samples.size))
-    return np.interp(heard_at * _OVERSAMPLING, np.arange(dense.size), dense)
+    position = np.concatenate([[0.0], np.cumsum(1 / factor[:-1])])  # output time of each sample
+    source = np.interp(np.arange(int(position[-1])), position, np.arange(samples.size))
+    return np.interp(source * _OVERSAMPLING, np.arange(dense.size), dense)
 
 
 def _tilt(samples: np.ndarray, rate_hz: int, slope_db_per_octave: float) -> np.ndarray:
@@ -74,5 +81,5 @@ def _tilt(samples: np.ndarray, rate_hz: int, slope_db_per_octave: float) -> np.n
 
 
 def _fast_length(samples: int) -> int:
-    """The next multiple of 4096: a Fourier transform of prime length takes many times longer."""
+    """Return the next multiple of 4096; Fourier transforms of prime length take many times longer."""
     return -(-samples // 4096) * 4096

@@ -1,4 +1,4 @@
-"""What a comparison of two samples found: :mod:`modules.drift.comparison` makes it."""
+"""Result of a comparison of two samples by :mod:`modules.drift.comparison`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ class Compared:
 
     @property
     def drifted(self) -> bool:
+        """Whether the value exceeds the threshold."""
         return self.value > self.threshold
 
 
@@ -25,30 +26,27 @@ class FeatureDrift:
 
     Attributes:
         ks: Kolmogorov-Smirnov statistic, 0 to 1.
-        psi: Population stability index, 0 and above.
-        jensen_shannon: Divergence with logarithms to base 2, 0 to 1.
     """
 
     name: str
     ks: Compared
-    psi: Compared
-    jensen_shannon: Compared
     reference_median: float
     current_median: float
 
     @property
     def drifted(self) -> bool:
-        return self.ks.drifted or self.psi.drifted or self.jensen_shannon.drifted
+        """Whether ``ks`` exceeds its threshold."""
+        return self.ks.drifted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelDrift:
-    """How often each emotion occurs.
+    """Frequencies of the emotions.
 
     Attributes:
         reference: Share of each emotion in the reference.
-        current: The same in the other sample.
-        jensen_shannon: Divergence of the two, base 2.
+        current: Share of each emotion in the current sample.
+        jensen_shannon: Divergence of the two, base 2, 0 to 1.
     """
 
     reference: Mapping[str, float]
@@ -57,15 +55,16 @@ class LabelDrift:
 
     @property
     def drifted(self) -> bool:
+        """Whether ``jensen_shannon`` exceeds its threshold."""
         return self.jensen_shannon.drifted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmotionDrift:
-    """How one emotion sounds: what a wrong label mapping changes, even where every feature and label is as frequent.
+    """Sound of one emotion. A wrong label mapping changes it even where features and labels are distributed as before.
 
     Attributes:
-        feature: The one that changed most.
+        feature: The feature that changed most.
         rank_shift: Change of this feature's mean rank among all clips, 0 to 1, in clips of this emotion.
     """
 
@@ -75,17 +74,18 @@ class EmotionDrift:
 
     @property
     def drifted(self) -> bool:
+        """Whether ``rank_shift`` exceeds its threshold."""
         return self.rank_shift.drifted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LevelDrift:
-    """How loud the recordings are.
+    """Levels of the recordings.
 
     Attributes:
-        reference_db: Mean level of the speakers of the reference.
-        current_db: The same of the other sample.
-        difference_db: Of the two, without its sign.
+        reference_db: Mean level of the speakers of the reference, dB.
+        current_db: Mean level of the speakers of the current sample, dB.
+        difference_db: Absolute difference of the two, dB.
     """
 
     reference_db: float
@@ -94,6 +94,7 @@ class LevelDrift:
 
     @property
     def drifted(self) -> bool:
+        """Whether ``difference_db`` exceeds its threshold."""
         return self.difference_db.drifted
 
 
@@ -102,13 +103,13 @@ class DriftReport:
     """The comparison of two samples.
 
     Attributes:
-        p_value: How rare this much difference is without drift: of the shares of permutations that reach what was seen
-            in the largest statistic, in ``mean_ks`` and in ``level``, the smallest, times the number of them.
+        p_value: The smallest p-value of the largest statistic, ``mean_ks`` and ``level``, times their number
+            (Bonferroni).
         mean_ks: Mean of the Kolmogorov-Smirnov statistics of all features.
         features: The most drifted first.
-        labels: Where both samples have labels.
-        emotions: The same.
-        level: Where it is known of both, and who speaks.
+        labels: None where a sample has no labels.
+        emotions: Empty where a sample has no labels.
+        level: None where levels or speakers are unknown.
     """
 
     settings: DriftSettings
@@ -126,23 +127,25 @@ class DriftReport:
 
     @property
     def drifted_features(self) -> tuple[FeatureDrift, ...]:
+        """Features that drifted, the most drifted first."""
         return tuple(feature for feature in self.features if feature.drifted)
 
     @property
     def drifted(self) -> bool:
+        """Whether any part of the report exceeds its threshold."""
         parts = (self.mean_ks, *self.features, *self.emotions, self.labels, self.level)
         return any(part.drifted for part in parts if part is not None)
 
     @property
     def labels_suspect(self) -> bool:
-        """Whether the sound is as it was, but not what it is called: the mark of a broken label mapping."""
+        """Whether labels or emotions drifted but the sound did not, as with a broken label mapping."""
         if self.mean_ks.drifted or self.drifted_features or (self.level and self.level.drifted):
             return False
         return bool(self.labels and self.labels.drifted) or any(emotion.drifted for emotion in self.emotions)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What drifted, in sentences; none when nothing did."""
+        """Sentences on what drifted; empty without drift."""
         sentences = []
         if self.drifted_features:
             worst = ", ".join(feature.name for feature in self.drifted_features[:3])
@@ -151,7 +154,7 @@ class DriftReport:
             )
         if self.mean_ks.drifted:
             sentences.append(
-                f"All features together drifted: the mean KS is {self.mean_ks.value:.3f}, and up to "
+                f"All features together drifted: the mean KS is {self.mean_ks.value:.3f}; up to "
                 f"{self.mean_ks.threshold:.3f} is chance."
             )
         if self.level is not None and self.level.drifted:
@@ -161,14 +164,14 @@ class DriftReport:
                 f"{self.level.difference_db.threshold:.1f} dB is chance."
             )
         if self.labels is not None and self.labels.drifted:
-            sentences.append("The emotions occur with other frequencies.")
+            sentences.append("The frequencies of the emotions changed.")
         emotions = [f"{emotion.emotion} (in {emotion.feature})" for emotion in self.emotions if emotion.drifted]
         if emotions:
             sentences.append(f"Clips with these labels sound different: {', '.join(emotions)}.")
         return tuple(sentences)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, the verdict and its reasons among them."""
+        """Return plain values for JSON, including the verdict and its reasons."""
         return {
             "drifted": self.drifted,
             "labels_suspect": self.labels_suspect,

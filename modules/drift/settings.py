@@ -1,4 +1,4 @@
-"""How samples are compared. Apart from :mod:`modules.drift.comparison`, whose SciPy takes a while to load."""
+"""Settings of the comparison; separate from :mod:`modules.drift.comparison`, since SciPy is slow to import."""
 
 from typing import Self
 
@@ -6,11 +6,11 @@ from pydantic import Field, model_validator
 
 from modules.common.settings import Settings
 
-_TESTS = 3  # that share the false-alarm rate
+_TESTS = 3  # they share the false-alarm rate
 
 
 class DriftSettings(Settings):
-    """How samples are compared."""
+    """Settings of the comparison of two samples."""
 
     false_alarm_rate: float = Field(
         0.04, gt=0, lt=1, description="Share of comparisons without drift that may alarm, all features together."
@@ -19,9 +19,6 @@ class DriftSettings(Settings):
         500,
         ge=1,
         description="Permutations of the speakers that set the thresholds; they need about 10 / `false_alarm_rate`.",
-    )
-    bins: int = Field(
-        10, ge=2, description="Bins of PSI and Jensen-Shannon divergence, each with the same share of the reference."
     )
     max_clips: int = Field(4000, ge=2, description="A larger sample is thinned at random to this many clips.")
     min_clips: int = Field(20, ge=2, description="Samples with fewer clips are not compared.")

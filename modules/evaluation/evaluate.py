@@ -1,4 +1,4 @@
-"""From predictions to the evaluation section of a run's summary."""
+"""Evaluation section of a run's summary, from predictions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -47,18 +47,22 @@ def evaluate(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Evaluation:
-    """Metrics with intervals, confusion, slices and calibration of one split.
+    """Return metrics with intervals, confusion, slices and calibration of one split.
 
     Args:
-        labels: Index into ``classes`` of each clip, of shape ``[clips]``.
-        probabilities: Of shape ``[clips, classes]``. Values that are not finite give an evaluation that counts
-            them and holds no metric, so that the run can still be rejected with a reason.
-        speakers: Of each clip.
-        slices: By dimension (``corpus``, ``sex``, ...), the value of each clip. ``emotion`` and ``speaker`` are added.
-        level: Coverage that the intervals aim at.
+        labels: True classes as indices into ``classes``, int ``[clips]``.
+        probabilities: Predictions, float ``[clips, classes]``. For non-finite ones the evaluation counts them and has
+            no metrics, so that the gate can reject the model with a reason.
+        speakers: Speaker of each clip.
+        slices: Value of each clip by dimension (``corpus``, ``sex``, ...). ``emotion`` and ``speaker`` are added.
+        split: Name of the split.
+        classes: Names of the classes.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        level: Nominal coverage of the intervals, 0 to 1.
 
     Raises:
-        ValueError: The arrays do not belong together, or finite rows are no distributions.
+        ValueError: The shapes of the arrays do not match, or finite rows are not distributions.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     blank = Evaluation(
@@ -96,7 +100,20 @@ def compare(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Baseline:
-    """Candidate against the baseline called ``name``, paired on the same clips."""
+    """Return the paired comparison of a candidate with a baseline.
+
+    Args:
+        candidate: Predictions of the candidate.
+        baseline: Predictions of the baseline for the same clips.
+        name: Name of the baseline.
+        split: Name of the split.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        level: Nominal coverage of the intervals, 0 to 1.
+
+    Raises:
+        ValueError: The clips differ.
+    """
     differences = paired_differences(candidate, baseline, resamples=resamples, seed=seed, level=level)
     ours, theirs = point_estimates(candidate), point_estimates(baseline)
     return Baseline(
@@ -119,7 +136,7 @@ def compare(
 
 
 def length_slice(duration_sec: float) -> str:
-    """Name of the clip-length slice that a recording of ``duration_sec`` belongs to."""
+    """Return the name of the length slice of a recording of ``duration_sec``."""
     short_sec, long_sec = LENGTH_BOUNDS_SEC
     if duration_sec < short_sec:
         return f"0 to {short_sec:g} s"
@@ -142,9 +159,9 @@ def _method(speakers: int, *, resamples: int, seed: int, level: float) -> Interv
 
 def _caution(speakers: int) -> str | None:
     if speakers == 1:
-        return "One speaker: the intervals cover other clips of this speaker and say nothing about anyone else."
+        return "One speaker: the intervals hold for other clips of this speaker, not for other speakers."
     if speakers < FEW_SPEAKERS:
-        return f"Only {speakers} speakers: intervals from so few are themselves uncertain. Read them as a rough range."
+        return f"Only {speakers} speakers: intervals from so small a number are a rough range only."
     return None
 
 
@@ -180,7 +197,7 @@ def _slice_results(
 
 
 def _slice_metrics(part: Predictions) -> tuple[str, ...]:
-    """F1 inside one emotion knows no false alarms and would flatter."""
+    """Return the metrics of a slice: without F1 inside one emotion, where false alarms are missing."""
     one_class = len(np.unique(part.labels)) == 1
     return tuple(name for name in SLICE_METRICS if not (one_class and name == "macro_f1"))
 

@@ -1,6 +1,6 @@
-"""Whether a candidate may be served: each check in numbers and words, and the decision that follows from them.
+"""Decision whether a candidate is blessed, and the checks behind it.
 
-Pure: what TFMA measured and what the model answered come in, a verdict goes out.
+The functions are pure: evidence in, verdict out.
 """
 
 import dataclasses
@@ -19,9 +19,14 @@ Slice = tuple[tuple[str, str], ...]
 SliceColumn = Literal["corpus", "sex", "intensity"]
 IncomparableBaseline = Literal["skip_comparison", "reject"]
 
-FINITE = "Finite predictions"
-TFMA = "TFMA's thresholds"
-COMPARABLE = "Comparable baseline"
+# Codes of checks, for programs and tests.
+CLIPS, SPEAKERS = "gate.test_clips", "gate.test_speakers"
+FINITE = "gate.finite_predictions"
+VARIETY = "gate.different_classes"
+UAR, UAR_INTERVAL, SLICE_UAR = "gate.uar", "gate.uar_interval", "gate.slice_uar"
+COMPARABLE = "gate.comparable_baseline"
+UAR_LOSS, UAR_LOSS_INTERVAL = "gate.uar_loss", "gate.uar_loss_interval"
+TFMA = "gate.tfma_thresholds"
 
 _WHOLE: Slice = ()
 
@@ -64,18 +69,18 @@ class GateSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is known of a candidate on ``test``.
+    """Measurements of a candidate on ``test``.
 
     Attributes:
-        evaluation: Its metrics with intervals.
+        evaluation: Metrics with intervals.
         uars: TFMA's UAR by slice.
-        tfma_passed: Whether every threshold that TFMA was given holds.
-        baseline: The candidate beside the blessed model, on the test speakers who are not ``heard``; none where there
-            is no such model, it cannot be asked, or nobody is left.
-        missing: Where the files of the blessed model should be, if they are gone.
-        incomparable: Why the blessed model cannot be asked about the same examples, where that is so.
-        heard: Test speakers whom the blessed model was trained on, by :func:`heard_by_baseline_alone`. None where it
-            does not say whom it was trained on.
+        tfma_passed: Whether all thresholds of TFMA hold.
+        baseline: Comparison with the blessed model on the test speakers without ``baseline_speakers``; None without a
+            blessed model, without such speakers, or if the model cannot predict the examples.
+        missing: Path of the blessed model if its files are missing.
+        incomparable: Reason why the blessed model cannot predict the same examples, if it cannot.
+        baseline_speakers: Test speakers that only the blessed model was trained on, by :func:`baseline_only_speakers`.
+            None if its training speakers are unknown.
     """
 
     evaluation: Evaluation
@@ -84,36 +89,49 @@ class Evidence:
     baseline: Baseline | None = None
     missing: str | None = None
     incomparable: str | None = None
-    heard: tuple[str, ...] | None = ()
+    baseline_speakers: tuple[str, ...] | None = ()
 
 
-def heard_by_baseline_alone(candidate: Protocol, baseline: Protocol) -> tuple[str, ...]:
-    """The candidate's test speakers whom the baseline was trained on and the candidate was not.
+def baseline_only_speakers(candidate: Protocol, baseline: Protocol) -> tuple[str, ...]:
+    """Return the candidate's test speakers that the baseline was trained on and the candidate was not.
 
-    Asked about them, the baseline remembers where the candidate must generalise. Where clips are dealt out to the
-    splits at random, both remember.
+    For them the comparison would favour the baseline. With random splits of clips, both models were trained on them.
+
+    Args:
+        candidate: Splits of the candidate's run.
+        baseline: Splits of the baseline's run.
     """
-    return tuple(sorted(set(candidate.speakers[TEST]) & baseline.heard - candidate.heard))
+    return tuple(sorted(set(candidate.speakers[TEST]) & baseline.training_speakers - candidate.training_speakers))
 
 
 def compared(evidence: Evidence, settings: GateSettings) -> Baseline | None:
-    """The comparison that counts: none where too few test speakers are left that the baseline had not heard."""
-    found = evidence.baseline
-    if found is None or not evidence.heard:
-        return found
-    enough = found.speakers >= settings.min_test_speakers and found.clips >= settings.min_test_clips
-    return found if enough else None
+    """Return the comparison with the baseline; None if too few speakers remain that the baseline was not trained on.
+
+    Args:
+        evidence: Measurements of the candidate.
+        settings: Settings of the gate.
+    """
+    comparison = evidence.baseline
+    if comparison is None or not evidence.baseline_speakers:
+        return comparison
+    enough = comparison.speakers >= settings.min_test_speakers and comparison.clips >= settings.min_test_clips
+    return comparison if enough else None
 
 
-def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
-    """Blesses the candidate if every check passes, or if someone overrides the gate and no fault forbids it."""
+def decide(evidence: Evidence, settings: GateSettings) -> Verdict:
+    """Bless the candidate if every check passes, or by override unless predictions are non-finite.
+
+    Args:
+        evidence: Measurements of the candidate.
+        settings: Settings of the gate.
+    """
     checks = tuple(_checks(evidence, settings))
     failed = [check for check in checks if not check.passed]
     if not failed:
         return Verdict(blessed=True, checks=checks, reasons=("Every check passed.",))
-    # TFMA's thresholds are among the other checks, which say more.
-    reasons = tuple(check.text for check in failed if check.name != TFMA) or (failed[0].text,)
-    if not settings.override or any(check.name == FINITE for check in failed):
+    # TFMA's thresholds repeat other checks, whose texts are more specific.
+    reasons = tuple(check.text for check in failed if check.code != TFMA) or (failed[0].text,)
+    if not settings.override or any(check.code == FINITE for check in failed):
         return Verdict(blessed=False, checks=checks, reasons=reasons)
     head = f"Blessed by override, although {len(failed)} of {len(checks)} checks failed."
     return Verdict(blessed=True, checks=checks, reasons=(head, *reasons), override=settings.override)
@@ -121,8 +139,8 @@ def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
 
 def _checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
     evaluation = evidence.evaluation
-    yield _count_check("Test clips", evaluation.clips, settings.min_test_clips)
-    yield _count_check("Test speakers", evaluation.speakers, settings.min_test_speakers)
+    yield _count_check(CLIPS, "Test clips", evaluation.clips, settings.min_test_clips)
+    yield _count_check(SPEAKERS, "Test speakers", evaluation.speakers, settings.min_test_speakers)
     yield _finite_check(evaluation)
     yield _variety_check(evaluation)
     yield _floor_check(evidence.uars, _WHOLE, settings.min_uar)
@@ -130,130 +148,134 @@ def _checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
     yield from _baseline_checks(evidence, settings)
     for column in settings.slices:
         yield from _slice_checks(evidence.uars, column, settings.min_slice_uar)
-    text = "TFMA found every threshold kept." if evidence.tfma_passed else "TFMA found a threshold violated."
-    yield Check(name=TFMA, passed=evidence.tfma_passed, text=text)
+    text = "TFMA: every threshold holds." if evidence.tfma_passed else "TFMA: a threshold is violated."
+    yield Check(code=TFMA, name="TFMA's thresholds", passed=evidence.tfma_passed, text=text)
 
 
-def _count_check(name: str, count: int, least: int) -> Check:
-    text = f"{name}: {count}; there must be at least {least} for a verdict."
-    return Check(name=name, value=count, bound=least, passed=count >= least, text=text)
+def _count_check(code: str, name: str, count: int, least: int) -> Check:
+    text = f"{name}: {count}; at least {least} are needed."
+    return Check(code=code, name=name, value=count, bound=least, passed=count >= least, text=text)
 
 
 def _finite_check(evaluation: Evaluation) -> Check:
     bad = evaluation.non_finite_predictions
-    text = f"The answer to {bad} of {evaluation.clips} clips is not a number." if bad else "Every answer is a number."
-    return Check(name=FINITE, value=bad, bound=0, passed=bad == 0, text=text)
+    text = f"Predictions of {bad} of {evaluation.clips} clips are non-finite." if bad else "Every prediction is finite."
+    return Check(code=FINITE, name="Finite predictions", value=bad, bound=0, passed=bad == 0, text=text)
 
 
 def _variety_check(evaluation: Evaluation) -> Check:
-    """A model that names one emotion whatever it hears."""
-    named = sum(any(row[column] for row in evaluation.confusion) for column in range(len(evaluation.classes)))
+    """Check that the model does not predict the same emotion for every clip."""
+    predicted = sum(any(row[column] for row in evaluation.confusion) for column in range(len(evaluation.classes)))
     if not evaluation.confusion:
-        text = "Which emotions the model names is unknown, since no metric could be computed."
-    elif named < 2:
-        text = "The model names one and the same emotion for every clip."
+        text = "The predicted emotions are unknown, since no metric could be computed."
+    elif predicted < 2:
+        text = "The model predicts the same emotion for every clip."
     else:
-        text = f"The model names {named} different emotions."
-    return Check(name="Different answers", value=named, bound=2, passed=named >= 2, text=text)
+        text = f"The model predicts {predicted} different emotions."
+    return Check(code=VARIETY, name="Different emotions", value=predicted, bound=2, passed=predicted >= 2, text=text)
 
 
 def _floor_check(uars: Mapping[Slice, float], where: Slice, floor: float) -> Check:
+    code = SLICE_UAR if where else UAR
     name = "UAR" + "".join(f" of {column} {value}" for column, value in where)
     if where not in uars:
-        return Check(name=name, bound=floor, passed=False, text=f"{name} is missing from TFMA's results.")
+        return Check(code=code, name=name, bound=floor, passed=False, text=f"{name} is missing from TFMA's results.")
     value = uars[where]
     passed = value >= floor  # false for NaN
     text = f"{name} is {'' if passed else 'only '}{value:.1%}; it must be at least {floor:.1%}."
-    return Check(name=name, value=value, bound=floor, passed=passed, text=text)
+    return Check(code=code, name=name, value=value, bound=floor, passed=passed, text=text)
 
 
 def _interval_check(evaluation: Evaluation, floor: float) -> Check:
     name = "UAR's interval"
     uar = evaluation.metric("uar")
     if uar is None or uar.low is None or uar.high is None:
-        return Check(name=name, bound=floor, passed=False, text=f"{name} cannot be computed from these predictions.")
+        text = f"{name} cannot be computed from these predictions."
+        return Check(code=UAR_INTERVAL, name=name, bound=floor, passed=False, text=text)
     passed = uar.high >= floor
     reach = "reaches" if passed else "lies wholly below"
     text = f"{name}, {uar.low:.1%} to {uar.high:.1%}, {reach} the floor of {floor:.1%}."
-    return Check(name=name, value=uar.high, bound=floor, passed=passed, text=text)
+    return Check(code=UAR_INTERVAL, name=name, value=uar.high, bound=floor, passed=passed, text=text)
 
 
 def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
     comparison = compared(evidence, settings)
     if evidence.missing:
         text = (
-            f"The files of the blessed baseline, {evidence.missing}, are gone, and no pushed version was copied from "
-            "them: whether the candidate is worse is unknown. Set gate.override to bless it all the same."
+            f"The files of the blessed baseline, {evidence.missing}, are missing, and no pushed version was copied "
+            "from them, so the candidate cannot be compared. Set gate.override to bless it nevertheless."
         )
-        yield Check(name=COMPARABLE, passed=False, text=text)
+        yield _comparable_check(text, passed=False)
     elif evidence.incomparable:
-        text = f"The blessed baseline cannot be asked about these examples, {evidence.incomparable}"
+        text = f"The blessed baseline cannot predict these examples, {evidence.incomparable}"
         yield _incomparable_check(text, settings)
     elif comparison is None and evidence.evaluation.non_finite_predictions:
-        yield Check(name=COMPARABLE, passed=False, text="Answers that are no numbers cannot be compared.")
-    elif comparison is None and evidence.heard:
-        yield _heard_check(evidence, evidence.heard, settings)
+        yield _comparable_check("Non-finite predictions cannot be compared.", passed=False)
+    elif comparison is None and evidence.baseline_speakers:
+        yield _too_few_left_check(evidence, evidence.baseline_speakers, settings)
     elif comparison is None:
-        text = "There is no blessed model to compare with: the candidate is judged alone."
-        yield Check(name=COMPARABLE, passed=True, text=text)
+        yield _comparable_check("There is no blessed baseline: the other checks decide.", passed=True)
     else:
-        yield _compared_check(comparison, evidence.heard, settings)
+        yield _compared_check(comparison, evidence.baseline_speakers, settings)
         yield from _difference_checks(comparison, settings.max_uar_loss)
 
 
+def _comparable_check(text: str, *, passed: bool, value: float | None = None, bound: float | None = None) -> Check:
+    return Check(code=COMPARABLE, name="Comparable baseline", value=value, bound=bound, passed=passed, text=text)
+
+
 def _incomparable_check(why: str, settings: GateSettings, value: float | None = None) -> Check:
-    alone = settings.incomparable_baseline == "skip_comparison"
-    consequence = "the candidate is judged alone" if alone else "gate.incomparable_baseline rejects such a candidate"
-    bound = None if alone or value is None else settings.min_test_speakers  # judged alone, nothing is bounded by it
-    return Check(name=COMPARABLE, value=value, bound=bound, passed=alone, text=f"{why}: {consequence}.")
+    skipped = settings.incomparable_baseline == "skip_comparison"
+    consequence = "the other checks decide" if skipped else "gate.incomparable_baseline rejects the candidate"
+    bound = None if skipped or value is None else settings.min_test_speakers
+    return _comparable_check(f"{why}: {consequence}.", passed=skipped, value=value, bound=bound)
 
 
-def _heard_check(evidence: Evidence, heard: tuple[str, ...], settings: GateSettings) -> Check:
+def _too_few_left_check(evidence: Evidence, excluded: tuple[str, ...], settings: GateSettings) -> Check:
     speakers = evidence.evaluation.speakers
     clips = evidence.baseline.clips if evidence.baseline else 0
     why = (
-        f"Not comparable: {len(heard)} of {speakers} test speakers were heard by the blessed baseline in training, "
-        f"which flatters it, and the other {speakers - len(heard)}, with {clips} clips, are too few "
+        f"Not comparable: the blessed baseline was trained on {len(excluded)} of {speakers} test speakers, "
+        f"and the other {speakers - len(excluded)}, with {clips} clips, are too few "
         f"(gate.min_test_speakers is {settings.min_test_speakers}, gate.min_test_clips {settings.min_test_clips})"
     )
-    return _incomparable_check(why, settings, value=speakers - len(heard))
+    return _incomparable_check(why, settings, value=speakers - len(excluded))
 
 
-def _compared_check(comparison: Baseline, heard: tuple[str, ...] | None, settings: GateSettings) -> Check:
-    if heard is None:
-        text = (
-            "Whom the blessed baseline was trained on is not recorded: test speakers may be among them and flatter it."
-        )
-        return Check(name=COMPARABLE, passed=True, text=text)
+def _compared_check(comparison: Baseline, excluded: tuple[str, ...] | None, settings: GateSettings) -> Check:
+    if excluded is None:
+        text = "The training speakers of the blessed baseline are not recorded and may include test speakers."
+        return _comparable_check(text, passed=True)
     text = f"The blessed baseline was trained on none of the {comparison.speakers} test speakers."
-    if heard:
+    if excluded:
         text = (
-            f"{len(heard)} of {comparison.speakers + len(heard)} test speakers were heard by the blessed baseline in "
-            f"training: the two are compared on the other {comparison.speakers} alone, {comparison.clips} clips."
+            f"The blessed baseline was trained on {len(excluded)} of {comparison.speakers + len(excluded)} test "
+            f"speakers: the models are compared on the other {comparison.speakers} alone, {comparison.clips} clips."
         )
-    bound = settings.min_test_speakers if heard else None
-    return Check(name=COMPARABLE, value=comparison.speakers, bound=bound, passed=True, text=text)
+    bound = settings.min_test_speakers if excluded else None
+    return _comparable_check(text, passed=True, value=comparison.speakers, bound=bound)
 
 
 def _difference_checks(baseline: Baseline, max_loss: float) -> Iterator[Check]:
     name = "UAR against the blessed baseline"
     found = next((each for each in baseline.differences if each.name == "uar"), None)
     if found is None or found.difference is None or found.low is None or found.high is None:
-        yield Check(name=name, bound=-max_loss, passed=False, text=f"{name} cannot be computed from these predictions.")
+        text = f"{name} cannot be computed from these predictions."
+        yield Check(code=UAR_LOSS, name=name, bound=-max_loss, passed=False, text=text)
         return
     text = f"{name} is {found.difference:+.1%}; it may be at most {max_loss:.1%} lower."
     passed = found.difference >= -max_loss
-    yield Check(name=name, value=found.difference, bound=-max_loss, passed=passed, text=text)
+    yield Check(code=UAR_LOSS, name=name, value=found.difference, bound=-max_loss, passed=passed, text=text)
     significance = "reaches zero" if found.high >= 0 else "lies wholly below zero: significantly worse"
     text = f"The interval of the difference in UAR, {found.low:+.1%} to {found.high:+.1%}, {significance}."
     name = "Interval of the difference in UAR"
-    yield Check(name=name, value=found.high, bound=0, passed=found.high >= 0, text=text)
+    yield Check(code=UAR_LOSS_INTERVAL, name=name, value=found.high, bound=0, passed=found.high >= 0, text=text)
 
 
 def _slice_checks(uars: Mapping[Slice, float], column: str, floor: float) -> Iterator[Check]:
     slices = [where for where in uars if [name for name, _ in where] == [column]]
     if not slices:
         text = f"TFMA's results hold no UAR by {column}."
-        yield Check(name=f"UAR by {column}", bound=floor, passed=False, text=text)
+        yield Check(code=SLICE_UAR, name=f"UAR by {column}", bound=floor, passed=False, text=text)
     for where in sorted(slices):
         yield _floor_check(uars, where, floor)

@@ -1,13 +1,12 @@
 """Metrics of a set of predictions, and their bootstrap intervals over speakers.
 
-Clips of one speaker resemble each other, so whole speakers are drawn with replacement, each with all of their
-clips: the cluster bootstrap (Field & Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007; the
-bootstrap itself: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993). Percentile limits of a few clusters
-are too narrow; the levels are widened as Hesterberg, "What teachers should know about the bootstrap", The American
-Statistician 69, 2015, gives it ("expanded percentile interval"). In simulated speakers of unequal difficulty 95 %
-intervals of UAR then held the truth in 89, 94 and 96 % of 400 draws of 4, 8 and 24 speakers; plain percentiles held it
-in 79, 87 and 95 %, drawing clips instead of speakers in 54 to 61 %. With a single speaker clips are drawn nevertheless,
-and the estimate says so.
+Clips of one speaker resemble each other, so whole speakers are drawn with replacement, each with all clips: the cluster
+bootstrap (Field & Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007; the bootstrap itself: Efron &
+Tibshirani, "An Introduction to the Bootstrap", 1993). Percentile limits of a few clusters are too narrow; the levels
+are expanded after Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69, 2015
+("expanded percentile interval"). For simulated speakers of unequal difficulty, 95 % intervals of UAR then contained the
+true value in 89, 94 and 96 % of 400 draws of 4, 8 and 24 speakers; plain percentiles contained it in 79, 87 and 95 %,
+drawing clips instead of speakers in 54 to 61 %. With a single speaker clips are drawn, and ``resampled`` states it.
 
 Every metric is a function of sums over speakers (confusion matrix, log loss, calibration bins) or of weighted ranks
 (AUC), so a resample costs one matrix product and no metric call. The definitions are scikit-learn's; macro averages
@@ -36,12 +35,12 @@ Scores = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about clips whose emotion is known.
+    """Predictions of a model for labelled clips.
 
     Attributes:
-        labels: Class of each clip, int, of shape ``[clips]``.
-        probabilities: float64, of shape ``[clips, classes]``; rows sum to 1.
-        speakers: Of each clip, of shape ``[clips]``.
+        labels: True classes, int64 ``[clips]``.
+        probabilities: float64 ``[clips, classes]``; rows sum to 1.
+        speakers: Names of the speakers, ``[clips]``.
     """
 
     labels: np.ndarray
@@ -52,7 +51,12 @@ class Predictions:
     def of(
         cls, labels: Sequence[int] | np.ndarray, probabilities: np.ndarray, speakers: Sequence[str]
     ) -> "Predictions":
-        """Checks the arrays and removes float32's rounding from the row sums.
+        """Return checked predictions whose rows sum to exactly 1.
+
+        Args:
+            labels: True classes, int ``[clips]``.
+            probabilities: Float ``[clips, classes]``; rows sum to about 1.
+            speakers: Names of the speakers, ``[clips]``.
 
         Raises:
             ValueError: Lengths differ, there is no clip, a label is out of range, or a row is not a distribution.
@@ -66,21 +70,22 @@ class Predictions:
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return self.probabilities.shape[1]
 
     @property
     def predicted(self) -> np.ndarray:
-        """Most probable class of each clip."""
+        """Most probable class of each clip, int64 ``[clips]``."""
         return self.probabilities.argmax(axis=1)
 
     def take(self, chosen: np.ndarray) -> "Predictions":
-        """The clips where ``chosen``, bool of shape ``[clips]``, is true."""
+        """Return the clips where ``chosen``, bool ``[clips]``, is true."""
         return Predictions(self.labels[chosen], self.probabilities[chosen], self.speakers[chosen])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Estimate:
-    """A metric with its interval: scalars, or one value per class. NaN where it is not defined."""
+    """A metric with its interval: scalars ``[]``, or ``[classes]``. NaN where it is not defined."""
 
     value: np.ndarray
     low: np.ndarray
@@ -89,10 +94,14 @@ class Estimate:
 
 
 def point_estimates(predictions: Predictions, names: Sequence[str] = SCALAR_METRICS) -> Scores:
-    """Metrics of all clips once.
+    """Return the metrics of all clips.
+
+    Args:
+        predictions: Predictions to score.
+        names: Names of metrics.
 
     Returns:
-        By name, shape ``[]`` for :data:`SCALAR_METRICS` and ``[classes]`` for :data:`CLASS_METRICS`.
+        Values by name, shape ``[]`` for :data:`SCALAR_METRICS` and ``[classes]`` for :data:`CLASS_METRICS`.
     """
     sums = _ClusterSums.of(predictions, np.zeros(len(predictions.labels), dtype=np.int64))
     return {name: score[0] for name, score in sums.scores(np.ones((1, 1)), names).items()}
@@ -106,7 +115,15 @@ def estimates(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Estimate]:
-    """Metrics with bootstrap intervals over speakers (over clips where there is one speaker)."""
+    """Return metrics with bootstrap intervals over speakers, or over clips of a single speaker.
+
+    Args:
+        predictions: Predictions to score.
+        names: Names of metrics.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        level: Nominal coverage of the intervals, 0 to 1.
+    """
     clusters, resampled = _clusters(predictions.speakers)
     sums = _ClusterSums.of(predictions, clusters)
     chunks = [sums.scores(weights, names) for weights in _draws(clusters, resamples, seed)]
@@ -123,18 +140,28 @@ def paired_differences(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Estimate]:
-    """Candidate minus baseline on the same clips; both see the same resamples, so that shared difficulty cancels.
+    """Return the metrics of the candidate minus those of the baseline, with intervals.
+
+    Both use the same resamples, so that the difficulty of speakers cancels.
+
+    Args:
+        candidate: Predictions of the candidate.
+        baseline: Predictions of the baseline for the same clips.
+        names: Names of metrics.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        level: Nominal coverage of the intervals, 0 to 1.
 
     Raises:
-        ValueError: The two were not asked about the same clips in the same order.
+        ValueError: The predictions are not of the same clips in the same order.
     """
     if not np.array_equal(candidate.labels, baseline.labels) or not np.array_equal(
         candidate.speakers, baseline.speakers
     ):
         raise ValueError(
-            f"a paired comparison needs the same clips in the same order; labels or speakers of the candidate "
-            f"({len(candidate.labels)} clips) and the baseline ({len(baseline.labels)} clips) differ. "
-            "Ask both models about one list of clips."
+            f"labels or speakers of the candidate ({len(candidate.labels)} clips) and the baseline "
+            f"({len(baseline.labels)} clips) differ; a paired comparison needs predictions of the same clips in the "
+            "same order"
         )
     clusters, resampled = _clusters(candidate.speakers)
     ours, theirs = _ClusterSums.of(candidate, clusters), _ClusterSums.of(baseline, clusters)
@@ -147,25 +174,25 @@ def paired_differences(
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """Clips by true class (rows) and predicted class (columns), int64 of shape ``[classes, classes]``."""
+    """Return clips by true class (rows) and predicted class (columns), int64 ``[classes, classes]``."""
     matrix = np.zeros((predictions.classes, predictions.classes), dtype=np.int64)
     np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
     return matrix
 
 
 def calibration_sums(predictions: Predictions) -> np.ndarray:
-    """Per equal-width confidence bin ``(low, high]``: clips, summed confidence, correct; float64 ``[bins, 3]``."""
+    """Return clips, summed confidence and correct clips of equal-width bins ``(low, high]``, float64 ``[bins, 3]``."""
     return _ClusterSums.of(predictions, np.zeros(len(predictions.labels), dtype=np.int64)).bins[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ClusterSums:
-    """Sums from which every metric of a weighted set of clusters follows.
+    """Sums over clusters that determine every metric of a weighted set of clusters.
 
     Attributes:
         confusion: ``[clusters, classes, classes]``.
         loss: Summed log loss, ``[clusters]``.
-        bins: Clips, summed confidence and correct ones per confidence bin, ``[clusters, bins, 3]``.
+        bins: Clips, summed confidence and correct clips per confidence bin, ``[clusters, bins, 3]``.
     """
 
     predictions: Predictions
@@ -195,13 +222,14 @@ class _ClusterSums:
         return len(self.loss)
 
     def scores(self, weights: np.ndarray, names: Sequence[str]) -> Scores:
-        """Metrics of weighted clusters.
+        """Return the metrics of weighted clusters.
 
         Args:
-            weights: How often each cluster was drawn, ``[resamples, clusters]``.
+            weights: Number of draws of each cluster, float64 ``[resamples, clusters]``.
+            names: Names of metrics.
 
         Returns:
-            By name, ``[resamples]`` or ``[resamples, classes]``.
+            Values by name, ``[resamples]`` or ``[resamples, classes]``.
         """
         clips = weights @ self.bins[:, :, 0].sum(axis=1)
         found = confusion_scores(np.tensordot(weights, self.confusion, axes=1))
@@ -214,14 +242,14 @@ class _ClusterSums:
 
 
 def confusion_scores(confusion: np.ndarray) -> Scores:
-    """The metrics that follow from confusion matrices, true class by predicted class.
+    """Return the metrics that confusion matrices determine.
 
     Args:
-        confusion: float64 ``[..., classes, classes]``.
+        confusion: Clips by true and predicted class, float64 ``[..., classes, classes]``.
 
     Returns:
-        By name, ``[...]`` or, for the names in :data:`CLASS_METRICS`, ``[..., classes]``; NaN for classes that do not
-        occur.
+        Values by name, ``[...]`` or, for the names in :data:`CLASS_METRICS`, ``[..., classes]``; NaN for absent
+        classes.
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     true, predicted, total = confusion.sum(axis=-1), confusion.sum(axis=-2), confusion.sum(axis=(-2, -1))
@@ -242,16 +270,16 @@ def confusion_scores(confusion: np.ndarray) -> Scores:
 
 
 def _matthews(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Matthews correlation for several classes (Gorodkin 2004); 0 where one class takes all, as scikit-learn has it."""
+    """Return the multiclass Matthews correlation (Gorodkin 2004); 0 if one class has all clips, as in scikit-learn."""
     covariance = hits * total - (true * predicted).sum(axis=-1)
     spread = (total**2 - (true**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
     return np.divide(covariance, np.sqrt(spread), out=np.zeros_like(covariance), where=spread > 0)
 
 
 def _macro_auc(predictions: Predictions, clip_weights: np.ndarray) -> np.ndarray:
-    """Mean one-vs-rest AUC of weighted clips, ``[resamples, clips]`` -> ``[resamples]``.
+    """Return the mean one-vs-rest AUC of weighted clips, ``[resamples, clips]`` -> ``[resamples]``.
 
-    A class without a positive or a negative clip is left out.
+    It leaves out classes without a positive or a negative clip.
     """
     per_class = [
         _weighted_auc(predictions.labels == index, predictions.probabilities[:, index], clip_weights)
@@ -261,7 +289,7 @@ def _macro_auc(predictions: Predictions, clip_weights: np.ndarray) -> np.ndarray
 
 
 def _weighted_auc(positive: np.ndarray, score: np.ndarray, clip_weights: np.ndarray) -> np.ndarray:
-    """Share of (positive, negative) pairs in the right order, ties half (Mann-Whitney), by weight."""
+    """Return the weighted share of (positive, negative) pairs in the right order, ties half (Mann-Whitney)."""
     order = np.argsort(score[~positive], kind="stable")
     negatives = score[~positive][order]
     below = np.cumsum(clip_weights[:, ~positive][:, order], axis=1)
@@ -275,7 +303,7 @@ def _weighted_auc(positive: np.ndarray, score: np.ndarray, clip_weights: np.ndar
 
 
 def _clusters(speakers: np.ndarray) -> tuple[np.ndarray, Literal["speakers", "clips"]]:
-    """Index of the unit that is drawn, per clip."""
+    """Return the index of each clip's resampling unit, and the kind of the unit."""
     names, index = np.unique(speakers, return_inverse=True)
     if len(names) > 1:
         return index, "speakers"
@@ -283,7 +311,7 @@ def _clusters(speakers: np.ndarray) -> tuple[np.ndarray, Literal["speakers", "cl
 
 
 def _draws(clusters: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each cluster is drawn, in chunks ``[some resamples, clusters]``; equal for equal arguments."""
+    """Yield the number of draws of each cluster in chunks, float64 ``[some resamples, clusters]``."""
     random = np.random.default_rng(seed)
     size = int(clusters.max()) + 1
     chunk = max(1, _CELLS_PER_CHUNK // len(clusters))
@@ -293,7 +321,7 @@ def _draws(clusters: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarr
 
 
 def _limits(samples: np.ndarray, clusters: int, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Expanded percentile limits over the first axis; NaN where fewer than two clusters or no defined resample."""
+    """Return expanded percentile limits over the first axis; NaN for one cluster or without a defined resample."""
     if clusters < 2:
         nothing = np.full(samples.shape[1:], np.nan)
         return nothing, nothing
@@ -306,7 +334,7 @@ def _limits(samples: np.ndarray, clusters: int, level: float) -> tuple[np.ndarra
 
 
 def _mean_of_present(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without NaN; NaN where there is nothing else."""
+    """Return the mean over the last axis without NaN; NaN if all values are."""
     present = ~np.isnan(values)
     count = present.sum(axis=-1)
     total = np.where(present, values, 0.0).sum(axis=-1)
@@ -324,15 +352,15 @@ def _minus(ours: Scores, theirs: Scores) -> Scores:
 def _require_shapes(labels: np.ndarray, probabilities: np.ndarray, speakers: np.ndarray) -> None:
     if probabilities.ndim != 2 or labels.shape != (len(probabilities),) or speakers.shape != labels.shape:
         raise ValueError(
-            f"labels {labels.shape}, probabilities {probabilities.shape} and speakers {speakers.shape} do not belong "
-            "together; they must be [clips], [clips, classes] and [clips]"
+            f"labels {labels.shape}, probabilities {probabilities.shape} and speakers {speakers.shape} do not match; "
+            "allowed: [clips], [clips, classes] and [clips]"
         )
     if not len(labels):
-        raise ValueError("there is no clip to evaluate; the split is empty. Give it speakers, or choose another split.")
+        raise ValueError("the split has 0 clips; give it speakers, or choose another split")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
         raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}; with {probabilities.shape[1]} classes they must lie "
-            f"between 0 and {probabilities.shape[1] - 1}"
+            f"labels run from {labels.min()} to {labels.max()}; allowed with {probabilities.shape[1]} classes: "
+            f"0 to {probabilities.shape[1] - 1}"
         )
 
 
@@ -342,7 +370,7 @@ def _require_distributions(probabilities: np.ndarray) -> None:
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         raise ValueError(
-            f"{int(wrong.sum())} of {len(sums)} rows are no probability distributions, first row {first}: "
-            f"{probabilities[first].tolist()}; rows must be finite, 0 or above, and sum to 1. "
-            "Apply softmax if these are logits."
+            f"{int(wrong.sum())} of {len(sums)} rows are not probability distributions, the first is row {first}: "
+            f"{probabilities[first].tolist()}; allowed: finite values of 0 or above that sum to 1. "
+            "Apply softmax to logits"
         )

@@ -1,4 +1,4 @@
-"""The model families, by the name that ``training.family`` gives them. A new one is a file and a line here."""
+"""Model families by the name in ``training.family``. A new family is a module and a line here."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,11 @@ DEFAULT_FAMILY = "attentive_crnn"
 def family_named(name: str) -> ModelFamily[Any]:
     """Return the family of that name.
 
+    Args:
+        name: Key of :data:`FAMILIES`.
+
     Raises:
-        ValueError: There is no such family.
+        ValueError: No family has this name.
     """
     if name not in FAMILIES:
         raise ValueError(f"allowed: {', '.join(FAMILIES)}")
@@ -31,6 +34,16 @@ def family_named(name: str) -> ModelFamily[Any]:
 def build(
     family: str, *, input_shape: tuple[int, ...], classes: int, hyperparameters: Mapping[str, Any] | None = None
 ) -> "keras.Model":
-    """An uncompiled model of the named family; see :class:`modules.models.family.ModelFamily` for its inputs."""
+    """Return an uncompiled model; see :class:`modules.models.family.ModelFamily` for its inputs.
+
+    Args:
+        family: Name of the family.
+        input_shape: Shape of one clip's features.
+        classes: Number of classes.
+        hyperparameters: Values in place of the family's defaults.
+
+    Raises:
+        ValueError: No family has this name, or it refuses a hyperparameter.
+    """
     chosen = family_named(family)
     return chosen.build(input_shape, classes, chosen.hyperparameters(hyperparameters or {}))

@@ -1,11 +1,11 @@
-"""Convolutions and a recurrent layer over cepstra of the aligned speech, beside statistics of the whole utterance.
+"""Network of two branches: a recurrent one over cepstra of the aligned speech, and statistics of the utterance.
 
-The speech is cut out and stretched to a fixed length. One branch follows it in time: cepstra of the whole spectrum (the
-vocal tract) and of the low bands alone, whose ripple is the pitch, go through convolutions, a bidirectional GRU and
-attention, after Mirsamadi et al., Automatic Speech Emotion Recognition Using Recurrent Neural Networks with Local
-Attention (2017). The other branch sees the utterance at once: the slowest waves of the spectrogram in time and
-frequency (a two-dimensional cosine transform) and means and spreads, as the acoustic parameter sets of the field have
-them (Eyben et al., The Geneva Minimalistic Acoustic Parameter Set, 2016).
+The speech is cut out and stretched to a fixed length. The recurrent branch reads cepstra of the whole spectrum (the
+vocal tract) and of the low bands (the pitch) through convolutions, a bidirectional GRU and attention, after Mirsamadi
+et al., Automatic Speech Emotion Recognition Using Recurrent Neural Networks with Local Attention (2017). The other
+branch reads the lowest coefficients of the two-dimensional cosine transform of the spectrogram, and means and
+deviations over time, as in acoustic parameter sets (Eyben et al., The Geneva Minimalistic Acoustic Parameter Set,
+2016).
 """
 
 from typing import TYPE_CHECKING
@@ -71,6 +71,12 @@ class AttentiveCrnnHyperparameters(Settings):
 def search_space(
     hp: "keras_tuner.HyperParameters", hyperparameters: AttentiveCrnnHyperparameters
 ) -> AttentiveCrnnHyperparameters:
+    """Return hyperparameters that a search draws, in place of the given ones.
+
+    Args:
+        hp: Values that the search proposes.
+        hyperparameters: Hyperparameters that are not searched.
+    """
     return hyperparameters.replace(
         filters=hp.Choice("filters", [48, 64, 96, 128], default=96),
         recurrent_units=hp.Choice("recurrent_units", [32, 48, 64, 96], default=48),
@@ -84,7 +90,14 @@ def search_space(
 
 
 def build(input_shape: tuple[int, ...], classes: int, hyperparameters: AttentiveCrnnHyperparameters) -> "keras.Model":
-    import keras  # here, because settings name this family where nobody trains
+    """Return the uncompiled model; see :class:`modules.models.family.ModelFamily`.
+
+    Args:
+        input_shape: Frames and mel bands of a clip.
+        classes: Number of classes.
+        hyperparameters: Sizes and augmentation of the network.
+    """
+    import keras  # here, since commands that only read settings import this module
 
     features = keras.Input(input_shape, name=FEATURES)
     valid_frames = keras.Input((), dtype="int32", name=VALID_FRAMES)
@@ -93,7 +106,7 @@ def build(input_shape: tuple[int, ...], classes: int, hyperparameters: Attentive
     course = _course(pitch, smooth, hyperparameters)
     utterance = _utterance(pitch, smooth, share, hyperparameters)
     x = keras.layers.Concatenate()([course, utterance])
-    # float32 whatever the precision of the rest: half a byte of probability is too coarse for a loss
+    # Keep the softmax in float32: float16 is too coarse for the loss.
     probabilities = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
     return keras.Model({FEATURES: features, VALID_FRAMES: valid_frames}, probabilities, name="attentive_crnn")
 
@@ -101,14 +114,14 @@ def build(input_shape: tuple[int, ...], classes: int, hyperparameters: Attentive
 def _augmented_speech(
     features: "keras.KerasTensor", valid_frames: "keras.KerasTensor", hyperparameters: AttentiveCrnnHyperparameters
 ) -> tuple["keras.KerasTensor", "keras.KerasTensor"]:
-    """``[batch, frames, bands]`` of mean 0 and deviation 1, and the speech's share of the window, ``[batch, 1]``."""
+    """Return normalised speech, ``[batch, frames, bands]``, and its share of the window, ``[batch, 1]``."""
     from modules.models import spectrogram_layers as layers
 
     if hyperparameters.noise:
         features = layers.NoiseFloor(hyperparameters.noise)(features)
     aligned = layers.AlignedSpeech(hyperparameters.frames, jitter=hyperparameters.time_jitter)
     speech, share = aligned(features, valid_frames)
-    # The features are normalised with the silence that is gone now; a masked stripe should still be the mean.
+    # The features were normalised with the silence, which is cut out; the value of masks, 0, should be the mean.
     speech = _normalised(speech)
     if hyperparameters.band_shift or hyperparameters.band_stretch:
         speech = layers.FrequencyWarp(hyperparameters.band_shift, hyperparameters.band_stretch)(speech)
@@ -118,7 +131,7 @@ def _augmented_speech(
 
 
 def _pitch_and_smooth_spectrum(speech: "keras.KerasTensor") -> tuple["keras.KerasTensor", "keras.KerasTensor"]:
-    """The cepstrum of the low bands, and the spectrum in at most :data:`_SMOOTH_BANDS` bands or nearly so."""
+    """Return the cepstrum of the low bands, and the spectrum in about :data:`_SMOOTH_BANDS` bands."""
     from keras import ops
 
     from modules.models.spectrogram_layers import cosine_transform
@@ -135,7 +148,7 @@ def _pitch_and_smooth_spectrum(speech: "keras.KerasTensor") -> tuple["keras.Kera
 def _course(
     pitch: "keras.KerasTensor", smooth: "keras.KerasTensor", hyperparameters: AttentiveCrnnHyperparameters
 ) -> "keras.KerasTensor":
-    """What happens in which order."""
+    """Return the recurrent branch, ``[batch, 2 recurrent_units]``."""
     import keras
 
     from modules.models.spectrogram_layers import AttentionPooling, cosine_transform
@@ -160,7 +173,7 @@ def _utterance(
     share: "keras.KerasTensor",
     hyperparameters: AttentiveCrnnHyperparameters,
 ) -> "keras.KerasTensor":
-    """What the clip is like as a whole."""
+    """Return the branch of utterance statistics, ``[batch, utterance_units]``."""
     import keras
     from keras import ops
 

@@ -1,4 +1,4 @@
-"""What a model family has to say about itself to fit the trainer, the tuner, the signatures and the server."""
+"""Interface of a model family to the trainer, the tuner, the signatures and the server."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from modules.audio.spec import FeatureFamily
 from modules.common.settings import Settings, explain
 
-if TYPE_CHECKING:  # both bring TensorFlow along, and settings are checked where nobody trains
+if TYPE_CHECKING:  # both import TensorFlow, which commands that only read settings do without
     import keras
     import keras_tuner
 
-# Names of the two inputs of every family's model. They are the names in the examples too.
+# Names of the two inputs of every family's model, as in the examples.
 FEATURES = "features"
 VALID_FRAMES = "valid_frames"
 
@@ -25,19 +25,18 @@ class ModelFamily(Generic[HyperparametersT]):
     """One architecture with its adjustable parts.
 
     Attributes:
-        name: What ``training.family`` calls it.
-        feature_family: The features it reads, see :class:`modules.audio.spec.AudioSpec`.
-        hyperparameters_type: Settings whose defaults are the family's own and which refuse values that make no model.
-        search_space: Draws from a KerasTuner ``HyperParameters`` the attributes worth searching and returns
-            the given hyperparameters with those replaced. It names them as the settings do, so that the
-            values a search found can be read back by calling it again.
-        build: Makes the uncompiled model from the shape of one clip's features, the number of classes and
-            the hyperparameters. Its inputs are ``{"features": float32 [batch, *shape], "valid_frames":
-            int32 [batch]}``, normalised, with zeros beyond the valid frames; its output is float32
-            probabilities ``[batch, classes]``. Only Keras operations, so that it trains on any backend.
-            Augmentation is a layer that acts when ``training`` is true.
-        recipe: The family's own values of the configuration, by section and key, where they differ from the defaults of
-            the settings: the features that it was designed for and the training that suits it.
+        name: Name in ``training.family``.
+        feature_family: Features that it reads; see :class:`modules.audio.spec.AudioSpec`.
+        hyperparameters_type: Settings with the family's defaults.
+        search_space: Function that draws hyperparameters from a KerasTuner ``HyperParameters`` and returns the given
+            ones with those replaced. It uses the names of the settings, so that another call reads back the values
+            that a search found.
+        build: Function of the shape of one clip's features, the number of classes and the hyperparameters that returns
+            the uncompiled model. Its inputs are ``{"features": float32 [batch, *shape], "valid_frames": int32
+            [batch]}``, normalised, with zeros beyond the valid frames; its output is float32 probabilities ``[batch,
+            classes]``. It consists of Keras operations only, so that it trains on any backend. Augmentation is a layer
+            that acts when ``training`` is true.
+        recipe: Values of the configuration, by section and key, that differ from the defaults of the settings.
     """
 
     name: str
@@ -50,8 +49,11 @@ class ModelFamily(Generic[HyperparametersT]):
     def hyperparameters(self, values: Mapping[str, Any]) -> HyperparametersT:
         """Return the family's hyperparameters with ``values`` in place of its defaults.
 
+        Args:
+            values: Values by name.
+
         Raises:
-            ValueError: A name the family does not have, or a value that it refuses.
+            ValueError: A name or value is not allowed.
         """
         try:
             return self.hyperparameters_type.model_validate(dict(values))

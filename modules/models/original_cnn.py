@@ -1,6 +1,6 @@
-"""The convolutional network of the system this project replaces, unchanged: the baseline.
+"""Convolutional network of the previous system, unchanged, as a baseline.
 
-It convolves along the 270 numbers of the utterance features as if they were a signal.
+It convolves along the 270 utterance features as if they were a signal.
 """
 
 from typing import TYPE_CHECKING
@@ -29,6 +29,12 @@ class OriginalCnnHyperparameters(Settings):
 def search_space(
     hp: "keras_tuner.HyperParameters", hyperparameters: OriginalCnnHyperparameters
 ) -> OriginalCnnHyperparameters:
+    """Return hyperparameters that a search draws, in place of the given ones.
+
+    Args:
+        hp: Values that the search proposes.
+        hyperparameters: Hyperparameters that are not searched.
+    """
     return hyperparameters.replace(
         filters=hp.Choice("filters", [16, 32, 64, 128], default=64),
         kernel=hp.Int("kernel", 3, 10, default=3),
@@ -38,10 +44,17 @@ def search_space(
 
 
 def build(input_shape: tuple[int, ...], classes: int, hyperparameters: OriginalCnnHyperparameters) -> "keras.Model":
-    import keras  # here, because settings name this family where nobody trains
+    """Return the uncompiled model; see :class:`modules.models.family.ModelFamily`.
+
+    Args:
+        input_shape: Number of utterance features of a clip.
+        classes: Number of classes.
+        hyperparameters: Sizes of the network.
+    """
+    import keras  # here, since commands that only read settings import this module
 
     features = keras.Input(input_shape, name=FEATURES)
-    # Means over time know no frames; the input is there because every family has it.
+    # Unused, since utterance features are means over time; every family has this input.
     valid_frames = keras.Input((), dtype="int32", name=VALID_FRAMES)
     x = keras.layers.Reshape((*input_shape, 1))(features)
     for width, strides in ((1, (1, 2, 2)), (2, (1, 2)), (4, (2,))):
@@ -50,7 +63,7 @@ def build(input_shape: tuple[int, ...], classes: int, hyperparameters: OriginalC
     x = keras.layers.Flatten()(x)
     x = keras.layers.Dense(64, activation="relu")(x)
     x = keras.layers.Dense(16, activation="relu")(x)
-    # float32 whatever the precision of the rest: half precision is too coarse for the loss
+    # Keep the softmax in float32: float16 is too coarse for the loss.
     probabilities = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
     return keras.Model({FEATURES: features, VALID_FRAMES: valid_frames}, probabilities, name="original_cnn")
 

@@ -1,5 +1,5 @@
-"""What a run leaves for people: ``summary.json`` and ``report.html``.
+"""Reports of a run: ``summary.json`` and ``report.html``.
 
-``RunSummary`` is the typed content of both, ``evaluate`` fills its evaluation from predictions, ``write`` puts the
-two files into a folder. Nothing here imports TensorFlow.
+``RunSummary`` is the typed content of both, and ``write`` writes them into a folder. This package does not import
+TensorFlow.
 """

@@ -34,13 +34,21 @@ class Axes:
     y_high: float
 
     def x(self, value: float) -> float:
+        """Return the horizontal position of a value."""
         return LEFT + (value - self.x_low) / ((self.x_high - self.x_low) or 1) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
+        """Return the vertical position of a value."""
         return HEIGHT - BOTTOM - (value - self.y_low) / ((self.y_high - self.y_low) or 1) * (HEIGHT - TOP - BOTTOM)
 
     def grid(self, x_ticks: Iterable[float], y_ticks: Iterable[float], *, x_title: str) -> Markup:
-        """Horizontal hairlines, tick labels and the name of the x axis."""
+        """Return horizontal grid lines, tick labels and the title of the x axis.
+
+        Args:
+            x_ticks: Labelled values of the x axis.
+            y_ticks: Labelled values of the y axis.
+            x_title: Title of the x axis.
+        """
         across = [
             _LINE.format("grid", LEFT, self.y(tick), WIDTH - RIGHT, self.y(tick))
             + _TEXT.format("tick end", LEFT - 6, self.y(tick) + 4, f"{tick:.4g}")
@@ -53,7 +61,7 @@ class Axes:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A picture with the words under it; ``legend`` pairs the class of a line with its name."""
+    """Picture with a title; ``legend`` pairs the class of a line with its name."""
 
     title: str
     svg: Markup
@@ -61,7 +69,7 @@ class Figure:
 
 
 def learning_curves(training: Training) -> tuple[Figure, ...]:
-    """One figure per quantity of the history, training and validation in one picture."""
+    """Return one figure per quantity of the history, with training and validation."""
     names = [name for name in training.history if not name.startswith("val_")]
     alone = [name for name in training.history if name.startswith("val_") and name[4:] not in names]
     return tuple(_learning_curve(training, name) for name in names + alone if any(_known(training.history[name])))
@@ -80,7 +88,14 @@ def _learning_curve(training: Training, name: str) -> Figure:
 
 
 def line_chart(lines: Mapping[str, Values], *, label: str, x_title: str, marked_x: int | None = None) -> Markup:
-    """Lines over 1, 2, 3, ...; a value that is None leaves a gap. Keys are the lines' classes."""
+    """Return a chart of lines over 1, 2, 3, ...; None leaves a gap.
+
+    Args:
+        lines: Values by the class of the line.
+        label: Description for screen readers.
+        x_title: Title of the x axis.
+        marked_x: Position of a vertical mark.
+    """
     known = [value for values in lines.values() for value in _known(values)]
     if not known:
         return Markup("")
@@ -96,7 +111,7 @@ def line_chart(lines: Mapping[str, Values], *, label: str, x_title: str, marked_
 
 
 def calibration_chart(bins: Sequence[CalibrationBin]) -> Markup:
-    """Accuracy over stated confidence; grey columns show how the clips are spread over the bins."""
+    """Return a chart of accuracy over stated confidence; grey columns show the clips of each bin."""
     axes = Axes(0, 1, 0, 1)
     ticks = (0, 0.25, 0.5, 0.75, 1)
     most = max((each.clips for each in bins), default=0) or 1
@@ -110,13 +125,13 @@ def calibration_chart(bins: Sequence[CalibrationBin]) -> Markup:
     points = " ".join(f"{axes.x(each.confidence or 0):.1f},{axes.y(each.accuracy or 0):.1f}" for each in filled)
     parts.append(_PATH.format("line test", points))
     for each in filled:
-        words = f"said {each.confidence:.0%}, right {each.accuracy:.0%} of {each.clips} clips"
+        words = f"confidence {each.confidence:.0%}, accuracy {each.accuracy:.0%} of {each.clips} clips"
         parts.append(_DOT.format("dot test", axes.x(each.confidence or 0), axes.y(each.accuracy or 0), 3.5, words))
     return _SVG.format(WIDTH, HEIGHT, "Accuracy by stated confidence", Markup("").join(parts))
 
 
 def drift_chart(features: Sequence[DriftedFeature]) -> Markup:
-    """Kolmogorov-Smirnov statistic of each feature, a row each, with the largest that chance explains as a dash."""
+    """Return a chart of the KS statistic of each feature with its threshold as a dash."""
     axes = Axes(0, 1, len(features), 0)
     parts = [axes.grid((0, 0.25, 0.5, 0.75, 1), (), x_title="KS statistic")]
     for row, feature in enumerate(features):
@@ -131,7 +146,7 @@ def drift_chart(features: Sequence[DriftedFeature]) -> Markup:
 
 
 def label_shift_chart(before: Mapping[str, float | None], now: Mapping[str, float | None]) -> Markup | None:
-    """Share of each emotion in both samples: a grey column before, a dot now; nothing where labels are not known."""
+    """Return a chart of the share of each emotion, before as a column, now as a dot; None without labels."""
     if not before:
         return None
     most = max([share or 0.0 for share in (*before.values(), *now.values())] + [0.01])
@@ -148,7 +163,7 @@ def label_shift_chart(before: Mapping[str, float | None], now: Mapping[str, floa
 
 
 def trials_chart(tuning: Tuning) -> Markup:
-    """Score of each trial in the order they ran, and the best so far."""
+    """Return a chart of the score of each trial in their order, and of the best so far."""
     scored = [(order, trial) for order, trial in enumerate(tuning.trials, 1) if trial.score is not None]
     if not scored:
         return Markup("")
@@ -166,7 +181,7 @@ def trials_chart(tuning: Tuning) -> Markup:
 
 
 def trial_curves_chart(tuning: Tuning) -> Markup:
-    """The objective per epoch of every trial that has a curve, the best one on top."""
+    """Return a chart of the objective per epoch of every trial, the best one on top."""
     curves = [_from_first_epoch(trial) for trial in reversed(tuning.ranked) if _known(trial.curve)]
     if not curves:
         return Markup("")
@@ -181,12 +196,12 @@ def trial_curves_chart(tuning: Tuning) -> Markup:
 
 
 def _from_first_epoch(trial: Trial) -> Values:
-    """The curve, with gaps where another trial's model was trained."""
+    """Return the curve with a gap for the epochs of the resumed trial."""
     return (None,) * (trial.first_epoch - 1) + trial.curve
 
 
 def _best_so_far(axes: Axes, orders: Sequence[int], scores: Sequence[float], higher_is_better: bool) -> Markup:
-    """A staircase."""
+    """Return a step line."""
     best, corners = scores[0], [f"{axes.x(orders[0]):.1f},{axes.y(scores[0]):.1f}"]
     for order, score in zip(orders[1:], scores[1:], strict=True):
         corners.append(f"{axes.x(order):.1f},{axes.y(best):.1f}")
@@ -196,7 +211,7 @@ def _best_so_far(axes: Axes, orders: Sequence[int], scores: Sequence[float], hig
 
 
 def _polyline(axes: Axes, values: Values, css: str) -> Markup:
-    """One line, broken where a value is missing; a point with no neighbour becomes a dot."""
+    """Return one line with gaps for missing values; a point without a neighbour becomes a dot."""
     runs: list[list[tuple[float, float]]] = [[]]
     for order, value in enumerate(values, 1):
         if value is None:
@@ -214,7 +229,7 @@ def _polyline(axes: Axes, values: Values, css: str) -> Markup:
 
 
 def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
-    """Round numbers that enclose the values."""
+    """Return round numbers that enclose the values."""
     if high - low < 1e-9 * max(abs(low), abs(high), 1e-9):
         low, high = low - 0.5, high + 0.5
     return [float(tick) for tick in MaxNLocator(nbins=4, integer=whole).tick_values(low, high)]

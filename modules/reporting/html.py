@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page, no script and no request to anywhere, for screen, phone and paper."""
+"""``report.html``: one self-contained page without scripts and network requests, for screen, phone and paper."""
 
 import dataclasses
 import datetime
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from modules.data.labels import EMOTIONS
 from modules.reporting import charts
-from modules.reporting.metric_names import metric_name
+from modules.reporting.metric_names import metric_name, metric_text, range_text
 from modules.reporting.summary import Data, Evaluation, Metric, RunSummary, SliceResult, split_order
 
 TEMPLATE_FILE = "report.html.j2"
@@ -17,16 +17,22 @@ STYLE_FILE = "report.css"
 MISSING = "\u2013"
 THIN_SPACE = "\u202f"
 MINUS = "\u2212"
-MAX_LISTED = 200  # of quarantined clips and duplicates; summary.json holds them all
+MAX_LISTED = 200  # quarantined clips and duplicates; summary.json has all of them
 MAX_TRIALS = 25
-MIN_SPEAKERS = 4  # an interval from fewer is little more than the range of their own values
+MIN_SPEAKERS = 4  # an interval from fewer speakers is little more than the range of their values
 MAX_ERROR_LINES = 60
-RERUN = "Mend the cause and run the same command again: what had finished is taken from the cache."
+RERUN = "Fix the cause and run the same command again; finished steps are taken from the cache."
 
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """The outcome in plain words. ``tone`` is a class of the style sheet: good, bad or plain."""
+    """Outcome of a run.
+
+    Attributes:
+        tone: Class of the style sheet: ``good``, ``bad`` or ``plain``.
+        title: Outcome in a few words.
+        sentence: Outcome in a sentence.
+    """
 
     tone: str
     title: str
@@ -34,7 +40,12 @@ class Headline:
 
 
 def render(summary: RunSummary, head: Headline | None = None) -> str:
-    """The report of a run, complete or not, as an HTML document; ``head`` takes the place of the run's outcome."""
+    """Return the report of a run, complete or not, as an HTML document.
+
+    Args:
+        summary: Summary of the run.
+        head: Headline in place of the run's outcome.
+    """
     return (
         _environment()
         .get_template(TEMPLATE_FILE)
@@ -57,18 +68,18 @@ def render(summary: RunSummary, head: Headline | None = None) -> str:
 
 
 def headline(summary: RunSummary) -> Headline:
-    """What a person wants to know first."""
+    """Return the outcome of a run."""
     run, verdict, pushed = summary.run, summary.verdict, summary.pushed
     if run.status == "failed":
         where = f"Failed in {run.failed_component}" if run.failed_component else "Failed"
-        what = "The model had been pushed by then." if pushed and pushed.version else "Nothing was pushed."
+        what = "The model was already pushed." if pushed and pushed.version else "Nothing was pushed."
         return Headline("bad", where, f"The run stopped before its end. {what}")
     if verdict is None:
-        return Headline("plain", "Completed without a verdict", "No model was judged, so none was pushed.")
+        return Headline("plain", "Completed without a verdict", "No model was evaluated, so none was pushed.")
     if not verdict.blessed:
-        return Headline("bad", "Rejected", "The model is not good enough. It was not pushed; what was served stays.")
+        return Headline("bad", "Rejected", "The model is not good enough and was not pushed; the served version stays.")
     if pushed is None or pushed.version is None:
-        why = (pushed and pushed.reason) or "No push was asked for."
+        why = (pushed and pushed.reason) or "The run has no push."
         return Headline("good", "Blessed, not pushed", why)
     return Headline("good", "Blessed and pushed", f"The model passed every check and is version {pushed.version}.")
 
@@ -83,7 +94,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "percent": percent,
-        "metric": metric_text,
+        "metric": _metric_text,
         "interval": interval_text,
         "difference": difference_text,
         "duration": duration_text,
@@ -99,33 +110,38 @@ def _environment() -> jinja2.Environment:
 
 
 def _short(value: float | None) -> str:
-    """Counts as they are, shares and differences with three decimals."""
+    """Return counts as they are, shares and differences with three decimals."""
     if value is None:
         return MISSING
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.3f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share, 0 to 1, as a percentage."""
     return MISSING if share is None else f"{100 * share:.{digits}f}{THIN_SPACE}%"
 
 
-def metric_text(value: float | None, name: str) -> str:
-    """``value`` in the unit that the metric called ``name`` is read in."""
-    if value is None:
-        return MISSING
-    return percent(value) if metric_name(name).percent else f"{value:.3f}".replace("-", MINUS)
+def _metric_text(value: float | None, name: str) -> str:
+    return _typeset(metric_text(value, name, missing=MISSING))
+
+
+def _typeset(text: str) -> str:
+    return text.replace("-", MINUS).replace("%", f"{THIN_SPACE}%")
 
 
 def interval_text(metric: Metric) -> str:
-    if metric.low is None or metric.high is None:
-        return ""
-    if metric_name(metric.name).percent:
-        return f"{100 * metric.low:.1f} to {percent(metric.high)}"
-    return f"{metric_text(metric.low, metric.name)} to {metric_text(metric.high, metric.name)}"
+    """Return the limits of the interval; empty without an interval."""
+    return _typeset(range_text(metric.low, metric.high, metric.name).replace("% to", " to"))
 
 
 def difference_text(value: float | None, name: str, unit: bool = True) -> str:
-    """Signed; a difference of percentages is in percentage points."""
+    """Return a signed difference; that of percentages is in percentage points.
+
+    Args:
+        value: Difference of values of the metric.
+        name: Name of the metric.
+        unit: Whether the unit follows.
+    """
     if value is None:
         return MISSING
     number = f"{100 * value:+.1f}" if metric_name(name).percent else f"{value:+.3f}"
@@ -134,16 +150,19 @@ def difference_text(value: float | None, name: str, unit: bool = True) -> str:
 
 
 def score_text(value: float | None) -> str:
+    """Return the score of a trial with four decimals."""
     return MISSING if value is None else f"{value:.4f}".replace("-", MINUS)
 
 
 def scalar_text(value: object) -> object:
+    """Return a hyperparameter for display, numbers with six digits."""
     if value is None:
         return MISSING
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def duration_text(seconds: float | None) -> str:
+    """Return a duration in seconds, minutes or hours."""
     if seconds is None:
         return MISSING
     if seconds < 10:
@@ -156,29 +175,31 @@ def duration_text(seconds: float | None) -> str:
 
 
 def count_text(count: int) -> str:
+    """Return a count with separated thousands."""
     return f"{count:,}".replace(",", THIN_SPACE)
 
 
 def moment_text(moment: datetime.datetime) -> str:
+    """Return date and time, with the zone if it is known."""
     zone = moment.strftime(" %Z") if moment.tzinfo else ""
     return f"{moment.day} {moment:%B %Y, %H:%M}{zone}"
 
 
 def _frequent_confusions(evaluation: Evaluation | None, most: int = 3) -> list[tuple[str, str, float]]:
-    """True emotion, emotion heard instead, share of the true emotion's clips; the largest shares first."""
+    """Return true emotion, predicted emotion and share of the true emotion's clips, the largest shares first."""
     if evaluation is None:
         return []
     pairs = [
-        (true, heard, row[column] / sum(row))
+        (true, predicted, row[column] / sum(row))
         for true, row in zip(evaluation.classes, evaluation.confusion, strict=False)
-        for column, heard in enumerate(evaluation.classes)
-        if heard != true and row[column]
+        for column, predicted in enumerate(evaluation.classes)
+        if predicted != true and row[column]
     ]
     return sorted(pairs, key=lambda pair: -pair[2])[:most]
 
 
 def _slice_groups(evaluation: Evaluation | None) -> dict[str, list[SliceResult]]:
-    """Slices by dimension. Speakers, of whom there may be many, go last, the worst first."""
+    """Return slices by dimension; speakers, of which there may be many, are last, the lowest UAR first."""
     groups: dict[str, list[SliceResult]] = {}
     for each in evaluation.slices if evaluation else ():
         groups.setdefault(each.dimension, []).append(each)
@@ -188,7 +209,7 @@ def _slice_groups(evaluation: Evaluation | None) -> dict[str, list[SliceResult]]
 
 
 def _speaker_count(summary: RunSummary) -> int:
-    """Speakers of all splits; in a split by random clips one speaker is in several."""
+    """Return the number of speakers of all splits; with random clips a speaker is in several splits."""
     named = {name for names in summary.protocol.speakers.values() for name in names} if summary.protocol else set()
     counts = [split.speakers for split in summary.data.splits] if summary.data else []
     if named:
@@ -203,10 +224,10 @@ def _slice_uar(each: SliceResult) -> float:
 
 
 def _label_balance(data: Data | None) -> list[tuple[str, dict[str, int]]]:
-    """Clips of each emotion by split."""
+    """Return the clips of each emotion by split."""
     if data is None:
         return []
-    found = {emotion for split in data.splits for emotion in split.by_emotion}
-    names = [emotion for emotion in EMOTIONS if emotion in found] + sorted(found - set(EMOTIONS))
+    present = {emotion for split in data.splits for emotion in split.by_emotion}
+    names = [emotion for emotion in EMOTIONS if emotion in present] + sorted(present - set(EMOTIONS))
     splits = sorted(data.splits, key=lambda split: split_order(split.split))
     return [(name, {split.split: split.by_emotion.get(name, 0) for split in splits}) for name in names]

@@ -1,17 +1,17 @@
-"""What each metric is called, how it is read and which direction is better."""
+"""Names of metrics for people, and texts of their values."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MetricName:
-    """How people read one metric.
+    """Presentation of one metric.
 
     Attributes:
         title: Name in the report.
-        meaning: One clause that a reader who does not know the metric understands.
+        meaning: Explanation in one clause.
         higher_is_better: Direction of improvement.
-        percent: Written as a percentage, else as a plain number.
+        percent: Whether values are written as percentages.
     """
 
     title: str
@@ -41,5 +41,29 @@ METRIC_NAMES: dict[str, MetricName] = {
 
 
 def metric_name(name: str) -> MetricName:
-    """The reading of ``name``; an unknown one, such as a metric that TFMA alone computes, is shown as it is."""
+    """Return the presentation of a metric; that of an unknown one, such as of TFMA, has the name as its title."""
     return METRIC_NAMES.get(name, MetricName(title=name, meaning=""))
+
+
+def metric_text(value: float | None, name: str, *, missing: str = "unknown") -> str:
+    """Return a value as text, in the unit of the metric.
+
+    Args:
+        value: Value of the metric, 0 to 1 for percentages; None if unknown.
+        name: Name of the metric.
+        missing: Text for None.
+    """
+    if value is None:
+        return missing
+    return f"{value:.1%}" if metric_name(name).percent else f"{value:.3f}"
+
+
+def range_text(low: float | None, high: float | None, name: str) -> str:
+    """Return the limits of an interval as text; empty if they are unknown.
+
+    Args:
+        low: Lower limit in the unit of the metric.
+        high: Upper limit.
+        name: Name of the metric.
+    """
+    return "" if low is None or high is None else f"{metric_text(low, name)} to {metric_text(high, name)}"

@@ -1,17 +1,17 @@
-"""What whoever gets a model should know before using it: Markdown for people, JSON for programs.
+"""Model card: Markdown for people, JSON for programs.
 
 After Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from modules.audio.spec import AudioSpec
 from modules.demo_corpus import CORPUS_NAME as DEMO_CORPUS
-from modules.reporting.metric_names import metric_name
+from modules.reporting.markdown import table
+from modules.reporting.metric_names import metric_name, metric_text, range_text
 from modules.reporting.summary import Data, Evaluation, Metric, Protocol, Verdict
 
 JSON_FILE = "model_card.json"
@@ -29,21 +29,21 @@ MUST_NOT_USE = (
     "psychological diagnosis.",
     "Emotion recognition of employees at work or of students; the European Union's AI Act, article 5, forbids it "
     "outside medical and safety purposes.",
-    "Listening to people who do not know it or have not agreed.",
-    "Claims about what someone feels. The model names the emotion that a voice sounds like to it, no more.",
+    "Listening to people without their knowledge or consent.",
+    "Claims about what someone feels. The model classifies the sound of a voice only.",
 )
-DEMO_LIMIT = "Synthetic speech is among its data: its numbers are not accuracy on human speech."
+DEMO_LIMIT = "Its data include synthetic speech: its numbers are not accuracy on human speech."
 LIMITS = (
-    "It learned from acted speech, read in a studio. Spontaneous speech sounds different and is recognised worse.",
+    "It was trained on acted speech, read in a studio. Spontaneous speech sounds different and is recognised worse.",
     "Languages, accents, ages and microphones that are not in the training corpora have not been tested.",
-    "It knows seven emotions, hears one of them in everything, and has no answer for mixed feelings or for none.",
-    "One window of a recording is heard, not what is said in words and not what came before.",
+    "It has seven classes and always predicts one of them, also for mixed feelings or for none.",
+    "It analyses one window of a recording, not the words and not the context.",
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorpusFacts:
-    """Who made a corpus and under which terms it is given away."""
+    """Origin and licence of a corpus."""
 
     title: str
     licence: str
@@ -92,8 +92,8 @@ CORPORA: dict[str, CorpusFacts] = {
 
 
 def corpus_facts(corpus: str) -> CorpusFacts:
-    """Of a corpus by its short name; one that the table does not have has unknown terms."""
-    unknown = "not known to this project: ask whoever gave you the recordings"
+    """Return the facts of a corpus by its short name; the terms of a corpus without an entry are unknown."""
+    unknown = "unknown to this project; see the source of the recordings"
     return CORPORA.get(corpus, CorpusFacts(title=corpus, licence=unknown, commercial_use="unknown", reference=""))
 
 
@@ -123,7 +123,7 @@ class SliceScore(_Section):
 
 
 class Network(_Section):
-    """What was trained; empty where a model does not say it."""
+    """Architecture of the model; empty if the model has no description."""
 
     family: str | None = None
     parameters: int | None = None
@@ -131,7 +131,7 @@ class Network(_Section):
 
 
 class ModelCard(_Section):
-    """The card; numbers are those of the run that made the model."""
+    """Model card with the numbers of the run that trained the model."""
 
     name: str
     network: Network = Network()
@@ -163,7 +163,17 @@ def describe(
     verdict: Verdict,
     network: Network | None = None,
 ) -> ModelCard:
-    """The card of a model, from what its run found out."""
+    """Return the card of a model.
+
+    Args:
+        name: Name of the model.
+        spec: Audio spec of the model.
+        data: Data of the run.
+        protocol: Splits of the run.
+        evaluation: Evaluation of the model.
+        verdict: Verdict of the gate.
+        network: Architecture of the model.
+    """
     corpora = tuple(_share(corpus, data) for corpus in data.corpora)
     return ModelCard(
         name=name,
@@ -186,29 +196,29 @@ def describe(
 
 
 def to_markdown(card: ModelCard) -> str:
-    """The card for people."""
+    """Return the card as Markdown."""
     parts = [
         f"# Model card: {card.name}",
-        f"Names one of {', '.join(card.emotions)} for a recording of a voice. "
-        f"{card.audio_spec['window_sec']:g} s are heard, at {card.audio_spec['sample_rate_hz']} Hz; "
+        f"Predicts one of {', '.join(card.emotions)} for a recording of a voice. "
+        f"It analyses {card.audio_spec['window_sec']:g} s at {card.audio_spec['sample_rate_hz']} Hz; "
         f"audio spec {card.audio_spec_fingerprint}.",
         *_network_text(card.network),
         *_listed("Intended use", card.intended_use),
         *_listed("It must not be used for", card.must_not_use),
         *_listed("Limits", card.limits),
         "## Training data",
-        _table(
+        table(
             ("Corpus", "Clips", "Licence", "Commercial use", "Reference"),
             [(each.title, each.clips, each.licence, each.commercial_use, each.reference) for each in card.corpora],
         ),
         f"Commercial use of a model trained on all of these: **{card.commercial_use}**. This is a reading of the "
         "licences above, not legal advice.",
-        _table(("Split", "Clips", "Speakers"), [(name, card.clips[name], card.speakers[name]) for name in card.clips]),
+        table(("Split", "Clips", "Speakers"), [(name, card.clips[name], card.speakers[name]) for name in card.clips]),
         "## Results on the test split",
         card.protocol,
-        _table(("Metric", "Value", "Interval"), [_metric_row(metric) for metric in card.metrics]),
+        table(("Metric", "Value", "Interval"), [_metric_row(metric) for metric in card.metrics]),
         f"Intervals: {card.interval}." + (f" {card.caution}" if card.caution else ""),
-        _table(
+        table(
             ("Slice", "Clips", "Speakers", "UAR", "Interval"),
             [
                 (f"{each.dimension} {each.value}", each.clips, each.speakers, *_metric_row(each.uar)[1:])
@@ -217,7 +227,7 @@ def to_markdown(card: ModelCard) -> str:
         ),
         "## Verdict",
         _verdict_text(card.verdict),
-        _table(
+        table(
             ("Check", "Result", "Reason"),
             [(check.name, "pass" if check.passed else "fail", check.text) for check in card.verdict.checks],
         ),
@@ -237,7 +247,7 @@ def _strictest(corpora: tuple[CorpusShare, ...]) -> CommercialUse:
 
 
 def _slices(evaluation: Evaluation) -> list[SliceScore]:
-    """Without single speakers: a card names nobody."""
+    """Return UAR by slice without single speakers, since a card names nobody."""
     return [
         SliceScore(dimension=each.dimension, value=each.value, clips=each.clips, speakers=each.speakers, uar=uar)
         for each in evaluation.slices
@@ -252,8 +262,8 @@ def _network_text(network: Network) -> tuple[str, ...]:
     values = [
         (name, f"{value:.6g}" if isinstance(value, float) else value) for name, value in network.hyperparameters.items()
     ]
-    table = (_table(("Hyperparameter", "Value"), values),) if values else ()
-    return "## Model", f"A network of the family {network.family}{size}.", *table
+    hyperparameters = (table(("Hyperparameter", "Value"), values),) if values else ()
+    return "## Model", f"A network of the family {network.family}{size}.", *hyperparameters
 
 
 def _verdict_text(verdict: Verdict) -> str:
@@ -263,20 +273,9 @@ def _verdict_text(verdict: Verdict) -> str:
 
 
 def _metric_row(metric: Metric) -> tuple[str, str, str]:
-    def number(value: float | None) -> str:
-        if value is None:
-            return "unknown"
-        return f"{value:.1%}" if metric_name(metric.name).percent else f"{value:.3f}"
-
-    known = metric.low is not None and metric.high is not None
-    interval = f"{number(metric.low)} to {number(metric.high)}" if known else ""
-    return metric_name(metric.name).title, number(metric.value), interval
+    interval = range_text(metric.low, metric.high, metric.name)
+    return metric_name(metric.name).title, metric_text(metric.value, metric.name), interval
 
 
 def _listed(title: str, sentences: tuple[str, ...]) -> tuple[str, str]:
     return f"## {title}", "\n".join(f"- {sentence}" for sentence in sentences)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,8 +1,8 @@
-"""The typed content of ``summary.json``.
+"""Typed content of ``summary.json``.
 
-Every section is optional but the run itself: a run that fails in its first component has a summary too.
-Durations are in seconds unless a name says hours, shares lie between 0 and 1, and a number that is not finite is
-``null``, so that any JSON reader takes the file.
+Every section but the run itself is optional, so that a run that fails in its first component has a summary too.
+Durations are in seconds unless a name contains hours, shares lie between 0 and 1, and non-finite numbers are ``null``,
+as JSON requires.
 """
 
 import datetime
@@ -12,20 +12,23 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modules.common.errors import SerError
 from modules.data.labels import SPLITS
 from modules.data.splits import EVAL, TRAIN
 from modules.reporting.metric_names import metric_name
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 DEMO_CORPUS = "demo"
 
 
-class SummaryVersionError(ValueError):
-    """A ``summary.json`` was written by another version of this code."""
+class SummaryVersionError(SerError, ValueError):
+    """A ``summary.json`` of another version of this code."""
+
+    code = "reporting.summary_version"
 
 
 def _finite_or_none(value: Any) -> Any:
-    """NumPy's and Python's NaN and infinities have no JSON; they become None."""
+    """Return None for NaN and infinities, which JSON does not have."""
     if value is None or isinstance(value, str | bool):
         return value
     number = float(value)
@@ -43,12 +46,12 @@ class _Section(BaseModel):
 
 
 class Run(_Section):
-    """What was asked for and how it ended.
+    """Request and outcome of a run.
 
     Attributes:
-        command: As typed, to be repeated.
-        config: The configuration as the user would write it, YAML.
-        next_step: What a person should do about a failure.
+        command: Command line, for repeating the run.
+        config: Configuration as YAML.
+        next_step: Advice after a failure.
     """
 
     name: str
@@ -64,30 +67,30 @@ class Run(_Section):
 
 
 class Protocol(_Section):
-    """How clips were split: by speaker, or clip by clip at random (test voices were heard in training)."""
+    """How clips were split: by speaker, or at random, with test speakers in training too."""
 
     kind: Literal["speaker", "random_clip"]
     seed: int | None = None
     speakers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @property
-    def heard(self) -> frozenset[str]:
-        """Who was heard in training or in early stopping."""
+    def training_speakers(self) -> frozenset[str]:
+        """Speakers of training and early stopping."""
         return frozenset((*self.speakers.get(TRAIN, ()), *self.speakers.get(EVAL, ())))
 
     @property
     def sentence(self) -> str:
-        """What the numbers of this split stand for, for a reader who does not know the protocol."""
+        """Meaning of the numbers of this split."""
         if self.kind == "speaker":
-            return "Split by speaker: nobody in the test split was heard in training or early stopping."
+            return "Split by speaker: training and early stopping used no speaker of the test split."
         return (
-            "Split by random clips: the voices of the test split were heard in training too. "
-            "Expect clearly less on new voices."
+            "Split by random clips: training used the speakers of the test split too. "
+            "Expect clearly lower results on unseen speakers."
         )
 
 
 class SplitData(_Section):
-    """One split's clips; ``examples`` also counts augmented copies."""
+    """Clips of one split; ``examples`` includes augmented copies."""
 
     split: str
     clips: int
@@ -100,7 +103,7 @@ class SplitData(_Section):
 
 
 class QuarantinedClip(_Section):
-    """A recording that was set aside: a short ``reason`` to count by, and the ``detail`` of this one."""
+    """An unusable recording: a short ``reason`` for counting, and the ``detail`` of this recording."""
 
     path: str
     reason: str
@@ -108,14 +111,14 @@ class QuarantinedClip(_Section):
 
 
 class Duplicate(_Section):
-    """Two files with the same content, of which one was used."""
+    """Two files with the same content; only ``kept`` was used."""
 
     kept: str
     dropped: str
 
 
 class Data(_Section):
-    """What was ingested, and what was not."""
+    """Ingested and refused recordings."""
 
     splits: tuple[SplitData, ...]
     quarantined: tuple[QuarantinedClip, ...] = ()
@@ -126,14 +129,17 @@ class Data(_Section):
 
     @property
     def clips(self) -> int:
+        """Clips of all splits."""
         return sum(split.clips for split in self.splits)
 
     @property
     def hours(self) -> float:
+        """Duration of all splits."""
         return sum(split.hours or 0.0 for split in self.splits)
 
     @property
     def corpora(self) -> tuple[str, ...]:
+        """Names of the corpora, sorted."""
         return tuple(sorted({corpus for split in self.splits for corpus in split.by_corpus}))
 
     @property
@@ -146,11 +152,11 @@ class Data(_Section):
 
 
 class Training(_Section):
-    """How the model was fitted.
+    """Training of the model.
 
     Attributes:
-        history: Per epoch, by Keras's names: ``loss``, ``val_loss``, ``accuracy``, ...
-        kept_epoch: Counted from 1: the epoch whose weights the model has.
+        history: Values per epoch, by the names of Keras: ``loss``, ``val_loss``, ``accuracy``, ...
+        kept_epoch: Epoch, counted from 1, whose weights the model has.
     """
 
     family: str
@@ -164,12 +170,12 @@ class Training(_Section):
 
 
 class Trial(_Section):
-    """One setting that the tuner tried.
+    """One trial of the tuner.
 
     Attributes:
-        curve: The objective per epoch.
-        first_epoch: Of the curve, counted from 1; above 1 where it goes on with an earlier trial's model.
-        failure: The last line of what went wrong, where something did.
+        curve: Objective per epoch.
+        first_epoch: First epoch of the curve, counted from 1; above 1 if the trial resumes an earlier one's model.
+        failure: Last line of the error, if the trial failed.
     """
 
     name: str
@@ -182,8 +188,8 @@ class Trial(_Section):
     failure: str = ""
 
 
-class JudgedOn(_Section):
-    """What trials were trained on and what they were judged on."""
+class TuningSplits(_Section):
+    """Sizes of the splits that trials were trained and scored on."""
 
     train_examples: int
     train_speakers: int
@@ -199,11 +205,11 @@ class Tuning(_Section):
     objective: str
     higher_is_better: bool
     trials: tuple[Trial, ...]
-    judged_on: JudgedOn | None = None
+    splits: TuningSplits | None = None
 
     @property
     def epochs(self) -> int:
-        """That all trials took together."""
+        """Epochs of all trials together."""
         return sum(len(trial.curve) for trial in self.trials)
 
     @property
@@ -214,12 +220,12 @@ class Tuning(_Section):
 
 
 class Metric(_Section):
-    """A value with its interval.
+    """Value with its interval.
 
     Attributes:
-        source: ``predictions``: computed here from the split's predictions; ``tfma``: read from the Evaluator.
-        resampled: What the interval's bootstrap drew. ``clips`` only where there is a single speaker: such an
-            interval says nothing about other speakers.
+        source: ``predictions`` if computed from the predictions of the split, ``tfma`` if read from the Evaluator.
+        resampled: Unit of the bootstrap. It is ``clips`` for a single speaker only; such an interval does not hold for
+            other speakers.
     """
 
     name: str
@@ -231,7 +237,7 @@ class Metric(_Section):
 
 
 class IntervalMethod(_Section):
-    """How every interval of an evaluation was made."""
+    """Method of the intervals of an evaluation."""
 
     level: float
     resamples: int
@@ -241,7 +247,7 @@ class IntervalMethod(_Section):
 
 
 class ClassResult(_Section):
-    """One emotion among the rest."""
+    """Scores of one emotion."""
 
     emotion: str
     clips: int
@@ -251,7 +257,7 @@ class ClassResult(_Section):
 
 
 class SliceResult(_Section):
-    """The metrics of the clips that share one property."""
+    """Metrics of the clips that share one property."""
 
     dimension: str
     value: str
@@ -260,6 +266,7 @@ class SliceResult(_Section):
     metrics: tuple[Metric, ...]
 
     def metric(self, name: str) -> Metric | None:
+        """Return the metric of that name, or None."""
         return _find(self.metrics, name)
 
 
@@ -274,11 +281,11 @@ class CalibrationBin(_Section):
 
 
 class Evaluation(_Section):
-    """How the model does on one split.
+    """Evaluation of the model on one split.
 
     Attributes:
-        classes: The order of the rows (true) and columns (predicted) of ``confusion``.
-        non_finite_predictions: Clips whose probabilities are not numbers; above 0 nothing else is computed.
+        classes: Order of the rows (true) and columns (predicted) of ``confusion``.
+        non_finite_predictions: Clips with non-finite probabilities; above 0, no metric is computed.
     """
 
     split: str
@@ -294,18 +301,28 @@ class Evaluation(_Section):
     non_finite_predictions: int = 0
 
     def metric(self, name: str, source: str = "predictions") -> Metric | None:
+        """Return the metric of that name and source, or None."""
         return _find(self.metrics, name, source)
 
     @property
     def chance(self) -> float | None:
-        """UAR of guessing: one over the emotions that occur in this split."""
+        """UAR of guessing: one over the number of emotions in this split."""
         present = sum(1 for result in self.per_class if result.clips)
         return 1 / present if present else None
 
 
 class Check(_Section):
-    """One condition of the gate, in numbers and in words."""
+    """One condition of the gate.
 
+    Attributes:
+        code: Stable identifier, such as ``gate.uar``.
+        name: Name for people.
+        text: Result in a sentence.
+        value: Measured value.
+        bound: Limit of the value.
+    """
+
+    code: str
     name: str
     passed: bool
     text: str
@@ -317,8 +334,8 @@ class Verdict(_Section):
     """The gate's decision.
 
     Attributes:
-        reasons: Why, in sentences; for a blessed model what it was blessed for.
-        override: Who overrode the gate and why, where someone did.
+        reasons: Reasons in sentences.
+        override: Person and reason of an override; None without one.
     """
 
     blessed: bool
@@ -346,10 +363,10 @@ class Difference(_Section):
 
 
 class Baseline(_Section):
-    """Comparison with the blessed model that was there before.
+    """Comparison with the previous blessed model.
 
     Attributes:
-        heard: Test speakers whom it was trained on; they take no part.
+        excluded_speakers: Test speakers that the baseline was trained on; the comparison leaves them out.
     """
 
     name: str
@@ -357,14 +374,15 @@ class Baseline(_Section):
     clips: int
     speakers: int
     differences: tuple[Difference, ...]
-    heard: tuple[str, ...] = ()
+    excluded_speakers: tuple[str, ...] = ()
 
 
 class Push(_Section):
-    """Where the model went, or why it did not. ``ask`` are commands that put a question to the pushed model.
+    """Destination of the model, or the reason why it was not pushed.
 
     Attributes:
-        endpoint: Address of the endpoint that it was deployed to, where it was.
+        endpoint: Address of the endpoint that it was deployed to, if any.
+        ask: Commands that send a request to the pushed model.
     """
 
     version: str | None = None
@@ -383,7 +401,7 @@ class Component(_Section):
 
 
 class Lineage(_Section):
-    """What would have to be the same to get the same model."""
+    """Inputs that determine the model."""
 
     config_fingerprint: str
     code_version: str
@@ -394,23 +412,22 @@ class Lineage(_Section):
 
 
 class Bounded(_Section):
-    """A statistic and the largest value that chance explains."""
+    """Statistic and the largest value that chance explains."""
 
     value: Number
     threshold: Number
 
     @property
     def drifted(self) -> bool:
+        """Whether the value exceeds the threshold."""
         return self.value is not None and self.threshold is not None and self.value > self.threshold
 
 
 class DriftedFeature(_Section):
-    """One feature then and now; :mod:`modules.drift.comparison` says what the statistics are."""
+    """One feature before and now; see :class:`modules.drift.report.FeatureDrift`."""
 
     name: str
     ks: Bounded
-    psi: Bounded
-    jensen_shannon: Bounded
     reference_median: Number = None
     current_median: Number = None
 
@@ -419,10 +436,10 @@ class Drift(_Section):
     """New data, or requests, against the data that the blessed baseline was trained on.
 
     Attributes:
-        not_compared: Why there is nothing else here, where there is not.
-        features: The most drifted first; of many the first ones.
-        feature_count: How many were compared.
-        reference_labels: Share of each emotion; empty where labels are not known.
+        not_compared: Reason why the data were not compared; None if they were.
+        features: The most drifted features, in descending order.
+        feature_count: Number of compared features.
+        reference_labels: Share of each emotion; empty if labels are unknown.
     """
 
     what: str
@@ -445,10 +462,10 @@ class Drift(_Section):
 
 
 class Logged(_Section):
-    """Where parameters and metrics were logged, to be compared with other runs'.
+    """Place of the logged parameters and metrics.
 
     Attributes:
-        error: Why they were not, where they were not. The run goes on all the same.
+        error: Reason why they could not be logged, which does not fail the run; None if they were.
     """
 
     where: str
@@ -457,9 +474,9 @@ class Logged(_Section):
 
 
 class RunSummary(_Section):
-    """Everything a run says about itself."""
+    """Summary of a run."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     run: Run
     protocol: Protocol | None = None
     data: Data | None = None
@@ -476,33 +493,36 @@ class RunSummary(_Section):
 
     @property
     def demo(self) -> bool:
-        """Whether synthetic speech is among the data: its numbers are not accuracy on human speech."""
+        """Whether the data include synthetic speech, so that the numbers are not accuracy on human speech."""
         return self.data is not None and DEMO_CORPUS in self.data.corpora
 
     def to_json(self) -> str:
-        """Indented JSON; numbers are finite or null."""
+        """Return indented JSON; numbers are finite or null."""
         return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "RunSummary":
-        """Reads what :meth:`to_json` wrote.
+        """Return the summary that :meth:`to_json` wrote.
+
+        Args:
+            text: Content of ``summary.json``.
 
         Raises:
-            SummaryVersionError: It was written in another schema version.
+            SummaryVersionError: The text has another schema version.
             pydantic.ValidationError: A field is missing, unknown or of the wrong type.
         """
         content = json.loads(text)
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA_VERSION:
             raise SummaryVersionError(
-                f"summary has schema_version {version!r}; this code reads {SCHEMA_VERSION}. "
-                "Read it with the version that wrote it, or repeat the run."
+                f"schema_version is {version!r}; allowed: {SCHEMA_VERSION}. Read the summary with the version of the "
+                "code that wrote it, or repeat the run"
             )
         return cls.model_validate_json(text)
 
 
 def split_order(split: str) -> tuple[int, str]:
-    """Sort key: train, eval, test, then any other by name."""
+    """Return the sort key of a split: train, eval, test, then others by name."""
     return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
 
 

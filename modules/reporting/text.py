@@ -1,28 +1,34 @@
-"""The end of a run in a few lines for the terminal."""
+"""Outcome of a run in a few lines for the terminal."""
 
 from itertools import zip_longest
 from pathlib import Path
 
 from modules.common.settings import plain
+from modules.reporting.metric_names import metric_text, range_text
 from modules.reporting.summary import RunSummary
 from modules.reporting.tuned import TUNED_FILE
 from modules.reporting.write import REPORT_FILE
 
 
 def outline(summary: RunSummary, root: Path) -> str:
-    """What came of the run, why, and where to look."""
+    """Return the outcome of the run, its reasons and the place of the report.
+
+    Args:
+        summary: Summary of the run.
+        root: Output folder of the pipeline.
+    """
     lines = [*_result(summary), *_tuned(summary, root), *_push(summary), f"Report   {root / REPORT_FILE}"]
     return "\n" + "\n".join(lines)
 
 
 def _result(summary: RunSummary) -> list[str]:
     if summary.run.status == "failed":
-        told = (
+        lines_of_failure = (
             ("FAILED ", f"in {summary.run.failed_component}"),
             ("", summary.run.error),
             ("Next", summary.run.next_step),
         )
-        return [f"{label:<9}{text}" for label, text in told if text]
+        return [f"{label:<9}{text}" for label, text in lines_of_failure if text]
     lines = []
     if summary.verdict:
         head = "BLESSED" if summary.verdict.blessed else "REJECTED"
@@ -31,7 +37,8 @@ def _result(summary: RunSummary) -> list[str]:
     evaluation = summary.evaluation
     uar = evaluation.metric("uar") if evaluation else None
     if evaluation and uar and uar.value is not None:
-        lines.append(f"UAR      {_share(uar.value)} (95 % interval {_share(uar.low)} to {_share(uar.high)})")
+        interval = range_text(uar.low, uar.high, "uar") or "unknown"
+        lines.append(f"UAR      {metric_text(uar.value, 'uar')} (95 % interval {interval})")
         lines.append(f"         {evaluation.clips} clips of {evaluation.speakers} speakers. {_protocol(summary)}")
     return lines
 
@@ -56,7 +63,3 @@ def _push(summary: RunSummary) -> list[str]:
     if summary.pushed.path is None:
         return [f"Pushed   nothing. {summary.pushed.reason}"]
     return [f"Pushed   version {summary.pushed.version} to {summary.pushed.path}"]
-
-
-def _share(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1%}"

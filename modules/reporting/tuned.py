@@ -1,4 +1,4 @@
-"""The hyperparameters that a search found, as a file that ``--config`` takes."""
+"""Hyperparameters of a search as a configuration file for ``--config``."""
 
 import yaml
 

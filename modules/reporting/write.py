@@ -1,4 +1,4 @@
-"""Puts a run's summary and report into a folder."""
+"""Writing of a run's summary and report."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,11 @@ REPORT_FILE = "report.html"
 
 
 def write(summary: RunSummary, directory: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """Write ``summary.json`` and ``report.html``, each whole, into ``directory``, which is made if need be.
+    """Write ``summary.json`` and ``report.html`` atomically, and after a search ``tuned.yaml``.
 
-    A run that searched hyperparameters leaves them in ``tuned.yaml``, too.
+    Args:
+        summary: Summary of the run.
+        directory: Folder of the files; created if it does not exist.
 
     Returns:
         Paths of the summary, the report and, after a search, the tuned configuration.

@@ -1,4 +1,4 @@
-"""The accelerators that a training uses."""
+"""Accelerators for training."""
 
 import dataclasses
 import functools
@@ -8,51 +8,65 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from modules.common.errors import SerError
 from modules.data.dataset import Split
 
 ACCELERATORS_KEY = "accelerators"
-"""Key of ``custom_config``: how many accelerators the job was given; 0 or absent for none."""
+"""Key of ``custom_config`` with the number of accelerators of the job; 0 or absent for none."""
 
 
-class AcceleratorsMissing(RuntimeError):
-    """TensorFlow sees fewer accelerators than the job was given."""
+class AcceleratorsMissing(SerError, RuntimeError):
+    """Fewer accelerators available to TensorFlow than the job has."""
+
+    code = "training.accelerators_missing"
 
 
 def accelerators_of(custom_config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the accelerators that the job was given, such as ``GPU:0``; none where it was given none.
+    """Return the names of the job's accelerators, such as ``GPU:0``; empty for a job without any.
+
+    Args:
+        custom_config: Configuration of the job with :data:`ACCELERATORS_KEY`.
 
     Raises:
-        AcceleratorsMissing: TensorFlow sees fewer.
+        AcceleratorsMissing: TensorFlow finds fewer.
     """
-    wanted = custom_config.get(ACCELERATORS_KEY, 0)
-    if not wanted:
+    required = custom_config.get(ACCELERATORS_KEY, 0)
+    if not required:
         return []
     found = len(tf.config.list_physical_devices("GPU"))
-    if found < wanted:
+    if found < required:
         raise AcceleratorsMissing(
-            f"this job was given {wanted} accelerators and TensorFlow sees {found}, so it would train on the CPU of a "
-            "machine whose GPU is paid for. Check that the image is vertex.gpu_image, that LD_LIBRARY_PATH in it has "
+            f"this job has {required} accelerators and TensorFlow finds {found}, so it would train on the CPU. "
+            "Check that the image is vertex.gpu_image, that LD_LIBRARY_PATH in it has "
             "/usr/local/nvidia/lib64, and that the driver fits its CUDA; or set accelerator_type: null and "
             "accelerator_count: 0"
         )
-    return [f"GPU:{index}" for index in range(wanted)]
+    return [f"GPU:{index}" for index in range(required)]
 
 
 def strategy_of(devices: Sequence[str]) -> tf.distribute.Strategy:
-    """Return a strategy that trains on all of ``devices`` at once; TensorFlow's default for one or none."""
+    """Return a strategy that trains on all devices at once; TensorFlow's default for one or none.
+
+    Args:
+        devices: Names of logical devices, such as ``GPU:0``.
+    """
     return _mirrored(tuple(devices)) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """One for the process: two of them would give their reductions the same keys, and TensorFlow fails on that."""
+    """Return the only such strategy of the process; two would use the same keys for reductions, and fail."""
     return tf.distribute.MirroredStrategy(devices)
 
 
 def divisible(split: Split, devices: int) -> Split:
     """Return the split without its last clips, at most ``devices - 1``, so that devices can share each batch evenly.
 
-    Keras weighs the clips of an uneven batch differently, and fails on a device without any.
+    Keras gives the clips of an uneven batch different weights, and fails on a device without clips.
+
+    Args:
+        split: Clips to train on.
+        devices: Number of devices.
     """
     clips = len(split) - len(split) % max(devices, 1)
     arrays = {field.name: getattr(split, field.name)[:clips] for field in dataclasses.fields(split)}
@@ -60,7 +74,7 @@ def divisible(split: Split, devices: int) -> Split:
 
 
 def synchronise_batch_statistics(model: keras.Model) -> None:
-    """Let batch normalization see the whole batch where a strategy divides it between several devices."""
+    """Let batch normalization use the whole batch where a strategy divides it between several devices."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return
     for layer in model._flatten_layers():

@@ -1,4 +1,4 @@
-"""Training clips mixed in pairs while they are handed out (mixup, Zhang et al. 2018)."""
+"""Mixup of training clips (Zhang et al. 2018)."""
 
 import keras
 import numpy as np
@@ -11,12 +11,14 @@ class MixedBatches(keras.utils.PyDataset):
     """Batches in a new order each epoch, every clip mixed with another of its batch.
 
     A clip keeps the greater share of the mixture, drawn from Beta(alpha, alpha) for each clip, and its own number of
-    valid frames: what it has none of is silence in the mixture too. What is drawn follows from the seed, the epoch and
-    the batch's number alone, not from how often a batch is asked for.
+    valid frames. The random numbers depend on the seed, the epoch and the index of the batch only, so that reading a
+    batch again gives the same clips.
 
     Args:
-        split: Normalised clips; on log-mel features they are mixed in decibels.
-        alpha: Above 0. The larger, the more even the mixtures.
+        split: Normalised clips; log-mel features are mixed in decibels.
+        batch_size: Clips of a batch; the last batch may have fewer.
+        alpha: Parameter of the distribution, above 0; larger values give more even mixtures.
+        seed: Seed of order and mixtures.
     """
 
     def __init__(self, split: Split, *, batch_size: int, alpha: float, seed: int) -> None:
@@ -29,7 +31,10 @@ class MixedBatches(keras.utils.PyDataset):
         return -(-len(self._split) // self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """``{"features": float32 [batch, …], "valid_frames": int32 [batch]}`` and float32 ``[batch, classes]``."""
+        """Return inputs, ``{"features": float32 [batch, …], "valid_frames": int32 [batch]}``, and labels.
+
+        Labels are float32 ``[batch, classes]``.
+        """
         order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._split))
         kept = order[index * self._batch_size :][: self._batch_size]
         random = np.random.default_rng((self._seed, self._epoch, index))
@@ -41,7 +46,7 @@ class MixedBatches(keras.utils.PyDataset):
         return inputs, _mixed(self._targets[kept], self._targets[added], share)
 
     def on_epoch_end(self) -> None:
-        """Called by Keras: the next epoch draws anew."""
+        """Count the epoch, so that the next one draws other mixtures; Keras calls this."""
         self._epoch += 1
 
 

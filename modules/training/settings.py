@@ -1,4 +1,4 @@
-"""How a model is trained and tuned: frozen, validated, light to import."""
+"""Settings of training and tuning, light to import."""
 
 from typing import Any, Literal, Self
 
@@ -14,7 +14,7 @@ Algorithm = Literal["random", "bayesian", "hyperband"]
 
 
 class TrainingSettings(Settings):
-    """How a model is trained."""
+    """Settings of the training."""
 
     family: str = Field(
         DEFAULT_FAMILY,
@@ -90,13 +90,17 @@ class TrainingSettings(Settings):
 
     @property
     def model_family(self) -> ModelFamily[Any]:
+        """The model family named by ``family``."""
         return family_named(self.family)
 
     def require_features_of(self, spec: AudioSpec) -> None:
         """Check that the family reads the features that ``spec`` describes.
 
+        Args:
+            spec: Audio spec of the examples.
+
         Raises:
-            ValueError: It reads others.
+            ValueError: The family reads other features.
         """
         if self.model_family.feature_family != spec.feature_family:
             raise ValueError(
@@ -107,7 +111,7 @@ class TrainingSettings(Settings):
 
 
 class TuningSettings(Settings):
-    """How hyperparameters are searched."""
+    """Settings of the search for hyperparameters."""
 
     enabled: bool = Field(False, description="Whether the pipeline searches hyperparameters before it trains.")
     algorithm: Algorithm = Field(

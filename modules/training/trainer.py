@@ -1,4 +1,4 @@
-"""Training: what TFX's Trainer calls, and the parts of it that stand on their own."""
+"""Training: the ``run_fn`` of TFX's Trainer and its parts."""
 
 import contextlib
 import dataclasses
@@ -16,6 +16,7 @@ import tensorflow_transform as tft
 
 from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
+from modules.common.errors import SerError
 from modules.data.dataset import Split, read_split
 from modules.data.labels import EMOTIONS
 from modules.evaluation import calibration
@@ -34,19 +35,21 @@ HISTORY_FILE = "history.json"
 _EVALUATION_BATCH = 256
 
 
-class TrainingDiverged(RuntimeError):
-    """The loss was no longer a number."""
+class TrainingDiverged(SerError, RuntimeError):
+    """A non-finite loss."""
+
+    code = "training.diverged"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A trained model and how it came about.
+    """A trained model and records of its training.
 
     Attributes:
-        model: In float32, whatever it was trained in.
-        history: What Keras records of each epoch: ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, …
-        seconds: Time spent in training.
-        temperature: Of the calibration, 1 where there was none.
+        model: The model in float32, independent of the precision of the training.
+        history: Values per epoch by the names of Keras: ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, …
+        seconds: Duration of the training.
+        temperature: Temperature of the calibration; 1 without one.
     """
 
     model: keras.Model
@@ -56,10 +59,15 @@ class TrainedModel:
 
 
 def trainer_config(spec: AudioSpec, settings: TrainingSettings, limits: AudioLimits = DEFAULT_LIMITS) -> dict[str, Any]:
-    """The ``custom_config`` that :func:`run_fn` wants of the Trainer component.
+    """Return the ``custom_config`` of the Trainer component for :func:`run_fn`.
 
     Args:
-        limits: What the served model accepts as sound.
+        spec: Audio spec of the examples.
+        settings: Settings of the training.
+        limits: Limits of the recordings that the served model accepts.
+
+    Raises:
+        ValueError: The model family does not read the features of the spec.
     """
     settings.require_features_of(spec)
     return {
@@ -70,15 +78,18 @@ def trainer_config(spec: AudioSpec, settings: TrainingSettings, limits: AudioLim
 
 
 def run_fn(fn_args: Any) -> None:
-    """Train and export a model for TFX's Trainer, on all accelerators that the job was given.
+    """Train and export a model for TFX's Trainer, on all accelerators of the job.
 
-    ``fn_args.custom_config`` is :func:`trainer_config`'s, with :data:`modules.training.devices.ACCELERATORS_KEY` where
-    the job was given any. Hyperparameters that a Tuner found take the place of configured ones. The SavedModel goes to
-    ``serving_model_dir``; TensorBoard's logs and ``history.json`` go to ``model_run_dir``.
+    Hyperparameters that a Tuner found replace configured ones. The SavedModel goes to ``serving_model_dir``;
+    TensorBoard's logs and ``history.json`` go to ``model_run_dir``.
+
+    Args:
+        fn_args: TFX's ``FnArgs``. Its ``custom_config`` is that of :func:`trainer_config`, with
+            :data:`modules.training.devices.ACCELERATORS_KEY` on a machine with accelerators.
 
     Raises:
-        AcceleratorsMissing: TensorFlow sees fewer accelerators than the job was given.
-        TrainingDiverged: The loss was no longer a number.
+        AcceleratorsMissing: TensorFlow finds fewer accelerators than the job has.
+        TrainingDiverged: The loss is not finite.
     """
     devices = accelerators_of(fn_args.custom_config)
     spec, settings = read_config(fn_args.custom_config)
@@ -103,7 +114,14 @@ def run_fn(fn_args: Any) -> None:
 
 
 def read_config(custom_config: Mapping[str, Any]) -> tuple[AudioSpec, TrainingSettings]:
-    """What :func:`trainer_config` was given for the training."""
+    """Return the audio spec and the settings that :func:`trainer_config` wrote.
+
+    Args:
+        custom_config: The ``custom_config`` of the component.
+
+    Raises:
+        ValueError: The values are not allowed.
+    """
     spec = AudioSpec.from_json(custom_config["audio_spec"])
     settings = TrainingSettings.model_validate(custom_config["training"])
     settings.require_features_of(spec)
@@ -111,7 +129,12 @@ def read_config(custom_config: Mapping[str, Any]) -> tuple[AudioSpec, TrainingSe
 
 
 def with_tuned_hyperparameters(settings: TrainingSettings, tuned: Mapping[str, Any] | None) -> TrainingSettings:
-    """``settings`` with the values that a search found; ``tuned`` is a KerasTuner ``HyperParameters`` config."""
+    """Return the settings with the values that a search found.
+
+    Args:
+        settings: Configured settings.
+        tuned: Config of KerasTuner's ``HyperParameters``; None without a search.
+    """
     if not tuned:
         return settings
     family = settings.model_family
@@ -129,55 +152,63 @@ def train_model(
     callbacks: list[keras.callbacks.Callback] | None = None,
     devices: Sequence[str] = (),
 ) -> TrainedModel:
-    """Train on ``train``, watching ``held_out`` for when to slow down and stop.
+    """Train a model.
 
     Args:
-        callbacks: In addition to those that the settings ask for.
-        devices: Logical devices that share each batch, such as ``GPU:0`` and ``GPU:1``; TensorFlow chooses without.
+        settings: Settings of the training.
+        spec: Audio spec of the clips.
+        train: Clips to train on.
+        held_out: Clips for the learning rate schedule, early stopping and calibration.
+        callbacks: Callbacks in addition to those of the settings.
+        devices: Logical devices that share each batch, such as ``GPU:0`` and ``GPU:1``; by default TensorFlow chooses.
 
     Raises:
-        TrainingDiverged: The loss was no longer a number.
+        TrainingDiverged: The loss is not finite.
+        ValueError: The devices cannot share a batch of ``training.batch_size`` clips evenly.
     """
     make_repeatable(settings)
-    started = time.monotonic()
+    started_sec = time.monotonic()
     with precision(settings.precision), strategy_of(devices).scope():
         model = build_compiled(settings, spec, steps_per_epoch=-(-len(train) // settings.batch_size))
-        _say(f"{settings.family}, {model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out")
+        _log(f"{settings.family}, {model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out")
         fitted = model.fit(
             **fit_arguments(settings, train, held_out, devices=len(devices)),
             callbacks=[*training_callbacks(settings), EpochProgress(), *(callbacks or [])],
         )
     history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
-    _require_numbers(history, settings)
+    _require_finite(history, settings)
     if settings.precision != "float32" or len(devices) > 1:
         model = rebuilt(model, settings, spec)
     return TrainedModel(
         model=model,
         history=history,
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - started_sec,
         temperature=_temperature(model, held_out) if settings.calibrate else 1.0,
     )
 
 
 def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split, *, devices: int = 1) -> dict[str, Any]:
-    """Return what a model's ``fit`` is given, but for the callbacks.
+    """Return the arguments of a model's ``fit`` except the callbacks.
 
     Args:
-        devices: How many share each batch.
+        settings: Settings of the training.
+        train: Clips to train on.
+        held_out: Clips to validate on.
+        devices: Number of devices that share each batch.
 
     Raises:
-        ValueError: They cannot share a batch of ``training.batch_size`` clips evenly.
+        ValueError: The devices cannot share a batch of ``training.batch_size`` clips evenly.
     """
     train, held_out = (divisible(split, devices) for split in (train, held_out))
     batch_size = settings.batch_size
     if batch_size % max(devices, 1):
         raise ValueError(
-            f"training.batch_size is {batch_size} and {devices} accelerators share each batch; set training.batch_size "
-            f"to a multiple of {devices}"
+            f"training.batch_size is {batch_size} and {devices} accelerators share each batch; allowed: multiples of "
+            f"{devices}"
         )
     if settings.mixup:
         mixed = MixedBatches(train, batch_size=batch_size, alpha=settings.mixup, seed=settings.seed)
-        clips: dict[str, Any] = {"x": mixed, "shuffle": False}  # it has its own order
+        clips: dict[str, Any] = {"x": mixed, "shuffle": False}  # MixedBatches has its own order
     else:
         clips = {"x": train.inputs, "y": train.targets, "batch_size": batch_size}
     return clips | {
@@ -189,7 +220,7 @@ def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split, *, 
 
 
 def make_repeatable(settings: TrainingSettings) -> None:
-    """Seeds every source of randomness, and asks TensorFlow for operations that give the same result twice."""
+    """Seed all random number generators and, if set, make TensorFlow's operations deterministic."""
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -197,7 +228,7 @@ def make_repeatable(settings: TrainingSettings) -> None:
 
 @contextlib.contextmanager
 def precision(policy: str) -> Iterator[None]:
-    """Builds models inside with Keras' dtype policy of that name."""
+    """Set the dtype policy of Keras for the models that are built in the context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -207,12 +238,19 @@ def precision(policy: str) -> Iterator[None]:
 
 
 def build_model(settings: TrainingSettings, spec: AudioSpec) -> keras.Model:
+    """Return the uncompiled model of the settings for features of the audio spec."""
     family = settings.model_family
     return family.build(spec.feature_shape, len(EMOTIONS), family.hyperparameters(settings.hyperparameters))
 
 
 def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, steps_per_epoch: int) -> keras.Model:
-    """A model ready to fit: Adam, categorical cross-entropy, accuracy."""
+    """Return a model compiled with Adam or AdamW, categorical cross-entropy and accuracy.
+
+    Args:
+        settings: Settings of the training.
+        spec: Audio spec of the clips.
+        steps_per_epoch: Batches of an epoch, for the learning rate schedule.
+    """
     rate: float | keras.optimizers.schedules.LearningRateSchedule = settings.learning_rate
     if settings.learning_rate_schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=settings.epochs * steps_per_epoch)
@@ -231,7 +269,7 @@ def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, steps_per_epo
 
 
 def training_callbacks(settings: TrainingSettings) -> list[keras.callbacks.Callback]:
-    """What watches a training: the learning rate's schedule, early stopping, and a stop at the first NaN."""
+    """Return the callbacks of the settings: learning rate schedule, early stopping, and a stop at the first NaN."""
     chosen: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
     if settings.learning_rate_schedule == "plateau":
         chosen.append(
@@ -255,19 +293,22 @@ def training_callbacks(settings: TrainingSettings) -> list[keras.callbacks.Callb
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Prints one line per epoch: how far, how good, how long."""
+    """Keras callback that prints one line per epoch."""
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Reset the durations of the epochs."""
         self._seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._started = time.monotonic()
+        """Start the clock of the epoch."""
+        self._started_sec = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        self._seconds.append(time.monotonic() - self._started)
+        """Print the metrics, the duration and the remaining time."""
+        self._seconds.append(time.monotonic() - self._started_sec)
         epochs = self.params["epochs"]
         left_sec = (epochs - epoch - 1) * sum(self._seconds) / len(self._seconds)
-        _say(
+        _log(
             f"epoch {epoch + 1}/{epochs}  loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}  "
             f"eval loss {logs['val_loss']:.3f}  eval accuracy {logs['val_accuracy']:.3f}  "
             f"{self._seconds[-1]:.1f} s, at most {left_sec:.0f} s left"
@@ -275,7 +316,7 @@ class EpochProgress(keras.callbacks.Callback):
 
 
 def rebuilt(model: keras.Model, settings: TrainingSettings, spec: AudioSpec) -> keras.Model:
-    """Return the model as it is served: in float32, which every processor has, and on one device."""
+    """Return the model for serving: in float32, for any processor, and on one device."""
     with precision("float32"):
         served = build_model(settings, spec)
     served.set_weights(model.get_weights())
@@ -283,7 +324,7 @@ def rebuilt(model: keras.Model, settings: TrainingSettings, spec: AudioSpec) -> 
 
 
 def describe_model(model: keras.Model, settings: TrainingSettings) -> dict[str, Any]:
-    """What the model card says of the network: every hyperparameter, the family's defaults included."""
+    """Return the description of the network for the model card, with all hyperparameters including defaults."""
     hyperparameters = settings.model_family.hyperparameters(settings.hyperparameters)
     return {
         "family": settings.family,
@@ -293,7 +334,13 @@ def describe_model(model: keras.Model, settings: TrainingSettings) -> dict[str, 
 
 
 def training_report(trained: TrainedModel, settings: TrainingSettings, *, clips: Mapping[str, int]) -> dict[str, Any]:
-    """What ``history.json`` says."""
+    """Return the content of ``history.json``.
+
+    Args:
+        trained: The trained model.
+        settings: Settings of the training.
+        clips: Number of clips by split.
+    """
     epochs = len(trained.history["loss"])
     return {
         "family": settings.family,
@@ -310,12 +357,12 @@ def training_report(trained: TrainedModel, settings: TrainingSettings, *, clips:
 
 
 def _kept_epoch(history: Mapping[str, list[float]], settings: TrainingSettings) -> int:
-    """The epoch, from 1, whose weights the model has."""
+    """Return the epoch, counted from 1, whose weights the model has."""
     restored = settings.restore_best_weights and settings.early_stopping_patience
     return 1 + int(np.argmin(history["val_loss"])) if restored else len(history["val_loss"])
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(f"Trainer  {text}", file=sys.stderr, flush=True)
 
 
@@ -324,13 +371,13 @@ def _temperature(model: keras.Model, held_out: Split) -> float:
     return calibration.fit_temperature(probabilities, held_out.emotion_ids, held_out.speakers)
 
 
-def _require_numbers(history: Mapping[str, list[float]], settings: TrainingSettings) -> None:
+def _require_finite(history: Mapping[str, list[float]], settings: TrainingSettings) -> None:
     for name in ("loss", "val_loss"):
         bad = np.flatnonzero(~np.isfinite(history[name]))
         if len(bad):
             raise TrainingDiverged(
-                f"{name} was {history[name][bad[0]]} in epoch {bad[0] + 1}: no model was exported. Lower "
-                f"training.learning_rate (it is {settings.learning_rate}) and look for features that are not numbers."
+                f"{name} is {history[name][bad[0]]} in epoch {bad[0] + 1}, so no model was exported; lower "
+                f"training.learning_rate, which is {settings.learning_rate}, and look for non-finite features"
             )
 
 

@@ -1,7 +1,6 @@
-"""What became of each trial of a search, on disk, so that a search that was stopped goes on."""
+"""Records of the trials of a search on disk, so that a stopped search resumes."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,15 +8,17 @@ from typing import Any, Self
 
 import tensorflow as tf
 
+from modules.common.digest import digest
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One training that came to its end.
+    """A finished training.
 
     Attributes:
-        values: What the search proposed, Hyperband's own ``tuner/`` entries included.
-        history: What Keras recorded of each epoch, by metric.
-        seconds: Time that the training took.
+        values: Values that the search proposed, including Hyperband's own ``tuner/`` entries.
+        history: Values per epoch, by the names of Keras.
+        seconds: Duration of the training.
     """
 
     values: dict[str, Any]
@@ -25,17 +26,19 @@ class TrialRecord:
     seconds: float
 
     def to_json(self) -> str:
+        """Return the record as JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
+        """Return the record that :meth:`to_json` wrote."""
         return cls(**json.loads(text))
 
 
 class TrialRecords:
-    """A folder, on any file system that TensorFlow knows, with a file for each finished trial.
+    """A folder, on any file system of TensorFlow, with a file for each finished trial.
 
-    A file is whole or absent, whatever happens to the process that writes it.
+    Files are written atomically.
     """
 
     def __init__(self, folder: str) -> None:
@@ -43,7 +46,7 @@ class TrialRecords:
         tf.io.gfile.makedirs(folder)
 
     def find(self, values: Mapping[str, Any]) -> TrialRecord | None:
-        """The trial of exactly these values, if it finished."""
+        """Return the finished trial of exactly these values, or None."""
         path = self._path(values)
         if not tf.io.gfile.exists(path):
             return None
@@ -51,16 +54,12 @@ class TrialRecords:
             return TrialRecord.from_json(file.read())
 
     def add(self, record: TrialRecord) -> None:
+        """Write a record, in place of an earlier one of the same values."""
         path = self._path(record.values)
-        aside = f"{path}.{os.getpid()}"
-        with tf.io.gfile.GFile(aside, "w") as file:
+        temporary = f"{path}.{os.getpid()}"
+        with tf.io.gfile.GFile(temporary, "w") as file:
             file.write(record.to_json())
-        tf.io.gfile.rename(aside, path, overwrite=True)
+        tf.io.gfile.rename(temporary, path, overwrite=True)
 
     def _path(self, values: Mapping[str, Any]) -> str:
-        return f"{self._folder}/{digest(dict(values))}.json"
-
-
-def digest(*parts: object) -> str:
-    """16 hexadecimal digits that differ when any of ``parts``, which JSON can write, does."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return f"{self._folder}/{digest([dict(values)])}.json"

@@ -1,4 +1,4 @@
-"""The search for hyperparameters: what TFX's Tuner calls."""
+"""Search for hyperparameters: the ``tuner_fn`` of TFX's Tuner."""
 
 import copy
 import hashlib
@@ -16,45 +16,61 @@ from keras_tuner.engine import trial as kt_trial
 
 from modules.audio.spec import AudioSpec
 from modules.common.code_fingerprint import code_fingerprint
+from modules.common.digest import digest
+from modules.common.errors import SerError
 from modules.data.dataset import Split, read_split
 from modules.training import trainer
 from modules.training.devices import accelerators_of, strategy_of
 from modules.training.settings import TrainingSettings, TuningSettings
-from modules.training.trials import TrialRecord, TrialRecords, digest
+from modules.training.trials import TrialRecord, TrialRecords
 
 Hypermodel = Callable[[keras_tuner.HyperParameters], keras.Model]
 
-# Hyperband keeps its books among a trial's values.
+# Prefix of Hyperband's own entries among a trial's values.
 _BOOKKEEPING = "tuner/"
 
 _SEARCH = "search"
 _TRIALS = "trials"
 
 
-class SearchFailed(RuntimeError):
-    """No trial of a search came to its end, so there are no best hyperparameters."""
+class SearchFailed(SerError, RuntimeError):
+    """A search without a finished trial, and so without best hyperparameters."""
+
+    code = "training.search_failed"
 
 
 class TunerFnResult(NamedTuple):
-    """What TFX's Tuner wants back, field by field."""
+    """Return value of ``tuner_fn`` with the fields that TFX's Tuner reads."""
 
     tuner: keras_tuner.engine.base_tuner.BaseTuner
     fit_kwargs: dict[str, Any]
 
 
 def tuner_config(spec: AudioSpec, training_settings: TrainingSettings, settings: TuningSettings) -> dict[str, Any]:
-    """The ``custom_config`` that :func:`tuner_fn` wants of the Tuner component."""
+    """Return the ``custom_config`` of the Tuner component for :func:`tuner_fn`.
+
+    Args:
+        spec: Audio spec of the examples.
+        training_settings: Settings of the trials.
+        settings: Settings of the search.
+
+    Raises:
+        ValueError: The model family does not read the features of the spec.
+    """
     return trainer.trainer_config(spec, training_settings) | {"tuner": settings.model_dump(mode="json")}
 
 
 def tuner_fn(fn_args: Any) -> TunerFnResult:
-    """A search over the family's own space, for TFX's Tuner to run.
+    """Return a search over the family's own space for TFX's Tuner.
 
-    ``fn_args.custom_config`` is :func:`tuner_config`'s. Trials train on ``train`` and are judged on ``eval``, whose
-    speakers are others. In a ``working_dir`` that outlives the process, a search that was stopped goes on.
+    Trials train on ``train`` and are scored on ``eval``, which has other speakers. A stopped search resumes if its
+    ``working_dir`` still exists.
+
+    Args:
+        fn_args: TFX's ``FnArgs`` with the ``custom_config`` of :func:`tuner_config`.
 
     Raises:
-        AcceleratorsMissing: TensorFlow sees fewer accelerators than the job was given.
+        AcceleratorsMissing: TensorFlow finds fewer accelerators than the job has.
     """
     devices = accelerators_of(fn_args.custom_config)
     spec, training_settings = trainer.read_config(fn_args.custom_config)
@@ -71,7 +87,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     tuner = make_tuner(
         hypermodel, settings, training_settings, directory=f"{fn_args.working_dir}/{key}", strategy=strategy_of(devices)
     )
-    tuner.judged_on = _judged_on(train, held_out)
+    tuner.splits = _describe_splits(train, held_out)
     return TunerFnResult(tuner, fit_kwargs)
 
 
@@ -83,14 +99,18 @@ def make_tuner(
     directory: str,
     strategy: tf.distribute.Strategy | None = None,
 ) -> "Search":
-    """Return a KerasTuner search that goes on with what it finds in ``directory``.
-
-    Args:
-        strategy: Distributes each trial over several devices.
+    """Return a KerasTuner search that resumes from ``directory``.
 
     Its ``search`` raises :class:`SearchFailed` when no trial finished.
+
+    Args:
+        hypermodel: Builds the compiled model of a trial.
+        settings: Settings of the search.
+        training_settings: Settings of the trials.
+        directory: Folder of the search.
+        strategy: Distributes each trial over several devices.
     """
-    # KerasTuner takes a seed of 0 for none and draws one.
+    # KerasTuner replaces a seed of 0 by a random one.
     common = {
         "objective": settings.objective,
         "seed": settings.seed + 1,
@@ -108,7 +128,13 @@ def make_tuner(
 
 
 def make_hypermodel(settings: TrainingSettings, spec: AudioSpec, *, steps_per_epoch: int) -> Hypermodel:
-    """Builds the compiled model of the values that a search proposes."""
+    """Return a function that builds the compiled model of the values that a search proposes.
+
+    Args:
+        settings: Settings of the trials.
+        spec: Audio spec of the clips.
+        steps_per_epoch: Batches of an epoch.
+    """
     family = settings.model_family
     configured = family.hyperparameters(settings.hyperparameters)
 
@@ -124,71 +150,96 @@ def make_hypermodel(settings: TrainingSettings, spec: AudioSpec, *, steps_per_ep
 def search_key(
     training_settings: TrainingSettings, settings: TuningSettings, spec: AudioSpec, train: Split, held_out: Split
 ) -> str:
-    """Differs when anything that a trial's outcome depends on does, so that no stale trial is ever taken for a new one.
+    """Return a key of all that the outcome of a trial depends on, so that stale trials are not reused.
 
-    The number of trials is not part of it: a longer search goes on where the shorter one ended.
+    The number of trials is not part of it: a longer search resumes a shorter one.
+
+    Args:
+        training_settings: Settings of the trials.
+        settings: Settings of the search.
+        spec: Audio spec of the clips.
+        train: Clips that trials train on.
+        held_out: Clips that trials are scored on.
     """
     family = training_settings.model_family
     space = keras_tuner.HyperParameters()
     family.search_space(space, family.hyperparameters(training_settings.hyperparameters))
     search = settings.model_dump(exclude={"max_trials", "enabled"})
     return digest(
-        [training_settings.model_dump(), search, spec.fingerprint],
-        space.get_config()["space"],
-        [_fingerprint(train), _fingerprint(held_out)],
-        code_fingerprint(__name__),
+        [
+            [training_settings.model_dump(), search, spec.fingerprint],
+            space.get_config()["space"],
+            [_fingerprint(train), _fingerprint(held_out)],
+            code_fingerprint(__name__),
+        ]
     )
 
 
 def search_report(tuner: "Search") -> dict[str, Any]:
-    """What became of each trial, in the order in which they began, as JSON writes it."""
+    """Return the outcome of each trial in the order of their start, as plain values."""
     trials = [_trial_report(trial, tuner.records) for _, trial in sorted(tuner.oracle.trials.items())]
-    return {"objective": tuner.oracle.objective.name, "judged_on": tuner.judged_on, "trials": trials}
+    return {"objective": tuner.oracle.objective.name, "splits": tuner.splits, "trials": trials}
 
 
 class Search(keras_tuner.Tuner):
-    """What every search here adds to KerasTuner.
+    """Base of the searches, in addition to KerasTuner's classes.
 
-    It says what became of each trial. It fails when none succeeded: KerasTuner swallows a trial's exception and goes
-    on, and where every trial failed TFX's Tuner may publish values as the best that no finished trial stands behind.
+    It prints the outcome of each trial. It fails when no trial finished: KerasTuner catches the exceptions of trials,
+    and TFX's Tuner might publish the values of a failed one as the best.
 
-    It goes on after it was killed. KerasTuner's own way of reloading forgets the state of the Bayesian search's random
-    numbers and writes files that are broken when it is killed meanwhile. Here the search itself always starts anew,
-    with the same seed; a trial that finished before gives its recorded outcome at once instead of being trained.
-    Each trial starts from the same seed, so that its outcome does not depend on what was trained before it.
+    A killed search resumes. KerasTuner's own reloading loses the state of the Bayesian search's random numbers, and a
+    kill may leave its files broken. Here the search always starts from the beginning, with the same seed, and a trial
+    that finished before returns its recorded outcome instead of being trained. Each trial starts from the same seed, so
+    that its outcome does not depend on earlier trials.
 
     Attributes:
-        records: Of the trials that finished.
-        training_settings: What the trials have in common.
-        judged_on: What is known of the two splits, for reports.
+        records: Records of finished trials.
+        training_settings: Settings of the trials.
+        splits: Description of the two splits, for reports.
     """
 
     records: TrialRecords
     training_settings: TrainingSettings
-    judged_on: dict[str, Any]
-    _was_known: bool = False
+    splits: dict[str, Any]
+    _was_recorded: bool = False
 
     def search(self, *args: Any, **kwargs: Any) -> None:
+        """Run the search.
+
+        Args:
+            *args: Positional arguments of ``fit``.
+            **kwargs: Keyword arguments of ``fit``.
+
+        Raises:
+            SearchFailed: No trial finished.
+        """
         try:
             super().search(*args, **kwargs)
         except RuntimeError as error:  # KerasTuner gives up after three failures in a row
-            if not self._knows_all_trials or any(map(_finished, self.oracle.trials.values())):
+            if not self._owns_all_trials or any(map(_finished, self.oracle.trials.values())):
                 raise
             raise SearchFailed(_why(self.oracle.trials.values())) from error
-        if not self._knows_all_trials:
+        if not self._owns_all_trials:
             return
         if not any(map(_finished, self.oracle.trials.values())):
             raise SearchFailed(_why(self.oracle.trials.values()))
-        # TFX asks for so many of the best trials, and Hyperband has no number of its own.
+        # TFX requests this number of best trials; Hyperband does not set it.
         self.oracle.max_trials = len(self.oracle.trials)
 
     def run_trial(self, trial: kt_trial.Trial, *args: Any, **kwargs: Any) -> Any:
+        """Return the history of a trial, from its record or from training.
+
+        Args:
+            trial: The trial.
+            *args: Positional arguments of ``fit``.
+            **kwargs: Keyword arguments of ``fit``.
+        """
         known = self.records.find(trial.hyperparameters.values)
-        self._was_known = known is not None
+        self._was_recorded = known is not None
         if known:
             return _as_keras_returned(known)
         trainer.make_repeatable(self.training_settings)
-        # Batches that are drawn anew count epochs; each trial begins at the first.
+        # MixedBatches counts epochs; each trial needs a copy that starts at the first.
         kwargs["x"] = copy.copy(kwargs["x"])
         started_sec = time.monotonic()
         (fitted,) = super().run_trial(trial, *args, **kwargs)
@@ -198,24 +249,25 @@ class Search(keras_tuner.Tuner):
         return [fitted]
 
     def on_trial_end(self, trial: kt_trial.Trial) -> None:
+        """Print the outcome of the trial."""
         super().on_trial_end(trial)
         ended = self.oracle.get_trial(trial.trial_id)
         outcome = f"{self.oracle.objective.name} {ended.score:.4f}" if _finished(ended) else "failed"
         values = ", ".join(f"{name} {value}" for name, value in proposed(ended.hyperparameters.values).items())
-        before = "  (trained before)" if self._was_known else ""
+        before = "  (trained before)" if self._was_recorded else ""
         print(f"Tuner  trial {_name(trial)}  {outcome}  {values}{before}", file=sys.stderr, flush=True)
 
-    def forget_weights(self) -> None:
-        """Removes the trials' weights, when no other trial will go on from them. What became of each trial stays."""
+    def delete_weights(self) -> None:
+        """Delete the trials' weights unless a trial may still resume from them. The records of the trials stay."""
         if all(map(_finished, self.oracle.trials.values())):
             tf.io.gfile.rmtree(self.project_dir)
 
     def save(self) -> None:
-        """Not: KerasTuner would reload what it finds."""
+        """Do nothing; KerasTuner would reload the saved state."""
 
     @property
-    def _knows_all_trials(self) -> bool:
-        """Not where the trials are dealt out by another process."""
+    def _owns_all_trials(self) -> bool:
+        """False where another process distributes the trials."""
         return isinstance(self.oracle, keras_tuner.Oracle)
 
 
@@ -232,7 +284,7 @@ class _Hyperband(Search, keras_tuner.Hyperband):
 
 
 def proposed(values: dict[str, Any]) -> dict[str, Any]:
-    """A trial's hyperparameters alone."""
+    """Return a trial's hyperparameters without Hyperband's own entries."""
     return {name: value for name, value in values.items() if not name.startswith(_BOOKKEEPING)}
 
 
@@ -253,23 +305,23 @@ def _trial_report(trial: kt_trial.Trial, records: TrialRecords) -> dict[str, Any
     }
 
 
-def _judged_on(train: Split, held_out: Split) -> dict[str, Any]:
-    heard, judging = ({str(speaker) for speaker in split.speakers} for split in (train, held_out))
+def _describe_splits(train: Split, held_out: Split) -> dict[str, Any]:
+    training, scoring = ({str(speaker) for speaker in split.speakers} for split in (train, held_out))
     return {
         "train_examples": len(train),
         "eval_clips": len(held_out),
-        "train_speakers": len(heard),
-        "eval_speakers": len(judging),
-        "speakers_in_both": len(heard & judging),
+        "train_speakers": len(training),
+        "eval_speakers": len(scoring),
+        "speakers_in_both": len(training & scoring),
     }
 
 
 def _fingerprint(split: Split) -> str:
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     for array in (split.features, split.valid_frames, split.emotion_ids):
-        found.update(str(array.shape).encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        content.update(str(array.shape).encode())
+        content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()
 
 
 def _as_keras_returned(record: TrialRecord) -> list[keras.callbacks.History]:
@@ -279,7 +331,7 @@ def _as_keras_returned(record: TrialRecord) -> list[keras.callbacks.History]:
 
 
 def _name(trial: kt_trial.Trial) -> str:
-    """KerasTuner counts from 0."""
+    """Return the number of a trial, counted from 1; KerasTuner counts from 0."""
     return str(int(trial.trial_id) + 1)
 
 
@@ -290,6 +342,6 @@ def _finished(trial: kt_trial.Trial) -> bool:
 def _why(trials: Iterable[kt_trial.Trial]) -> str:
     failed = [trial for trial in trials if trial.message]
     if not failed:
-        return "the search ended without a single trial; is tuner.max_trials above 0 and the search space not empty?"
+        return "the search ended without a trial; check that tuner.max_trials is above 0 and the search space not empty"
     values = failed[0].hyperparameters.values
-    return f"none of {len(failed)} trials finished. The first, {values}, failed with:\n{failed[0].message}"
+    return f"none of {len(failed)} trials finished; the first, {values}, failed with:\n{failed[0].message}"

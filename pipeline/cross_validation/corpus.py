@@ -5,7 +5,6 @@ The pipeline's own examples will not do: there, only the training speakers have 
 
 import dataclasses
 import functools
-import hashlib
 import json
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import Outcome, Shard, WriteShard, drop_duplicates, find_duplicates
 from modules.audio.augmentation import PLAIN
 from modules.common.code_fingerprint import code_fingerprint
+from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.common.progress import Progress, shown
 from modules.data import examples, preprocessing
@@ -92,8 +92,7 @@ def normaliser(config: PipelineConfig, corpus: Corpus, train: np.ndarray, folder
     """
     settings = preprocessing.transform_config(config.audio, config.transform.normalisation)
     code = code_fingerprint(preprocessing.__name__)
-    text = json.dumps([settings, corpus.fingerprint, train.tolist(), code], sort_keys=True)
-    graph_dir = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+    graph_dir = folder / digest([settings, corpus.fingerprint, train.tolist(), code])
     if not graph_dir.exists():
         _learn(config, [corpus.serialized[index] for index in train], settings, graph_dir)
     transform = tft.TFTransformOutput(str(graph_dir))
@@ -187,4 +186,4 @@ def _fingerprint(config: PipelineConfig, found: Folder) -> str:
     stats = [(path, Path(found.root, path).stat()) for path in found.paths()]
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     code = code_fingerprint(WriteShard.__module__)
-    return hashlib.sha256(json.dumps([settings, files, code], sort_keys=True).encode()).hexdigest()[:16]
+    return digest([settings, files, code])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from modules.common.files import write_whole
 from modules.reporting import html, summary
-from modules.reporting.metric_names import metric_name
+from modules.reporting.markdown import table
+from modules.reporting.metric_names import metric_name, metric_text, range_text
 from modules.reporting.summary import Metric
 from pipeline.cross_validation.run import CrossValidation
 
@@ -35,6 +36,14 @@ def write(found: CrossValidation, root: Path, *, name: str, command: str, config
 def to_markdown(found: CrossValidation) -> str:
     """Two tables, metrics and folds, with what they stand for."""
     evaluation = found.evaluation
+    metrics = [
+        (metric_name(metric.name).title, value_text(metric), interval_text(metric)) for metric in evaluation.metrics
+    ]
+    folds = []
+    for fold in found.folds:
+        uar, accuracy = fold.metrics
+        cells = (fold.name, fold.clips, value_text(uar), interval_text(uar), value_text(accuracy), fold.epochs)
+        folds.append(cells)
     lines = [
         "# Cross-validation",
         "",
@@ -43,20 +52,10 @@ def to_markdown(found: CrossValidation) -> str:
         "",
         f"Intervals: {evaluation.interval.text}.",
         "",
-        f"| Metric | All folds | {100 * evaluation.interval.level:g} % interval |",
-        "|---|---:|---|",
-        *(
-            f"| {metric_name(metric.name).title} | {value_text(metric)} | {range_text(metric)} |"
-            for metric in evaluation.metrics
-        ),
+        table(("Metric", "All folds", f"{100 * evaluation.interval.level:g} % interval"), metrics, right=(1,)),
         "",
-        "| Fold | Clips | UAR | Interval | Accuracy | Epochs |",
-        "|---|---:|---:|---|---:|---:|",
+        table(("Fold", "Clips", "UAR", "Interval", "Accuracy", "Epochs"), folds, right=(1, 2, 4, 5)),
     ]
-    for fold in found.folds:
-        uar, accuracy = fold.metrics
-        cells = (fold.name, fold.clips, value_text(uar), range_text(uar), value_text(accuracy), fold.epochs)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -68,21 +67,13 @@ def caution(found: CrossValidation) -> str:
 
 
 def value_text(metric: Metric) -> str:
-    """In the unit that the metric is read in."""
-    return _number(metric.value, metric.name)
+    """Return the value as text, in the unit of the metric."""
+    return metric_text(metric.value, metric.name)
 
 
-def range_text(metric: Metric) -> str:
-    """From the low end of the interval to the high one; empty where there is none."""
-    if metric.low is None or metric.high is None:
-        return ""
-    return f"{_number(metric.low, metric.name)} to {_number(metric.high, metric.name)}"
-
-
-def _number(value: float | None, name: str) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.1%}" if metric_name(name).percent else f"{value:.3f}"
+def interval_text(metric: Metric) -> str:
+    """Return the limits of the interval as text; empty without an interval."""
+    return range_text(metric.low, metric.high, metric.name)
 
 
 def _to_html(found: CrossValidation, *, name: str, command: str, config: str) -> str:

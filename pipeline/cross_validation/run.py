@@ -5,9 +5,7 @@ What a fold gave is a file, so a run that was stopped goes on where it was.
 
 import collections
 import dataclasses
-import hashlib
 import itertools
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,12 +17,13 @@ from pydantic import BaseModel, ConfigDict
 
 from modules.audio.augmentation import PLAIN
 from modules.common.code_fingerprint import code_fingerprint
+from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.common.progress import Progress
 from modules.data import examples, preprocessing
 from modules.data.splits import EVAL, TEST, TRAIN
 from modules.evaluation import evaluate
-from modules.evaluation.calibration import temper
+from modules.evaluation.calibration import apply_temperature
 from modules.evaluation.intervals import Predictions
 from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, SplitData
 from modules.training import trainer
@@ -100,8 +99,7 @@ class Plan:
         used = chosen.model_family.hyperparameters(chosen.hyperparameters)
         settings = [chosen.model_dump(), used.model_dump(), self.config.transform.model_dump()]
         known = [settings, self.corpus.fingerprint, fold.to_json(), code_fingerprint(*_CODE)]
-        text = json.dumps(known, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        return self.folder / f"{digest(known)}.json"
 
 
 def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_corpus_out: bool) -> CrossValidation:
@@ -223,7 +221,7 @@ def _train_and_ask(planned: Plan, fold: Fold) -> FoldResult:
         eval=fold.eval,
         test=fold.test,
         clip_ids=tuple(corpus.columns[examples.CLIP_ID][positions[TEST]].tolist()),
-        probabilities=tuple(tuple(row) for row in temper(answers, trained.temperature).tolist()),
+        probabilities=tuple(tuple(row) for row in apply_temperature(answers, trained.temperature).tolist()),
         epochs=len(trained.history["loss"]),
         seconds=time.monotonic() - started_sec,
         parameters=trained.model.count_params(),

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy import special
-from scipy.spatial import distance
 
+from modules.drift.statistics import jensen_shannon
 from serving.rollout.settings import WatchSettings
 
 Outcome = Literal["promote", "roll back", "undecided"]
@@ -90,12 +90,6 @@ def is_hopeless(stable: Observed, canary: Observed, settings: WatchSettings) -> 
     """Whether the canary fails so often that there is no need to watch on."""
     bound = stable.error_rate + settings.max_error_rate
     return _error_rate_low(canary, EARLY_CONFIDENCE) > bound
-
-
-def jensen_shannon(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Divergence to base 2 between distributions ``[..., emotions]``, 0 to 1 (Lin 1991)."""
-    # SciPy gives the square root; rounding may leave a hair below zero under it, which it makes NaN.
-    return np.nan_to_num(np.asarray(distance.jensenshannon(first, second, base=2, axis=-1))) ** 2
 
 
 def _checks(stable: Observed, canary: Observed, settings: WatchSettings) -> Iterator[Check]:

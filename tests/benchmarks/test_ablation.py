@@ -42,11 +42,11 @@ def test_what_a_row_goes_without_is_part_of_the_recipe_and_what_it_goes_with_is_
     assert used.time_jitter == 0
 
 
-def test_rows_are_those_asked_for_and_the_recipe_that_they_are_compared_with():
+def test_rows_include_the_recipe():
     assert list(ablation.rows_of(["without masks"], seeds=1)) == ["recipe", "without masks"]
     assert list(ablation.rows_of(["original_cnn"], seeds=1)) == ["recipe", "original_cnn"]
     assert list(ablation.rows_of([], seeds=3)) == ["recipe", "recipe, seed 1", "recipe, seed 2"]
-    with pytest.raises(ValueError, match=r"there is no row without sleep; there are recipe, original_cnn"):
+    with pytest.raises(ValueError, match=r"without sleep.*recipe, original_cnn"):
         ablation.rows_of(["without sleep"], seeds=1)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks import calibration
-from modules.evaluation.calibration import temper
+from modules.evaluation.calibration import apply_temperature
 from modules.evaluation.intervals import Predictions
 from pipeline.cross_validation.run import FoldResult
 
@@ -11,7 +11,7 @@ SURE = np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]])
 
 def result(temperature: float) -> FoldResult:
     """Of a fold whose model was as sure as :data:`SURE`."""
-    rows = temper(SURE, temperature).tolist()
+    rows = apply_temperature(SURE, temperature).tolist()
     speakers = {"train": ("a",), "eval": ("b",), "test": ("c",)}
     return FoldResult(
         name="c",
@@ -28,7 +28,7 @@ def result(temperature: float) -> FoldResult:
 @pytest.mark.parametrize("other", [0.5, 1.0, 3.0])
 def test_another_temperature_takes_the_place_of_the_first(other):
     changed = calibration.retempered(result(1.7), other)
-    np.testing.assert_allclose(changed.probabilities, temper(SURE, other))
+    np.testing.assert_allclose(changed.probabilities, apply_temperature(SURE, other))
     assert changed == result(1.7).model_copy(update={"probabilities": changed.probabilities, "temperature": other})
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import prediction_drift
+from modules.drift.statistics import jensen_shannon
 from serving.rollout.settings import WatchSettings
-from serving.rollout.verdict import jensen_shannon
 
 CLIPS = 240
 

@@ -12,7 +12,7 @@ import pytest
 
 from modules.demo_corpus import MARKER_FILE
 from modules.demo_corpus.corpus import write_corpus
-from modules.evaluation.calibration import temper
+from modules.evaluation.calibration import apply_temperature
 
 SETTINGS = (
     "training.family=original_cnn",
@@ -83,7 +83,7 @@ def test_the_kept_weights_answer_as_the_result_says(planned):
     fold, result = planned.folds[1], list(cross_validation.results(planned))[1]
     positions, answers = cross_validation.ask(planned, fold, fold.test)
     assert tuple(planned.corpus.columns["clip_id"][positions]) == result.clip_ids
-    np.testing.assert_allclose(temper(answers, result.temperature), result.probabilities, atol=1e-5)
+    np.testing.assert_allclose(apply_temperature(answers, result.temperature), result.probabilities, atol=1e-5)
 
 
 def test_temperatures_of_the_folds_are_judged_beside_none_and_beside_those_that_nobody_doubted(planned):

@@ -8,7 +8,7 @@ import schema
 from components.drift_monitor import comparators
 from components.drift_monitor.sources import Clips
 from modules.audio.features import feature_names
-from modules.drift.comparison import Sample
+from modules.drift.sample import Sample
 from tests.original import ORIGINAL_AUDIO
 
 LOGMEL = ORIGINAL_AUDIO.replace(feature_family="logmel")

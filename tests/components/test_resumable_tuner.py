@@ -31,11 +31,11 @@ def test_without_curves_the_finished_trials_are_told(results):
         ("1", 0.4, {"filters": 16}),
     ]
     assert tuning.higher_is_better
-    assert tuning.judged_on is None
+    assert tuning.splits is None
 
 
 def test_every_trial_is_told_with_its_curve(results):
-    judged_on = {
+    splits = {
         "train_examples": 84,
         "eval_clips": 28,
         "train_speakers": 2,
@@ -53,11 +53,11 @@ def test_every_trial_is_told_with_its_curve(results):
         "failure": "",
     }
     failed = finished | {"name": "2", "status": "failed", "score": None, "history": {}, "failure": "ValueError: no"}
-    report = {"objective": "val_accuracy", "judged_on": judged_on, "trials": [finished, failed]}
+    report = {"objective": "val_accuracy", "splits": splits, "trials": [finished, failed]}
     (results / "trials.json").write_text(json.dumps(report))
     tuning = gather.tuning(str(results), CONFIG)
     assert [trial.curve for trial in tuning.trials] == [(0.3, 0.5), ()]
     assert tuning.trials[0].first_epoch == 2
     assert tuning.trials[1].failure == "ValueError: no"
-    assert tuning.judged_on.train_speakers == 2
+    assert tuning.splits.train_speakers == 2
     assert [trial.name for trial in tuning.ranked] == ["1", "2"]

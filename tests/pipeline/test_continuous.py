@@ -161,12 +161,12 @@ def test_in_a_folder_that_grows_the_gate_leaves_out_whom_the_baseline_had_heard(
     shutil.copytree(demo_data, data, dirs_exist_ok=True)
     second = start(data, root, *settings).summary
     test = second.protocol.speakers["test"]
-    heard = sorted(first.protocol.heard & set(test))
+    heard = sorted(first.protocol.training_speakers & set(test))
     assert first.verdict.blessed
     assert heard, "or there is nothing to see"
-    (check,) = [check for check in second.verdict.checks if check.name == "Comparable baseline"]
-    assert f"{len(heard)} of {len(test)} test speakers were heard by the blessed baseline in training" in check.text
+    (check,) = [check for check in second.verdict.checks if check.code == "gate.comparable_baseline"]
+    assert f"{len(heard)} of {len(test)} test speakers" in check.text
     assert check.value == len(test) - len(heard)
-    assert list(second.baseline.heard) == heard
+    assert list(second.baseline.excluded_speakers) == heard
     assert second.baseline.speakers == check.value
     assert f"trained on {len(heard)} of the speakers who test now" in " ".join(second.drift[0].reasons)

@@ -48,12 +48,13 @@ def test_the_summary_says_what_came_of_the_run(local_run):
     assert summary.run.status == "completed"
     assert [component.name for component in summary.components] == NODES
     assert summary.verdict.blessed
-    checks = {check.name for check in summary.verdict.checks}
-    assert checks >= {"UAR", "UAR of corpus demo", "UAR of sex female", "Answers over gRPC"}
+    checks = {(check.code, check.name) for check in summary.verdict.checks}
+    slices = {("gate.slice_uar", f"UAR of {name}") for name in ("corpus demo", "sex female")}
+    assert checks >= {("gate.uar", "UAR"), *slices, ("serving.grpc_answers", "Answers over gRPC")}
     uar = summary.evaluation.metric("uar")
     assert uar.low <= uar.value <= uar.high
     assert uar.resampled == "speakers"
-    assert [uar.value] == [check.value for check in summary.verdict.checks if check.name == "UAR"]
+    assert [uar.value] == [check.value for check in summary.verdict.checks if check.code == "gate.uar"]
 
 
 def test_nobody_is_in_two_splits(local_run):
@@ -132,7 +133,7 @@ def test_what_a_search_found_trains_the_model(retrained):
     assert best.score is not None
     assert best.hyperparameters.items() <= summary.training.hyperparameters.items()
     assert [len(trial.curve) for trial in summary.tuning.trials] == [1, 1]
-    assert summary.tuning.judged_on.speakers_in_both == 0
+    assert summary.tuning.splits.speakers_in_both == 0
     assert "val_loss per epoch of each trial" in (retrained.root / "report.html").read_text()
 
 
@@ -147,12 +148,12 @@ def test_what_a_search_found_is_kept_as_a_configuration(retrained):
 
 def test_a_second_model_is_compared_with_the_blessed_one(retrained):
     summary = summary_of(retrained)
-    assert "UAR against the blessed baseline" in {check.name for check in summary.verdict.checks}
+    assert "gate.uar_loss" in {check.code for check in summary.verdict.checks}
     difference = next(found for found in summary.baseline.differences if found.name == "uar")
-    check = next(check for check in summary.verdict.checks if check.name == "UAR against the blessed baseline")
+    check = next(check for check in summary.verdict.checks if check.code == "gate.uar_loss")
     assert check.value == pytest.approx(difference.difference, abs=1e-6)
     # Whom the blessed model was trained on came with its blessing, by way of ML Metadata.
-    (check,) = [check for check in summary.verdict.checks if check.name == "Comparable baseline"]
+    (check,) = [check for check in summary.verdict.checks if check.code == "gate.comparable_baseline"]
     speakers = len(summary.protocol.speakers["test"])
     assert check.text == f"The blessed baseline was trained on none of the {speakers} test speakers."
 

@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A copy of the code that the fingerprint is taken of."""
+    """A copy of the code whose fingerprint is computed."""
     shutil.copytree(ROOT / "modules", tmp_path / "modules", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code_fingerprint, "_ROOT", tmp_path)
     return tmp_path
 
 
 def fingerprint(*modules: str) -> str:
-    """Taken anew, as another process does."""
+    """Compute the fingerprint as another process does."""
     code_fingerprint._parsed.cache_clear()
     return code_fingerprint.code_fingerprint.__wrapped__(*modules)
 
@@ -27,7 +27,7 @@ def append(file: Path, text: str) -> None:
     file.write_text(file.read_text() + text)
 
 
-def test_a_copy_is_the_same_code_and_comments_do_not_count(checkout):
+def test_comments_do_not_count(checkout):
     before = code_fingerprint.code_fingerprint("modules.training.trainer")
     assert fingerprint("modules.training.trainer") == before
     append(checkout / "modules" / "training" / "trainer.py", "\n# a comment\n\n\n")
@@ -37,13 +37,13 @@ def test_a_copy_is_the_same_code_and_comments_do_not_count(checkout):
 @pytest.mark.parametrize(
     "file", ["training/trainer.py", "models/original_cnn.py", "audio/decoding.py", "training/settings.py"]
 )
-def test_a_line_in_what_is_imported_at_any_depth_counts(checkout, file):
+def test_imported_code_counts(checkout, file):
     before = fingerprint("modules.training.trainer")
     append(checkout / "modules" / file, "another = 1\n")
     assert fingerprint("modules.training.trainer") != before
 
 
-def test_what_is_not_imported_does_not_count(checkout):
+def test_other_code_does_not_count(checkout):
     before = fingerprint("modules.audio.features")
     append(checkout / "modules" / "training" / "trainer.py", "another = 1\n")
     assert fingerprint("modules.audio.features") == before
@@ -57,12 +57,12 @@ def test_versions_of_imported_libraries_count(checkout, monkeypatch):
     assert fingerprint("modules.data.labels") == fingerprint("modules.data.labels")
 
 
-def test_several_modules_are_other_code_than_one(checkout):
+def test_more_modules_give_another_fingerprint(checkout):
     features, gate = "modules.audio.features", "modules.evaluation.gate"
     assert fingerprint(features) != fingerprint(features, gate)
 
 
-def test_names_of_modules_are_told_from_others():
+def test_is_module():
     assert is_module("modules.models")
     assert is_module("modules.training.trainer")
     assert not is_module("modules.training.trainer.run_fn")

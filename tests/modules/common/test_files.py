@@ -3,7 +3,7 @@ import pytest
 from modules.common.files import write_whole
 
 
-def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
+def test_a_file_is_replaced(tmp_path):
     path = tmp_path / "summary.json"
     for text in ("first", "größer"):
         write_whole(path, text)
@@ -11,7 +11,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_cannot_be_written_leaves_the_former_file(tmp_path):
+def test_a_failed_write_keeps_the_former_file(tmp_path):
     path = tmp_path / "summary.json"
     write_whole(path, "first")
     with pytest.raises(UnicodeEncodeError):

@@ -53,7 +53,7 @@ def test_examples_of_another_spec_are_refused(transformed):
 
 
 def test_no_examples_is_an_error(transformed, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no example in 0 files"):
+    with pytest.raises(FileNotFoundError, match="0 files"):
         read_split([str(tmp_path / "*")], tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
 
 
@@ -90,7 +90,7 @@ def test_learns_what_can_be_learned(splits):
 
 def test_a_loss_that_is_no_number_stops_with_a_reason(splits, quick_settings):
     settings = quick_settings.replace(learning_rate=1e30)
-    with pytest.raises(trainer.TrainingDiverged, match=r"loss was (nan|inf) in epoch 1: .*training\.learning_rate"):
+    with pytest.raises(trainer.TrainingDiverged, match=r"(nan|inf) in epoch 1.*training\.learning_rate"):
         trainer.train_model(settings, ORIGINAL_AUDIO, *splits)
 
 
@@ -101,7 +101,7 @@ def test_features_that_are_no_numbers_are_refused(transformed, tmp_path):
     example.features.feature["features"].float_list.value[3] = float("nan")
     with tf.io.TFRecordWriter(str(tmp_path / "one"), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
         writer.write(example.SerializeToString())
-    with pytest.raises(ValueError, match="1 features of 1 clips are not finite numbers"):
+    with pytest.raises(ValueError, match="1 values of 1 clips"):
         read_split([str(tmp_path / "*")], tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
 
 

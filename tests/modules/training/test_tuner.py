@@ -163,7 +163,7 @@ def test_an_outcome_is_given_for_its_own_values_alone(tmp_path):
 
 
 def test_trials_are_judged_on_speakers_that_they_were_not_trained_on(searched):
-    told = tuner.search_report(searched)["judged_on"]
+    told = tuner.search_report(searched)["splits"]
     assert told == {
         "train_examples": 84,
         "eval_clips": 28,
@@ -203,7 +203,7 @@ def test_tfx_publishes_what_hyperband_found(whole_hyperband, tmp_path):
 def test_weights_are_kept_while_a_trial_may_go_on_with_them(tmp_path):
     tuner = search_tiny(tmp_path, max_trials=2)
     assert len(list(tmp_path.rglob("*.weights.h5"))) == 2
-    tuner.forget_weights()
+    tuner.delete_weights()
     assert not list(tmp_path.rglob("*.weights.h5"))
     assert len(list(tmp_path.rglob("trials/*.json"))) == 2
 

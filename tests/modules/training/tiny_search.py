@@ -22,7 +22,7 @@ def model(hp: keras_tuner.HyperParameters) -> keras.Model:
 
 def search(folder: str, settings: TuningSettings) -> Search:
     tuner = make_tuner(model, settings, ORIGINAL_TRAINING, directory=folder)
-    tuner.judged_on = {}
+    tuner.splits = {}
     x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
     y = x.sum(axis=1)
     tuner.search(x=x, y=y, validation_data=(x, y), epochs=settings.epochs, verbose=0)

@@ -6,8 +6,9 @@ import scipy.stats
 from pydantic import ValidationError
 
 from modules.data.labels import EMOTIONS
+from modules.drift.statistics import jensen_shannon
 from serving.rollout.settings import WatchSettings
-from serving.rollout.verdict import Observed, is_hopeless, jensen_shannon, judge
+from serving.rollout.verdict import Observed, is_hopeless, judge
 
 SETTINGS = WatchSettings()
 RECORDINGS = [f"{number}.wav" for number in range(50)]

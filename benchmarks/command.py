@@ -1,0 +1,57 @@
+"""Command lines of the benchmarks: common options, the run's folder, and the output of tables."""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from benchmarks import document
+
+
+def make_parser(description: str | None, *, data: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with ``--write`` and, by default, ``--data``.
+
+    Args:
+        description: Docstring of the benchmark; its first line is the description.
+        data: Whether to add ``--data``, with RAVDESS in the folder of the environment variable SER_CORPORA as default.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    if data:
+        corpora = os.environ.get("SER_CORPORA")
+        parser.add_argument(
+            "--data",
+            type=Path,
+            default=Path(corpora) / "ravdess" if corpora else None,
+            required=not corpora,
+            help="folder of recordings (default: $SER_CORPORA/ravdess)",
+        )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown document to write the tables into, too")
+    return parser
+
+
+@contextlib.contextmanager
+def run_folder(root: Path) -> Iterator[None]:
+    """Lock the folder of a run and send the logs of libraries to its log file.
+
+    Args:
+        root: Folder of features and results.
+    """
+    from pipeline.run_lock import LOG_FILE, exclusive  # slow to import
+    from pipeline.run_log import quiet
+
+    with quiet(root / LOG_FILE), exclusive(root):
+        yield
+
+
+def publish(tables: Mapping[str, str], path: Path | None) -> None:
+    """Print tables and write each between its markers.
+
+    Args:
+        tables: Texts by the name of their markers.
+        path: Document to write into; None to print only.
+    """
+    print("\n".join(tables.values()))
+    if path:
+        for name, text in tables.items():
+            document.write(path, name, text)
