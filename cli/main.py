@@ -27,6 +27,7 @@ COMMANDS = {
     "corpus": _Entry("cli.corpus:app", "Make the demo corpus, or look through folders of recordings."),
     "config": _Entry("cli.config:app", "Show the configuration in effect, and describe its keys."),
     "evaluate": _Entry("cli.evaluate:app", "Cross-validate: how good are models on voices they have never heard?"),
+    "encoder": _Entry("cli.encoder:app", "Fetch the weights of a frozen speech encoder."),
     "drift": _Entry("cli.drift:app", "Say whether new recordings or requests differ from those of the training."),
     "predict": _Entry("cli.serving:predict_app", "Say which emotion is heard in recordings."),
     "serve": _Entry("cli.serving:serve_app", "Serve a pushed model as TF Serving does, for development."),

@@ -213,7 +213,7 @@ def _logged(files: list[str], spec: AudioSpec, folder: str) -> Iterator[_Part]:
 
 def _part(features: np.ndarray, valid_frames: np.ndarray, spec: AudioSpec) -> _Part:
     """What is compared of features ``[clips, ...]``: themselves, or the mean of each mel band over a clip's frames."""
-    values = band_means(features, valid_frames) if spec.feature_family == "logmel" else features
+    values = band_means(features, valid_frames) if spec.has_frames else features
     return _Part(values=values, numbers={examples.VALID_FRAMES: valid_frames.astype(np.int64)})
 
 
@@ -237,8 +237,11 @@ def _joined(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
 
 
 def _levels_db(values: np.ndarray, names: tuple[str, ...], spec: AudioSpec) -> np.ndarray:
-    """How loud each clip is, up to a constant: RMS, or the mean over the mel bands in dB."""
-    if spec.feature_family == "logmel":
+    """Return the level of each clip up to a constant: RMS in dB, or the mean over the channels.
+
+    The mean over mel bands is a level in dB. Channels of an encoder have no unit; their mean moves when all of them do.
+    """
+    if spec.has_frames:
         return np.asarray(values.mean(axis=1))
     return 20 * np.log10(np.maximum(values[:, names.index("rms")], _LEAST_RMS))
 

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from modules.audio.encoder import whisper
 from modules.audio.spec import CHROMA_BINS, AudioSpec
 
 AMIN_POWER = 1e-10
@@ -38,12 +39,15 @@ def extract(waveforms: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec) -> 
     Returns:
         float32 ``[batch, *spec.feature_shape]``. Family ``utterance``: means over time of zero-crossing rate, RMS,
         chroma (tuning 0), mel power and MFCC, in this order. Family ``logmel``: dB re 1, frames by mel bands, with
-        :data:`PADDING_DB` in the frames beyond the clip's end.
+        :data:`PADDING_DB` in the frames beyond the clip's end. Family ``encoder``: frames by channels of the named
+        blocks, 0 in the frames beyond the clip's end.
     """
     waveforms = tf.ensure_shape(waveforms, [None, spec.window_samples])
     sound = tf.sequence_mask(valid_samples, spec.window_samples)
     waveforms = tf.where(sound, waveforms, 0.0)
     frames = valid_frames(valid_samples, spec)
+    if spec.feature_family == "encoder":
+        return _encoded(waveforms, frames, spec)
     spectrum = _stft(waveforms, spec)
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     mel_power = _mel_power(power, spec)
@@ -65,16 +69,31 @@ def extract(waveforms: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec) -> 
 
 def valid_frames(valid_samples: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
     """Frames that librosa makes of as many samples, the first centred on the first sample; int64 ``[batch]``."""
+    if spec.feature_family == "encoder":
+        frames = -(-valid_samples // spec.encoder_frame_samples)
+        return tf.cast(tf.clip_by_value(frames, 1, spec.window_frames), tf.int64)
     return tf.cast(1 + valid_samples // spec.hop_samples, tf.int64)
 
 
 def feature_names(spec: AudioSpec) -> list[str]:
     """Names along the last axis of the features, such as ``chroma_03``, ``mel_017``."""
+    if spec.feature_family == "encoder":
+        channels = spec.feature_shape[1] // len(spec.encoder_blocks)
+        return [f"block_{block}_{channel:03d}" for block in spec.encoder_blocks for channel in range(channels)]
     mel = [f"mel_{band:03d}" for band in range(spec.mel_bands)]
     if spec.feature_family == "logmel":
         return mel
     chroma = [f"chroma_{pitch:02d}" for pitch in range(CHROMA_BINS)]
     return ["zcr", "rms", *chroma, *mel, *(f"mfcc_{number:03d}" for number in range(spec.mfcc_coefficients))]
+
+
+def _encoded(waveforms: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+    """``[batch, frames, channels]``: means over neighbouring frames of the encoder. Its own last frames may be left."""
+    outputs = whisper.outputs(waveforms, spec.encoder, spec.encoder_blocks)
+    used = outputs[:, : spec.window_frames * spec.encoder_pool_frames]
+    shape = [-1, spec.window_frames, spec.encoder_pool_frames, spec.feature_shape[1]]
+    pooled = tf.reduce_mean(tf.reshape(used, shape), axis=2)
+    return tf.where(tf.sequence_mask(frames, spec.window_frames)[:, :, tf.newaxis], pooled, 0.0)
 
 
 def _stft(waveforms: tf.Tensor, spec: AudioSpec) -> tf.Tensor:

