@@ -1,4 +1,4 @@
-"""Runs the pipeline on this machine: from folders of recordings to a blessed, pushed model.
+"""Command line of the pipeline on this machine: from folders of recordings to a blessed, pushed model.
 
 python runner_local.py --data DIR [--config FILE] [--root DIR] [--set section.key=value ...]
 """
@@ -23,16 +23,22 @@ FAILED, UNUSABLE = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the pipeline. Returns 0 for a run that reached a verdict, 1 for one that failed, 2 for unusable input."""
+    """Run the pipeline.
+
+    Args:
+        arguments: Command line without the program; ``sys.argv`` by default.
+
+    Returns:
+        Exit status: 0 when the run reached a verdict, 1 when it failed, 2 when an input is unusable.
+    """
     options = _parser().parse_args(arguments)
     if not options.data.is_dir():
-        return _refuse(
-            f"{options.data} is no folder of recordings; `ser corpus synth --out demo` makes one to try with"
-        )
-
+        return _refuse(f"--data {options.data} is not a folder; `ser corpus synth --out demo` makes a demo corpus")
     if options.root.resolve().is_relative_to(options.data.resolve()):
-        return _refuse(f"--root {options.root} lies inside --data {options.data}: what a run writes would be its input")
-
+        return _refuse(
+            f"--root {options.root} is inside --data {options.data}, so a run would read its own output; "
+            "give a folder outside"
+        )
     try:
         with quiet(options.root / LOG_FILE):
             summary = _run(options)
@@ -45,18 +51,20 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> RunSummary:
     config = load_config(options.config, overrides=options.overrides, environ=os.environ)
     print("Loading TensorFlow Extended ...", file=sys.stderr, flush=True)
-    from pipeline.local import run  # takes ten seconds: after all that a user may have got wrong
+    from pipeline.local import run  # takes ten seconds, so the input is checked first
 
     return run(config, data=options.data, root=options.root, command=shlex.join(["python", *sys.argv]))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="runner_local.py", description="Run the speech-emotion pipeline here.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings; several corpora may lie in it")
-    parser.add_argument(
-        "--config", type=Path, help="YAML file with what differs from the defaults, as configs/local.yaml"
+    parser = argparse.ArgumentParser(
+        prog="runner_local.py", description="Run the speech-emotion pipeline on this machine."
     )
-    parser.add_argument("--root", type=Path, default=Path("output"), help="where the run's output goes (%(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="folder of recordings, of one corpus or several")
+    parser.add_argument(
+        "--config", type=Path, help="YAML file with the values that differ from the defaults, as configs/local.yaml"
+    )
+    parser.add_argument("--root", type=Path, default=Path("output"), help="output folder (%(default)s)")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="one configuration value, such as training.epochs=20; may be repeated",

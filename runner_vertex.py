@@ -1,4 +1,4 @@
-"""Runs the pipeline on Vertex AI: compile it, submit a run, schedule runs.
+"""Command line of the pipeline on Vertex AI: compile it, submit a run, schedule runs.
 
 python runner_vertex.py compile|submit|schedule [--config FILE] [--set section.key=value ...]
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before TensorFlow is imported anywhere: Transform and TFMA would otherwise switch child processes to Keras 2.
+# Before TensorFlow is imported: TensorFlow Transform and TFMA would otherwise switch child processes to Keras 2.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -31,23 +31,30 @@ _NOTHING_DEPLOYED = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Does as asked; the exit status is 0 when it is done, 1 when the cloud or a run failed, 2 for bad input."""
+    """Run a command.
+
+    Args:
+        arguments: Command line without the program; ``sys.argv`` by default.
+
+    Returns:
+        Exit status: 0 when it is done, 1 when the cloud or a run failed, 2 when an input is unusable.
+    """
     options = _parser().parse_args(arguments)
     try:
         config = load_config(options.config, overrides=options.overrides, environ=os.environ, tree=VertexConfig)
         config.span_range(options.span)
     except ConfigError as error:
-        return _complain(str(error), UNUSABLE)
-    _say("Loading TensorFlow Extended and Google Cloud ...")
-    from pipeline.vertex.jobs import CloudError  # takes seconds: after all that a user may have got wrong
+        return _fail(str(error), UNUSABLE)
+    _print_status("Loading TensorFlow Extended and Google Cloud ...")
+    from pipeline.vertex.jobs import CloudError  # takes seconds, so the input is checked first
 
     try:
         with quiet(options.log):
             return options.act(config, options)
     except ConfigError as error:
-        return _complain(str(error), UNUSABLE)
+        return _fail(str(error), UNUSABLE)
     except CloudError as error:
-        return _complain(str(error), FAILED)
+        return _fail(str(error), FAILED)
 
 
 def _compile(config: VertexConfig, options: argparse.Namespace) -> int:
@@ -65,38 +72,38 @@ def _submit(config: VertexConfig, options: argparse.Namespace) -> int:
     print(f"run      {run.run_id}\nname     {run.name}\nconsole  {run.console}", flush=True)
     if not options.wait:
         return 0
-    return 0 if vertex_jobs.follow(config, run, _say, poll_sec=options.poll_sec) else FAILED
+    return 0 if vertex_jobs.follow(config, run, _print_status, poll_sec=options.poll_sec) else FAILED
 
 
 def _create(config: VertexConfig, options: argparse.Namespace) -> int:
     from pipeline.vertex import jobs as vertex_jobs
 
-    return _done("created", vertex_jobs.create_schedule(config, _job(config, options)))
+    return _print_done("created", vertex_jobs.create_schedule(config, _job(config, options)))
 
 
 def _update(config: VertexConfig, options: argparse.Namespace) -> int:
     from pipeline.vertex import jobs as vertex_jobs
 
-    return _done("updated", vertex_jobs.update_schedule(config, _job(config, options)))
+    return _print_done("updated", vertex_jobs.update_schedule(config, _job(config, options)))
 
 
 def _pause(config: VertexConfig, _: argparse.Namespace) -> int:
     from pipeline.vertex import jobs as vertex_jobs
 
-    return _done("paused", vertex_jobs.pause_schedule(config))
+    return _print_done("paused", vertex_jobs.pause_schedule(config))
 
 
 def _resume(config: VertexConfig, _: argparse.Namespace) -> int:
     from pipeline.vertex import jobs as vertex_jobs
 
-    return _done("resumed", vertex_jobs.resume_schedule(config))
+    return _print_done("resumed", vertex_jobs.resume_schedule(config))
 
 
 def _list(config: VertexConfig, _: argparse.Namespace) -> int:
     from pipeline.vertex import jobs as vertex_jobs
 
-    found = vertex_jobs.list_schedules(config)
-    print("\n".join(map(vertex_jobs.describe_schedule, found)) or "no schedules; `schedule create` makes one")
+    schedules = vertex_jobs.list_schedules(config)
+    print("\n".join(map(vertex_jobs.describe_schedule, schedules)) or "no schedules; `schedule create` makes one")
     return 0
 
 
@@ -109,12 +116,14 @@ def _job(config: VertexConfig, options: argparse.Namespace) -> dict[str, Any]:
     from pipeline.vertex.compile import compile_pipeline
 
     if not config.vertex.endpoint.image:
-        _say(_NOTHING_DEPLOYED.format(model_id=config.vertex.endpoint.model_id, serving_dir=config.vertex.serving_dir))
+        _print_status(
+            _NOTHING_DEPLOYED.format(model_id=config.vertex.endpoint.model_id, serving_dir=config.vertex.serving_dir)
+        )
     return compile_pipeline(config, span=options.span)
 
 
-def _done(what: str, name: str) -> int:
-    print(f"{what}  {name}")
+def _print_done(action: str, name: str) -> int:
+    print(f"{action}  {name}")
     return 0
 
 
@@ -126,19 +135,21 @@ def _parser() -> argparse.ArgumentParser:
     compiling = _command(commands, "compile", _compile, "write the pipeline as JSON; needs no credentials")
     compiling.add_argument("--output", type=Path, default=Path("pipeline.json"), help="the file (%(default)s)")
     submitting = _command(commands, "submit", _submit, "start a run")
-    submitting.add_argument("--wait", action="store_true", help="follow the run to its end")
-    submitting.add_argument("--poll-sec", type=float, default=15, help="how often to look with --wait (%(default)s)")
+    submitting.add_argument("--wait", action="store_true", help="print the states of tasks until the run ends")
+    submitting.add_argument(
+        "--poll-sec", type=float, default=15, help="seconds between two requests with --wait (%(default)s)"
+    )
     for command in (compiling, submitting):
         command.add_argument("--span", type=int, metavar="N", help="span of recordings to read instead of the newest")
     submitting.add_argument("--job", metavar="ADDRESS", help=_JOB_HELP)
-    schedule = commands.add_parser("schedule", help="runs by the clock").add_subparsers(
+    schedule = commands.add_parser("schedule", help="start runs at fixed times").add_subparsers(
         required=True, metavar="create|update|pause|resume|list"
     )
     creating = _command(schedule, "create", _create, "create vertex.schedule.name with vertex.schedule.cron")
-    updating = _command(schedule, "update", _update, "give it the present times, limit and pipeline")
+    updating = _command(schedule, "update", _update, "replace times, limit and pipeline of the schedule")
     for command in (creating, updating):
         command.add_argument("--job", metavar="ADDRESS", help=_JOB_HELP)
-    _command(schedule, "pause", _pause, "start no more runs")
+    _command(schedule, "pause", _pause, "stop starting runs")
     _command(schedule, "resume", _resume, "start runs again")
     _command(schedule, "list", _list, "show all schedules of the project and region")
     return parser
@@ -150,7 +161,7 @@ def _command(
     parser = commands.add_parser(name, help=purpose, description=purpose)
     parser.set_defaults(act=act, span=None, job=None)
     parser.add_argument("--config", type=Path, default=_DEFAULT_CONFIG, help="YAML file (configs/vertex.yaml)")
-    parser.add_argument("--log", type=Path, default=_LOG, help="where libraries' messages go (%(default)s)")
+    parser.add_argument("--log", type=Path, default=_LOG, help="file for the messages of libraries (%(default)s)")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="one configuration value, such as vertex.project=my-project; may be repeated",
@@ -158,12 +169,12 @@ def _command(
     return parser
 
 
-def _say(text: str) -> None:
+def _print_status(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _complain(message: str, status: int) -> int:
-    _say(f"runner_vertex: {message}")
+def _fail(message: str, status: int) -> int:
+    _print_status(f"runner_vertex: {message}")
     return status
 
 

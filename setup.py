@@ -1,4 +1,8 @@
-"""Packages the code, so that Dataflow workers and the container image can import what the DAG names by path."""
+"""Package of the code for Dataflow workers and container images, which import the modules that the DAG names by path.
+
+The packages are top-level (``components``, ``modules``, …) and not below one common package: the layout of the
+repository is fixed, and TFX imports by path from the same layout. Install it into an environment of its own.
+"""
 
 from setuptools import find_packages, setup
 

@@ -49,7 +49,7 @@ def _fitted(planned: "Plan", result: "FoldResult") -> float:
     from pipeline.cross_validation import run as cross_validation
 
     (fold,) = (fold for fold in planned.folds if fold.name == result.name)
-    positions, answers = cross_validation.ask(planned, fold, fold.eval)
+    positions, answers = cross_validation.predict(planned, fold, fold.eval)
     return fit_temperature(answers, planned.corpus.columns[examples.EMOTION_ID][positions], speakers=positions)
 
 

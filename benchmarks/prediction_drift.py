@@ -152,7 +152,7 @@ def other_speakers(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pai
     }
     clip_ids, pairs = planned.corpus.columns[examples.CLIP_ID], []
     for fold, result in zip(planned.folds, results, strict=True):
-        positions, answers = cross_validation.ask(planned, fold, fold.eval)
+        positions, answers = cross_validation.predict(planned, fold, fold.eval)
         stable = np.array([answer_to[clip] for clip in clip_ids[positions]])
         pairs.append((stable, apply_temperature(answers, result.temperature)))
     return pairs
@@ -165,7 +165,9 @@ def not_normalised(planned: "Plan", results: Sequence["FoldResult"]) -> list[Pai
 
     pairs = []
     for fold, result in zip(planned.folds, results, strict=True):
-        _, answers = cross_validation.ask(planned, fold, fold.test, normalise=lambda features, valid_frames: features)
+        _, answers = cross_validation.predict(
+            planned, fold, fold.test, normalise=lambda features, valid_frames: features
+        )
         pairs.append((np.array(result.probabilities), apply_temperature(answers, result.temperature)))
     return pairs
 

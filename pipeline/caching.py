@@ -1,4 +1,4 @@
-"""Lets a component's outputs be reused only while its code is the same: TFX's cache knows settings and inputs alone."""
+"""Cache keys that depend on the code of a component; TFX's own depend on its settings and inputs alone."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,12 @@ from modules.common.code_fingerprint import code_fingerprint, is_module
 
 
 def mark_code(pipeline: tfx_pipeline.Pipeline) -> tfx_pipeline.Pipeline:
-    """Gives each component a flag that changes with its code, and so the key of its cached outputs.
+    """Give each component a flag that changes with its code and so changes the key of its cached outputs.
 
-    On Vertex AI the image's tag does that.
+    On Vertex AI the digest of the image has that effect.
+
+    Args:
+        pipeline: The pipeline; it is modified and returned.
     """
     for node in pipeline.components:
         if isinstance(node, base_component.BaseComponent):
@@ -20,7 +23,7 @@ def mark_code(pipeline: tfx_pipeline.Pipeline) -> tfx_pipeline.Pipeline:
 
 
 def _modules_of(component: base_component.BaseComponent) -> Iterator[str]:
-    """Of this project: where its classes are defined, and what its properties name, such as ``run_fn``."""
+    """Yield the modules of this project that define the component's classes or that its properties name."""
     named = [value for value in component.exec_properties.values() if isinstance(value, str)]
     parents = [value.rpartition(".")[0] for value in named]
     classes = [each.__module__ for each in type(component).__mro__]

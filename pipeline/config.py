@@ -1,4 +1,4 @@
-"""The configuration of a run: a frozen, validated tree of sections.
+"""Configuration of a run: a frozen, validated tree of sections.
 
 A value comes from the defaults here, then the recipe of the model family, then the YAML file, then the environment,
 then ``--set``; the later wins (:mod:`pipeline.config_sources`).
@@ -28,7 +28,7 @@ __all__ = ["ConfigError", "PipelineConfig", "load_config", "validate"]
 
 
 class TransformSettings(Settings):
-    """How features are normalised, with constants learned on the train split."""
+    """Normalisation of the features, with constants learned on the train split."""
 
     normalisation: Literal["zscore", "minmax"] = Field(
         "zscore", description="`zscore`: mean 0 and standard deviation 1. `minmax`: 0 to 1."
@@ -124,7 +124,10 @@ def load_config(
         path: A YAML file; keys that it leaves out, or whose default it repeats, keep their default.
         overrides: ``section.key=value`` texts, the value written as in YAML.
         environ: The environment to read ``SER__SECTION__KEY`` from.
-        tree: The sections that there are.
+        tree: Class of the configuration.
+
+    Returns:
+        The configuration.
 
     Raises:
         ConfigError: With a line for each unusable value.
@@ -133,7 +136,14 @@ def load_config(
 
 
 def validate(sources: Sources, tree: type[_Config]) -> _Config:
-    """Return the configuration that ``sources`` make.
+    """Return the configuration with the values of ``sources``.
+
+    Args:
+        sources: Merged values of all sources.
+        tree: Class of the configuration.
+
+    Returns:
+        The configuration.
 
     Raises:
         ConfigError: With a line for each unusable value.
@@ -141,13 +151,13 @@ def validate(sources: Sources, tree: type[_Config]) -> _Config:
     try:
         return tree.model_validate(sources.values)
     except pydantic.ValidationError as error:
-        found = [
+        explained = [
             problem._replace(text=f"{problem.text}. {_how_to_set(problem.key)}")
             if problem.code == "missing"
             else problem
             for problem in problems(error, tree, origin=sources.origin)
         ]
-        raise ConfigError(found) from None
+        raise ConfigError(explained) from None
 
 
 def _how_to_set(key: str) -> str:

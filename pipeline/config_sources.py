@@ -1,4 +1,4 @@
-"""Where the values of the configuration come from: defaults, family, file, environment, command line.
+"""Sources of the configuration's values: defaults, family, file, environment, command line.
 
 The environment is read in this module alone: ``SER__TRAINING__EPOCHS=3`` is ``--set training.epochs=3``.
 """
@@ -13,6 +13,7 @@ import pydantic
 import yaml
 from pydantic_core import to_jsonable_python
 
+from modules.common.errors import SerError
 from modules.common.settings import Problem
 from modules.models import DEFAULT_FAMILY, FAMILIES
 
@@ -33,18 +34,24 @@ _NEXT_STEP = f"Correct them and run the command again; {REFERENCE} describes eve
 Values = dict[str, Any]
 
 
-class ConfigError(ValueError):
+class ConfigError(SerError, ValueError):
     """The configuration cannot be used.
 
     Attributes:
-        problems: One for each value that cannot be used; none where a source cannot be read.
+        problems: One for each value that cannot be used; empty when a source cannot be read.
     """
 
-    def __init__(self, found: str | Sequence[Problem]) -> None:
-        """Take a text, or what is wrong with each value."""
-        self.problems = () if isinstance(found, str) else tuple(found)
+    code = "config.unusable"
+
+    def __init__(self, reason: str | Sequence[Problem]) -> None:
+        """Build the message.
+
+        Args:
+            reason: A text, or a problem for each value.
+        """
+        self.problems = () if isinstance(reason, str) else tuple(reason)
         lines = ["The configuration cannot be used:", *(f"  {problem.text}" for problem in self.problems), _NEXT_STEP]
-        super().__init__("\n".join(lines) if self.problems else found)
+        super().__init__("\n".join(lines) if self.problems else reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +67,23 @@ class Sources:
     origins: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def origin(self, key: str) -> str:
-        """Return the name of the source of a value or section; the default where no source has it."""
+        """Return the name of the source of a value or section; ``default`` where no source has it.
+
+        Args:
+            key: Key with dots, such as ``training.epochs``.
+        """
         below = [origin for name, origin in self.origins.items() if f"{name}.".startswith(f"{key}.")]
         while key and key not in self.origins and not below:
             key = key.rpartition(".")[0]
         return self.origins.get(key, below[-1] if below else DEFAULT)
 
     def add(self, values: Values, origin: str) -> None:
-        """Put the values of one source over those that are there."""
+        """Put the values of one source over the present ones.
+
+        Args:
+            values: Sections and values.
+            origin: Name of the source.
+        """
         _merge(self.values, values)
         for path, _ in flatten(values):
             for length in range(1, len(path)):
@@ -76,7 +92,15 @@ class Sources:
 
 
 def read_given(path: Path | None, *, overrides: Sequence[str], environ: Mapping[str, str]) -> dict[str, Values]:
-    """Return what the user set, by source; see :func:`pipeline.config.load_config`.
+    """Return the user's values by source.
+
+    Args:
+        path: See :func:`pipeline.config.load_config`.
+        overrides: The same.
+        environ: The same.
+
+    Returns:
+        Sections and values by name of the source.
 
     Raises:
         ConfigError: A source cannot be read, or uses an old name of a key.
@@ -92,11 +116,14 @@ def read_given(path: Path | None, *, overrides: Sequence[str], environ: Mapping[
 
 
 def resolve(given: dict[str, Values], tree: type[pydantic.BaseModel]) -> Sources:
-    """Put defaults, recipe and the user's values over one another.
+    """Merge defaults, recipe and the user's values.
 
     Args:
-        given: What :func:`read_given` returned.
-        tree: The sections that there are.
+        given: The result of :func:`read_given`.
+        tree: Class of the configuration.
+
+    Returns:
+        The merged values with their sources.
     """
     user = Sources()
     for origin, values in given.items():
@@ -114,7 +141,17 @@ def resolve(given: dict[str, Values], tree: type[pydantic.BaseModel]) -> Sources
 
 
 def read_environment(environ: Mapping[str, str]) -> Values:
-    """Return the values of the variables ``SER__SECTION__KEY``."""
+    """Return the values of the variables ``SER__SECTION__KEY``.
+
+    Args:
+        environ: Environment variables.
+
+    Returns:
+        Sections and values.
+
+    Raises:
+        ConfigError: A variable is not YAML, or names a key below a value.
+    """
     values: Values = {}
     for name, text in sorted(environ.items()):
         if name.startswith(_ENVIRONMENT_PREFIX):
@@ -123,7 +160,17 @@ def read_environment(environ: Mapping[str, str]) -> Values:
 
 
 def read_overrides(overrides: Iterable[str]) -> Values:
-    """Return the values of ``section.key=value`` texts."""
+    """Return the values of ``section.key=value`` texts.
+
+    Args:
+        overrides: The texts.
+
+    Returns:
+        Sections and values.
+
+    Raises:
+        ConfigError: A text has no ``=``, is not YAML behind it, or names a key below a value.
+    """
     values: Values = {}
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -134,7 +181,11 @@ def read_overrides(overrides: Iterable[str]) -> Values:
 
 
 def default_values(tree: type[pydantic.BaseModel]) -> Values:
-    """Return the defaults of a tree of sections as plain values, without the keys that must be set."""
+    """Return the defaults of a tree of sections as plain values, without the required keys.
+
+    Args:
+        tree: Class of the configuration or of a section.
+    """
     values: Values = {}
     for name, field in tree.model_fields.items():
         if not field.is_required():
@@ -145,7 +196,12 @@ def default_values(tree: type[pydantic.BaseModel]) -> Values:
 
 
 def flatten(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield every value with its path; an empty section is a value."""
+    """Yield every value with its path; an empty section counts as a value.
+
+    Args:
+        values: Sections and values.
+        path: Path of ``values`` itself.
+    """
     if isinstance(values, dict) and values:
         for key, value in values.items():
             yield from flatten(value, (*path, str(key)))
@@ -154,17 +210,21 @@ def flatten(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def variable(key: str) -> str:
-    """Return the name of the environment variable of a key."""
+    """Return the name of the environment variable of a key.
+
+    Args:
+        key: Key with dots, such as ``training.epochs``.
+    """
     return _ENVIRONMENT_PREFIX + key.replace(".", "__").upper()
 
 
 def _read_yaml(path: Path) -> Values:
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file; {REFERENCE} lists every key that one may hold")
+        raise ConfigError(f"{path} does not exist; give a YAML file, whose keys {REFERENCE} lists")
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        raise ConfigError(f"{path} is not YAML: {error}; correct the file") from None
     if not isinstance(values or {}, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; it must hold sections, as configs/local.yaml does")
     return values or {}
@@ -180,7 +240,7 @@ def _set(values: Values, keys: Sequence[str], text: str, *, origin: str) -> None
         value = text if text.startswith("*") else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from None
-    # "Ada: why" is a text here; a mapping has braces.
+    # "Ada: why" is a text; a mapping must have braces.
     values[keys[-1]] = text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
 
 
@@ -200,22 +260,22 @@ def _recipe(values: Values) -> Values:
 
 
 def _seeds(values: Values) -> Values:
-    """One seed serves every section without its own."""
+    """Return the run's seed for every section with seeds; a section's own replaces it later."""
     seed = values.get("seed")
     return {name: {"seed": seed} for name in _SEEDED_SECTIONS} if isinstance(seed, int) and seed >= 0 else {}
 
 
 def _differing(values: Values, defaults: Values) -> Values:
-    found = {}
+    differing = {}
     for key, value in values.items():
         default = defaults.get(key)
         if isinstance(value, dict) and value and isinstance(default, dict):
             value = _differing(value, default)
             if value:
-                found[key] = value
+                differing[key] = value
         elif key not in defaults or value != default:
-            found[key] = value
-    return found
+            differing[key] = value
+    return differing
 
 
 def _merge(onto: Values, values: Values) -> Values:

@@ -1,4 +1,4 @@
-"""The configuration as text: the values in effect with their sources, and the reference of every key."""
+"""Texts about the configuration: the values in effect with their sources, and the reference of every key."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -35,26 +35,32 @@ its source: default, family, file, environment or `--set`.
 
 
 def show(config: PipelineConfig, sources: Sources, text_format: Format) -> str:
-    """Return every value with its source; as YAML it is a file that ``--config`` takes."""
+    """Return every value with its source.
+
+    Args:
+        config: Configuration.
+        sources: Sources of its values.
+        text_format: ``yaml`` gives a file that ``--config`` accepts, ``markdown`` a table.
+    """
     if text_format == "yaml":
         return "\n".join(_yaml_lines(config.to_dict(), sources, ()))
-    found = {".".join(path): (value, sources.origin(".".join(path))) for path, value in flatten(config.to_dict())}
+    values = {".".join(path): (value, sources.origin(".".join(path))) for path, value in flatten(config.to_dict())}
     if text_format == "json":
-        return json.dumps({key: {"value": value, "from": origin} for key, (value, origin) in found.items()}, indent=2)
-    rows = ((f"`{key}`", f"`{plain(value)}`", origin) for key, (value, origin) in found.items())
+        return json.dumps({key: {"value": value, "from": origin} for key, (value, origin) in values.items()}, indent=2)
+    rows = ((f"`{key}`", f"`{plain(value)}`", origin) for key, (value, origin) in values.items())
     return _table(("Key", "Value", "From"), rows)
 
 
 def reference() -> str:
-    """Return the page that describes every key: default, values allowed and meaning."""
+    """Return a Markdown page with default, allowed values and meaning of every key."""
     schema = VertexConfig.model_json_schema()
     defaults = {".".join(path): value for path, value in flatten(default_values(VertexConfig))}
-    found = dict(leaves(schema))
-    # Such as vertex.nodes.AnomalyGate, one of the sections that stand there as vertex.nodes.NAME.
-    named = {key: schema_at(tuple(key.split(".")), schema) for key in defaults if key not in found}
+    declared = dict(leaves(schema))
+    # Such as vertex.nodes.AnomalyGate, which the schema declares as vertex.nodes.NAME.
+    named = {key: schema_at(tuple(key.split(".")), schema) for key in defaults if key not in declared}
     parts = [_HEAD]
-    for section, keys in _by_section([*found, *named]).items():
-        rows = [_row(key, found.get(key) or named[key], defaults) for key in keys]
+    for section, keys in _by_section([*declared, *named]).items():
+        rows = [_row(key, declared.get(key) or named[key], defaults) for key in keys]
         head = schema_at(tuple(section.split(".")), schema)["description"] if section else _WHOLE_RUN
         parts.append(f"## {section or 'Whole run'}\n\n{head}\n\n{_table(_COLUMNS, rows)}")
     return "\n".join([*parts, _hyperparameters(), _recipes(), _renamed()]).rstrip() + "\n"

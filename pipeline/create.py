@@ -1,17 +1,22 @@
-"""Wires the nodes. The only place that does: both runners call it and get the same list."""
+"""The nodes of the pipeline and their wiring, which every runner shares.
+
+Four stages follow one another: data, training, evaluation and serving. Each returns its nodes, in the order of the run,
+and the channels that later stages read.
+"""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.components import ExampleValidator, Pusher, StatisticsGen, Trainer, Transform, Tuner
-from tfx.dsl.components.base import base_component, base_node
-from tfx.dsl.components.common import resolver
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import data_types
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2, tuner_pb2
-from tfx.types import Channel, standard_artifacts
+from tfx.types import BaseChannel, Channel, standard_artifacts
 
 import schema
 from components.anomaly_gate.component import AnomalyGate
@@ -28,35 +33,37 @@ from components.run_report.component import RunReport
 from components.run_report.experiments import ExperimentSettings
 from components.serving_validator.component import ServingValidator
 from modules.data import preprocessing
-from modules.training import trainer, tuner
-from pipeline import eval_config as evaluation
-from pipeline.config import ConfigError, PipelineConfig
+from modules.training import trainer as training_module
+from modules.training import tuner as tuning_module
+from pipeline import eval_config
+from pipeline.config import PipelineConfig
 
 _PREPROCESSING_FN = f"{preprocessing.__name__}.{preprocessing.preprocessing_fn.__name__}"
-_RUN_FN = f"{trainer.__name__}.{trainer.run_fn.__name__}"
-_TUNER_FN = f"{tuner.__name__}.{tuner.tuner_fn.__name__}"
+_RUN_FN = f"{training_module.__name__}.{training_module.run_fn.__name__}"
+_TUNER_FN = f"{tuning_module.__name__}.{tuning_module.tuner_fn.__name__}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Site:
-    """Where a pipeline runs: all that differs between a laptop and the cloud.
+class RunnerSettings:
+    """Everything that differs between the runners.
 
     Attributes:
         input_base: Folder of recordings.
-        pipeline_root: Where artifacts go.
-        serving_dir: Where blessed models are pushed to, a folder for each version.
-        beam_pipeline_args: For every component that runs on Beam.
-        metadata: Connection to ML Metadata; none where the platform brings its own.
-        span_range: A run parameter that selects the span to read; the newest is read without it.
-        trainer: Where training happens: in this component or in a job that it starts.
-        trainer_options: For that, beside what ``run_fn`` wants.
-        tuner: Where tuning happens.
-        tuner_options: For that, beside what ``tuner_fn`` wants.
-        parallel_trials: How many machines tune at once; only a tuner that starts jobs can have more than one.
-        pusher: How a model is pushed.
-        pusher_options: For that.
-        baseline_strategy: How the baseline is found; Vertex compiles none but TFX's own.
-        experiment: Where runs are logged to be compared, beside ML Metadata.
+        pipeline_root: Folder of artifacts.
+        serving_dir: Folder of pushed models, with a folder for each version.
+        beam_pipeline_args: Arguments of every component that runs on Beam.
+        metadata: Connection to ML Metadata; None where the platform has its own.
+        span_range: Run parameter that selects the span to read; without it the newest span is read.
+        trainer: Trainer class; it trains in its own process or in a job that it starts.
+        trainer_options: Entries of the Trainer's ``custom_config`` in addition to those that ``run_fn`` reads.
+        tuner: Tuner class.
+        tuner_options: Entries of the Tuner's ``custom_config`` in addition to those that ``tuner_fn`` reads.
+        parallel_trials: Number of machines that tune at once; more than one needs a tuner that starts jobs.
+        pusher: Pusher class.
+        pusher_options: The Pusher's ``custom_config``.
+        can_resolve_examples: Whether the platform runs the resolver strategies of this project. Without them the
+            baseline comes from TFX's own strategy, and the DriftMonitor has no reference but ``drift.reference``.
+        experiment: Experiment that runs are logged to in addition to ML Metadata.
     """
 
     input_base: str
@@ -72,94 +79,113 @@ class Site:
     parallel_trials: int = 1
     pusher: type[Pusher] = AtomicPusher
     pusher_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    baseline_strategy: type[resolver.ResolverStrategy] = LatestOtherBlessedModel
+    can_resolve_examples: bool = True
     experiment: ExperimentSettings | None = None
 
 
-def create_pipeline(config: PipelineConfig, site: Site) -> tfx_pipeline.Pipeline:
-    """The whole DAG, from recordings to a pushed model and the report of the run."""
-    return tfx_pipeline.Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=site.pipeline_root,
-        components=_nodes(config, site),
-        enable_cache=config.cache,
-        metadata_connection_config=site.metadata,
-        beam_pipeline_args=list(site.beam_pipeline_args),
-    )
+class _Data(NamedTuple):
+    """Validated examples; ``checks`` are the nodes that must pass before training."""
+
+    nodes: tuple[BaseNode, ...]
+    examples: BaseChannel
+    schema: BaseChannel
+    checks: tuple[BaseNode, ...]
+    drift: BaseChannel | None
 
 
-def _nodes(config: PipelineConfig, site: Site) -> list[base_node.BaseNode]:
-    example_gen = AudioExampleGen(
-        input_base=site.input_base,
-        settings=config.ingest_settings,
-        range_config=site.span_range,
-    )
-    statistics_gen = StatisticsGen(examples=example_gen.outputs["examples"])
-    curated_schema = CuratedSchema(schema.load(config.audio), examples=example_gen.outputs["examples"])
-    example_validator = ExampleValidator(
-        statistics=statistics_gen.outputs["statistics"], schema=curated_schema.outputs["schema"]
-    )
-    anomaly_gate = AnomalyGate(
-        anomalies=example_validator.outputs["anomalies"],
-        statistics=statistics_gen.outputs["statistics"],
-        audio_spec=config.audio.fingerprint,
-    )
-    transform = _transform(config, example_gen, curated_schema)
-    transform.add_upstream_node(anomaly_gate)
-    drift_nodes = _drift_nodes(config, site, example_gen, curated_schema) if config.drift.enabled else []
-    for node in drift_nodes[-1:]:
-        transform.add_upstream_node(node)
-    tuner = _tuner(config, site, transform) if config.tuner.enabled else None
-    trainer = _trainer(config, site, transform, tuner)
-    baseline = _baseline(site, trainer)
-    evaluator = _evaluator(config, site, example_gen, trainer, baseline)
-    serving_validator = ServingValidator(
-        model=trainer.outputs["model"], examples=example_gen.outputs["examples"], split=evaluation.SPLIT
-    )
-    pusher = site.pusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        infra_blessing=serving_validator.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=site.serving_dir)
-        ),
-        custom_config=dict(site.pusher_options) or None,
-    ).with_id(Pusher.__name__)
+class _Training(NamedTuple):
+    """The candidate model."""
+
+    nodes: tuple[BaseNode, ...]
+    model: BaseChannel
+    model_run: BaseChannel
+    tuner_results: BaseChannel | None
+
+
+class _Evaluation(NamedTuple):
+    """Metrics of the candidate, and the gate's blessing."""
+
+    nodes: tuple[BaseNode, ...]
+    evaluation: BaseChannel
+    blessing: BaseChannel
+
+
+class _Serving(NamedTuple):
+    """The pushed model, and the blessing of the serving trial."""
+
+    nodes: tuple[BaseNode, ...]
+    infra_blessing: BaseChannel
+    pushed_model: BaseChannel
+
+
+def create_pipeline(config: PipelineConfig, runner: RunnerSettings) -> tfx_pipeline.Pipeline:
+    """Return the whole DAG, from recordings to a pushed model and the report of the run.
+
+    Args:
+        config: Configuration of the run.
+        runner: Settings of the runner that executes or compiles the DAG.
+    """
+    data = _data_stage(config, runner)
+    training = _training_stage(config, runner, data)
+    evaluation = _evaluation_stage(config, runner, data, training)
+    serving = _serving_stage(runner, data, training, evaluation)
     report = RunReport(
         config=config.to_dict(),
-        examples=example_gen.outputs["examples"],
-        model_run=trainer.outputs["model_run"],
-        evaluation=evaluator.outputs["evaluation"],
-        blessing=evaluator.outputs["blessing"],
-        infra_blessing=serving_validator.outputs["blessing"],
-        pushed_model=pusher.outputs["pushed_model"],
-        tuner_results=tuner.outputs["tuner_results"] if tuner else None,
-        drift=drift_nodes[-1].outputs["drift"] if drift_nodes else None,
-        experiment=site.experiment,
+        examples=data.examples,
+        model_run=training.model_run,
+        evaluation=evaluation.evaluation,
+        blessing=evaluation.blessing,
+        infra_blessing=serving.infra_blessing,
+        pushed_model=serving.pushed_model,
+        tuner_results=training.tuner_results,
+        drift=data.drift,
+        experiment=runner.experiment,
     )
-    nodes = [example_gen, statistics_gen, curated_schema, example_validator, anomaly_gate, *drift_nodes]
-    nodes += [transform, tuner]
-    return [
-        node for node in [*nodes, trainer, baseline, evaluator, serving_validator, pusher, report] if node is not None
-    ]
+    return tfx_pipeline.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=runner.pipeline_root,
+        components=[*data.nodes, *training.nodes, *evaluation.nodes, *serving.nodes, report],
+        enable_cache=config.cache,
+        metadata_connection_config=runner.metadata,
+        beam_pipeline_args=list(runner.beam_pipeline_args),
+    )
 
 
-def _drift_nodes(
-    config: PipelineConfig,
-    site: Site,
-    example_gen: base_component.BaseComponent,
-    curated_schema: base_component.BaseComponent,
-) -> list[base_node.BaseNode]:
-    """The DriftMonitor last, behind what finds its reference."""
-    examples, schema_channel = example_gen.outputs["examples"], curated_schema.outputs["schema"]
-    if config.drift.reference:
-        return [DriftMonitor(examples=examples, schema=schema_channel, settings=config.drift)]
-    if site.baseline_strategy is not LatestOtherBlessedModel:
-        raise ConfigError(
-            "drift.enabled: Vertex AI cannot find the examples that a model was trained on; name them with "
-            "drift.reference, such as gs://bucket/artifacts/AudioExampleGen/examples/1"
-        )
-    reference = resolver.Resolver(
+def _data_stage(config: PipelineConfig, runner: RunnerSettings) -> _Data:
+    """Ingest the recordings, and check the examples against the schema and, if enabled, for drift."""
+    example_gen = AudioExampleGen(
+        input_base=runner.input_base, settings=config.ingest_settings, range_config=runner.span_range
+    )
+    examples = example_gen.outputs["examples"]
+    statistics_gen = StatisticsGen(examples=examples)
+    statistics = statistics_gen.outputs["statistics"]
+    curated_schema = CuratedSchema(schema.load(config.audio), examples=examples)
+    schema_channel = curated_schema.outputs["schema"]
+    example_validator = ExampleValidator(statistics=statistics, schema=schema_channel)
+    anomaly_gate = AnomalyGate(
+        anomalies=example_validator.outputs["anomalies"], statistics=statistics, audio_spec=config.audio.fingerprint
+    )
+    nodes = (example_gen, statistics_gen, curated_schema, example_validator, anomaly_gate)
+    if not config.drift.enabled:
+        return _Data(nodes, examples, schema_channel, checks=(anomaly_gate,), drift=None)
+    resolvers = () if config.drift.reference or not runner.can_resolve_examples else (_drift_reference(examples),)
+    drift_monitor = DriftMonitor(
+        examples=examples,
+        schema=schema_channel,
+        settings=config.drift,
+        reference=resolvers[0].outputs[drift_strategy.EXAMPLES_KEY] if resolvers else None,
+    )
+    return _Data(
+        (*nodes, *resolvers, drift_monitor),
+        examples,
+        schema_channel,
+        checks=(anomaly_gate, drift_monitor),
+        drift=drift_monitor.outputs["drift"],
+    )
+
+
+def _drift_reference(examples: BaseChannel) -> Resolver:
+    return Resolver(
         strategy_class=drift_strategy.ExamplesOfBaseline,
         **{
             drift_strategy.EXAMPLES_KEY: Channel(type=standard_artifacts.Examples),
@@ -168,78 +194,94 @@ def _drift_nodes(
             drift_strategy.CURRENT_KEY: examples,
         },
     ).with_id("DriftReferenceResolver")
-    monitor = DriftMonitor(
-        examples=examples,
-        schema=schema_channel,
-        settings=config.drift,
-        reference=reference.outputs[drift_strategy.EXAMPLES_KEY],
-    )
-    return [reference, monitor]
 
 
-def _transform(
-    config: PipelineConfig, example_gen: base_component.BaseComponent, curated_schema: base_component.BaseComponent
-) -> Transform:
-    return Transform(
-        examples=example_gen.outputs["examples"],
-        schema=curated_schema.outputs["schema"],
+def _training_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data) -> _Training:
+    """Transform the examples, search hyperparameters if enabled, and train the candidate."""
+    transform = Transform(
+        examples=data.examples,
+        schema=data.schema,
         preprocessing_fn=_PREPROCESSING_FN,
         splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
         custom_config=preprocessing.transform_config(config.audio, config.transform.normalisation),
     )
+    transform.add_upstream_nodes(data.checks)
+    tuners = (_tuner(config, runner, transform),) if config.tuner.enabled else ()
+    trainer = runner.trainer(
+        run_fn=_RUN_FN,
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        hyperparameters=tuners[0].outputs["best_hyperparameters"] if tuners else None,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config=training_module.trainer_config(config.audio, config.training, config.limits)
+        | dict(runner.trainer_options),
+    ).with_id(Trainer.__name__)
+    return _Training(
+        (transform, *tuners, trainer),
+        model=trainer.outputs["model"],
+        model_run=trainer.outputs["model_run"],
+        tuner_results=tuners[0].outputs["tuner_results"] if tuners else None,
+    )
 
 
-def _tuner(config: PipelineConfig, site: Site, transform: Transform) -> Tuner:
-    # TFX's local tuner refuses to be told a number of trials, even one.
-    parallel = tuner_pb2.TuneArgs(num_parallel_trials=site.parallel_trials) if site.parallel_trials > 1 else None
-    return site.tuner(
+def _tuner(config: PipelineConfig, runner: RunnerSettings, transform: Transform) -> Tuner:
+    # TFX's local Tuner accepts no number of trials, not even one.
+    parallel = tuner_pb2.TuneArgs(num_parallel_trials=runner.parallel_trials) if runner.parallel_trials > 1 else None
+    return runner.tuner(
         tuner_fn=_TUNER_FN,
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         tune_args=parallel,
-        custom_config=tuner.tuner_config(config.audio, config.training, config.tuner) | dict(site.tuner_options),
+        custom_config=tuning_module.tuner_config(config.audio, config.training, config.tuner)
+        | dict(runner.tuner_options),
     ).with_id(Tuner.__name__)
 
 
-def _trainer(config: PipelineConfig, site: Site, transform: Transform, tuner: Tuner | None) -> Trainer:
-    return site.trainer(
-        run_fn=_RUN_FN,
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-        custom_config=trainer.trainer_config(config.audio, config.training, config.limits) | dict(site.trainer_options),
-    ).with_id(Trainer.__name__)
+def _evaluation_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data, training: _Training) -> _Evaluation:
+    """Compare the candidate with the blessed baseline, and bless it if it passes the gate."""
+    baseline = _baseline(runner, training.model)
+    evaluator = GatedEvaluator(
+        examples=data.examples,
+        split=eval_config.SPLIT,
+        model=training.model,
+        baseline_model=baseline.outputs["model"],
+        baseline_blessing=baseline.outputs["model_blessing"],
+        serving_dir=runner.serving_dir,
+        eval_config=eval_config.eval_config(config.gate),
+        extractors_module=extractors.__name__,
+        gate=config.gate,
+    )
+    return _Evaluation(
+        (baseline, evaluator), evaluation=evaluator.outputs["evaluation"], blessing=evaluator.outputs["blessing"]
+    )
 
 
-def _baseline(site: Site, trainer: Trainer) -> resolver.Resolver:
+def _baseline(runner: RunnerSettings, candidate: BaseChannel) -> Resolver:
     channels = {
         "model": Channel(type=standard_artifacts.Model),
         "model_blessing": Channel(type=standard_artifacts.ModelBlessing),
     }
-    if site.baseline_strategy is LatestOtherBlessedModel:
-        channels[CANDIDATE_KEY] = trainer.outputs["model"]
-    return resolver.Resolver(strategy_class=site.baseline_strategy, **channels).with_id("BaselineResolver")
+    if runner.can_resolve_examples:
+        node = Resolver(strategy_class=LatestOtherBlessedModel, **channels, **{CANDIDATE_KEY: candidate})
+    else:
+        node = Resolver(strategy_class=LatestBlessedModelStrategy, **channels)
+    return node.with_id("BaselineResolver")
 
 
-def _evaluator(
-    config: PipelineConfig,
-    site: Site,
-    example_gen: base_component.BaseComponent,
-    trainer: Trainer,
-    baseline: resolver.Resolver,
-) -> GatedEvaluator:
-    return GatedEvaluator(
-        examples=example_gen.outputs["examples"],
-        split=evaluation.SPLIT,
-        model=trainer.outputs["model"],
-        baseline_model=baseline.outputs["model"],
-        baseline_blessing=baseline.outputs["model_blessing"],
-        serving_dir=site.serving_dir,
-        eval_config=evaluation.eval_config(config.gate),
-        extractors_module=extractors.__name__,
-        gate=config.gate,
-    )
+def _serving_stage(runner: RunnerSettings, data: _Data, training: _Training, evaluation: _Evaluation) -> _Serving:
+    """Try the candidate in a server, and push it if it is blessed."""
+    serving_validator = ServingValidator(model=training.model, examples=data.examples, split=eval_config.SPLIT)
+    infra_blessing = serving_validator.outputs["blessing"]
+    pusher = runner.pusher(
+        model=training.model,
+        model_blessing=evaluation.blessing,
+        infra_blessing=infra_blessing,
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=runner.serving_dir)
+        ),
+        custom_config=dict(runner.pusher_options) or None,
+    ).with_id(Pusher.__name__)
+    return _Serving((serving_validator, pusher), infra_blessing, pushed_model=pusher.outputs["pushed_model"])

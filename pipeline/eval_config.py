@@ -1,4 +1,4 @@
-"""What TFMA measures on ``test``, and the thresholds that it blesses by."""
+"""Configuration of TFMA: the metrics that it computes on ``test``, the slices, and the thresholds of its blessing."""
 
 from tensorflow_model_analysis.proto import config_pb2
 
@@ -13,10 +13,13 @@ SLICES = (examples.CORPUS, examples.SEX, examples.INTENSITY, examples.SPEAKER, e
 
 
 def eval_config(gate: GateSettings) -> config_pb2.EvalConfig:
-    """Metrics, slices and thresholds. Change thresholds bind only where a blessed baseline exists.
+    """Return metrics, slices and thresholds. TFMA applies change thresholds only if there is a blessed baseline.
 
     TFMA's own confidence intervals stay off: they resample clips, and a speaker's clips are alike, so they would be
     too narrow. The report's intervals resample speakers.
+
+    Args:
+        gate: Settings of the gate, for the thresholds.
     """
     return config_pb2.EvalConfig(
         model_specs=[
@@ -31,7 +34,7 @@ def eval_config(gate: GateSettings) -> config_pb2.EvalConfig:
 
 def _uar(gate: GateSettings) -> config_pb2.MetricConfig:
     uar = metrics.metric_config()
-    # Not `uar.threshold`: TFMA holds that against every slice there is, each single emotion included.
+    # Not `uar.threshold`: TFMA applies that to every slice, each single emotion included.
     uar.per_slice_thresholds.add(
         slicing_specs=[config_pb2.SlicingSpec()],
         threshold=config_pb2.MetricThreshold(
@@ -52,7 +55,7 @@ def _uar(gate: GateSettings) -> config_pb2.MetricConfig:
 
 
 def _descriptive() -> list[config_pb2.MetricConfig]:
-    """Reported, not judged by. What TFMA has is TFMA's."""
+    """Return metrics without thresholds, TFMA's own wherever it has one."""
     return [
         config_pb2.MetricConfig(class_name="ExampleCount"),
         config_pb2.MetricConfig(class_name="SparseCategoricalAccuracy"),

@@ -1,4 +1,4 @@
-"""What ML Metadata recorded of a run, and which code made it."""
+"""Records of a run in ML Metadata, and the version of the code."""
 
 import dataclasses
 import subprocess
@@ -15,10 +15,11 @@ _DISTRIBUTION = "ser-pipeline"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NodeRecord:
-    """One node's execution.
+    """Execution of a node.
 
     Attributes:
         cached: Whether an earlier execution's outputs were reused.
+        failed: Whether it failed.
         outputs: Artifacts by output key.
     """
 
@@ -27,13 +28,29 @@ class NodeRecord:
     outputs: dict[str, tuple[mlmd_pb2.Artifact, ...]]
 
     def output(self, key: str) -> mlmd_pb2.Artifact:
-        """The one artifact under ``key``."""
+        """Return the only artifact of an output.
+
+        Args:
+            key: Output key.
+
+        Raises:
+            KeyError: There is no such output.
+            ValueError: The output has several artifacts.
+        """
         (artifact,) = self.outputs[key]
         return artifact
 
 
 def latest_run(store: mlmd.MetadataStore, pipeline_name: str) -> dict[str, NodeRecord]:
-    """The newest run of a pipeline: a record for each node that started, by node id."""
+    """Return the records of the newest run of a pipeline.
+
+    Args:
+        store: ML Metadata.
+        pipeline_name: Name of the pipeline.
+
+    Returns:
+        A record for each node that started, by node id.
+    """
     runs = store.get_contexts_by_type("pipeline_run")
     if not runs:
         return {}
@@ -49,7 +66,7 @@ def latest_run(store: mlmd.MetadataStore, pipeline_name: str) -> dict[str, NodeR
 
 
 def code_version() -> str:
-    """The git commit of the checkout, marked where files differ from it; the package's version elsewhere."""
+    """Return the package's version, in a checkout with the git commit, marked ``-dirty`` when files differ from it."""
     version = packages.version(_DISTRIBUTION)
     checkout = Path(__file__).parents[1]
     if not (checkout / ".git").exists():

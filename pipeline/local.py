@@ -1,4 +1,4 @@
-"""Runs the pipeline on this machine, with Beam's local runner and ML Metadata in a file."""
+"""Runner of the pipeline on this machine, with Beam's local runner and ML Metadata in a file."""
 
 import datetime
 import platform
@@ -19,7 +19,7 @@ from modules.reporting import summary as reporting
 from modules.reporting.write import SUMMARY_FILE, write
 from pipeline.caching import mark_code
 from pipeline.config import PipelineConfig
-from pipeline.create import Site, create_pipeline
+from pipeline.create import RunnerSettings, create_pipeline
 from pipeline.lineage import NodeRecord, code_version, latest_run
 from pipeline.progress import ComponentProgress
 from pipeline.run_lock import LOG_FILE, SERVING_DIR, exclusive
@@ -28,21 +28,22 @@ _RECORDED_PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam"
 
 
 def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> reporting.RunSummary:
-    """Runs the whole DAG and writes ``summary.json`` and ``report.html`` into ``root``, whatever comes of it.
+    """Run the whole DAG and write ``summary.json`` and ``report.html`` into ``root``, also when a component fails.
 
     Args:
+        config: Configuration.
         data: Folder of recordings.
-        root: Everything that the run leaves goes below it.
-        command: What the user typed, for the report.
+        root: Folder of all output.
+        command: Command line of the user, for the report.
 
     Returns:
-        The summary, whose ``run.status`` says whether every component finished.
+        The summary; its ``run.status`` is ``failed`` when a component failed.
 
     Raises:
-        RootInUse: Another run works in ``root``.
+        RootInUse: Another run uses ``root``.
     """
     with exclusive(root):
-        pipeline = mark_code(create_pipeline(config, _site(config, data, root)))
+        pipeline = mark_code(create_pipeline(config, _runner_settings(config, data, root)))
         started, started_sec = datetime.datetime.now(datetime.UTC), time.monotonic()
         progress = ComponentProgress(total=len(pipeline.components))
         failure = _execute(pipeline, progress)
@@ -55,7 +56,7 @@ def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> repo
             config=yaml.safe_dump(config.to_dict(), sort_keys=False),
             **_outcome(progress, failure),
         )
-        summary = _gathered(records, head, failure).model_copy(
+        summary = _read_summary(records, head, failure).model_copy(
             update={
                 "run": head,
                 "components": _components(records, progress),
@@ -66,14 +67,14 @@ def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> repo
         return summary
 
 
-def _site(config: PipelineConfig, data: Path, root: Path) -> Site:
+def _runner_settings(config: PipelineConfig, data: Path, root: Path) -> RunnerSettings:
     root = root.resolve()
-    return Site(
+    return RunnerSettings(
         input_base=str(data.resolve()),
         pipeline_root=str(root / "artifacts"),
         serving_dir=str(root / SERVING_DIR),
         beam_pipeline_args=(
-            # Beam's default runner would first look for a binary on the network, so that machines would differ.
+            # Beam's default runner would first request a binary from the network, so that machines would differ.
             "--runner=FnApiRunner",
             f"--direct_running_mode={config.beam.mode}",
             f"--direct_num_workers={config.beam.workers}",
@@ -89,7 +90,7 @@ def _execute(pipeline: tfx_pipeline.Pipeline, progress: ComponentProgress) -> Ex
     absl_logger.addHandler(progress)
     try:
         local_dag_runner.LocalDagRunner().run(pipeline)
-    except Exception as error:  # whatever a component raises is the run's outcome; the traceback goes to the log
+    except Exception as error:  # any failure of a component is an outcome of the run; the traceback goes to the log
         absl_logging.exception("%s failed", progress.running)
         progress.fail()
         return error
@@ -105,9 +106,7 @@ def _outcome(progress: ComponentProgress, failure: Exception | None) -> dict[str
         "status": "failed",
         "failed_component": progress.running,
         "error": f"{type(failure).__name__}: {failure}",
-        "next_step": (
-            f"Mend the cause and run the same command again: what finished is reused. {LOG_FILE} has the whole story."
-        ),
+        "next_step": (f"Fix the cause and run the same command again; finished steps are reused. Details: {LOG_FILE}."),
     }
 
 
@@ -116,8 +115,10 @@ def _records(pipeline: tfx_pipeline.Pipeline) -> dict[str, NodeRecord]:
         return latest_run(handle.store, pipeline.pipeline_info.pipeline_name)
 
 
-def _gathered(records: dict[str, NodeRecord], head: reporting.Run, failure: Exception | None) -> reporting.RunSummary:
-    """What the RunReport node gathered; of a run that failed before it, what the DriftMonitor stopped it for."""
+def _read_summary(
+    records: dict[str, NodeRecord], head: reporting.Run, failure: Exception | None
+) -> reporting.RunSummary:
+    """Return the summary of the RunReport; of a run that the DriftMonitor stopped, its comparisons."""
     record = records.get("RunReport")
     if isinstance(failure, DriftAlarm):
         return reporting.RunSummary(run=head, drift=gather.drift(failure.folder))

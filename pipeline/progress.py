@@ -1,26 +1,31 @@
-"""Says on the terminal which component runs, and how long each one took."""
+"""Progress of a local run on the terminal: the running component, and the seconds of finished ones."""
 
 import logging
 import sys
 import time
 from typing import TextIO
 
-# LocalDagRunner tells of a node's start and end by logging alone; these are its messages.
+# Messages of LocalDagRunner, which reports start and end of a node in no other way.
 _STARTED = "Component %s is running."
 _FINISHED = "Component %s is finished."
 _REUSED = "A cached execution %d is used."
 
 
 class ComponentProgress(logging.Handler):
-    """Turns LocalDagRunner's messages into a line for each component, and remembers the seconds.
+    """Log handler that turns LocalDagRunner's messages into a line for each component.
 
     Attributes:
-        seconds: Of each component that finished, in the order of the run.
-        running: The component at work, or the one that failed.
+        seconds: Duration of each finished component by name, in the order of the run.
+        running: Name of the running component, or of the failed one.
     """
 
     def __init__(self, *, total: int, stream: TextIO | None = None) -> None:
-        """``total`` is the number of components in the pipeline."""
+        """Start without a running component.
+
+        Args:
+            total: Number of components in the pipeline.
+            stream: Stream to write to; standard error by default.
+        """
         super().__init__(logging.INFO)
         self.seconds: dict[str, float] = {}
         self.running: str | None = None
@@ -30,6 +35,11 @@ class ComponentProgress(logging.Handler):
         self._reused = False
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print a line if the record is the start or the end of a component.
+
+        Args:
+            record: Any log record.
+        """
         if record.msg == _STARTED:
             self._start(str(record.args[0]))  # type: ignore[index]  # the message has the one argument
         elif record.msg == _REUSED:
@@ -38,7 +48,7 @@ class ComponentProgress(logging.Handler):
             self._finish()
 
     def fail(self) -> str | None:
-        """Closes the component at work as failed and returns its name."""
+        """Record the running component as failed and return its name."""
         if self.running:
             self.seconds[self.running] = time.monotonic() - self._started_at_sec
         return self.running

@@ -1,4 +1,4 @@
-"""Keeps the terminal for what a person wants to read; the rest goes to the run's log."""
+"""Redirection of the messages of libraries from the terminal into the run's log."""
 
 import contextlib
 import logging
@@ -12,9 +12,12 @@ from absl import logging as absl_logging
 
 @contextlib.contextmanager
 def quiet(log_path: Path) -> Iterator[None]:
-    """Sends native libraries' and child processes' standard error and Python's logging into ``log_path``.
+    """Write native libraries' and child processes' standard error and Python's logging to a file.
 
     ``sys.stderr`` stays the terminal.
+
+    Args:
+        log_path: The file; its folder is created if missing.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with _native_stderr_to(log_path), _logging_to(log_path):
@@ -23,7 +26,7 @@ def quiet(log_path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _native_stderr_to(log_path: Path) -> Iterator[None]:
-    """TensorFlow's C++ writes to file descriptor 2 before any log level can reach it."""
+    """Redirect file descriptor 2, which TensorFlow's C++ writes to before it reads any log level."""
     sys.stderr.flush()
     former, terminal_fd = sys.stderr, os.dup(2)
     with log_path.open("ab") as log, os.fdopen(os.dup(terminal_fd), "w", buffering=1) as terminal:

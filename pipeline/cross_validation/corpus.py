@@ -1,6 +1,6 @@
-"""All recordings as training examples, ingested once, for experiments that divide the speakers themselves.
+"""All recordings as training examples, ingested once, for experiments that split the speakers themselves.
 
-The pipeline's own examples will not do: there, only the training speakers have augmented copies.
+The pipeline's own examples do not suffice, since only their training speakers have augmented copies.
 """
 
 import dataclasses
@@ -47,11 +47,11 @@ class Corpus:
     """Examples of every recording and of its augmented copies, ordered by clip and augmentation.
 
     Attributes:
-        fingerprint: Differs when the recordings do, or what was made of them.
-        outcomes: What became of each recording.
+        fingerprint: 16 hexadecimal digits that differ when recordings, settings or code of the ingestion do.
+        outcomes: Outcome of the ingestion for each recording.
         serialized: ``tf.Example`` bytes.
-        columns: What is known of each example, an array of ``[examples]`` for each name.
-        features: float32 ``[examples, *feature_shape]``, not normalised.
+        columns: Values by name of the feature, each of shape ``[examples]``.
+        features: float32 of shape ``[examples, *feature_shape]``, not normalised.
     """
 
     fingerprint: str
@@ -61,7 +61,12 @@ class Corpus:
     features: np.ndarray
 
     def of(self, speakers: Iterable[str], *, plain: bool) -> np.ndarray:
-        """Positions of these speakers' examples, all or without the augmented copies."""
+        """Return the positions of some speakers' examples, int64 of shape ``[examples of the speakers]``.
+
+        Args:
+            speakers: Ids of the speakers.
+            plain: Whether augmented copies are left out.
+        """
         chosen = np.isin(self.columns[examples.SPEAKER], list(speakers))
         if plain:
             chosen &= self.columns[examples.AUGMENTATION] == PLAIN
@@ -69,26 +74,37 @@ class Corpus:
 
 
 def load(config: PipelineConfig, *, data: Path, folder: Path) -> Corpus:
-    """Reads the examples below ``folder``; makes them first where ``data`` or the configuration is new to it."""
-    found = Folder(str(data.resolve()), level_patterns(config.ingest.pattern))
-    fingerprint = _fingerprint(config, found)
+    """Read the examples of a corpus; ingest the recordings first if that has not been done with this configuration.
+
+    Args:
+        config: Configuration.
+        data: Folder of recordings.
+        folder: Folder of ingested examples.
+
+    Returns:
+        The corpus.
+    """
+    recordings = Folder(str(data.resolve()), level_patterns(config.ingest.pattern))
+    fingerprint = _fingerprint(config, recordings)
     ingested = folder / fingerprint
     if not (ingested / _CLIPS_FILE).exists():
-        _ingest(config, found, ingested)
+        _ingest(config, recordings, ingested)
     outcomes = tuple(Outcome.from_json(line) for line in (ingested / _CLIPS_FILE).read_text().splitlines())
     return _read(config, fingerprint, outcomes, ingested)
 
 
 def normaliser(config: PipelineConfig, corpus: Corpus, train: np.ndarray, folder: Path) -> Normalise:
-    """The pipeline's own preprocessing, its constants learned on ``train`` alone.
+    """Return the pipeline's own preprocessing, with constants learned on ``train`` alone.
 
     Args:
-        train: Positions of the examples to learn from.
-        folder: Keeps what was learned, for whoever asks for the same again.
+        config: Configuration.
+        corpus: All examples.
+        train: Positions of the examples to learn from, int64 of shape ``[examples]``.
+        folder: Cache of learned constants.
 
     Returns:
-        A function from features, float32 ``[clips, *feature_shape]``, and their valid frames, int64 ``[clips]``, to
-        normalised features of the same shape.
+        A function from features, float32 of shape ``[clips, *feature_shape]``, and their valid frames, int64 of shape
+        ``[clips]``, to normalised features of the same shape.
     """
     settings = preprocessing.transform_config(config.audio, config.transform.normalisation)
     code = code_fingerprint(preprocessing.__name__)
@@ -128,7 +144,13 @@ def _learn(config: PipelineConfig, serialized: list[bytes], settings: dict[str, 
 
 
 def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray) -> Split:
-    """Examples as training wants them."""
+    """Return examples in the form that training reads.
+
+    Args:
+        corpus: All examples.
+        normalise: The result of :func:`normaliser`.
+        positions: Positions of the examples, int64 of shape ``[examples]``.
+    """
     columns = {name: values[positions] for name, values in corpus.columns.items()}
     return Split(
         features=normalise(corpus.features[positions], columns[examples.VALID_FRAMES]),
@@ -138,9 +160,9 @@ def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray) -> Split:
     )
 
 
-def _ingest(config: PipelineConfig, found: Folder, ingested: Path) -> None:
-    """Every clip as a training clip, in this process; the list of clips is written last and says that all is there."""
-    identified = identify(found.paths(), read_text=found.read_text, labels=config.labels)
+def _ingest(config: PipelineConfig, recordings: Folder, ingested: Path) -> None:
+    """Ingest every clip as a training clip, in this process. The list of clips, written last, marks completion."""
+    identified = identify(recordings.paths(), read_text=recordings.read_text, labels=config.labels)
     shutil.rmtree(ingested, ignore_errors=True)
     for name in SPLITS:
         (ingested / f"Split-{name}").mkdir(parents=True)
@@ -148,13 +170,13 @@ def _ingest(config: PipelineConfig, found: Folder, ingested: Path) -> None:
     shards = list(make_shards(identified.clips, split_of, config.ingest_settings))
     clips = sum(len(batch) for shard in shards for batch in shard.batches)
     with shown(str(ingested), Progress("Ingesting", total=clips, unit="clips")):
-        outcomes = find_duplicates(_outcomes(config, found, shards, ingested))
+        outcomes = find_duplicates(_outcomes(config, recordings, shards, ingested))
     drop_duplicates(outcomes, folder=str(ingested))
     write_whole(ingested / _CLIPS_FILE, "".join(f"{outcome.to_json()}\n" for outcome in outcomes))
 
 
-def _outcomes(config: PipelineConfig, found: Folder, shards: list[Shard], ingested: Path) -> list[Outcome]:
-    write = WriteShard(found.root, str(ingested), config.ingest_settings)
+def _outcomes(config: PipelineConfig, recordings: Folder, shards: list[Shard], ingested: Path) -> list[Outcome]:
+    write = WriteShard(recordings.root, str(ingested), config.ingest_settings)
     return [outcome for shard in shards for outcome in write.process(shard)]
 
 
@@ -179,11 +201,11 @@ def _read(config: PipelineConfig, fingerprint: str, outcomes: tuple[Outcome, ...
     )
 
 
-def _fingerprint(config: PipelineConfig, found: Folder) -> str:
-    """Of the files, by name, size and time of change, and of what decides what is made of them: settings and code."""
+def _fingerprint(config: PipelineConfig, recordings: Folder) -> str:
+    """Return a digest of the files' names, sizes and times of change, and of settings and code of the ingestion."""
     settings = json.loads(config.ingest_settings.to_json())
     del settings["splits"]
-    stats = [(path, Path(found.root, path).stat()) for path in found.paths()]
+    stats = [(path, Path(recordings.root, path).stat()) for path in recordings.paths()]
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     code = code_fingerprint(WriteShard.__module__)
     return digest([settings, files, code])

@@ -1,4 +1,4 @@
-"""Who judges the model in which fold of a cross-validation."""
+"""Assignment of speakers to the folds of a cross-validation."""
 
 import collections
 import dataclasses
@@ -8,23 +8,28 @@ from typing import Literal
 
 import numpy as np
 
+from modules.common.errors import SerError
 from modules.data.clips import Clip
 from modules.data.splits import EVAL, TEST, TRAIN, SplitSettings, assign_speakers
 
 Kind = Literal["speakers", "corpus"]
 
 
-class FoldsError(ValueError):
-    """The recordings do not make the folds that were asked for."""
+class FoldsError(SerError, ValueError):
+    """The recordings cannot be split into the requested folds."""
+
+    code = "cross_validation.folds"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fold:
-    """One model: trained without its test speakers, and asked about them.
+    """Speakers of one model of a cross-validation.
 
     Attributes:
-        name: As people read it.
-        eval: Speakers that early stopping and calibration listen to; training speakers, not test speakers.
+        name: Name in reports.
+        train: Speakers of the training data.
+        eval: Speakers for early stopping and calibration, none of them a test speaker.
+        test: Unseen speakers, which the model is evaluated on.
     """
 
     name: str
@@ -33,14 +38,22 @@ class Fold:
     test: tuple[str, ...]
 
     def to_json(self) -> str:
-        """Canonical text."""
+        """Return canonical JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
 def speaker_folds(clips: Sequence[Clip], count: int, settings: SplitSettings) -> list[Fold]:
-    """Leaves some speakers out of each fold: neighbours by name, so that the folds of a corpus are easily repeated.
+    """Return folds whose test speakers are neighbours by name, so that others can repeat the folds of a corpus.
 
-    Every speaker is in the test part of exactly one fold, and every corpus is spread over as many folds as it can be.
+    Every speaker is a test speaker of exactly one fold, and every corpus is spread over as many folds as possible.
+
+    Args:
+        clips: All clips.
+        count: Number of folds.
+        settings: Settings of the split of the other speakers into ``train`` and ``eval``.
+
+    Returns:
+        The folds.
 
     Raises:
         FoldsError: There are too few speakers.
@@ -49,8 +62,8 @@ def speaker_folds(clips: Sequence[Clip], count: int, settings: SplitSettings) ->
     total = sum(map(len, speakers.values()))
     if not 2 <= count <= total - 2:
         raise FoldsError(
-            f"{count} folds of {total} speakers cannot be made: give --folds between 2 and {max(total - 2, 2)}; "
-            "training and early stopping need a speaker each beside the test speakers"
+            f"{count} folds of {total} speakers cannot be made; give --folds from 2 to {max(total - 2, 2)}, "
+            "since training and early stopping need a speaker each in addition to the test speakers"
         )
     tests: list[list[str]] = [[] for _ in range(count)]
     for names in speakers.values():
@@ -62,19 +75,29 @@ def speaker_folds(clips: Sequence[Clip], count: int, settings: SplitSettings) ->
 
 
 def corpus_folds(clips: Sequence[Clip], settings: SplitSettings) -> list[Fold]:
-    """Leaves one corpus out of each fold.
+    """Return a fold for each corpus, with its speakers as test speakers.
+
+    Args:
+        clips: All clips.
+        settings: Settings of the split of the other speakers into ``train`` and ``eval``.
+
+    Returns:
+        The folds.
 
     Raises:
         FoldsError: There is only one corpus.
     """
     speakers = _speakers_by_corpus(clips)
     if len(speakers) < 2:
-        raise FoldsError(f"--leave-corpus-out needs two corpora or more; there is {', '.join(speakers) or 'none'}")
+        raise FoldsError(
+            f"--leave-corpus-out needs at least two corpora, and --data has {', '.join(speakers) or 'none'}; "
+            "add a corpus or leave the option out"
+        )
     return [_fold(f"without {corpus}", clips, test, settings) for corpus, test in speakers.items()]
 
 
 def _fold(name: str, clips: Sequence[Clip], test: Sequence[str], settings: SplitSettings) -> Fold:
-    """The other speakers are divided as the pipeline's own splits are."""
+    """Return a fold whose other speakers are split as in the pipeline."""
     chosen = settings.replace(by="speaker", eval_speakers=(), test_speakers=tuple(test))
     split_of = assign_speakers(clips, chosen)
     return Fold(name=name, **{split: _in(split_of, split) for split in (TRAIN, EVAL, TEST)})

@@ -1,6 +1,6 @@
-"""Leaves speakers, or a whole corpus, out of training and asks the model about them: fold after fold.
+"""Cross-validation: each fold trains a model without some speakers or a corpus, and evaluates it on them.
 
-What a fold gave is a file, so a run that was stopped goes on where it was.
+Each fold's result is a file, so an interrupted run continues with the next fold.
 """
 
 import collections
@@ -44,7 +44,20 @@ class _Section(BaseModel):
 
 
 class FoldResult(_Section):
-    """One fold: ``probabilities`` of each test clip, tempered, ``clip_ids`` in the same order."""
+    """Result of a fold.
+
+    Attributes:
+        name: Name of the fold.
+        train: Speakers of the training data.
+        eval: Speakers for early stopping and calibration.
+        test: Test speakers.
+        clip_ids: Ids of the test clips.
+        probabilities: Calibrated probabilities of shape ``[clips, emotions]``, in the order of ``clip_ids``.
+        epochs: Epochs that were trained.
+        seconds: Duration of training and prediction.
+        parameters: Number of parameters of the model.
+        temperature: Temperature that calibrates the model.
+    """
 
     name: str
     train: tuple[str, ...]
@@ -59,7 +72,7 @@ class FoldResult(_Section):
 
 
 class FoldSummary(_Section):
-    """One fold in the table; intervals over its own test speakers."""
+    """Row of a fold in the table; the intervals resample its test speakers."""
 
     name: str
     test: tuple[str, ...]
@@ -70,7 +83,7 @@ class FoldSummary(_Section):
 
 
 class CrossValidation(_Section):
-    """All folds. In ``evaluation`` every clip counts once, judged by the one model that had not heard its speaker."""
+    """Results of all folds. ``evaluation`` has each clip once, as predicted by the model of its test fold."""
 
     kind: Kind
     data_fingerprint: str
@@ -81,10 +94,14 @@ class CrossValidation(_Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be trained on what.
+    """Folds of a corpus and the configuration of their models.
 
     Attributes:
-        folder: Where each fold's result and weights are kept.
+        config: Configuration.
+        kind: ``speakers`` or ``corpus``, whichever each fold leaves out.
+        corpus: All examples.
+        folds: The folds.
+        folder: Folder of each fold's result and weights.
     """
 
     config: PipelineConfig
@@ -94,7 +111,11 @@ class Plan:
     folder: Path
 
     def path_of(self, fold: Fold) -> Path:
-        """Of the fold's result; differs when anything that the result depends on does."""
+        """Return the path of a fold's result, whose name is a digest of everything that the result depends on.
+
+        Args:
+            fold: The fold.
+        """
         chosen = self.config.training
         used = chosen.model_family.hyperparameters(chosen.hyperparameters)
         settings = [chosen.model_dump(), used.model_dump(), self.config.transform.model_dump()]
@@ -103,96 +124,132 @@ class Plan:
 
 
 def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_corpus_out: bool) -> CrossValidation:
-    """Trains and judges a model for each fold that has no result yet, and puts all results together.
+    """Train and evaluate a model for each fold without a result, and combine all results.
 
-    See :func:`plan` for arguments and errors.
+    Args:
+        config: Configuration.
+        data: See :func:`plan`.
+        root: The same.
+        folds: The same.
+        leave_corpus_out: The same.
+
+    Returns:
+        Metrics over all folds and of each.
 
     Raises:
-        modules.training.trainer.TrainingDiverged: A loss was no longer a number.
+        FoldsError: The recordings cannot be split into such folds.
+        modules.training.trainer.TrainingDiverged: A loss was not finite.
     """
     planned = plan(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
-    return _joined(planned, list(results(planned)))
+    return _combine(planned, list(results(planned)))
 
 
 def plan(config: PipelineConfig, *, data: Path, root: Path, folds: int = 6, leave_corpus_out: bool = False) -> Plan:
-    """Reads the recordings, ingesting them where that has not been done, and deals their speakers to folds.
+    """Read the recordings, ingest them if that has not been done, and assign their speakers to folds.
 
     Args:
+        config: Configuration.
         data: Folder of recordings.
-        root: Ingested examples and results go below ``root/cross_validation``.
-        folds: How many, where speakers are left out.
-        leave_corpus_out: Leaves one corpus out of each fold instead.
+        root: Output folder; ingested examples and results go below ``root/cross_validation``.
+        folds: Number of folds, if speakers are left out.
+        leave_corpus_out: Whether each fold leaves out a corpus instead.
+
+    Returns:
+        The folds with their examples.
 
     Raises:
-        FoldsError: The recordings do not make such folds.
+        FoldsError: The recordings cannot be split into such folds.
     """
     if "{" in config.ingest.pattern:
         raise FoldsError(
-            f"ingest.pattern is {config.ingest.pattern}: a cross-validation reads no spans. Name the folder of one "
-            "with --data and give a pattern without {SPAN}, such as --set 'ingest.pattern=*/*'"
+            f"ingest.pattern is {config.ingest.pattern}, and a cross-validation does not read spans. Give the folder "
+            "of one span as --data and a pattern without {SPAN}, such as --set 'ingest.pattern=*/*'"
         )
     folder = root / FOLDER
     corpus = whole_corpus.load(config, data=data, folder=folder / "examples")
     clips = [outcome.clip for outcome in corpus.outcomes if outcome.used]
     if not clips:
-        raise FoldsError(f"{data} holds no recording that can be used")
-    dealt = corpus_folds(clips, config.splits) if leave_corpus_out else speaker_folds(clips, folds, config.splits)
+        raise FoldsError(f"{data} has no usable recordings; `ser corpus scan {data}` lists the reasons")
+    assigned = corpus_folds(clips, config.splits) if leave_corpus_out else speaker_folds(clips, folds, config.splits)
     kind: Kind = "corpus" if leave_corpus_out else "speakers"
-    return Plan(config=config, kind=kind, corpus=corpus, folds=tuple(dealt), folder=folder / "folds")
+    return Plan(config=config, kind=kind, corpus=corpus, folds=tuple(assigned), folder=folder / "folds")
 
 
 def results(planned: Plan) -> Iterator[FoldResult]:
-    """Of one fold after the other, from its file or from training."""
+    """Yield the result of each fold, from its file or from training.
+
+    Args:
+        planned: The folds.
+    """
     planned.folder.mkdir(parents=True, exist_ok=True)
     progress = Progress("Folds", total=len(planned.folds), unit="folds", every_sec=0)
     for fold in planned.folds:
         path = planned.path_of(fold)
         if not path.exists():
             print(f"Fold     {fold.name}", file=sys.stderr, flush=True)
-            write_whole(path, _train_and_ask(planned, fold).model_dump_json())
+            write_whole(path, _train_and_predict(planned, fold).model_dump_json())
         progress.advance()
         yield FoldResult.model_validate_json(path.read_text())
 
 
 def normaliser_of(planned: Plan, fold: Fold) -> Normalise:
-    """The normalisation that the fold's training clips make."""
+    """Return the normalisation with constants of the fold's training examples.
+
+    Args:
+        planned: All folds.
+        fold: The fold.
+    """
     train = planned.corpus.of(fold.train, plain=False)
     return whole_corpus.normaliser(planned.config, planned.corpus, train, planned.folder.parent / "normalisation")
 
 
 def trained_model(planned: Plan, fold: Fold) -> keras.Model:
-    """The model behind the result of a fold; its answers have still to be tempered."""
+    """Return the model of a fold. Its probabilities are not calibrated.
+
+    Args:
+        planned: All folds.
+        fold: The fold; it must have a result.
+    """
     model = trainer.build_model(planned.config.training, planned.config.audio)
     model.load_weights(_weights_of(planned, fold))
     return model
 
 
-def ask(
+def predict(
     planned: Plan, fold: Fold, speakers: Sequence[str], *, normalise: Normalise | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the fold's model says about speakers.
+    """Return the predictions of a fold's model for the recordings of some speakers.
 
     Args:
-        normalise: In place of the fold's own.
+        planned: All folds.
+        fold: The fold; it must have a result.
+        speakers: Ids of the speakers.
+        normalise: Normalisation in place of the fold's own.
 
     Returns:
-        Positions of their recordings among the corpus's examples, and ``[recordings, emotions]``, not yet tempered.
+        Positions of the recordings among the corpus's examples, int64 of shape ``[recordings]``, and probabilities that
+        are not calibrated, float32 of shape ``[recordings, emotions]``.
     """
     positions = planned.corpus.of(speakers, plain=True)
-    asked = whole_corpus.split(planned.corpus, normalise or normaliser_of(planned, fold), positions)
-    return positions, trained_model(planned, fold).predict(asked.inputs, batch_size=256, verbose=0)
+    inputs = whole_corpus.split(planned.corpus, normalise or normaliser_of(planned, fold), positions).inputs
+    return positions, trained_model(planned, fold).predict(inputs, batch_size=256, verbose=0)
 
 
-def predictions(planned: Plan, found: Sequence[FoldResult]) -> Predictions:
-    """Of every clip, by the one model that had not heard its speaker; ordered by clip."""
+def predictions(planned: Plan, fold_results: Sequence[FoldResult]) -> Predictions:
+    """Return the predictions for the test clips of some folds, ordered by clip.
+
+    Args:
+        planned: All folds.
+        fold_results: Results of the folds.
+    """
     position_of = _position_of(planned.corpus)
-    answers = sorted(
-        (clip, row) for result in found for clip, row in zip(result.clip_ids, result.probabilities, strict=True)
+    rows = sorted(
+        (clip, row) for result in fold_results for clip, row in zip(result.clip_ids, result.probabilities, strict=True)
     )
-    columns, chosen = planned.corpus.columns, [position_of[clip] for clip, _ in answers]
+    columns, chosen = planned.corpus.columns, [position_of[clip] for clip, _ in rows]
     return Predictions.of(
         columns[examples.EMOTION_ID][chosen],
-        np.array([row for _, row in answers]),
+        np.array([row for _, row in rows]),
         columns[examples.SPEAKER][chosen].tolist(),
     )
 
@@ -201,10 +258,10 @@ def _weights_of(planned: Plan, fold: Fold) -> Path:
     return planned.path_of(fold).with_suffix(".weights.h5")
 
 
-def _train_and_ask(planned: Plan, fold: Fold) -> FoldResult:
+def _train_and_predict(planned: Plan, fold: Fold) -> FoldResult:
     started_sec = time.monotonic()
     config, corpus = planned.config, planned.corpus
-    keras.backend.clear_session()  # or each fold would keep the former models' memory
+    keras.backend.clear_session()  # releases the memory of the previous fold's model
     positions = {
         TRAIN: corpus.of(fold.train, plain=False),
         EVAL: corpus.of(fold.eval, plain=True),
@@ -213,7 +270,7 @@ def _train_and_ask(planned: Plan, fold: Fold) -> FoldResult:
     normalise = normaliser_of(planned, fold)
     splits = {name: whole_corpus.split(corpus, normalise, chosen) for name, chosen in positions.items()}
     trained = trainer.train_model(config.training, config.audio, splits[TRAIN], splits[EVAL])
-    answers = trained.model.predict(splits[TEST].inputs, batch_size=256, verbose=0)
+    probabilities = trained.model.predict(splits[TEST].inputs, batch_size=256, verbose=0)
     trained.model.save_weights(_weights_of(planned, fold))
     return FoldResult(
         name=fold.name,
@@ -221,7 +278,7 @@ def _train_and_ask(planned: Plan, fold: Fold) -> FoldResult:
         eval=fold.eval,
         test=fold.test,
         clip_ids=tuple(corpus.columns[examples.CLIP_ID][positions[TEST]].tolist()),
-        probabilities=tuple(tuple(row) for row in apply_temperature(answers, trained.temperature).tolist()),
+        probabilities=tuple(tuple(row) for row in apply_temperature(probabilities, trained.temperature).tolist()),
         epochs=len(trained.history["loss"]),
         seconds=time.monotonic() - started_sec,
         parameters=trained.model.count_params(),
@@ -230,16 +287,16 @@ def _train_and_ask(planned: Plan, fold: Fold) -> FoldResult:
 
 
 def _position_of(corpus: Corpus) -> dict[str, int]:
-    """Where each recording itself, not an augmented copy, is among the examples."""
+    """Return the position of each recording's plain example, by clip id."""
     copies = corpus.columns[examples.AUGMENTATION]
     return {clip: index for index, clip in enumerate(corpus.columns[examples.CLIP_ID]) if copies[index] == PLAIN}
 
 
-def _joined(planned: Plan, results: Sequence[FoldResult]) -> CrossValidation:
+def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidation:
     corpus, position_of = planned.corpus, _position_of(planned.corpus)
-    tested = [[position_of[clip] for clip in result.clip_ids] for result in results]
-    answers = [np.array(result.probabilities) for result in results]
-    names = [result.name for result, chosen in zip(results, tested, strict=True) for _ in chosen]
+    tested = [[position_of[clip] for clip in result.clip_ids] for result in fold_results]
+    probabilities = [np.array(result.probabilities) for result in fold_results]
+    names = [result.name for result, chosen in zip(fold_results, tested, strict=True) for _ in chosen]
     return CrossValidation(
         kind=planned.kind,
         data_fingerprint=corpus.fingerprint,
@@ -250,17 +307,17 @@ def _joined(planned: Plan, results: Sequence[FoldResult]) -> CrossValidation:
                 clips=len(chosen),
                 epochs=result.epochs,
                 seconds=result.seconds,
-                metrics=_fold_metrics(_evaluated(corpus, chosen, rows)),
+                metrics=_fold_metrics(_evaluate(corpus, chosen, rows)),
             )
-            for result, chosen, rows in zip(results, tested, answers, strict=True)
+            for result, chosen, rows in zip(fold_results, tested, probabilities, strict=True)
         ),
-        evaluation=_evaluated(corpus, list(itertools.chain(*tested)), np.concatenate(answers), {"fold": names}),
+        evaluation=_evaluate(corpus, list(itertools.chain(*tested)), np.concatenate(probabilities), {"fold": names}),
         data=_data(corpus),
     )
 
 
 def _data(corpus: Corpus) -> Data:
-    """As of a single split, since every clip is tested once."""
+    """Describe the data as a single split, since every clip is tested once."""
     used = [outcome for outcome in corpus.outcomes if outcome.used]
     clips = [outcome.clip for outcome in used]
     return Data(
@@ -289,8 +346,8 @@ def _data(corpus: Corpus) -> Data:
     )
 
 
-def _evaluated(
-    corpus: Corpus, positions: list[int], probabilities: np.ndarray, more: dict[str, list[str]] | None = None
+def _evaluate(
+    corpus: Corpus, positions: list[int], probabilities: np.ndarray, more_slices: dict[str, list[str]] | None = None
 ) -> Evaluation:
     columns = {name: values[positions] for name, values in corpus.columns.items()}
     slices = {name: columns[name].tolist() for name in _SLICES}
@@ -299,7 +356,7 @@ def _evaluated(
         columns[examples.EMOTION_ID],
         probabilities,
         columns[examples.SPEAKER].tolist(),
-        slices=slices | (more or {}),
+        slices=slices | (more_slices or {}),
     )
 
 

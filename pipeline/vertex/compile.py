@@ -1,7 +1,7 @@
-"""The pipeline as Vertex AI Pipelines wants it: the nodes of :func:`pipeline.create.create_pipeline`, compiled to JSON.
+"""Compiler of the pipeline for Vertex AI: the nodes of :func:`pipeline.create.create_pipeline` as JSON.
 
-What differs from a run on one machine is gathered here: jobs of their own for training and tuning, Dataflow for the
-components that use Beam, machines, retries. Compiling needs neither credentials nor a network.
+Runs on Vertex AI differ from local ones in this: training and tuning are CustomJobs, Dataflow runs the components that
+use Beam, and nodes have machines and retries. Compiling needs neither credentials nor a network.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ from typing import Any
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.dsl.components.base import base_node, executor_spec
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.extensions.google_cloud_ai_platform import constants
 from tfx.extensions.google_cloud_ai_platform.trainer import executor as vertex_trainer_executor
 from tfx.extensions.google_cloud_ai_platform.tuner import executor as vertex_tuner_executor
@@ -23,12 +22,12 @@ from components.run_report.experiments import ExperimentSettings
 from components.vertex_jobs.component import VertexTrainer, VertexTuner
 from components.vertex_pusher.component import VertexPusher
 from modules.training.devices import ACCELERATORS_KEY
-from pipeline.create import Site, create_pipeline
+from pipeline.create import RunnerSettings, create_pipeline
 from pipeline.vertex.config import SPAN_PARAMETER, JobSettings, NodeSettings, VertexConfig, VertexSettings
 
 _ResourceSpec = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec
 
-# Beam's default runner would first look for a binary on the network.
+# Beam's default runner would first request a binary from the network.
 _PINNED_RUNNER = "--runner=FnApiRunner"
 _LOCAL_BEAM = (
     _PINNED_RUNNER,
@@ -38,14 +37,14 @@ _LOCAL_BEAM = (
 
 
 def compile_pipeline(config: VertexConfig, *, span: int | None = None) -> dict[str, Any]:
-    """A Vertex PipelineJob with pipeline spec 2.1, as JSON values. Equal configurations give equal jobs.
+    """Return a Vertex PipelineJob with pipeline spec 2.1 as JSON values. Equal configurations give equal jobs.
 
     Args:
-        config: Everything.
-        span: Which span of recordings a run reads; the newest without it. A submission may choose another.
+        config: Configuration.
+        span: Span of recordings that a run reads by default; None for the newest. A submission may choose another.
 
     Raises:
-        ConfigError: Something names a node that there is not, or a span where there are none.
+        ConfigError: ``vertex.nodes`` names an unknown node, or ``span`` is given and the recordings have no spans.
     """
     pipeline = make_pipeline(config)
     config.vertex.require_known([node.id for node in pipeline.components])
@@ -53,7 +52,7 @@ def compile_pipeline(config: VertexConfig, *, span: int | None = None) -> dict[s
         kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             display_name=config.name,
             default_image=config.vertex.image,
-            use_pipeline_spec_2_1=True,  # spans do not reach the executor in 2.0
+            use_pipeline_spec_2_1=True,  # in 2.0 the executor does not receive the span
         )
     )
     job = runner.run(pipeline, parameter_values=config.span_range(span), write_out=False)
@@ -64,8 +63,12 @@ def compile_pipeline(config: VertexConfig, *, span: int | None = None) -> dict[s
 
 
 def make_pipeline(config: VertexConfig) -> tfx_pipeline.Pipeline:
-    """The nodes, set up for the cloud."""
-    pipeline = create_pipeline(config, _site(config))
+    """Return the DAG with the settings of the cloud.
+
+    Args:
+        config: Configuration.
+    """
+    pipeline = create_pipeline(config, _runner_settings(config))
     if config.vertex.dataflow.enabled:
         for node in pipeline.components:
             if isinstance(node.executor_spec, executor_spec.BeamExecutorSpec):
@@ -73,9 +76,9 @@ def make_pipeline(config: VertexConfig) -> tfx_pipeline.Pipeline:
     return pipeline
 
 
-def _site(config: VertexConfig) -> Site:
+def _runner_settings(config: VertexConfig) -> RunnerSettings:
     vertex = config.vertex
-    return Site(
+    return RunnerSettings(
         input_base=vertex.data,
         pipeline_root=vertex.pipeline_root,
         serving_dir=vertex.serving_dir,
@@ -88,7 +91,7 @@ def _site(config: VertexConfig) -> Site:
         parallel_trials=vertex.tuner.parallel_trials,
         pusher=VertexPusher,
         pusher_options=_pusher_options(vertex),
-        baseline_strategy=LatestBlessedModelStrategy,
+        can_resolve_examples=False,  # Vertex AI runs TFX's own resolver strategies alone
         experiment=_experiment(vertex),
     )
 
@@ -100,14 +103,14 @@ def _experiment(vertex: VertexSettings) -> ExperimentSettings | None:
 
 
 def _pusher_options(vertex: VertexSettings) -> dict[str, Any]:
-    """What :class:`components.vertex_pusher.executor.Options` holds."""
+    """Return the fields of :class:`components.vertex_pusher.executor.Options`."""
     endpoint = vertex.endpoint.model_dump()
-    place = {"project": vertex.project, "region": vertex.region, "labels": dict(vertex.labels)}
-    return place | {"endpoint": endpoint.pop("name")} | endpoint
+    location = {"project": vertex.project, "region": vertex.region, "labels": dict(vertex.labels)}
+    return location | {"endpoint": endpoint.pop("name")} | endpoint
 
 
 def _job_options(vertex: VertexSettings, job: JobSettings, key: str) -> dict[str, Any]:
-    """What TFX's executors turn into a CustomJob. They write the command into it themselves."""
+    """Return the entries from which TFX's executors make a CustomJob; they add the command."""
     machine: dict[str, Any] = {"machine_type": job.machine_type}
     if job.accelerator_type:
         machine |= {"accelerator_type": job.accelerator_type, "accelerator_count": job.accelerator_count}
@@ -146,7 +149,12 @@ def _scheduling(job: JobSettings) -> dict[str, Any]:
 
 
 def dataflow_args(config: VertexConfig, node: base_node.BaseNode) -> list[str]:
-    """Beam's arguments that send a node's work to Dataflow, in workers of the worker image."""
+    """Return Beam's arguments that run a node's work on Dataflow, in workers of the worker image.
+
+    Args:
+        config: Configuration.
+        node: The node; its id is a label of the job.
+    """
     vertex, dataflow = config.vertex, config.vertex.dataflow
     temporary = f"{vertex.pipeline_root.rstrip('/')}/dataflow/{config.name}"
     arguments = [
@@ -182,7 +190,7 @@ def _set_driver(job: dict[str, Any], cache_max_age_days: int) -> None:
 
 
 def _set_machines(job: dict[str, Any], vertex: VertexSettings) -> None:
-    """For every container. TFX itself drops what an ExampleGen is given (tfx#6146)."""
+    """Set the machine of every container here, since TFX drops the settings of an ExampleGen (tfx#6146)."""
     for node_id, container in _containers(job):
         container["resources"] = _resources(vertex.node(node_id))
 
@@ -201,7 +209,7 @@ def _containers(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _set_retries(job: dict[str, Any], vertex: VertexSettings) -> None:
-    """TFX has no word for them."""
+    """Add retry policies, for which TFX has no setting."""
     containers = {node_id for node_id, _ in _containers(job)}
     for node_id, task in job["pipelineSpec"]["root"]["dag"]["tasks"].items():
         if node_id in containers and vertex.node(node_id).retries:

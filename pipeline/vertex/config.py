@@ -1,4 +1,4 @@
-"""The configuration of the pipeline on Vertex AI: the local one, and a section ``vertex``."""
+"""Configuration of the pipeline on Vertex AI: the local one, and a section ``vertex``."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -61,7 +61,7 @@ Accelerator = Literal[
 
 
 class NodeSettings(Settings):
-    """The machine of one node's container; Vertex AI chooses one that is large enough."""
+    """Machine of one node's container; Vertex AI chooses one that is large enough."""
 
     cpu: float = Field(4, gt=0, description="Cores.")
     memory_gb: float = Field(16, gt=0, description="Memory in GB.")
@@ -100,7 +100,7 @@ class JobSettings(Settings):
 
     @pydantic.model_validator(mode="after")
     def _require_flex_start(self) -> Self:
-        """Vertex AI ignores the wait of other strategies, and queues for nothing but accelerators."""
+        """Refuse a wait that Vertex AI would ignore, and a queue, which it has for accelerators alone."""
         if self.max_wait_sec is not None and self.strategy != "flex_start":
             raise ValueError(
                 f"max_wait_sec is {self.max_wait_sec} and strategy {self.strategy}, which does not wait; allowed: "
@@ -120,7 +120,7 @@ class TunerJobSettings(JobSettings):
 
 
 class DataflowSettings(Settings):
-    """The machines of the Beam components."""
+    """Machines of the Beam components."""
 
     enabled: bool = Field(
         True,
@@ -172,7 +172,7 @@ class EndpointSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    """When the pipeline runs by itself."""
+    """Schedule of the pipeline."""
 
     name: str = Field("ser", min_length=1, max_length=128, description="Name of the schedule.")
     cron: Annotated[str, _text(_CRON, "TZ=AREA/CITY MINUTE HOUR DAY MONTH WEEKDAY, such as TZ=Etc/UTC 0 2 * * *")] = (
@@ -191,7 +191,7 @@ _DEFAULT_NODES = {
 
 
 class VertexSettings(Settings):
-    """Everything that a run needs to know of the cloud."""
+    """Settings of the cloud."""
 
     project: Annotated[str, _text(r"^[a-z][a-z0-9:.-]{4,}[a-z0-9]$", "id of a Google Cloud project")] = Field(
         description="Google Cloud project."
@@ -236,7 +236,7 @@ class VertexSettings(Settings):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _drop_empty(cls, values: Any) -> Any:
-        """Take ``project:`` without a value, as in configs/vertex.yaml, for one that is still to be set."""
+        """Treat a required key without a value, such as ``project:`` in configs/vertex.yaml, as missing."""
         if not isinstance(values, Mapping):
             return values
         required = {name for name, field in cls.model_fields.items() if field.is_required()}
@@ -245,7 +245,7 @@ class VertexSettings(Settings):
     @pydantic.field_validator("nodes", mode="before")
     @classmethod
     def _add_default_nodes(cls, given: Any) -> Any:
-        """Keep the defaults of a node but for the keys that are given."""
+        """Keep the defaults of a node for the keys that are not given."""
         if not isinstance(given, Mapping):
             return given
         names = {name.lower(): name for name in _DEFAULT_NODES}
@@ -257,7 +257,7 @@ class VertexSettings(Settings):
 
     @pydantic.model_validator(mode="after")
     def _require_cache_younger_than_retention(self) -> Self:
-        """Vertex AI's cache has no limit of age: it would use artifacts whose files were deleted."""
+        """Require the order, since Vertex AI's cache has no age limit and would use artifacts with deleted files."""
         if self.cache_max_age_days >= self.run_retention_days:
             raise ValueError(
                 f"cache_max_age_days is {self.cache_max_age_days} and run_retention_days {self.run_retention_days}; "
@@ -267,7 +267,7 @@ class VertexSettings(Settings):
 
     @pydantic.model_validator(mode="after")
     def _require_worker_image(self) -> Self:
-        """The components' image does not have Beam's boot program, and does not run as root."""
+        """Require the image: that of the components does not have Beam's boot program and does not run as root."""
         if self.dataflow.enabled and self.dataflow.image is None:
             raise ValueError(
                 "dataflow.image is null and dataflow.enabled true; allowed: an image in dataflow.image, or "
@@ -277,7 +277,7 @@ class VertexSettings(Settings):
 
     @pydantic.model_validator(mode="after")
     def _require_gpu_image(self) -> Self:
-        """Without CUDA's libraries TensorFlow would train on the CPU of a machine whose GPU is paid for."""
+        """Require the image: without CUDA's libraries TensorFlow would train on the CPU of a machine with a GPU."""
         if self.gpu_image is None and (self.trainer.accelerator_type or self.tuner.accelerator_type):
             raise ValueError(
                 "gpu_image is null and trainer or tuner has an accelerator; allowed: an image in gpu_image, or "
@@ -286,14 +286,21 @@ class VertexSettings(Settings):
         return self
 
     def node(self, node_id: str) -> NodeSettings:
-        """Return the machine for a node."""
+        """Return the machine of a node.
+
+        Args:
+            node_id: Id of the node; letter case does not matter.
+        """
         return {name.lower(): node for name, node in self.nodes.items()}.get(node_id.lower(), self.default_node)
 
     def require_known(self, node_ids: Collection[str]) -> None:
         """Check that ``nodes`` names nodes of the pipeline; letter case does not matter.
 
+        Args:
+            node_ids: Ids of the nodes of the pipeline.
+
         Raises:
-            ConfigError: It names another one.
+            ConfigError: It names an unknown node.
         """
         known = {node_id.lower() for node_id in [*node_ids, *_DEFAULT_NODES]}
         unknown = {name for name in self.nodes if name.lower() not in known}
@@ -302,7 +309,7 @@ class VertexSettings(Settings):
 
 
 class VertexConfig(PipelineConfig):
-    """What :class:`PipelineConfig` holds, and the cloud that it runs in."""
+    """The sections of :class:`PipelineConfig`, and ``vertex``."""
 
     vertex: VertexSettings
 
@@ -328,14 +335,17 @@ class VertexConfig(PipelineConfig):
 
     @property
     def has_spans(self) -> bool:
-        """Whether the recordings come in numbered spans, of which a run may choose one."""
+        """Whether the recordings arrive in numbered spans, of which a run may select one."""
         return _SPAN in self.ingest.pattern
 
     def span_range(self, span: int | None) -> dict[str, str]:
-        """The run parameter that selects a span; the newest without one.
+        """Return the run parameter that selects a span; empty if the recordings have no spans.
+
+        Args:
+            span: Number of the span; None for the newest.
 
         Raises:
-            ConfigError: The recordings do not come in spans.
+            ConfigError: ``span`` is given and the recordings have no spans.
         """
         if self.has_spans:
             chosen = f'{{"static_range": {{"start_span_number": {span}, "end_span_number": {span}}}}}'

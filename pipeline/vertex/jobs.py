@@ -6,7 +6,7 @@ import datetime
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +15,7 @@ from google.auth import exceptions as auth_exceptions
 from google.cloud import aiplatform_v1
 from google.protobuf import field_mask_pb2, json_format
 
+from modules.common.errors import SerError
 from pipeline.config import ConfigError
 from pipeline.vertex.config import VertexConfig, VertexSettings
 
@@ -31,8 +32,22 @@ _when_unavailable = retry.Retry(
 )
 
 
-class CloudError(RuntimeError):
-    """Vertex AI refused or could not be asked; the message says what to do."""
+class CloudError(SerError, RuntimeError):
+    """Vertex AI refused a request or did not answer it."""
+
+    code = "vertex.request_failed"
+
+
+class NoCredentials(CloudError):
+    """Google Cloud's default credentials are missing or unusable."""
+
+    code = "vertex.no_credentials"
+
+
+class ScheduleConflict(CloudError):
+    """The configured schedule is missing, exists already or is not unique."""
+
+    code = "vertex.schedule_conflict"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +56,7 @@ class Run:
 
     Attributes:
         name: ``projects/…/locations/…/pipelineJobs/<run_id>``.
-        console: Where to watch it.
+        console: Address of its page in the console.
     """
 
     name: str
@@ -49,7 +64,7 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """The last part of the name."""
+        """Last part of the name."""
         return self.name.rpartition("/")[2]
 
 
@@ -59,6 +74,9 @@ def read_job(address: str, span_range: Mapping[str, str]) -> dict[str, Any]:
     Args:
         address: A file that ``runner_vertex.py compile`` wrote, on this machine or in a bucket.
         span_range: Run parameter that selects the span; empty for a pipeline without spans.
+
+    Returns:
+        The job, with the run parameter.
 
     Raises:
         ConfigError: The file cannot be read or is not a compiled pipeline, or only one of pipeline and configuration
@@ -74,7 +92,7 @@ def read_job(address: str, span_range: Mapping[str, str]) -> dict[str, Any]:
     parameters = job["runtimeConfig"].get("parameterValues", {})
     if set(parameters) != set(span_range):
         raise ConfigError(
-            f"--job {address} has the run parameters {sorted(parameters)} and ingest.pattern asks for "
+            f"--job {address} has the run parameters {sorted(parameters)} and ingest.pattern needs "
             f"{sorted(span_range)}; use the configuration that it was compiled with"
         )
     if parameters:
@@ -83,14 +101,22 @@ def read_job(address: str, span_range: Mapping[str, str]) -> dict[str, Any]:
 
 
 def submit(config: VertexConfig, job: dict[str, Any]) -> Run:
-    """Starts a run of a compiled job.
+    """Start a run of a compiled job.
+
+    Args:
+        config: Configuration.
+        job: Compiled pipeline.
+
+    Returns:
+        The run.
 
     Raises:
         CloudError: It could not be started.
     """
     vertex = config.vertex
     run_id = f"{config.name}-{datetime.datetime.now(datetime.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(3)}"
-    with _explained(vertex), contextlib.suppress(exceptions.AlreadyExists):  # an answer got lost; the id is ours alone
+    # The id is unique: when it exists already, the answer to an earlier attempt was lost.
+    with _cloud_errors(vertex), contextlib.suppress(exceptions.AlreadyExists):
         _pipelines(vertex).create_pipeline_job(
             parent=_parent(vertex),
             pipeline_job=_pipeline_job(config, job),
@@ -104,44 +130,58 @@ def submit(config: VertexConfig, job: dict[str, Any]) -> Run:
     )
 
 
-def follow(config: VertexConfig, run: Run, say: Callable[[str], None], *, poll_sec: float = 15) -> bool:
-    """Waits for the end of a run and says what becomes of each task.
+def follow(config: VertexConfig, run: Run, report: Callable[[str], None], *, poll_sec: float = 15) -> bool:
+    """Wait for the end of a run and report each change of a task's state.
+
+    Args:
+        config: Configuration.
+        run: The run.
+        report: Called with a line for each change.
+        poll_sec: Seconds between two requests.
 
     Returns:
         Whether it succeeded.
 
     Raises:
-        CloudError: Vertex AI cannot be asked.
+        CloudError: Vertex AI refused a request or did not answer.
     """
-    client, said = _pipelines(config.vertex), set[tuple[str, str]]()
+    client, reported = _pipelines(config.vertex), set[tuple[str, str]]()
     while True:
-        with _explained(config.vertex):
+        with _cloud_errors(config.vertex):
             job = client.get_pipeline_job(name=run.name, retry=_when_unavailable, timeout=_DEADLINE_SEC)
         for task in job.job_detail.task_details:
-            line = task.task_name, task.state.name.lower()
-            if line not in said:
-                said.add(line)
-                say(f"{line[0]}: {line[1]}" + (f": {task.error.message}" if task.error.message else ""))
+            name, state = task.task_name, task.state.name.lower()
+            if (name, state) not in reported:
+                reported.add((name, state))
+                report(f"{name}: {state}" + (f": {task.error.message}" if task.error.message else ""))
         if job.state in _FINAL_STATES:
             outcome = job.state.name.removeprefix("PIPELINE_STATE_").lower()
-            say(f"run {run.run_id}: {outcome} {job.error.message}".strip())
+            report(f"run {run.run_id}: {outcome} {job.error.message}".strip())
             return job.state == aiplatform_v1.PipelineState.PIPELINE_STATE_SUCCEEDED
         time.sleep(poll_sec)
 
 
 def create_schedule(config: VertexConfig, job: dict[str, Any]) -> str:
-    """Creates the schedule that the configuration names and returns its resource name.
+    """Create the configured schedule.
+
+    Args:
+        config: Configuration.
+        job: Compiled pipeline.
+
+    Returns:
+        Resource name of the schedule.
 
     Raises:
-        CloudError: There is one of that name, or Vertex AI refused.
+        ScheduleConflict: A schedule of that name exists.
+        CloudError: Vertex AI refused a request or did not answer.
     """
     vertex = config.vertex
-    existing = [found for found in list_schedules(config) if found.display_name == vertex.schedule.name]
+    existing = _named_schedules(list_schedules(config), vertex.schedule.name)
     if existing:
-        raise CloudError(
-            f"there is a schedule {vertex.schedule.name!r}, {existing[0].name}; `schedule update` changes it"
+        raise ScheduleConflict(
+            f"schedule {vertex.schedule.name!r} exists already, {existing[0].name}; `schedule update` changes it"
         )
-    with _explained(vertex):
+    with _cloud_errors(vertex):
         created = _schedules(vertex).create_schedule(
             parent=_parent(vertex), schedule=_schedule(config, job), timeout=_DEADLINE_SEC
         )
@@ -149,14 +189,22 @@ def create_schedule(config: VertexConfig, job: dict[str, Any]) -> str:
 
 
 def update_schedule(config: VertexConfig, job: dict[str, Any]) -> str:
-    """Gives the schedule the configuration's times and limit, and this compilation of the pipeline.
+    """Replace times, limit and pipeline of the configured schedule.
+
+    Args:
+        config: Configuration.
+        job: Compiled pipeline.
+
+    Returns:
+        Resource name of the schedule.
 
     Raises:
-        CloudError: There is none, or Vertex AI refused.
+        ScheduleConflict: The schedule does not exist or is not unique.
+        CloudError: Vertex AI refused a request or did not answer.
     """
     schedule = _schedule(config, job)
     schedule.name = _find(config).name
-    with _explained(config.vertex):
+    with _cloud_errors(config.vertex):
         _schedules(config.vertex).update_schedule(
             schedule=schedule, update_mask=_UPDATED, retry=_when_unavailable, timeout=_DEADLINE_SEC
         )
@@ -164,45 +212,66 @@ def update_schedule(config: VertexConfig, job: dict[str, Any]) -> str:
 
 
 def pause_schedule(config: VertexConfig) -> str:
-    """Stops new runs; what runs goes on.
+    """Stop starting runs; started ones continue.
+
+    Args:
+        config: Configuration.
+
+    Returns:
+        Resource name of the schedule.
 
     Raises:
-        CloudError: There is no such schedule, or Vertex AI refused.
+        ScheduleConflict: The schedule does not exist or is not unique.
+        CloudError: Vertex AI refused a request or did not answer.
     """
     name = _find(config).name
-    with _explained(config.vertex):
+    with _cloud_errors(config.vertex):
         _schedules(config.vertex).pause_schedule(name=name, retry=_when_unavailable, timeout=_DEADLINE_SEC)
     return name
 
 
 def resume_schedule(config: VertexConfig) -> str:
-    """Lets runs start again, from the next time on: those that were missed stay missed.
+    """Start runs again from the next time on, without the missed ones.
+
+    Args:
+        config: Configuration.
+
+    Returns:
+        Resource name of the schedule.
 
     Raises:
-        CloudError: There is no such schedule, or Vertex AI refused.
+        ScheduleConflict: The schedule does not exist or is not unique.
+        CloudError: Vertex AI refused a request or did not answer.
     """
     name = _find(config).name
     request = aiplatform_v1.ResumeScheduleRequest(name=name, catch_up=False)
-    with _explained(config.vertex):
+    with _cloud_errors(config.vertex):
         _schedules(config.vertex).resume_schedule(request=request, retry=_when_unavailable, timeout=_DEADLINE_SEC)
     return name
 
 
 def list_schedules(config: VertexConfig) -> list[aiplatform_v1.Schedule]:
-    """All schedules of the project and region.
+    """Return all schedules of the project and region, sorted by name.
+
+    Args:
+        config: Configuration.
 
     Raises:
-        CloudError: Vertex AI cannot be asked.
+        CloudError: Vertex AI refused the request or did not answer.
     """
-    with _explained(config.vertex):
-        found = _schedules(config.vertex).list_schedules(
+    with _cloud_errors(config.vertex):
+        schedules = _schedules(config.vertex).list_schedules(
             parent=_parent(config.vertex), retry=_when_unavailable, timeout=_DEADLINE_SEC
         )
-        return sorted(found, key=lambda schedule: schedule.name)
+        return sorted(schedules, key=lambda schedule: schedule.name)
 
 
 def describe_schedule(schedule: aiplatform_v1.Schedule) -> str:
-    """One line for people."""
+    """Return a line with state, times and limit of a schedule.
+
+    Args:
+        schedule: The schedule.
+    """
     next_run = schedule.next_run_time
     coming = f"next {next_run:%Y-%m-%d %H:%M} UTC" if next_run else "no next run"
     return (
@@ -212,17 +281,23 @@ def describe_schedule(schedule: aiplatform_v1.Schedule) -> str:
 
 
 def _find(config: VertexConfig) -> aiplatform_v1.Schedule:
-    name, found = config.vertex.schedule.name, list_schedules(config)
-    matching = [schedule for schedule in found if schedule.display_name == name]
+    name, schedules = config.vertex.schedule.name, list_schedules(config)
+    matching = _named_schedules(schedules, name)
     if len(matching) == 1:
         return matching[0]
     if matching:
         names = ", ".join(schedule.name for schedule in matching)
-        raise CloudError(f"{len(matching)} schedules are named {name!r}: {names}; delete all but one in the console")
-    others = sorted(schedule.display_name for schedule in found)
-    raise CloudError(
-        f"there is no schedule {name!r}, only {others}; `schedule create` makes it, or set vertex.schedule.name"
+        raise ScheduleConflict(
+            f"{len(matching)} schedules are named {name!r}: {names}; delete all but one in the console"
+        )
+    others = sorted(schedule.display_name for schedule in schedules)
+    raise ScheduleConflict(
+        f"schedule {name!r} does not exist, only {others}; `schedule create` makes it, or set vertex.schedule.name"
     )
+
+
+def _named_schedules(schedules: Iterable[aiplatform_v1.Schedule], name: str) -> list[aiplatform_v1.Schedule]:
+    return [schedule for schedule in schedules if schedule.display_name == name]
 
 
 def _schedule(config: VertexConfig, job: dict[str, Any]) -> aiplatform_v1.Schedule:
@@ -231,7 +306,7 @@ def _schedule(config: VertexConfig, job: dict[str, Any]) -> aiplatform_v1.Schedu
         display_name=settings.name,
         cron=settings.cron,
         max_concurrent_run_count=settings.max_concurrent_runs,
-        allow_queueing=False,  # of a run that takes longer than its turn, the next is left out
+        allow_queueing=False,  # a run that is due while max_concurrent_runs are active is skipped
         create_pipeline_job_request=aiplatform_v1.CreatePipelineJobRequest(
             parent=_parent(config.vertex), pipeline_job=_pipeline_job(config, job)
         ),
@@ -262,27 +337,27 @@ def _options(vertex: VertexSettings) -> dict[str, str]:
 
 
 def _pipelines(vertex: VertexSettings) -> aiplatform_v1.PipelineServiceClient:
-    with _explained(vertex):
+    with _cloud_errors(vertex):
         return aiplatform_v1.PipelineServiceClient(client_options=_options(vertex))
 
 
 def _schedules(vertex: VertexSettings) -> aiplatform_v1.ScheduleServiceClient:
-    with _explained(vertex):
+    with _cloud_errors(vertex):
         return aiplatform_v1.ScheduleServiceClient(client_options=_options(vertex))
 
 
 @contextlib.contextmanager
-def _explained(vertex: VertexSettings) -> Iterator[None]:
+def _cloud_errors(vertex: VertexSettings) -> Iterator[None]:
     try:
         yield
     except exceptions.AlreadyExists:
         raise
     except auth_exceptions.GoogleAuthError as error:
-        raise CloudError(f"no credentials: {error}\nRun `gcloud auth application-default login` first") from error
+        raise NoCredentials(f"no credentials: {error}\nRun `gcloud auth application-default login` first") from error
     except exceptions.GoogleAPICallError as error:
         raise CloudError(
-            f"Vertex AI ({vertex.region}, project {vertex.project}) says {error.grpc_status_code or error.code}: "
-            f"{error.message}\ndocs/production.md has a table of such failures"
+            f"Vertex AI ({vertex.region}, project {vertex.project}) returned {error.grpc_status_code or error.code}: "
+            f"{error.message}\ndocs/production.md lists such failures with their remedies"
         ) from error
     except exceptions.RetryError as error:
-        raise CloudError(f"Vertex AI in {vertex.region} does not answer: {error}\nTry again later") from error
+        raise CloudError(f"Vertex AI in {vertex.region} did not answer: {error}\nTry again later") from error

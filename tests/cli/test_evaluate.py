@@ -81,7 +81,7 @@ def test_the_kept_weights_answer_as_the_result_says(planned):
     from pipeline.cross_validation import run as cross_validation
 
     fold, result = planned.folds[1], list(cross_validation.results(planned))[1]
-    positions, answers = cross_validation.ask(planned, fold, fold.test)
+    positions, answers = cross_validation.predict(planned, fold, fold.test)
     assert tuple(planned.corpus.columns["clip_id"][positions]) == result.clip_ids
     np.testing.assert_allclose(apply_temperature(answers, result.temperature), result.probabilities, atol=1e-5)
 

@@ -21,7 +21,7 @@ ORIGINAL = "training.family=original_cnn"
 
 @pytest.fixture
 def ser_config(monkeypatch):
-    """Runs ``ser config`` and returns what it prints."""
+    """Function that runs ``ser config`` and returns its output."""
 
     def run(*arguments):
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -34,17 +34,17 @@ def ser_config(monkeypatch):
 
 
 def every_default(tmp_path, *overrides):
-    """A file that repeats every value that ``overrides`` give."""
+    """Return a file with every value of the configuration that ``overrides`` give."""
     file = tmp_path / "all.yaml"
     file.write_text(yaml.safe_dump(load_config(overrides=overrides).to_dict()))
     return file
 
 
-def test_without_a_source_there_are_the_defaults_of_the_classes():
+def test_without_sources_values_are_class_defaults():
     assert load_config() == load_config(LOCAL_YAML) == PipelineConfig()
 
 
-def test_local_yaml_shows_examples_that_can_be_used(tmp_path):
+def test_examples_in_local_yaml_are_valid(tmp_path):
     file = tmp_path / "local.yaml"
     text = LOCAL_YAML.read_text()
     file.write_text("\n".join(line.removeprefix("# ") for line in text.split("\n\n", 1)[1].splitlines()))
@@ -65,7 +65,7 @@ def test_later_sources_win(tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_brings_its_recipe(family):
+def test_a_family_sets_its_recipe(family):
     config = load_config(overrides=[f"training.family={family}"])
     assert config.training.family == family
     for section, keys in FAMILIES[family].recipe.items():
@@ -78,7 +78,7 @@ def test_a_recipe_repeats_no_default(family):
     assert all(defaults[path] != value for path, value in flatten(dict(FAMILIES[family].recipe)))
 
 
-def test_what_is_set_goes_before_the_recipe():
+def test_user_values_override_the_recipe():
     config = load_config(overrides=[ORIGINAL, "training.epochs=70", "audio.window_sec=2"])
     assert (config.training.epochs, config.audio.window_sec) == (70, 2.0)
     assert config.training.learning_rate_schedule == "plateau"
@@ -99,7 +99,7 @@ def test_a_file_may_set_the_default_of_another_family(tmp_path):
     assert load_config(tmp_path / "my.yaml").training.epochs == 70
 
 
-def test_one_seed_serves_every_section_without_its_own(tmp_path):
+def test_the_seed_applies_to_sections_without_a_seed(tmp_path):
     config = load_config(overrides=["seed=7", "tuner.seed=1"])
     assert (config.splits.seed, config.training.seed, config.tuner.seed) == (7, 7, 1)
     assert config.ingest_settings.seed == 7
@@ -153,7 +153,7 @@ def test_one_seed_serves_every_section_without_its_own(tmp_path):
         ("gate.min_uar=1.5", "gate.min_uar", "less_than_equal"),
     ],
 )
-def test_an_unusable_value_is_refused_alone(override, key, code):
+def test_an_unusable_value_is_the_only_problem(override, key, code):
     with pytest.raises(ConfigError) as error:
         load_config(overrides=[override])
     assert [(problem.key, problem.code) for problem in error.value.problems] == [(key, code)]
@@ -172,7 +172,7 @@ def test_an_unusable_value_is_refused_alone(override, key, code):
         ("drift.deals=500", ["drift.deals (--set) was renamed to drift.permutations"]),
     ],
 )
-def test_a_problem_has_key_value_allowed_and_the_next_step_and_nothing_else(override, texts):
+def test_a_problem_has_key_value_allowed_and_next_step(override, texts):
     with pytest.raises(ConfigError) as error:
         load_config(overrides=[override])
     _, line, next_step = str(error.value).splitlines()
@@ -186,17 +186,20 @@ def test_a_problem_names_the_source_of_the_value(tmp_path, origin):
     (tmp_path / "my.yaml").write_text("limits: {max_channels: 0}" if origin == "file" else "")
     environ = {"SER__LIMITS__MAX_CHANNELS": "0"} if origin == "environment" else {}
     overrides = ["limits.max_channels=0"] if origin == "--set" else []
-    with pytest.raises(ConfigError, match=rf"limits\.max_channels is 0 \({origin}\)"):
+    with pytest.raises(ConfigError) as error:
         load_config(tmp_path / "my.yaml", environ=environ, overrides=overrides)
+    (problem,) = error.value.problems
+    assert problem.key == "limits.max_channels"
+    assert f"0 ({origin})" in problem.text
 
 
-def test_renamed_keys_have_a_name_that_there_is():
+def test_new_names_of_renamed_keys_exist():
     keys = {".".join(path) for path, _ in flatten(default_values(VertexConfig))}
     assert set(RENAMED_KEYS.values()) <= keys
     assert not RENAMED_KEYS.keys() & keys
 
 
-def test_sentences_and_patterns_are_texts_and_braces_make_a_mapping():
+def test_sentences_are_texts_and_braces_make_a_mapping():
     config = load_config(
         overrides=["gate.override=Ada: why not", "ingest.pattern=*/*", "training.hyperparameters={filters: 8}"]
     )
@@ -228,7 +231,7 @@ def test_the_fingerprint_differs_when_a_value_does():
     assert load_config().fingerprint != load_config(overrides=["training.epochs=3"]).fingerprint
 
 
-def test_what_show_prints_is_a_file_with_the_same_values(ser_config, tmp_path):
+def test_show_prints_a_file_with_the_same_values(ser_config, tmp_path):
     overrides = [ORIGINAL, "gate.override=Ada: why # not", "training.hyperparameters={filters: 8}", "seed=4"]
     file = tmp_path / "shown.yaml"
     file.write_text(ser_config("show", *(word for text in overrides for word in ("--set", text))))
@@ -245,14 +248,14 @@ def test_show_names_the_source_of_every_value(ser_config, monkeypatch):
     assert "| `training.epochs` | `50` | family |" in ser_config("show", "--set", ORIGINAL, "--format", "markdown")
 
 
-def test_show_has_the_cloud_where_a_source_names_it(ser_config):
+def test_show_has_section_vertex_if_a_source_has_it(ser_config):
     shown = yaml.safe_load(ser_config("show", "--config", ROOT / "tests" / "golden" / "vertex.yaml"))
     assert shown["vertex"]["trainer"]["strategy"] == "spot"
     assert shown["vertex"]["nodes"]["AnomalyGate"]["retries"] == 0
     assert "vertex" not in yaml.safe_load(ser_config("show"))
 
 
-def test_the_reference_page_is_that_of_the_settings():
+def test_the_reference_page_is_up_to_date():
     page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
     assert page == reference(), "write it again with: make reference"
 
@@ -264,12 +267,12 @@ def test_the_reference_has_every_key_with_its_default():
     assert "| `training.epochs` | `70` |" in page
 
 
-def test_show_takes_a_configuration_in_python():
+def test_show_accepts_a_configuration_object():
     sources = resolve(read_given(None, overrides=[], environ={}), PipelineConfig)
     assert yaml.safe_load(show(load_config(), sources, "yaml")) == load_config().to_dict()
 
 
-def test_a_new_process_refuses_before_it_loads_anything():
+def test_the_runner_checks_the_configuration_first():
     command = [sys.executable, "runner_local.py", "--data", "docs", "--set", "limits.max_channels=0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2

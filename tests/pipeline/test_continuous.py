@@ -1,4 +1,4 @@
-"""New data arrive span by span: as before, wrongly labelled, and from another kind of recording."""
+"""Runs over spans of new data: similar, mislabelled, and recorded by telephone."""
 
 import dataclasses
 import json
@@ -47,11 +47,11 @@ def mix_up_labels(span: Path) -> None:
     for file in recordings(span):
         fields = file.stem.split("-")
         fields[2] = MIXED_UP.get(fields[2], fields[2])
-        aside = file.with_suffix(".aside")
-        file.rename(aside)
-        moves.append((aside, file.with_stem("-".join(fields))))
-    for aside, target in moves:
-        aside.rename(target)
+        temporary = file.with_suffix(".temporary")
+        file.rename(temporary)
+        moves.append((temporary, file.with_stem("-".join(fields))))
+    for temporary, target in moves:
+        temporary.rename(target)
 
 
 def record_by_telephone(span: Path) -> None:
@@ -82,7 +82,7 @@ def corpus(request) -> str:
 
 @pytest.fixture(scope="module")
 def runs(corpus, tmp_path_factory) -> dict[str, Run]:
-    """A run after each of three spans, over one root."""
+    """Runs with one root, one after each of three spans."""
     folder = tmp_path_factory.mktemp("continuous")
     if corpus == "demo":
         write_corpus(folder / "reservoir", clips=3 * CLIPS[corpus], seed=0)
@@ -112,7 +112,7 @@ def start(data: Path, root: Path, *overrides: str) -> Run:
     )
 
 
-def test_the_first_span_has_nothing_to_be_compared_with_and_is_pushed(runs):
+def test_the_first_span_has_no_reference_and_is_pushed(runs):
     run = runs["normal"]
     assert run.status == 0
     assert run.summary.verdict.blessed
@@ -126,12 +126,12 @@ def test_the_same_span_is_not_compared_with_itself(runs):
     assert runs["repeated"].versions == runs["normal"].versions
 
 
-def test_a_broken_label_mapping_stops_the_run_before_anything_is_trained(runs):
+def test_drifted_labels_stop_the_run_before_training(runs):
     run = runs["mislabelled"]
     assert run.status == 1
     assert run.summary.run.failed_component == "DriftMonitor"
     (drift,) = run.summary.drift
-    assert not [reason for reason in drift.reasons if "features" in reason], "the sound is as it was"
+    assert not [reason for reason in drift.reasons if "features" in reason], "the sound is unchanged"
     assert "sound different: angry" in drift.reasons[0]
     assert drift.reasons[0] in run.summary.run.error
     assert "Kolmogorov-Smirnov statistic by feature" in run.report
@@ -141,7 +141,7 @@ def test_a_broken_label_mapping_stops_the_run_before_anything_is_trained(runs):
     assert run.versions == runs["normal"].versions
 
 
-def test_drifted_recordings_alarm_in_the_report(runs, corpus):
+def test_drifted_features_are_in_the_report(runs, corpus):
     run = runs["telephone"]
     assert run.status == 0
     (drift,) = run.summary.drift
@@ -152,7 +152,7 @@ def test_drifted_recordings_alarm_in_the_report(runs, corpus):
     assert run.summary.evaluation is not None
 
 
-def test_in_a_folder_that_grows_the_gate_leaves_out_whom_the_baseline_had_heard(demo_data, tmp_path):
+def test_the_gate_leaves_out_the_baselines_training_speakers(demo_data, tmp_path):
     data, root = tmp_path / "data", tmp_path / "output"
     late = sorted(path.name for path in demo_data.glob("Actor_*"))[:12]
     shutil.copytree(demo_data, data, ignore=shutil.ignore_patterns(*late))

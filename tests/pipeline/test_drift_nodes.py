@@ -1,41 +1,40 @@
 import json
 from pathlib import Path
 
-import pytest
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
-
-from pipeline.config import ConfigError, load_config
-from pipeline.create import Site, create_pipeline
+from pipeline.config import load_config
+from pipeline.create import RunnerSettings, create_pipeline
 from pipeline.vertex.compile import compile_pipeline
 from pipeline.vertex.config import VertexConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def nodes(*overrides: str, **site: object) -> dict:
-    where = Site(input_base="/data", pipeline_root="/root", serving_dir="/serving", beam_pipeline_args=(), **site)
-    return {node.id: node for node in create_pipeline(load_config(overrides=overrides), where).components}
+def nodes(*overrides: str, **settings: object) -> dict:
+    runner = RunnerSettings(
+        input_base="/data", pipeline_root="/root", serving_dir="/serving", beam_pipeline_args=(), **settings
+    )
+    return {node.id: node for node in create_pipeline(load_config(overrides=overrides), runner).components}
 
 
-def test_there_is_a_drift_monitor_only_on_request():
+def test_the_drift_monitor_is_off_by_default():
     assert "DriftMonitor" not in nodes()
     found = nodes("drift.enabled=true")
     assert list(found["DriftMonitor"].inputs) == ["examples", "schema", "reference"]
     assert "drift" in found["RunReport"].inputs
 
 
-def test_nothing_is_transformed_before_drift_was_looked_for():
+def test_transform_waits_for_the_drift_monitor():
     found = nodes("drift.enabled=true")
     assert found["DriftMonitor"] in found["Transform"].upstream_nodes
 
 
-def test_a_named_reference_needs_no_resolver():
+def test_a_configured_reference_replaces_the_resolver():
     found = nodes("drift.enabled=true", "drift.reference=gs://bucket/examples/1")
     assert "DriftReferenceResolver" not in found
     assert "gs://bucket/examples/1" in found["DriftMonitor"].exec_properties["settings"]
 
 
-def test_vertex_compares_with_the_reference_that_is_named():
+def test_vertex_compares_with_the_configured_reference():
     overrides = ["drift.enabled=true", "drift.reference=gs://bucket/examples/1", "ingest.spans=3"]
     config = load_config(GOLDEN / "vertex.yaml", overrides=overrides, tree=VertexConfig)
     tasks = compile_pipeline(config)["pipelineSpec"]["root"]["dag"]["tasks"]
@@ -51,6 +50,8 @@ def test_vertex_compares_with_the_reference_that_is_named():
     )
 
 
-def test_where_no_examples_can_be_resolved_a_reference_must_be_named():
-    with pytest.raises(ConfigError, match=r"drift\.reference"):
-        nodes("drift.enabled=true", baseline_strategy=LatestBlessedModelStrategy)
+def test_without_own_resolvers_no_reference_is_resolved():
+    found = nodes("drift.enabled=true", can_resolve_examples=False)
+    assert "DriftReferenceResolver" not in found
+    assert list(found["DriftMonitor"].inputs) == ["examples", "schema"]
+    assert list(found["BaselineResolver"].inputs) == ["model", "model_blessing"]

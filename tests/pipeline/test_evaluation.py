@@ -1,4 +1,4 @@
-"""The evaluation as the pipeline configures it, against scikit-learn on the same predictions."""
+"""TFMA's metrics with the pipeline's configuration, compared with scikit-learn's on the same predictions."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ CLASSES = range(len(EMOTIONS))
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    """Three hundred predictions, some of them sure and wrong."""
+    """300 predictions, some of them confident and wrong."""
     rng = np.random.default_rng(2)
     labels = rng.choice(len(EMOTIONS), size=300, p=[0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
     probabilities = rng.dirichlet(np.full(len(EMOTIONS), 0.4), size=300) + 0.5 * np.eye(len(EMOTIONS))[labels]
@@ -37,10 +37,10 @@ def frame() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def found(frame) -> dict[tuple, dict]:
-    """TFMA's metrics by slice, then by name; those of single classes by name and class."""
+    """TFMA's metrics by slice and name; those of single classes by name and class."""
     config = evaluation.eval_config(GateSettings())
     config.model_specs[0].signature_name = ""
-    config.metrics_specs[0].metrics[0].ClearField("per_slice_thresholds")  # they want a baseline
+    config.metrics_specs[0].metrics[0].ClearField("per_slice_thresholds")  # they need a baseline
     result = tfma.analyze_raw_data(frame, config)
     values: dict[tuple, dict] = {}
     for where, outputs in result.slicing_metrics:
@@ -87,7 +87,7 @@ def test_every_class_agrees_with_scikit_learn(frame, found, name):
     assert seen == pytest.approx(wanted, abs=1e-6)
 
 
-def test_the_confusion_matrix_is_scikit_learns(frame, found):
+def test_the_confusion_matrix_agrees_with_scikit_learn(frame, found):
     (matrix,) = found[()]["multi_class_confusion_matrix_at_thresholds"]["multiClassConfusionMatrixAtThresholds"][
         "matrices"
     ]
@@ -98,6 +98,6 @@ def test_the_confusion_matrix_is_scikit_learns(frame, found):
     assert (dense == sklearn_metrics.confusion_matrix(frame[examples.EMOTION_ID], decided)).all()
 
 
-def test_every_slice_is_there(found):
+def test_every_slice_is_computed(found):
     columns = {where[0][0] for where in found if where}
     assert columns == {"corpus", "sex", "intensity", "speaker", "emotion", "length"}

@@ -1,4 +1,4 @@
-"""Which results a cross-validation takes over, and which it makes anew."""
+"""Reuse of fold results: which settings invalidate them."""
 
 import dataclasses
 import shlex
@@ -40,7 +40,7 @@ def planned(tmp_path) -> Plan:
 
 @pytest.fixture
 def finished(planned, monkeypatch) -> Plan:
-    """Every fold's result is there."""
+    """Plan with a result for every fold."""
     planned.folder.mkdir()
     for number, fold in enumerate(planned.folds):
         result = FoldResult(
@@ -52,7 +52,7 @@ def finished(planned, monkeypatch) -> Plan:
     def train(*_: object) -> None:
         raise Trained
 
-    monkeypatch.setattr(cross_validation.training, "train_model", train)
+    monkeypatch.setattr(cross_validation.trainer, "train_model", train)
     monkeypatch.setattr(cross_validation, "normaliser_of", train)
     return planned
 
@@ -65,7 +65,7 @@ def changed(planned: Plan, *overrides: str) -> Plan:
     return dataclasses.replace(planned, config=load_config(overrides=["training.family=original_cnn", *overrides]))
 
 
-def test_with_nothing_changed_every_result_is_taken_over(finished):
+def test_results_of_an_unchanged_plan_are_reused(finished):
     found = list(cross_validation.results(finished))
     assert [result.clip_ids for result in found] == [("toy/0",), ("toy/1",), ("toy/2",)]
     assert [result.name for result in found] == [fold.name for fold in finished.folds]
@@ -74,7 +74,7 @@ def test_with_nothing_changed_every_result_is_taken_over(finished):
     assert list(cross_validation.results(again)) == found
 
 
-def test_results_of_other_code_are_not_taken(finished, monkeypatch):
+def test_results_of_other_code_are_not_reused(finished, monkeypatch):
     before = paths(finished)
     monkeypatch.setattr(cross_validation, "code_fingerprint", lambda *modules: OTHER_CODE)
     assert not before & paths(finished)
@@ -91,11 +91,11 @@ def test_results_of_other_code_are_not_taken(finished, monkeypatch):
         "transform.normalisation=minmax",
     ],
 )
-def test_another_setting_is_another_result(planned, override):
+def test_a_changed_setting_changes_the_paths(planned, override):
     assert not paths(planned) & paths(changed(planned, override))
 
 
-def test_other_recordings_or_other_speakers_are_another_result(planned):
+def test_changed_recordings_or_speakers_change_the_paths(planned):
     others = dataclasses.replace(planned.corpus, fingerprint="other")
     assert not paths(planned) & paths(dataclasses.replace(planned, corpus=others))
     first = planned.folds[0]
@@ -104,13 +104,13 @@ def test_other_recordings_or_other_speakers_are_another_result(planned):
     assert len(paths(planned)) == 3
 
 
-def test_spans_are_refused_with_advice_that_can_be_followed(tmp_path):
+def test_spans_are_refused_with_a_usable_override(tmp_path):
     spans = load_config(overrides=["ingest.pattern=span-{SPAN}/*"])
-    with pytest.raises(FoldsError, match="reads no spans") as refused:
+    with pytest.raises(FoldsError) as refused:
         cross_validation.plan(spans, data=tmp_path, root=tmp_path)
     _, override = shlex.split(str(refused.value).partition("such as ")[2])
     assert load_config(overrides=[override]).ingest.pattern == "*/*"
 
 
-def test_what_does_not_touch_a_training_keeps_the_results(planned):
+def test_settings_of_other_steps_keep_the_paths(planned):
     assert paths(changed(planned, "gate.min_uar=0.9", "tuner.enabled=true")) == paths(planned)

@@ -98,7 +98,7 @@ CALLS = [
 
 @dataclasses.dataclass(frozen=True)
 class Grant:
-    """What an account may do in a place; the project contains all others, a bucket its folders."""
+    """Permissions of an account in a place. The project contains all places, a bucket its folders."""
 
     account: str
     place: str
@@ -107,7 +107,7 @@ class Grant:
 
 
 def granted() -> list[Grant]:
-    """The grants of ``iam.tf``."""
+    """Return the grants of ``iam.tf``."""
     return [_grant(kind, body) for kind, body in instances(r"google_\w+_iam_member")]
 
 
@@ -138,7 +138,7 @@ def _quoted(reference: str) -> str:
 
 
 def missing(grants: Iterable[Grant]) -> list[str]:
-    """Calls whose account lacks a permission, with the permission."""
+    """Return calls whose account lacks a permission, with the permission."""
     calls = [(PIPELINE, ANYWHERE, rpc, permissions) for rpc, permissions in RPCS.items()] + CALLS
     return [
         f"{account} in {place}: {what}: {permission}"
@@ -154,7 +154,7 @@ def missing(grants: Iterable[Grant]) -> list[str]:
 
 
 def excessive(grants: Iterable[Grant]) -> list[str]:
-    """Grants that reach data of others, or that no call needs."""
+    """Return grants that give access to data of others, or that no call needs."""
     found = []
     for grant in grants:
         if grant.place == ANYWHERE:
@@ -165,7 +165,7 @@ def excessive(grants: Iterable[Grant]) -> list[str]:
 
 
 def _reaches(permission: str) -> bool:
-    """Whether a permission, given for a whole project, opens buckets, secrets, accounts, builds, or logs to readers."""
+    """Return whether a permission on a project gives access to buckets, secrets, accounts, builds or logs."""
     service, _, rest = permission.partition(".")
     return (
         service in ("storage", "secretmanager", "iam", "cloudbuild", "source", "cloudkms", "remotebuildexecution")
@@ -175,7 +175,7 @@ def _reaches(permission: str) -> bool:
     )
 
 
-def test_every_method_that_the_stand_ins_answer_is_in_the_table():
+def test_the_table_has_every_method_of_the_fakes():
     services = {
         "pipeline_service": Pipelines, "schedule_service": Schedules, "job_service": CustomJobs,
         "metadata_service": Metadata, **Cloud().services(),
@@ -187,15 +187,15 @@ def test_every_method_that_the_stand_ins_answer_is_in_the_table():
     assert answered == set(RPCS), "the table must name the permissions of each method, and no other methods"
 
 
-def test_each_account_may_do_what_it_does():
+def test_each_account_has_the_permissions_it_needs():
     assert missing(granted()) == []
 
 
-def test_no_account_may_reach_more():
+def test_no_account_has_more_permissions():
     assert excessive(granted()) == []
 
 
-def test_who_submits_needs_no_more_than_the_documentation_lists():
+def test_documented_roles_suffice_to_submit():
     """`roles/aiplatform.user` and `roles/iam.serviceAccountUser` on the account that runs act as."""
     submitting = ["create_pipeline_job", "get_pipeline_job", *(name for name in RPCS if "schedule" in name)]
     needed = {permission for name in submitting for permission in RPCS[name]}
@@ -203,7 +203,7 @@ def test_who_submits_needs_no_more_than_the_documentation_lists():
     assert "iam.serviceAccounts.actAs" in ROLES["roles/iam.serviceAccountUser"]
 
 
-def test_the_custom_role_is_googles_roles_without_what_they_reach():
+def test_the_custom_role_is_a_subset_of_googles_roles():
     (role,) = [body for (kind, _), body in resources().items() if kind == "google_project_iam_custom_role"]
     google = {*ROLES["roles/dataflow.developer"], *ROLES["roles/dataflow.worker"]}
     assert len(role["permissions"]) == len(set(role["permissions"]))
@@ -231,7 +231,7 @@ def test_googles_broad_roles_are_found(account, role, permission):
     assert f"{role} on the project: {permission}" in excessive(with_role(granted(), account, role))
 
 
-def test_a_folder_that_cannot_be_made_is_found():
+def test_a_missing_storage_permission_is_found():
     """Negative control: `objectUser` and `objectAdmin` lack ``storage.buckets.get``, which ``makedirs`` needs."""
     grants = [grant for grant in granted() if grant.role != "roles/storage.legacyBucketReader"]
     lacking = missing(grants)

@@ -1,4 +1,4 @@
-"""The Terraform configuration: it parses, names resolve, alerts and buckets are as they must be.
+"""Terraform configuration: syntax, references, alerts, buckets, and the settings that it passes to runs.
 
 ``terraform validate`` would need Google's provider, which is not a package. `make lint` runs checkov on the same files.
 """
@@ -26,7 +26,7 @@ APIS = {
 
 
 def references(pattern: str) -> set[Any]:
-    """Matches in everything that is not a literal text."""
+    """Return the matches in expressions, without literal texts."""
     values = json.dumps([parse(path) for path in FILES])
     return {match for text in re.findall(r"\$\{.*?\}(?=[^}]|$)", values) for match in re.findall(pattern, text)}
 
@@ -80,7 +80,7 @@ def test_buckets_are_closed():
     assert set(local_values()["buckets"]) == {"data", "pipelines", "models"}
 
 
-def test_only_artifacts_of_runs_and_uploaded_sources_are_deleted():
+def test_only_artifacts_and_uploaded_sources_are_deleted():
     deleted = {name: bucket["delete_after_days"] for name, bucket in local_values()["buckets"].items()}
     assert deleted == {
         "data": {},
@@ -89,7 +89,7 @@ def test_only_artifacts_of_runs_and_uploaded_sources_are_deleted():
     }
 
 
-def test_artifacts_are_kept_longer_than_the_cache_uses_them():
+def test_artifacts_are_kept_longer_than_cache_entries():
     retention = named("variable")["run_retention_days"]
     defaults = {
         name: VertexSettings.model_fields[name].default for name in ("cache_max_age_days", "run_retention_days")
@@ -114,7 +114,7 @@ def test_images_of_a_schedule_are_never_deleted():
     assert deployed["for_each"] == "${local.deployed_images}"
 
 
-def test_the_tag_is_given_to_the_digest(tmp_path):
+def test_the_digest_is_tagged(tmp_path):
     """The command of the provisioner, with a ``gcloud`` that prints its arguments."""
     (provisioner,) = resources()["terraform_data", "deployed"]["provisioner"]
     command = provisioner["local-exec"]["command"].replace("$${", "${").replace('\\"', '"')
@@ -133,7 +133,7 @@ def test_the_tag_is_given_to_the_digest(tmp_path):
     assert done.stdout.split() == ["artifacts", "docker", "tags", "add", image, f"{repository}:deployed"]
 
 
-def test_the_schedule_sets_what_a_run_needs():
+def test_the_schedule_sets_all_required_keys():
     names = re.findall(r"\bSER__\w+", local_values()["vertex_settings"])
     keys = {name.lower().removeprefix("ser__").replace("__", ".") for name in names}
     given = dict.fromkeys(keys, "gs://example/folder") | {

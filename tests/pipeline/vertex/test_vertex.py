@@ -15,7 +15,7 @@ from tfx.dsl.components.base import executor_spec
 
 import runner_vertex
 from pipeline.config import ConfigError, load_config
-from pipeline.create import Site, create_pipeline
+from pipeline.create import RunnerSettings, create_pipeline
 from pipeline.vertex.compile import compile_pipeline, make_pipeline
 from pipeline.vertex.config import VertexConfig
 
@@ -42,7 +42,7 @@ def beam_options(spec: dict, node: str) -> dict:
     return pipeline_options.PipelineOptions(container(spec, node)["args"]).get_all_options()
 
 
-def test_the_command_writes_the_golden_without_credentials_or_network(tmp_path):
+def test_compiling_offline_writes_the_golden_pipeline(tmp_path):
     nowhere = "http://127.0.0.1:9"
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SER__", "GOOGLE_"))},
@@ -58,33 +58,34 @@ def test_the_command_writes_the_golden_without_credentials_or_network(tmp_path):
     assert not differences, f"the compiled pipeline is not the golden one. If that is meant: {regenerate}"
 
 
-@pytest.mark.parametrize(("image", "told"), [("null", True), (f"image@sha256:{64 * '0'}", False)])
-def test_compiling_reports_that_nothing_is_deployed(tmp_path, capfd, image, told):
+@pytest.mark.parametrize(("image", "reported"), [("null", True), (f"image@sha256:{64 * '0'}", False)])
+def test_compiling_reports_that_nothing_is_deployed(tmp_path, capfd, image, reported):
     places = ["--output", str(tmp_path / "pipeline.json"), "--log", str(tmp_path / "log")]
     values = ["--config", str(GOLDEN / "vertex.yaml"), "--set", f"vertex.endpoint.image={image}"]
     assert runner_vertex.main(["compile", *places, *values]) == 0
-    assert ("This configuration deploys nothing: vertex.endpoint.image is not set" in capfd.readouterr().err) is told
+    assert ("vertex.endpoint.image" in capfd.readouterr().err) is reported
 
 
-def test_the_check_before_the_cache_computes_this_projects_fingerprint(spec):
+def test_the_example_gen_has_this_projects_driver(spec):
     check = container(spec, "AudioExampleGen")["lifecycle"]["preCacheCheck"]
     assert check["command"] == ["python", "-m", "components.audio_example_gen.vertex_driver"]
 
 
 def test_both_runners_have_the_same_nodes(golden_config):
     local = create_pipeline(
-        golden_config, Site(input_base="/data", pipeline_root="/root", serving_dir="/serving", beam_pipeline_args=())
+        golden_config,
+        RunnerSettings(input_base="/data", pipeline_root="/root", serving_dir="/serving", beam_pipeline_args=()),
     )
     here = {node.id: node for node in local.components}
     there = {node.id: node for node in make_pipeline(golden_config).components}
     assert set(there) == set(here)
     for name, node in here.items():
         assert set(there[name].outputs) <= set(node.outputs)
-        if name != "BaselineResolver":  # Vertex resolves before there is a candidate that could be left out
+        if name != "BaselineResolver":  # Vertex AI resolves the baseline before the candidate exists
             assert {node.id for node in there[name].upstream_nodes} == {node.id for node in node.upstream_nodes}
 
 
-def test_beam_works_on_dataflow_in_the_worker_image(golden_config, spec):
+def test_beam_runs_on_dataflow_in_the_worker_image(golden_config, spec):
     on_dataflow = set()
     for node in make_pipeline(golden_config).components:
         if node.id not in spec["components"]:
@@ -102,7 +103,7 @@ def test_beam_works_on_dataflow_in_the_worker_image(golden_config, spec):
     assert any("Evaluator" in node for node in on_dataflow)
 
 
-def test_without_dataflow_beam_works_in_the_containers(golden_config):
+def test_without_dataflow_beam_runs_in_the_containers(golden_config):
     config = load_config(
         GOLDEN / "vertex.yaml",
         overrides=["vertex.dataflow.enabled=false", "vertex.dataflow.image=null"],
@@ -119,7 +120,7 @@ def test_every_container_has_its_machine(golden_config, spec):
     assert container(spec, "AudioExampleGen")["resources"]["memoryLimit"] == 32
 
 
-def test_tasks_are_retried_except_where_it_is_of_no_use(spec):
+def test_tasks_are_retried_except_gates_and_jobs(spec):
     tasks = spec["root"]["dag"]["tasks"]
     retries = {name: task.get("retryPolicy", {}).get("maxRetryCount", 0) for name, task in tasks.items()}
     never = {name for name, count in retries.items() if not count and "resolver" not in name}
@@ -151,7 +152,7 @@ def test_training_and_tuning_are_jobs_on_gpus(spec, golden_config, node, key, sp
     assert not job.job_spec.network
 
 
-def test_a_flexible_start_waits_as_long_as_configured():
+def test_flex_start_has_the_configured_wait():
     wait = ["vertex.trainer.strategy=flex_start", "vertex.trainer.max_wait_sec=7200"]
     config = load_config(GOLDEN / "vertex.yaml", overrides=wait, tree=VertexConfig)
     custom_config = constant(compile_pipeline(config)["pipelineSpec"], "Trainer", "custom_config")
@@ -161,7 +162,7 @@ def test_a_flexible_start_waits_as_long_as_configured():
 
 
 @pytest.mark.parametrize("node", ["Trainer", "Tuner"])
-def test_jobs_are_in_the_network_that_is_configured(node):
+def test_jobs_are_in_the_configured_network(node):
     network = "projects/123/global/networks/ser"
     config = load_config(GOLDEN / "vertex.yaml", overrides=[f"vertex.network={network}"], tree=VertexConfig)
     custom_config = constant(compile_pipeline(config)["pipelineSpec"], node, "custom_config")
@@ -177,7 +178,7 @@ def test_tasks_are_cached_as_configured(cache):
     assert cached >= {"AudioExampleGen", "Transform", "Tuner", "Trainer"} if cache else not cached
 
 
-def test_several_machines_tune_at_once(spec):
+def test_trials_run_in_parallel(spec):
     assert constant(spec, "Tuner", "tune_args") == {"num_parallel_trials": 4}
 
 
@@ -194,7 +195,7 @@ def test_a_pipeline_without_spans_has_no_parameter():
     assert "inputDefinitions" not in job["pipelineSpec"]["root"]
 
 
-def test_runs_are_logged_to_an_experiment_if_one_is_named(spec, golden_config):
+def test_runs_are_logged_to_the_configured_experiment(spec, golden_config):
     assert constant(spec, "RunReport", "experiment") == {
         "name": "ser",
         "project": golden_config.vertex.project,
@@ -207,5 +208,6 @@ def test_runs_are_logged_to_an_experiment_if_one_is_named(spec, golden_config):
 
 def test_an_unknown_node_is_refused():
     config = load_config(GOLDEN / "vertex.yaml", overrides=["vertex.nodes.Trainr.cpu=2"], tree=VertexConfig)
-    with pytest.raises(ConfigError, match=r"vertex\.nodes has Trainr; allowed: .*, Trainer, "):
+    with pytest.raises(ConfigError) as error:
         compile_pipeline(config)
+    assert all(text in str(error.value) for text in ("vertex.nodes", "Trainr", " Trainer,"))

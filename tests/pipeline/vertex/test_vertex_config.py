@@ -1,4 +1,4 @@
-"""The configuration for Vertex AI, and what the runner says of it before anything is loaded."""
+"""Configuration for Vertex AI, and its errors before TensorFlow is loaded."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ IMAGES = [f"vertex.{key}=image@sha256:{64 * '0'}" for key in ("gpu_image", "data
 REQUIRED = [name for name, field in VertexSettings.model_fields.items() if field.is_required()]
 
 
-def test_vertex_yaml_leaves_what_must_be_set_empty_and_repeats_no_default():
+def test_vertex_yaml_has_the_required_keys_alone():
     assert yaml.safe_load(VERTEX_YAML.read_text()) == {"vertex": dict.fromkeys(REQUIRED)}
 
 
@@ -31,7 +31,7 @@ def test_every_accelerator_is_known_to_vertex_ai():
 
 
 @pytest.mark.parametrize("key", REQUIRED)
-def test_a_missing_value_is_named_with_how_to_set_it(key, golden_config):
+def test_a_missing_value_names_option_and_variable(key, golden_config):
     values = [f"vertex.{name}={getattr(golden_config.vertex, name)}" for name in REQUIRED if name != key]
     with pytest.raises(ConfigError) as error:
         load_config(VERTEX_YAML, overrides=values + IMAGES, tree=VertexConfig)
@@ -92,7 +92,7 @@ def test_flex_start_needs_an_accelerator():
     assert [(problem.key, problem.code) for problem in error.value.problems] == [("vertex.trainer", "value_error")]
 
 
-def test_a_node_keeps_its_own_defaults_but_for_what_is_given():
+def test_a_node_keeps_its_defaults_for_other_keys():
     config = load_config(GOLDEN, overrides=["vertex.nodes.trainer.memory_gb=6"], tree=VertexConfig)
     assert config.vertex.node("Trainer") == NodeSettings(cpu=1, memory_gb=6, retries=0)
     assert config.vertex.node("Tuner") == NodeSettings(cpu=1, memory_gb=4, retries=0)
@@ -104,18 +104,20 @@ def test_a_span_needs_recordings_in_spans(golden_config):
     assert golden_config.span_range(None) == {"span_range": ""}
     flat = golden_config.model_copy(update={"ingest": golden_config.ingest.model_copy(update={"pattern": "*/*"})})
     assert flat.span_range(None) == {}
-    with pytest.raises(ConfigError, match=r"ingest\.pattern is '\*/\*'"):
+    with pytest.raises(ConfigError) as error:
         flat.span_range(7)
+    assert "--span 7" in str(error.value)
+    assert "'*/*'" in str(error.value)
 
 
-def test_the_runner_refuses_before_it_loads_anything(capsys):
+def test_the_runner_checks_the_configuration_first(capsys):
     assert runner_vertex.main(["compile", "--config", str(VERTEX_YAML)]) == 2
-    said = capsys.readouterr().err
-    assert "vertex.project is not set" in said
-    assert "Loading" not in said
+    printed = capsys.readouterr().err
+    assert "vertex.project" in printed
+    assert "Loading" not in printed
 
 
-def test_the_runner_starts_without_anything_heavy():
+def test_the_runner_starts_without_tensorflow():
     heavy = ("tensorflow", "tfx", "apache_beam", "google.cloud.aiplatform_v1")
     code = f"import sys, runner_vertex; print([name for name in {heavy} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
