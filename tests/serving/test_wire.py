@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.client.predictions import ModelChoice, predictions
+from serving.client.predictions import Batch, ModelChoice
 from serving.wire import predict_pb2 as wire
 
 ROOT = Path(__file__).parents[2]
@@ -47,14 +47,18 @@ def test_we_read_answers_in_both_encodings_of_a_tensor(as_content):
     theirs.model_spec.version.value = 4
     theirs.outputs["labels"].CopyFrom(tf.make_tensor_proto([[b"sad", b"happy"]] * 2))
     theirs.outputs["emotion"].CopyFrom(tf.make_tensor_proto([b"sad", b"sad"]))
+    theirs.outputs["error"].CopyFrom(tf.make_tensor_proto([b"", b""]))
     probabilities = theirs.outputs["probabilities"]
     probabilities.CopyFrom(tf.make_tensor_proto(values))
     if not as_content:
         probabilities.ClearField("tensor_content")
         probabilities.float_val.extend([0.75, 0.25, 0.5])  # the last value stands for those that follow
-    found = predictions(wire.PredictResponse.FromString(theirs.SerializeToString()))
-    assert [prediction.probabilities for prediction in found] == [
+    batch = Batch()
+    for name in ("first", "second"):
+        batch.add(name, b"RIFF")
+    answers = list(batch.answers(wire.PredictResponse.FromString(theirs.SerializeToString())))
+    assert [answer.probabilities for answer in answers] == [
         {"sad": 0.75, "happy": 0.25},
         {"sad": 0.5, "happy": 0.5},
     ]
-    assert found[0].model_version == 4
+    assert answers[0].model_version == 4
