@@ -584,7 +584,7 @@ def shares_by_cpu(found: dict[str, dict], name: str) -> tuple[float, float]:
 
 
 def report(found: dict[str, dict]) -> str:
-    """What docs/serving.md shows: the measurements, and beside the goals what was reached."""
+    """What docs/benchmarks/serving.md shows: the measurements, and beside the goals what was reached."""
     old_way = f"(b): {found['many clients'][OLD_WAY]['per_sec']:.0f} requests per second with 32 clients."
     return "\n".join([_measurements(found), old_way, "", _judged_goals(found)])
 

@@ -28,7 +28,7 @@ resource "google_monitoring_alert_policy" "failed_run" {
   }
 
   documentation {
-    content   = "A run of the speech-emotion pipeline failed. docs/production.md has a table of failures and what to do."
+    content   = "A run of the speech-emotion pipeline failed. docs/guides/production/operate.md lists failures and what to do."
     mime_type = "text/markdown"
   }
 }
@@ -76,7 +76,7 @@ resource "google_monitoring_alert_policy" "endpoint" {
   }
 
   documentation {
-    content   = "`ser rollout status` shows the versions and their shares, `ser rollout rollback` returns all requests to the version before. docs/production.md has the rest."
+    content   = "`ser rollout status` shows the versions and their shares, `ser rollout rollback` returns all requests to the version before. docs/guides/production/operate.md has the rest."
     mime_type = "text/markdown"
   }
 }

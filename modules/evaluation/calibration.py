@@ -1,8 +1,8 @@
 """Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, 2017), shrunk towards 1 for few speakers.
 
 The confidence of a model differs between speakers, so a temperature fitted to two of them does not generalise: it left
-the six folds of RAVDESS less calibrated than no temperature (docs/results.md). A heavy-tailed prior shrinks the fit
-towards 1: strongly where a few speakers suggest a small departure, hardly where the departure is large (O'Hagan, On
+the six folds of RAVDESS less calibrated than no temperature (docs/benchmarks/results.md). A heavy-tailed prior shrinks
+the fit towards 1: strongly where a few speakers suggest a small departure, hardly where the departure is large (O'Hagan, On
 Outlier Rejection Phenomena in Bayes Inference, J. R. Statist. Soc. B 41, 1979).
 """
 

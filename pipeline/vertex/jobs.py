@@ -357,7 +357,7 @@ def _cloud_errors(vertex: VertexSettings) -> Iterator[None]:
     except exceptions.GoogleAPICallError as error:
         raise CloudError(
             f"Vertex AI ({vertex.region}, project {vertex.project}) returned {error.grpc_status_code or error.code}: "
-            f"{error.message}\ndocs/production.md lists such failures with their remedies"
+            f"{error.message}\ndocs/guides/production/operate.md lists such failures with their remedies"
         ) from error
     except exceptions.RetryError as error:
         raise CloudError(f"Vertex AI in {vertex.region} did not answer: {error}\nTry again later") from error

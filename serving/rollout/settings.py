@@ -25,5 +25,5 @@ class WatchSettings(Settings):
         ge=0,
         le=1,
         description="Jensen-Shannon divergence to base 2, 0 (the same) to 1. The default lets a retraining pass and "
-        "stops broken models, as benchmarks/prediction_drift.py measures them (docs/serving.md).",
+        "stops broken models, as benchmarks/prediction_drift.py measures them (docs/benchmarks/rollout.md).",
     )

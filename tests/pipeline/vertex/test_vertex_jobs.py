@@ -89,7 +89,7 @@ def test_a_refusal_has_its_reason_and_the_page(cloud, golden_config, golden_job,
     with pytest.raises(vertex_jobs.CloudError) as error:
         vertex_jobs.submit(golden_config, golden_job)
     assert "because of this" in str(error.value)
-    assert "docs/production.md" in str(error.value)
+    assert "docs/guides/production/operate.md" in str(error.value)
     assert len(cloud.fake.called("create_pipeline_job")) == 1
 
 

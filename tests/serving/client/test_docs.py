@@ -1,4 +1,4 @@
-"""What docs/serving.md says about errors."""
+"""What docs/guides/serve.md says about errors."""
 
 import re
 
@@ -8,6 +8,6 @@ from tests.paths import ROOT
 
 
 def test_the_guide_lists_each_code():
-    text = (ROOT / "docs" / "serving.md").read_text()
+    text = (ROOT / "docs" / "guides" / "serve.md").read_text()
     listed = re.findall(r"^\| `((?:AUDIO|FEATURES)_[A-Z_]+)` \|", text, flags=re.MULTILINE)
     assert listed == [*AudioCode, *FeatureCode]
