@@ -28,7 +28,7 @@ OUTPUTS = {
     "ser predict": rf"\.wav: ({'|'.join(EMOTIONS)}), model version \d+$",
     "python runner_local.py": r"^BLESSED  Every check passed\.\nUAR      [\d.]+% \(95 % interval [\d.]+% to [\d.]+%\)$",
 }
-RECORDING = "Actor_01/03-01-05-02-01-01-01.wav"
+RECORDING = "Actor_01/03-01-05-01-01-01-01.wav"
 
 
 def code_of(document: str) -> Iterator[tuple[str, str]]:

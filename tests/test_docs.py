@@ -1,0 +1,54 @@
+"""Links, tables and paths of the documentation. `mkdocs build --strict` checks the links between pages of the site."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+
+GENERATED = re.compile(r"<!-- (.+?) -->\n.*?<!-- /\1 -->", re.DOTALL)
+GUIDES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")),
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "configuration.md"),
+]
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, check=True, text=True)
+    return [ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+def written_lines(document: Path) -> Iterator[str]:
+    """Yield the lines that people write: without the tables of benchmarks and long links."""
+    yield from GENERATED.sub("", document.read_text()).splitlines()
+
+
+@pytest.mark.parametrize("document", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_and_tables_are_narrow(document):
+    assert [line for line in written_lines(document) if len(line) > 120] == []
+    assert [line for line in written_lines(document) if line.startswith("|") and line.count(" | ") > 4] == []
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in GUIDES if ROOT / "docs" not in path.parents], ids=lambda p: p.name
+)
+def test_links_lead_to_files(document):
+    links = re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_pages_that_code_and_messages_name_exist():
+    files = tracked("*.py", "*.yaml", "*.yml", "*.tf", "*.sh", "*.config", "*.toml", "Makefile", "Dockerfile")
+    named = {page for file in files for page in re.findall(r"docs/[\w/-]+\.md", file.read_text())}
+    assert "docs/guides/production/operate.md" in named
+    assert [page for page in sorted(named) if not (ROOT / page).is_file()] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "benchmarks").glob("*.md")), ids=lambda path: path.name)
+def test_commands_write_into_their_own_page(page):
+    text = page.read_text()
+    assert set(re.findall(r"--write (\S+)", text)) == {f"docs/benchmarks/{page.name}"}
+    assert GENERATED.search(text)
