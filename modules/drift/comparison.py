@@ -3,7 +3,7 @@
 The clips of one speaker are alike, so the size of chance differences depends on the number of speakers more than on
 the number of clips. Thresholds come from a permutation test (Good 2005, Permutation, Parametric and Bootstrap Tests of
 Hypotheses, chapter 3): speakers are permuted between the samples, each with all clips. A speaker who is in both samples
-stays in both, and only the clips change sides. docs/drift.md compares this with a bootstrap.
+stays in both, and only the clips change sides. docs/benchmarks/drift.md compares this with a bootstrap.
 
 Three tests share the false-alarm rate equally:
 
