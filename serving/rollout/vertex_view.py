@@ -137,7 +137,7 @@ class View:
         """
         found = self.find(version)
         if found is None or (live and found.id not in self.split):
-            raise RolloutError(f"version {version} was withdrawn meanwhile, by another push or by somebody")
+            raise RolloutError(f"version {version} was withdrawn during the rollout, by another push or by somebody")
         return found
 
     def share_of(self, version: str) -> int:
