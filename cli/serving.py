@@ -85,7 +85,7 @@ def predict(
 @serve_app.command()
 @functools.wraps(command.serve)
 def serve(**options: Any) -> None:
-    """Run the server with the options of :mod:`serving.server`."""
+    """Run ``command.serve`` and raise its errors as :class:`CommandFailed`."""
     with _server_errors():
         command.serve(**options)
 

@@ -15,9 +15,9 @@ from components.artifacts import Artifacts, Properties
 from modules.export.contract import EXTRA_ASSETS, PROTOCOL_FILE
 from modules.reporting import model_card
 
-# TF Serving loads folders that are named by a number and looks at no other.
+# TF Serving loads folders that are named by a number and ignores all others.
 _PARTIAL_PREFIX = ".partial-"
-# Which model artifact a version came from; beside the model, where TF Serving keeps what is not the graph's.
+# Which model artifact a version came from; in the folder for assets outside the graph.
 _SOURCE_FILE = os.path.join(EXTRA_ASSETS, "source_model")
 
 
@@ -59,12 +59,14 @@ class Executor(tfx_pusher.Executor):
 
 
 def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) -> str:
-    """Copies ``model_path`` to ``<base_directory>/<version>``, atomically, and returns that path.
+    """Copy ``model_path`` to ``<base_directory>/<version>``, atomically, and return that path.
 
     A version is the time of the push in seconds, or one more than the newest when two pushes fall into one second.
 
     Args:
-        beside: Files to put where TF Serving keeps what is not the graph's.
+        model_path: Folder of the SavedModel; local or in a bucket.
+        base_directory: Folder of the versions that TF Serving watches; local or in a bucket.
+        beside: Files to copy into the folder for assets outside the graph (``assets.extra``).
     """
     fileio.makedirs(base_directory)
     _clear_partial(base_directory)
@@ -112,7 +114,7 @@ def _source(version_path: str) -> str | None:
 
 
 def _clear_partial(base_directory: str) -> None:
-    """Removes what a killed push left; in a bucket, where a folder is renamed file by file, half of a version too."""
+    """Remove the files of a killed push; in a bucket, which renames file by file, also a partial version."""
     for name in fileio.listdir(base_directory):
         if name.startswith(_PARTIAL_PREFIX):
             partial = name.rstrip("/")

@@ -21,7 +21,7 @@ class Driver(driver.FileBasedDriver):
         pipeline_info: data_types.PipelineInfo,
         component_info: data_types.ComponentInfo,
     ) -> dict[str, Any]:
-        """Adds span and fingerprint."""
+        """Add span and fingerprint."""
         with used_by_tfx():
             resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
         settings = executor.read_settings(resolved)

@@ -53,7 +53,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Writes examples, ``clips.jsonl``, ``quarantine.jsonl`` and ``ingest.json``.
+        """Write examples, ``clips.jsonl``, ``quarantine.jsonl`` and ``ingest.json``.
 
         Raises:
             IngestError: No recording can be used, or too few can; the examples are void then.
@@ -140,7 +140,7 @@ class _Window:
 
 
 def _read_folder(exec_properties: Properties) -> _Window:
-    """The one folder, or span, that the driver found. The paths in it do not depend on the number of the span."""
+    """Return the folder, or span, that the driver found. The paths in it do not depend on the number of the span."""
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
     input_base = exec_properties[standard_component_specs.INPUT_BASE_KEY]

@@ -22,7 +22,7 @@ def protocol(examples_uri: str) -> summary.Protocol:
 
 
 def data(examples_uri: str) -> summary.Data:
-    """What was ingested and what was not."""
+    """Return the counts of ingested and quarantined recordings."""
     ingest = _read_json(examples_uri, SUMMARY_FILE)
     quarantine = io_utils.read_string_file(os.path.join(examples_uri, QUARANTINE_FILE)).splitlines()
     return summary.Data(

@@ -49,10 +49,10 @@ class Comparison:
 
 
 def compare(reference: Clips, current: Clips, schema: schema_pb2.Schema, settings: DriftSettings) -> Comparison:
-    """Compares what is new with the reference, both of one audio spec.
+    """Compare new clips with the reference, both of one audio spec.
 
-    What was served against recordings is held against the schema's skew comparators and, if it is ``current``, its
-    environment of serving; anything else against its drift comparators.
+    Requests and recordings are compared by the skew comparators of the schema; requests in ``current`` are also
+    checked against its serving environment. All else is compared by its drift comparators.
 
     Raises:
         NotComparable: See :func:`modules.drift.comparison.compare`.

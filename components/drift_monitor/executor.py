@@ -49,11 +49,11 @@ class Executor(base_executor.BaseExecutor):
     """Compares the run's training split, and the requests where a log is named, with the reference's training split."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Writes ``drift.json``.
+        """Write ``drift.json``.
 
         Raises:
-            DriftAlarm: ``stop_on`` names what drifted. ``drift.json`` lies beside the artifact's folder then, which TFX
-                deletes.
+            DriftAlarm: ``stop_on`` names what drifted. ``drift.json`` is then next to the artifact's folder, which
+                TFX deletes.
         """
         settings = MonitorSettings.from_json(exec_properties[SETTINGS_KEY])
         schema = _read_schema(input_dict)
@@ -128,7 +128,7 @@ def _compared(what: str, found: Comparison) -> dict[str, Any]:
 
 
 def _heard(reference_uri: str, examples_uri: str) -> list[str]:
-    """Whether the baseline was trained on who now tests it, which would flatter it beside the new model."""
+    """Return a warning if the baseline was trained on test speakers, which would favour it over the new model."""
     known = gate.baseline_only_speakers(ingest_summary.protocol(examples_uri), ingest_summary.protocol(reference_uri))
     if not known:
         return []

@@ -34,7 +34,12 @@ class ConfusionScore(metric_types.Metric):
     """
 
     def __init__(self, score: str, name: str | None = None) -> None:
-        """Takes the name that :func:`modules.evaluation.intervals.confusion_scores` gives the score."""
+        """Create the metric.
+
+        Args:
+            score: Name of the score in :func:`modules.evaluation.intervals.confusion_scores`.
+            name: Name of the metric; that of the score by default.
+        """
         super().__init__(metric_util.merge_per_key_computations(_computations), score=score, name=name or score)
 
 
@@ -82,7 +87,7 @@ def _computations(
     output_name: str = "",
     example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
-    """Counts in TFMA's confusion matrix, so that slices and confidence intervals work as they do for its own."""
+    """Derive the score from TFMA's confusion matrix, which supports its slices and confidence intervals."""
     counting = confusion.multi_class_confusion_matrices(
         thresholds=[_ANY],
         name="_confusion_of_decisions",

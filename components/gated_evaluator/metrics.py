@@ -28,7 +28,12 @@ class PredictionScore(metric_types.Metric):
     """
 
     def __init__(self, score: str, name: str | None = None) -> None:
-        """Takes the name that :func:`modules.evaluation.intervals.point_estimates` gives the score."""
+        """Create the metric.
+
+        Args:
+            score: Name of the score in :func:`modules.evaluation.intervals.point_estimates`.
+            name: Name of the metric; that of the score by default.
+        """
         super().__init__(metric_util.merge_per_key_computations(_computations), score=score, name=name or score)
 
 

@@ -7,7 +7,7 @@ from modules.evaluation.gate import Slice
 
 
 def read_uars(evaluation_uri: str) -> dict[Slice, float]:
-    """The candidate's UAR by slice."""
+    """Return the candidate's UAR by slice."""
     found: dict[Slice, float] = {}
     for record in tfma.load_metrics(evaluation_uri):
         where = tuple(sorted((key.column, key.bytes_value.decode()) for key in record.slice_key.single_slice_keys))

@@ -58,10 +58,19 @@ class RunReport(base_component.BaseComponent):
         drift: types.BaseChannel | None = None,
         experiment: ExperimentSettings | None = None,
     ) -> None:
-        """Wires the report; ``config`` is shown in it as it is.
+        """Create the component.
 
         Args:
-            experiment: Where parameters and metrics are logged, beside the metadata of the report itself.
+            config: Configuration of the run, shown unchanged in the report.
+            examples: Channel of the AudioExampleGen's examples.
+            model_run: Channel of the Trainer's log.
+            evaluation: Channel of the evaluation.
+            blessing: Channel of the gate's blessing.
+            infra_blessing: Channel of the ServingValidator's blessing.
+            pushed_model: Channel of the pushed model.
+            tuner_results: Channel of the Tuner's results, if it ran.
+            drift: Channel of the DriftMonitor's comparisons, if it ran.
+            experiment: Where parameters and metrics are logged, in addition to the metadata of the report.
         """
         super().__init__(
             spec=RunReportSpec(

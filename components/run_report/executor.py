@@ -32,7 +32,7 @@ class Executor(base_executor.BaseExecutor):
     """Reads the run's artifacts, logs what they say and writes both files."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Writes ``summary.json`` and ``report.html``."""
+        """Write ``summary.json`` and ``report.html``."""
         config = json.loads(exec_properties[CONFIG_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
         evaluation_uri = artifact_utils.get_single_uri(input_dict[EVALUATION_KEY])

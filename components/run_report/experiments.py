@@ -31,7 +31,7 @@ class Sink(Protocol):
     where: str
 
     def write(self, record: Record) -> str | None:
-        """Writes a record and returns where a person finds it."""
+        """Write a record and return where to find it."""
 
 
 class ExperimentSettings(Settings):
@@ -43,7 +43,7 @@ class ExperimentSettings(Settings):
 
 
 def log(record: Record, sinks: Iterable[Sink]) -> tuple[summary.Logged, ...]:
-    """Writes a record to every sink and says what came of each."""
+    """Write a record to every sink and return the result of each."""
     return tuple(_log(record, sink) for sink in sinks)
 
 
@@ -64,7 +64,7 @@ class ArtifactProperties:
         self._artifact = artifact
 
     def write(self, record: Record) -> str:
-        """Sets a property for each, by the names of ``aiplatform.get_experiment_df``: ``param.…``, ``metric.…``."""
+        """Set a property per value, named as in ``aiplatform.get_experiment_df``: ``param.…``, ``metric.…``."""
         values = {f"param.{name}": value for name, value in record.parameters.items()}
         values |= {f"metric.{name}": value for name, value in record.metrics.items()}
         for name, value in values.items():
@@ -86,7 +86,7 @@ class VertexExperiments:
         self._settings = settings
 
     def write(self, record: Record) -> str | None:
-        """Makes experiment and run where they are not there, and sets what the record holds."""
+        """Create experiment and run if they are missing, and log the record."""
         when_unavailable = retry.Retry(predicate=_is_transient, initial=1, maximum=10, timeout=_DEADLINE_SEC)
         return when_unavailable(self._write)(record)
 
@@ -118,6 +118,6 @@ def run_name(run: str, *, experiment: str) -> str:
 
 
 def _is_transient(error: Exception) -> bool:
-    """The SDK wraps some of what a service answers."""
+    """Return True for an unavailable service, also where the SDK wraps its error."""
     cause = error.__cause__ if isinstance(error, RuntimeError) else error
     return isinstance(cause, exceptions.ServiceUnavailable)

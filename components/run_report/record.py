@@ -30,12 +30,12 @@ class Record:
 
 
 def record(found: summary.RunSummary, *, config: Mapping[str, Any], run: str, report: str) -> Record:
-    """Makes a record of a summary.
+    """Return the record of a summary.
 
     Args:
-        found: The run.
+        found: Summary of the run.
         config: The configuration as a tree.
-        run: The run's id.
+        run: Id of the run.
         report: Folder of ``report.html``.
     """
     parameters = dict(_flat(config)) | {"report": report}

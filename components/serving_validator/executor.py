@@ -62,7 +62,9 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
     The server loads models as TF Serving does, so a model that TF Serving cannot run does not pass.
 
     Args:
+        model_dir: Folder of the SavedModel.
         asked: PredictRequests that name a signature.
+        timeout_sec: Limit for loading the model, and again for all answers, in seconds.
     """
     with tempfile.TemporaryDirectory() as base_path:
         io_utils.copy_dir(model_dir, os.path.join(base_path, "1"))

@@ -106,5 +106,5 @@ def _hosting(options: Options, image: str) -> Hosting:
 
 
 def _run(artifact_uri: str) -> str:
-    """The run's id as a label: on Vertex artifacts lie in ``<root>/<project>/<run>/<task>/<output>``."""
+    """Return the run id as a label; Vertex AI stores artifacts in ``<root>/<project>/<run>/<task>/<output>``."""
     return _NOT_IN_A_LABEL.sub("-", artifact_uri.rstrip("/").split("/")[-3].lower())[:63]

@@ -1,4 +1,4 @@
-"""Which recording shows which emotion, by whom: from the names of files, without their sound.
+"""Emotion and speaker of each recording, from the names of files, without their sound.
 
 One root may hold several corpora, each at any depth. Works on any file system: it is given a listing and a way
 to read small text files.
@@ -100,6 +100,6 @@ def _read_name(path: str, tree: Tree) -> Finding:
 
 
 def supported_layouts() -> str:
-    """What a folder may hold, for an error message."""
+    """Return the supported layouts of a folder, for an error message."""
     known = ", ".join(f"{adapter.NAME} ({adapter.LAYOUT})" for adapter in _ADAPTERS)
     return f"Known: {known}; or list the recordings in a {manifest.FILE_NAME} in their folder ({manifest.HEADER})"

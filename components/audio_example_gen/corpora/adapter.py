@@ -44,7 +44,7 @@ class Tree:
     """The ingested folder, as far as an adapter may look at it beyond the one path it is asked about."""
 
     def __init__(self, paths: Iterable[str], *, read_text: Callable[[str], str], labels: LabelSettings) -> None:
-        """Takes the listing of a folder.
+        """Create the tree from the listing of a folder.
 
         Args:
             paths: All files below the root, relative, with ``/`` between the parts.
@@ -77,14 +77,20 @@ class Tree:
 
 
 def stem_of(path: str) -> str:
+    """Return the name of the file without its folder and extension."""
     return posixpath.splitext(posixpath.basename(path))[0]
 
 
 def pick(field: str, seen: str, allowed: Mapping[str, str]) -> str:
-    """Translates a corpus's own code.
+    """Translate a code of a corpus.
+
+    Args:
+        field: Name of the field, for the error.
+        seen: Code in the name of the file.
+        allowed: Translation of each code of the corpus.
 
     Raises:
-        ValueError: ``seen`` is not a code of this corpus; names those that are.
+        ValueError: ``seen`` is not a code of this corpus; the message lists the codes.
     """
     if seen not in allowed:
         raise ValueError(f"{field} is {seen!r}; known: {', '.join(allowed)}")

@@ -116,7 +116,7 @@ class _LocalFolder:
 
     @contextlib.contextmanager
     def appearing(self, span: str) -> Iterator[str]:
-        """Gives the folder to write into; afterwards it is the span."""
+        """Yield the folder to write into, which becomes the span at the end."""
         temporary = os.path.join(self._into, _TEMPORARY)
         shutil.rmtree(temporary, ignore_errors=True)  # of an interrupted arrival; its clips are in the reservoir
         yield temporary
@@ -137,7 +137,7 @@ class _Bucket:
         yield
 
     def spans(self) -> list[int]:
-        """The complete ones: what an interrupted arrival wrote is still in the reservoir, and written once more."""
+        """Return the complete spans; files of an interrupted arrival are still in the reservoir."""
         if not addresses.is_folder(self._into):
             return []
         paths = addresses.files(self._into)
@@ -148,14 +148,14 @@ class _Bucket:
 
     @contextlib.contextmanager
     def appearing(self, span: str) -> Iterator[str]:
-        """Gives the folder to write into."""
+        """Yield the folder to write into."""
         addresses.write_bytes(self._marker, posixpath.basename(span).encode())
         yield span
         addresses.remove(self._marker)
 
 
 def _write(reservoir: str, folder: str, taken: Collection[str], paths: Sequence[str]) -> None:
-    """Copies the batch and what its names cannot say, and waits until all of it is stored."""
+    """Copy the batch and its side files, and wait until all of it is stored."""
     side_files = [path for path in paths if posixpath.basename(path) in _SIDE_FILES]
     for path in (*sorted(taken), *side_files):
         addresses.write_bytes(posixpath.join(folder, path), addresses.read_bytes(posixpath.join(reservoir, path)))
@@ -183,7 +183,7 @@ def _write_manifest(reservoir: str, folder: str, path: str, taken: Collection[st
 
 
 def _leave(reservoir: str, span: str) -> None:
-    """Removes from the reservoir what the span holds, byte by byte."""
+    """Remove from the reservoir the files that are in the span with identical bytes."""
     left = set(addresses.files(reservoir))
     emptied = collections.Counter[str]()
     for path in addresses.files(span):
