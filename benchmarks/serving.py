@@ -10,7 +10,7 @@ Candidates, on the same clips, in one run and in turns:
 One client and 32 at once; the 32 are coroutines, of (b) threads, in a process for each core they have.
 
 The servers have one half of the cores, clients and (a) the other, as many: neither takes the time of the other, and
-the server is compared with what the model does on the cores that the server has. Beside the throughput stands the CPU
+the server is compared with what the model does on the cores that the server has. Next to the throughput stands the CPU
 time of the server's process for each request, which depends less on what else the machine does.
 """
 
@@ -96,12 +96,12 @@ class Round(NamedTuple):
     paces: dict[str, dict[int, Pace]]
 
     def share(self, signature: str) -> float:
-        """The server's throughput over that of (a) at its best batch size."""
+        """Return the server's throughput over that of (a) at its best batch size."""
         best_per_sec = max(pace.per_sec for pace in self.paces[signature].values())
         return self.loads[f"{signature}, batching on"].per_sec / best_per_sec
 
     def gain(self) -> float:
-        """The server's throughput over that of (b)."""
+        """Return the server's throughput over that of (b)."""
         return self.loads["serving_default, batching on"].per_sec / self.loads[OLD_WAY].per_sec
 
 
@@ -114,6 +114,7 @@ class Goal(NamedTuple):
 
     @classmethod
     def of_rounds(cls, ratios: Iterable[float], bound: float) -> "Goal":
+        """Return the goal with the median of ``ratios``, one for each round."""
         found = tuple(ratios)
         return cls(statistics.median(found), bound, found)
 
@@ -130,7 +131,7 @@ def divide_cores() -> Cores:
 
 @contextlib.contextmanager
 def on(cores: set[int]) -> Iterator[None]:
-    """Processes that are started meanwhile stay on ``cores``."""
+    """Keep processes that are started in the context on ``cores``."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -167,7 +168,7 @@ def features_of(wavs: list[bytes], spec: AudioSpec) -> list[tuple[np.ndarray, in
 
 
 def requests_of(wavs: list[bytes], features: list[tuple[np.ndarray, int]]) -> dict[str, list[wire.PredictRequest]]:
-    """A gRPC request per clip, for each signature."""
+    """Return a gRPC request per clip, for each signature."""
     return {
         "serving_default": [MODEL.request("serving_default", [wav]) for wav in wavs],
         "features": [_features_request(*item) for item in features],
@@ -229,7 +230,7 @@ def _by_librosa(waveform: np.ndarray, spec: AudioSpec) -> np.ndarray:
 
 
 def in_process(model_dir: Path) -> dict[str, Callable[[list[wire.PredictRequest]], None]]:
-    """(a): each signature, called with a batch of what its requests hold."""
+    """Return (a): a function for each signature, called with a batch of the contents of its requests."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(model_dir))
@@ -289,7 +290,7 @@ class Crowd:
         self._pool = context.Pool(self._processes, _meet_at, (context.Barrier(self._processes),))
 
     def ask(self, work: Callable[..., tuple[list[float], float]], server: Server, *arguments: object) -> Load:
-        """Runs ``work`` in every process; it returns latencies and the time that all took, in seconds."""
+        """Run ``work`` in every process; ``work`` returns latencies and the total time, in seconds."""
         before_sec = cpu_sec(server.pid)
         task = (CLIENTS // self._processes, *arguments)
         running = [self._pool.apply_async(work, task) for _ in range(self._processes)]
@@ -299,6 +300,7 @@ class Crowd:
         return Load(latencies_sec, sum(len(part) / seconds for part, seconds in parts), server_cpu_ms)
 
     def close(self) -> None:
+        """End the processes."""
         self._pool.terminate()
         self._pool.join()
 
@@ -409,7 +411,7 @@ def _when_up(process: subprocess.Popen[bytes], log: IO[str]) -> Server:
 
 @contextlib.contextmanager
 def serve_nothing(cores: set[int]) -> Iterator[Server]:
-    """The floor."""
+    """Run the floor: a server that does nothing with its requests."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve_nothing, args=(theirs,), daemon=True)
@@ -584,7 +586,7 @@ def shares_by_cpu(found: dict[str, dict], name: str) -> tuple[float, float]:
 
 
 def report(found: dict[str, dict]) -> str:
-    """What docs/benchmarks/serving.md shows: the measurements, and beside the goals what was reached."""
+    """Return the tables of docs/benchmarks/serving.md: the measurements, and the goals with the values reached."""
     old_way = f"(b): {found['many clients'][OLD_WAY]['per_sec']:.0f} requests per second with 32 clients."
     return "\n".join([_measurements(found), old_way, "", _judged_goals(found)])
 

@@ -98,7 +98,7 @@ def _require_folder(folder: str) -> None:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal; nothing where standard error is a file."""
+    """Show a progress bar on the terminal; nothing where standard error is a file."""
     from rich.progress import Progress
 
     console = Console(stderr=True)

@@ -31,7 +31,7 @@ COMMANDS = {
     "drift": _Entry("cli.drift:app", "Say whether new recordings or requests differ from those of the training."),
     "predict": _Entry("cli.serving:predict_app", "Say which emotion is heard in recordings."),
     "serve": _Entry("cli.serving:serve_app", "Serve a pushed model as TF Serving does, for development."),
-    "rollout": _Entry("cli.rollout:app", "Try a new version beside the stable one, promote it or take it back."),
+    "rollout": _Entry("cli.rollout:app", "Try a new version next to the stable one, promote it or take it back."),
     "ui": _Entry("cli.serving:ui_app", "Open a web page that records or takes a file and shows what the model hears."),
 }
 
@@ -71,7 +71,7 @@ def _root() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs ``ser`` and exits.
+    """Run ``ser`` and exit.
 
     Args:
         arguments: Words of the command line after ``ser``; those of this process by default.

@@ -1,4 +1,4 @@
-"""``ser rollout``: put a version on trial beside the stable one, promote it or take it back."""
+"""``ser rollout``: put a version on trial next to the stable one, promote it or take it back."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from serving.rollout.verdict import Check, Observed
     from serving.rollout.watch import Observations, Watched
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Try a new version beside the stable one.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Try a new version next to the stable one.")
 
 ROLLED_BACK, UNDECIDED, FAILED = 1, 2, 3
 
@@ -57,7 +57,10 @@ class _Place:
     ] = None
     model: Annotated[str, typer.Option(help="Name it is served under; on Vertex AI, its id in the registry.")] = "ser"
     model_base_path: Annotated[
-        Path | None, typer.Option(help="What `ser serve --model-base-path` was given beside the models.config.")
+        Path | None,
+        typer.Option(
+            help="The `--model-base-path` of `ser serve`, if it was started with one in addition to the models.config."
+        ),
     ] = None
     ca_file: Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")] = None
 
@@ -79,9 +82,9 @@ class _Place:
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Adds a command that has the options of a :class:`_Place` where ``function`` has the parameter ``place``.
+    """Add a command that has the options of a :class:`_Place` where ``function`` has the parameter ``place``.
 
-    Typer makes options of a function's signature, so that is what is rewritten.
+    Typer derives options from a function's signature, so the signature is rewritten.
     """
     options = inspect.signature(_Place).parameters
 
@@ -114,7 +117,7 @@ def canary(
     place: _Place,
     as_json: AsJson = False,
 ) -> None:
-    """Load a pushed version beside the stable one on TF Serving. On Vertex AI the push does that."""
+    """Load a pushed version next to the stable one on TF Serving. On Vertex AI the push does that."""
 
     def start(target: "Target") -> "RolloutState":
         from serving.rollout.tf_serving import TfServingTarget
@@ -224,7 +227,7 @@ def _observations(target: "Target", place: _Place, wavs: dict[str, bytes]) -> "I
 
 
 def _do(place: _Place, what: "Callable[[Target], RolloutState]", *, as_json: bool) -> None:
-    """Shows what is served once it is done."""
+    """Change the rollout and show the versions that are served afterwards."""
     with _reported():
         target = place.target()
         _show(target, what(target), as_json=as_json)
@@ -242,7 +245,7 @@ def _reported() -> Iterator[None]:
 
 
 def _recordings(folder: Path) -> dict[str, bytes]:
-    """Recordings below ``folder`` as WAV; of very many, some from everywhere in the list."""
+    """Return recordings below ``folder`` as WAV; of very many, a sample spread evenly over the list."""
     from serving.client import AudioError
     from serving.client.recordings import to_wav
 

@@ -85,6 +85,7 @@ def predict(
 @serve_app.command()
 @functools.wraps(command.serve)
 def serve(**options: Any) -> None:
+    """Run the server with the options of :mod:`serving.server`."""
     with _server_errors():
         command.serve(**options)
 
@@ -112,7 +113,7 @@ def ui(
 
 @contextlib.contextmanager
 def _server(address: str, model_base_path: str | None) -> Iterator[str]:
-    """The address to ask: ``address``, or that of a server that lives as long as the context."""
+    """Yield ``address``, or the address of a server that runs as long as the context."""
     if model_base_path is None:
         yield address
         return

@@ -12,12 +12,12 @@ def console() -> Console:
 
 
 def say(line: str) -> None:
-    """Prints one line as it is: never cut, wrapped or read as markup."""
+    """Print one line as it is: never cut, wrapped or read as markup."""
     console().print(line, soft_wrap=True, markup=False)
 
 
 def table(*texts: str, numbers: tuple[str, ...], title: str | None = None) -> Table:
-    """An empty table: columns of texts on the left, of numbers on the right."""
+    """Return an empty table: columns of texts on the left, of numbers on the right."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in texts:
         made.add_column(name, no_wrap=True)

@@ -68,6 +68,7 @@ class Recording:
 
     @property
     def duration_sec(self) -> float:
+        """Duration in seconds."""
         return len(self.samples) / self.sample_rate_hz
 
 
@@ -252,7 +253,7 @@ def _check_samples(samples: np.ndarray, limits: AudioLimits) -> None:
 
 
 def _require_whole_riff(data: bytes, limits: AudioLimits) -> None:
-    """A truncated WAV reads as a shorter one in libsndfile: compare what its data chunk promises with what is there."""
+    """Reject a truncated WAV, which libsndfile reads as a shorter one: compare the data with the size it states."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return
     position = 12

@@ -30,11 +30,12 @@ MEL_GROUP_BANDS = 16
 
 
 def extract(waveforms: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """Computes the features of a batch of windows.
+    """Compute the features of a batch of windows.
 
     Args:
         waveforms: float32 ``[batch, spec.window_samples]`` at ``spec.sample_rate_hz``.
         valid_samples: int32 ``[batch]``; what comes after them in a window is ignored.
+        spec: Family and parameters of the features.
 
     Returns:
         float32 ``[batch, *spec.feature_shape]``. Family ``utterance``: means over time of zero-crossing rate, RMS,
@@ -179,7 +180,7 @@ def _hann_window(n_fft: int) -> np.ndarray:
 
 @functools.cache
 def _mel_filter_groups(spec: AudioSpec) -> list[tuple[int, int, np.ndarray]]:
-    """The Slaney filters in groups of neighbouring bands: first bin, last bin + 1, ``[bins, bands]``."""
+    """Return the Slaney filters in groups of neighbouring bands: first bin, last bin + 1, ``[bins, bands]``."""
     import librosa
 
     filters = librosa.filters.mel(sr=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.mel_bands)

@@ -14,10 +14,12 @@ from modules.audio.spec import AudioSpec
 def window_of_waveform(
     waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resamples a recording and cuts its window out; only sound near the window is resampled.
+    """Resample a recording and cut its window out; only sound near the window is resampled.
 
     Args:
         waveform: float32 ``[samples]`` at ``sample_rate_hz``.
+        sample_rate_hz: Sample rate of the recording, an integer scalar.
+        spec: Window and features.
 
     Returns:
         float32 ``[spec.window_samples]`` and the number of its samples that are sound, int32 ``[]``.
@@ -33,10 +35,12 @@ def window_of_waveform(
 def features_of_waveform(
     waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Features of one recording.
+    """Return the features of one recording.
 
     Args:
         waveform: float32 ``[samples]`` at ``sample_rate_hz``.
+        sample_rate_hz: Sample rate of the recording, an integer scalar.
+        spec: Window and features.
 
     Returns:
         float32 ``[*spec.feature_shape]`` and the number of valid frames, int64 ``[]``.
@@ -112,6 +116,9 @@ def features_of_timeline(
 
     Args:
         waveform: float32 ``[samples]`` at ``sample_rate_hz``.
+        sample_rate_hz: Sample rate of the recording, an integer scalar.
+        spec: Window and features.
+        hop_sec: Distance between the starts of two windows, in seconds.
 
     Returns:
         float32 ``[windows, *spec.feature_shape]``, valid frames int64 ``[windows]``, start in seconds float32

@@ -50,7 +50,7 @@ def _text(check: Check, limits: AudioLimits, measured: dict[str, Any]) -> tf.Ten
 
 
 def _formatted(value: Any, spec: str) -> Any:
-    """A measured value by a format specification such as ``.3f`` or ``.1e``."""
+    """Format a measured value by a format specification such as ``.3f`` or ``.1e``."""
     if isinstance(value, str) or value.dtype == tf.string:
         return value
     precision = int(spec[1:-1]) if spec else -1

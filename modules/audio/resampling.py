@@ -19,7 +19,7 @@ GUARD_SEC = 0.1
 
 
 def resampled_length(samples: tf.Tensor | int, *, from_rate_hz: tf.Tensor | int, to_rate_hz: int) -> tf.Tensor:
-    """Samples after resampling, int64: ``ceil(samples * to_rate_hz / from_rate_hz)``."""
+    """Return the number of samples after resampling, int64: ``ceil(samples * to_rate_hz / from_rate_hz)``."""
     return _ceil_div(tf.cast(samples, tf.int64) * to_rate_hz, tf.cast(from_rate_hz, tf.int64))
 
 
@@ -43,10 +43,12 @@ def resample(waveform: tf.Tensor, *, from_rate_hz: tf.Tensor | int, to_rate_hz: 
 def resample_range(
     waveform: tf.Tensor, *, from_rate_hz: tf.Tensor | int, to_rate_hz: int, start: tf.Tensor, size: tf.Tensor
 ) -> tf.Tensor:
-    """Samples ``start`` to ``start + size`` of :func:`resample`, at the cost of that range alone.
+    """Return samples ``start`` to ``start + size`` of :func:`resample`, at the cost of that range alone.
 
     Args:
         waveform: float32 ``[samples]``, the whole recording.
+        from_rate_hz: Sample rate of ``waveform``, an integer scalar.
+        to_rate_hz: Sample rate of the result.
         start: int64, in samples at ``to_rate_hz``.
         size: int64, in samples at ``to_rate_hz``; the range must lie within the resampled recording.
     """
@@ -98,7 +100,7 @@ def _common_divisor(from_rate: tf.Tensor, to_rate: int) -> tf.Tensor:
 
 
 def _fast_count(blocks: tf.Tensor) -> tf.Tensor:
-    """The next number without prime factors above 5: Fourier transforms of such lengths are fast."""
+    """Return the next number without prime factors above 5: Fourier transforms of such lengths are fast."""
     counts = tf.constant(_smooth_numbers(1 << 31), tf.int64)
     return counts[tf.searchsorted(counts, blocks[tf.newaxis])[0]]
 

@@ -85,10 +85,12 @@ class AudioSpec(Settings):
 
     @property
     def window_samples(self) -> int:
+        """Length of the window in samples."""
         return round(self.window_sec * self.sample_rate_hz)
 
     @property
     def window_offset_samples(self) -> int:
+        """Offset of the window in samples."""
         return round(self.window_offset_sec * self.sample_rate_hz)
 
     @property
@@ -138,7 +140,7 @@ class AudioSpec(Settings):
         return digest(values)
 
     def require_same(self, fingerprint: str, *, whose: str) -> None:
-        """Raises :class:`AudioSpecMismatch` unless ``fingerprint`` is this spec's own."""
+        """Raise :class:`AudioSpecMismatch` unless ``fingerprint`` is that of this spec."""
         if fingerprint != self.fingerprint:
             raise AudioSpecMismatch(
                 f"{whose} was made with audio spec {fingerprint}, this is {self.fingerprint} ({self.to_json()}). "

@@ -165,7 +165,7 @@ def _words(encoded: tf.Tensor, position: tf.Tensor, count: int) -> tf.Tensor:
 
 
 def _unsigned(encoded: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """The unsigned 32-bit number at ``position``, as int64."""
+    """Return the unsigned 32-bit number at ``position``, as int64."""
     low, high = tf.unstack(_words(encoded, position, 2))
     return low + high * (1 << 16)
 
@@ -259,7 +259,7 @@ def _read_samples(encoded: tf.Tensor, layout: _Layout) -> tf.Tensor:
 
 
 def _pcm_24(data: tf.Tensor) -> tf.Tensor:
-    """Puts the three bytes at the upper end of 32 bits, which keeps the sign."""
+    """Put the three bytes at the upper end of 32 bits, which keeps the sign."""
     low, middle, high = tf.unstack(tf.cast(tf.reshape(tf.io.decode_raw(data, tf.uint8), [-1, 3]), tf.int32), axis=1)
     return tf.cast(low * (1 << 8) + middle * (1 << 16) + high * (1 << 24), tf.float32) / 2.0**31
 

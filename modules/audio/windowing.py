@@ -15,10 +15,11 @@ def window_start(samples: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
 
 
 def window(waveform: tf.Tensor, spec: AudioSpec) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts the analysed window out of a recording.
+    """Cut the analysed window out of a recording.
 
     Args:
         waveform: float32 ``[samples]`` at ``spec.sample_rate_hz``.
+        spec: Length and offset of the window.
 
     Returns:
         float32 ``[spec.window_samples]``, filled up with zeros at the end, and the number of samples that are sound,
@@ -29,7 +30,7 @@ def window(waveform: tf.Tensor, spec: AudioSpec) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def fill_window(sound: tf.Tensor, spec: AudioSpec) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fills ``sound``, float32 of at most ``spec.window_samples``, up with zeros; returns as :func:`window`."""
+    """Pad ``sound``, float32 of at most ``spec.window_samples``, with zeros; return as :func:`window` does."""
     valid_samples = tf.size(sound)
     filled = tf.pad(sound, [[0, spec.window_samples - valid_samples]])
     return tf.ensure_shape(filled, [spec.window_samples]), valid_samples
@@ -50,14 +51,16 @@ def timeline_starts(samples: tf.Tensor, spec: AudioSpec, hop_sec: float) -> tf.T
 
 
 def timeline_windows(waveform: tf.Tensor, spec: AudioSpec, hop_sec: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Cuts a long recording into windows that cover all of it.
+    """Cut a long recording into windows that cover all of it.
 
     Args:
         waveform: float32 ``[samples]`` at ``spec.sample_rate_hz``.
+        spec: Length of a window.
+        hop_sec: Distance between the starts of two windows, in seconds.
 
     Returns:
-        float32 ``[windows, spec.window_samples]``, int32 valid samples ``[windows]``, and where each starts in seconds,
-        float32 ``[windows]``.
+        float32 ``[windows, spec.window_samples]``, int32 valid samples ``[windows]``, and the start of each window in
+        seconds, float32 ``[windows]``.
     """
     samples = tf.size(waveform)
     starts = timeline_starts(samples, spec, hop_sec)

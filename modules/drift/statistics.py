@@ -32,7 +32,7 @@ def jensen_shannon(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Pool:
-    """The clips of both samples. A sample of them is a row of weights, so many samples are one matrix."""
+    """The clips of both samples. A sample of them is a row of weights; several samples are one matrix."""
 
     def __init__(self, reference: Sample, current: Sample) -> None:
         self._values = np.concatenate([reference.values, current.values])

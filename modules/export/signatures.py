@@ -55,14 +55,16 @@ def export(
     limits: AudioLimits = DEFAULT_LIMITS,
     description: Mapping[str, object] | None = None,
 ) -> None:
-    """Writes the SavedModel with its contract and warm-up requests; whatever is seen at ``model_dir`` is whole.
+    """Write the SavedModel with its contract and warm-up requests; an atomic rename publishes it at ``model_dir``.
 
     Args:
-        model: Of a family in :mod:`modules.models`, in float32.
-        transform: The normalisation it was trained with.
-        temperature: Of the calibration, see :mod:`modules.evaluation.calibration`.
-        limits: What counts as a usable recording; part of the contract.
-        description: Of the model, for its card: see :func:`modules.training.trainer.describe_model`.
+        model: Model of a family in :mod:`modules.models`, in float32.
+        transform: Normalisation that the model was trained with.
+        spec: Window and features that the model was trained on.
+        model_dir: Folder to write; local or on any file system that TensorFlow supports.
+        temperature: Temperature of the calibration, see :mod:`modules.evaluation.calibration`.
+        limits: Limits of a usable recording; part of the contract.
+        description: Description of the model for its card, see :func:`modules.training.trainer.describe_model`.
     """
     partial_dir = f"{model_dir.rstrip('/')}.partial"
     if tf.io.gfile.exists(partial_dir):
@@ -229,7 +231,7 @@ def _feature_errors(features: tf.Tensor, valid_frames: tf.Tensor, spec: AudioSpe
 
 
 def _first_text(*checks: tuple[tf.Tensor, str]) -> tf.Tensor:
-    """The text of the first check, bool ``[batch]``, that does not hold, by item; empty where all hold."""
+    """Return, by item, the text of the first check, bool ``[batch]``, that fails; empty where all pass."""
     error = tf.fill(tf.shape(checks[0][0]), NO_ERROR)
     for holds, text in reversed(checks):
         error = tf.where(holds, error, text)
@@ -280,7 +282,7 @@ def _timeline_of(encoded: tf.Tensor, classify: Classify, spec: AudioSpec, limits
 
 
 def _named(probabilities: tf.Tensor, error: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What a signature returns; no probabilities for items with an error: JSON has no NaN, so they are 0."""
+    """Return the outputs of a signature; probabilities of items with an error are 0, as JSON has no NaN."""
     usable = error == NO_ERROR
     return {
         "probabilities": tf.where(usable[:, tf.newaxis], probabilities, 0.0),
@@ -295,7 +297,7 @@ def _likeliest(probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def _labels_for(batch: tf.Tensor) -> tf.Tensor:
-    """The names once per item: TF Serving cuts every output of a merged batch apart along the batch."""
+    """Return the names once per item: TF Serving splits every output of a merged batch apart along the batch."""
     return tf.tile(tf.constant([EMOTIONS]), [batch, 1])
 
 
@@ -321,7 +323,7 @@ def warmup_requests(spec: AudioSpec) -> list[predict_pb2.PredictRequest]:
 
 
 def _request(signature: str, inputs: dict[str, object]) -> predict_pb2.PredictRequest:
-    """A request as a client would send it; TF Serving takes no notice of the model's name in a warm-up."""
+    """Return a request as a client sends it; TF Serving ignores the model's name in a warm-up."""
     return predict_pb2.PredictRequest(
         model_spec=model_pb2.ModelSpec(name="ser", signature_name=signature),
         inputs={name: tf.make_tensor_proto(value) for name, value in inputs.items()},

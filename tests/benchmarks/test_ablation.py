@@ -9,7 +9,7 @@ from pipeline.config import load_config
 
 
 def scored(share_right: float, *, seed: int = 0) -> ablation.Scored:
-    """Answers about 8 speakers with 28 clips each, so many of them right."""
+    """Answers about 8 speakers with 28 clips each, ``share_right`` of them right."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.arange(7), 32)
     said = np.where(rng.uniform(size=labels.size) < share_right, labels, (labels + 1) % 7)

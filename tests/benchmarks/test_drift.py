@@ -11,7 +11,7 @@ from modules.drift.settings import DriftSettings
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
-EVERY = 6  # of the 60 clips of an actor, every so many
+EVERY = 6  # of the 60 clips of an actor, every sixth
 SPEC = ORIGINAL_AUDIO.replace(feature_family="utterance")
 ROUNDS = {False: 5, True: 1}
 # Twelve actors differ from twelve others in level by as much as 6 dB make, and so few clips of an emotion do not tell

@@ -435,9 +435,9 @@ def test_shards_are_fixed_by_clips_and_settings_and_mix_the_speakers():
     split_of = {clip.clip_id: "train" if number < 1400 else "test" for number, clip in enumerate(clips)}
     shards = list(make_shards(clips, split_of, ORIGINAL_INGEST))
     assert shards == list(make_shards(clips[::-1], split_of, ORIGINAL_INGEST))
-    dealt = [(clip, shard.split) for shard in shards for batch in shard.batches for clip in batch]
-    assert sorted(clip.path for clip, _ in dealt) == [clip.path for clip in clips]
-    assert all(split_of[clip.clip_id] == split for clip, split in dealt)
+    assigned = [(clip, shard.split) for shard in shards for batch in shard.batches for clip in batch]
+    assert sorted(clip.path for clip, _ in assigned) == [clip.path for clip in clips]
+    assert all(split_of[clip.clip_id] == split for clip, split in assigned)
     sizes = {shard.split: {len(batch) for batch in shard.batches} for shard in shards[:-1]}
     assert sizes == {"train": {8}, "test": {32}}
     assert [shard.path for shard in shards if shard.split == "test"] == [

@@ -169,7 +169,7 @@ STRICT = LENIENT.replace(max_uar_loss=0.0)
 def test_a_baseline_is_compared_on_the_test_speakers_whom_it_had_not_heard(
     artifacts, trained, export, evaluate, tmp_path
 ):
-    """A candidate that knows one emotion, beside a better baseline: TFMA and the gate reject it, asked about anyone."""
+    """TFMA and the gate reject a candidate that always predicts one emotion and has a better baseline."""
     constant, test = export([5.0, 0, 0, 0, 0, 0, 0]), protocol_of(artifacts).speakers["test"]
     _, verdict = evaluate(constant, trained, STRICT, protocol_of(artifacts))
     assert failed(verdict) >= {TFMA, UAR_LOSS}

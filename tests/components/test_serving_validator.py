@@ -53,7 +53,7 @@ def processes_about(path: Path) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes()
-        except OSError:  # gone meanwhile
+        except OSError:  # the process has ended
             continue
         if str(path).encode() in command and int(process.name) != os.getpid():
             found.append(int(process.name))

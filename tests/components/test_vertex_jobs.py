@@ -36,7 +36,7 @@ JOB = {
 
 
 class HeldJobs(CustomJobs):
-    """Jobs that run until a test ends them, or for so many looks."""
+    """Jobs that run until a test ends them, or for a number of polls."""
 
     looks = 10**6
 

@@ -72,7 +72,7 @@ class FakeDataflow:
 
     @property
     def beam_args(self) -> list[str]:
-        """What a client is told beside the arguments of production."""
+        """Arguments of a client in addition to those of production."""
         return [f"--dataflow_endpoint={self.endpoint}"]
 
     def submit(self, submitted: dict[str, Any]) -> Job:

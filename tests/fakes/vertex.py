@@ -202,7 +202,7 @@ class FakeVertex(grpc.GenericRpcHandler):
         self._stack.close()
 
     def reset(self, services: dict[str, Any]) -> None:
-        """Begins anew with other services, on the same ports and with the same keys."""
+        """Restart with other services, on the same ports and with the same keys."""
         self._services = services
         self.calls.clear()
         self._failures.clear()

@@ -116,7 +116,7 @@ class Cloud:
         fetch: Gives a local folder with what lies at an artifact's address.
         models: Versions by name, ``…/models/ser@1``.
         endpoints: By name.
-        slow_deployments: So many looks at the endpoint pass before the next deployed model is listed.
+        slow_deployments: Number of reads of the endpoint before the next deployed model is listed.
         split_so_far: Traffic split that requests go by, whatever the endpoint's is: a change takes a while to spread.
         are_ids_refused: An id of the caller's for a deployed model is INVALID_ARGUMENT.
         do_model_labels_win: A label that the model has from its first version hides that of the version.

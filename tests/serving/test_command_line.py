@@ -72,7 +72,7 @@ def runs(server):
 
 
 def paused_with_a_request(server, channel, recording):
-    """Stops the server while it works on a request; with so many recordings that it is no matter of luck."""
+    """Stop the server while it works on a request; with enough recordings that timing does not matter."""
     predict = channel.unary_unary(PREDICT_METHOD, wire.PredictRequest.SerializeToString)
     for items in (1, 2, 4, 8, 16):
         before = runs(server)

@@ -21,10 +21,11 @@ class Noise:
 
     @classmethod
     def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Noise":
+        """Draw the amplitude, at most ``settings.noise_amplitude``, and the seed of the noise from ``rng``."""
         return cls(settings.noise_amplitude * rng.uniform(), int(rng.integers(2**63)))
 
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
-        """Adds the noise; the result has the length of ``samples``."""
+        """Add the noise; the result has the length of ``samples``."""
         deviation = np.float32(self.amplitude * np.max(np.abs(samples)))
         noise = np.random.default_rng(self.seed).standard_normal(len(samples), dtype=np.float32)
         return samples + deviation * noise

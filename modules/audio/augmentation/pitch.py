@@ -19,6 +19,7 @@ class Pitch:
 
     @classmethod
     def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Pitch":
+        """Take the semitones from ``settings``; ``rng`` is not used."""
         return cls(settings.pitch_semitones)
 
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:

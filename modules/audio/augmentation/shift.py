@@ -19,8 +19,9 @@ class Shift:
 
     @classmethod
     def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Shift":
+        """Draw the offset, in ms and at most ``settings.shift_max_ms`` in either direction, from ``rng``."""
         return cls(rng.uniform(-settings.shift_max_ms, settings.shift_max_ms))
 
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
-        """Rolls; the result has the length of ``samples``."""
+        """Roll the samples in a circle; the result has the length of ``samples``."""
         return np.roll(samples, round(self.offset_ms * sample_rate_hz / 1000))

@@ -19,6 +19,7 @@ class Stretch:
 
     @classmethod
     def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Stretch":
+        """Take the rate from ``settings``; ``rng`` is not used."""
         return cls(settings.stretch_rate)
 
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:

@@ -23,7 +23,7 @@ class Transform(Protocol):
     def __hash__(self) -> int: ...
 
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
-        """Returns the changed samples, float32 of shape ``(n,)``; ``n`` may differ from that of ``samples``."""
+        """Return the changed samples, float32 of shape ``(n,)``; ``n`` may differ from that of ``samples``."""
 
 
 Plan = tuple[Transform, ...]
@@ -56,15 +56,17 @@ def augment(
     seed: int,
     clip_id: str,
 ) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Makes every variant of one analysed window, in the order of ``settings.variants``.
+    """Yield every variant of one analysed window, in the order of ``settings.variants``.
 
     Plans that begin alike share the beginning: with the default variants the costly pitch shift is computed once.
 
     Args:
         window: float32 of shape ``(window_samples,)``, zeros from ``valid_samples`` on.
         valid_samples: Samples of the window that the recording fills, at least 1.
-        seed: Of the whole run.
-        clip_id: Of the clip; another clip gets another noise.
+        sample_rate_hz: Sample rate of the window.
+        settings: Variants and their parameters.
+        seed: Seed of the whole run.
+        clip_id: Id of the clip; each clip gets its own noise.
 
     Yields:
         The variant's name, its window of the same shape as ``window``, and its valid samples, which differ from the

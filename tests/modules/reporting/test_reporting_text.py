@@ -33,8 +33,8 @@ def test_a_push_names_version_and_path():
 
 
 def test_a_failure_names_the_component_the_error_and_the_next_step():
-    text = outline(summary(status="failed", failed_component="Trainer", error="NaN", next_step="mend"), Path("output"))
-    assert "FAILED   in Trainer\n         NaN\nNext     mend" in text
+    text = outline(summary(status="failed", failed_component="Trainer", error="NaN", next_step="fix"), Path("output"))
+    assert "FAILED   in Trainer\n         NaN\nNext     fix" in text
 
 
 def test_a_failure_without_more_says_no_none():

@@ -96,7 +96,7 @@ def test_a_killed_search_goes_on_where_it_was(whole_hyperband, tmp_path, capfd):
 
 
 def kill_after_trial(number: int, folder: Path, settings: TuningSettings) -> None:
-    """SIGKILL as soon as the search says that so many trials have ended."""
+    """Send SIGKILL as soon as the search reports that this number of trials has ended."""
     command = [
         sys.executable,
         "-m",
