@@ -1,7 +1,7 @@
-"""The web page of ``ser ui``: a recording in, what the model hears out.
+"""Web page of ``ser ui``, which shows the emotions in a recording.
 
-Streamlit runs this file from top to bottom whenever something on the page changes. It asks the server through the
-client alone, so it works with every address that the client knows.
+Streamlit runs this file from top to bottom whenever something on the page changes. It sends its
+requests through the client, so it works with every address that the client supports.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from modules.audio.decoding import WIDEST_LIMITS, BadAudio, Recording, decode
 from serving.client import DEFAULT_ADDRESS, AudioError, Client, Prediction, Segment, ServerUnreachable, ServingError
 
-# Longer ones get a timeline: the model's window covers the others.
+# Longer recordings get a timeline: one window of the model covers the others.
 LONG_SEC = 4.0
 _PLOT_POINTS = 4_000
 
 
 def main() -> None:
-    """Draws the page."""
+    """Draw the page."""
     address = _address()
     st.set_page_config(page_title="Speech emotion", page_icon="🎙️")
     st.title("Which emotion is heard?")
@@ -33,7 +33,7 @@ def main() -> None:
         st.info("Upload a recording, or record one, to begin.")
         return
     try:
-        recording = decode(encoded, WIDEST_LIMITS)  # the model decides by its own
+        recording = decode(encoded, WIDEST_LIMITS)  # the model applies its own limits
     except BadAudio as error:
         st.error(f"This recording cannot be used: {error.reason}.")
         return

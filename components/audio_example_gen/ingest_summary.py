@@ -7,6 +7,7 @@ from typing import Any
 from tfx.utils import io_utils
 
 from components.audio_example_gen.report import QUARANTINE_FILE, SUMMARY_FILE
+from modules.audio.spec import AudioSpec
 from modules.data.labels import SPLITS
 from modules.reporting import summary
 
@@ -34,7 +35,7 @@ def data(examples_uri: str) -> summary.Data:
             for group in ingest["duplicates"]["groups"]
             for other in group[1:]
         ),
-        audio_spec=ingest["audio_spec"],
+        audio_spec=AudioSpec.model_validate(ingest["audio_spec"]).describe(),
         audio_spec_fingerprint=ingest["audio_spec_fingerprint"],
     )
 

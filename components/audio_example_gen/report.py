@@ -75,7 +75,7 @@ class Report:
             "root": self.root,
             "protocol": settings.splits.protocol,
             "seed": settings.seed,
-            "audio_spec": settings.audio.model_dump(),
+            "audio_spec": settings.audio.model_dump(mode="json"),
             "audio_spec_fingerprint": settings.audio.fingerprint,
             "augmentation_variants": list(settings.augmentation.variants),
             **_census(self.used),

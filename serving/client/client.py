@@ -20,14 +20,14 @@ _TIMELINE_SIGNATURE = "timeline"
 
 
 class Client:
-    """Asks one model. Use as a context manager, or call :meth:`close`; may be shared by threads.
+    """Client of one model. Use as a context manager, or call :meth:`close`; may be shared by threads.
 
     Args:
-        address: Where the server is; see :mod:`serving.client.transport`.
-        model: The name it is served under.
-        version: Asks this version instead of the newest.
-        label: Asks the version with this label, such as ``canary``.
-        canary_percent: Asks the label ``canary`` for so many of the requests, at random, and ``stable`` for the others.
+        address: Address of the server; see :mod:`serving.client.transport`.
+        model: Name of the served model.
+        version: Version to use instead of the newest.
+        label: Label of the version to use, such as ``canary``.
+        canary_percent: Share of the requests to send to the label ``canary``, at random; ``stable`` gets the others.
         timeout_sec: Deadline of each request, retries included.
         ca_file: Certificates in PEM to trust over TLS, in place of the system's.
 
@@ -51,7 +51,10 @@ class Client:
         self._transport = connect(address, ca_file=ca_file)
 
     def predict(self, audio: Audio) -> Prediction:
-        """What the model hears in one recording; of a long one it looks at a window near the start.
+        """Return the emotion in one recording; of a long one, the model analyses a window near the start.
+
+        Args:
+            audio: A file, the bytes of one, or samples with their rate in Hz.
 
         Raises:
             AudioError: The recording cannot be used.
@@ -60,7 +63,10 @@ class Client:
         return self.predict_batch([audio])[0]
 
     def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
-        """As :meth:`predict`, for many recordings in few requests; the answers come in the order asked.
+        """Return the predictions of many recordings, sent in few requests, in the same order.
+
+        Args:
+            recordings: Files, bytes of files, or samples with their rate in Hz.
 
         Raises:
             AudioError: One of the recordings cannot be used; :meth:`predict_each` returns the answers to the others.
@@ -69,7 +75,10 @@ class Client:
         return [required(answer) for answer in self._answers(recordings)]
 
     def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
-        """Return the prediction of each recording, or the AudioError of one that cannot be used, in the same order.
+        """Return the prediction of each recording, or the AudioError of an unusable one, in the same order.
+
+        Args:
+            recordings: Files, bytes of files, or samples with their rate in Hz.
 
         Raises:
             RequestFailed: The server refused, or did not answer.
@@ -81,14 +90,22 @@ class Client:
             yield from batch.answers(self._ask(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None)
 
     def timeline(self, audio: Audio) -> Iterator[Segment]:
-        """What the model hears from window to window of a recording of any length, as the answers come in."""
+        """Yield the emotion of each window of a recording of any length, as the responses arrive.
+
+        Args:
+            audio: A file, the bytes of one, or samples with their rate in Hz.
+
+        Raises:
+            AudioError: The recording cannot be used.
+            RequestFailed: The server refused, or did not answer.
+        """
         with open_long(audio) as sound:
             timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
                 yield from timeline.accept(self._ask(_TIMELINE_SIGNATURE, [chunk]))
 
     def close(self) -> None:
-        """Gives up the connection."""
+        """Close the connection."""
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -147,7 +164,7 @@ class AsyncClient:
                     yield segment
 
     async def close(self) -> None:
-        """Gives up the connection."""
+        """Close the connection."""
         await self._transport.close()
 
     async def __aenter__(self) -> Self:

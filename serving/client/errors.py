@@ -1,4 +1,4 @@
-"""Everything the client raises.
+"""Exceptions of the client.
 
 ::
 
@@ -60,7 +60,12 @@ class RequestFailed(ServingError):
 
     @classmethod
     def of(cls, code: grpc.StatusCode, details: str) -> "RequestFailed":
-        """The subclass that belongs to ``code``."""
+        """Return an error of the subclass for ``code``.
+
+        Args:
+            code: The gRPC status code.
+            details: The server's message.
+        """
         return cls.by_code.get(code, RequestFailed)(code, details)
 
 

@@ -1,4 +1,4 @@
-"""What the client asks and what it is answered: requests from WAV bytes, predictions from responses."""
+"""Requests from WAV bytes, and predictions from responses."""
 
 import dataclasses
 import random
@@ -22,12 +22,12 @@ _FIELDS = {wire.DT_FLOAT: "float_val", wire.DT_INT32: "int_val", wire.DT_INT64: 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the model heard in one recording.
+    """Emotion in one recording.
 
     Attributes:
-        emotion: The most probable one.
-        probabilities: Probability of every emotion that the model knows; they add up to 1.
-        model_version: The version that answered; ``None`` where the answer does not tell (TF Serving's REST).
+        emotion: The most probable emotion.
+        probabilities: Probability of each emotion of the model; the sum is 1.
+        model_version: The version that answered; ``None`` where the response does not name it (TF Serving's REST).
     """
 
     emotion: str
@@ -37,7 +37,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segment(Prediction):
-    """What the model heard between two times of a long recording."""
+    """Emotion between two times of a long recording, in seconds."""
 
     start_sec: float
     end_sec: float
@@ -45,7 +45,7 @@ class Segment(Prediction):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelChoice:
-    """Which model a client talks to; with the name alone, its newest version.
+    """Model that a client uses; with the name alone, its newest version.
 
     Attributes:
         canary_percent: Share of the requests that go to the label ``canary``; the others go to ``stable``.
@@ -65,7 +65,7 @@ class ModelChoice:
             raise ValueError(f"canary_percent is {self.canary_percent}; it must be between 0 and 100")
 
     def request(self, signature: str, wavs: Sequence[bytes]) -> wire.PredictRequest:
-        """Asks ``signature`` about a batch of encoded WAV files."""
+        """Return the request to ``signature`` for a batch of encoded WAV files."""
         audio = wire.TensorProto(dtype=wire.DT_STRING, string_val=wavs)
         audio.tensor_shape.dim.add(size=len(wavs))
         request = wire.PredictRequest(inputs={AUDIO_INPUT: audio})
@@ -95,7 +95,7 @@ class Batch:
         self._items: list[str | AudioError] = []  # the names of those that are sent
 
     def add(self, name: str, wav: bytes | AudioError) -> None:
-        """Add a recording, or why the client cannot read it."""
+        """Add a recording, or the error of one that the client cannot read."""
         if isinstance(wav, AudioError):
             self._items.append(wav)
         else:
@@ -103,7 +103,7 @@ class Batch:
             self.wavs.append(wav)
 
     def has_room(self, wav: bytes | AudioError, *, max_items: int, max_bytes: int) -> bool:
-        """Whether a further recording fits; the first always does."""
+        """Return whether a further recording fits; the first always does."""
         if isinstance(wav, AudioError) or not self.wavs:
             return True
         return len(self.wavs) < max_items and sum(map(len, self.wavs)) + len(wav) <= max_bytes
@@ -112,7 +112,7 @@ class Batch:
         """Yield the prediction or the error of each recording, in order.
 
         Args:
-            response: The answer to :attr:`wavs`; ``None`` when nothing was sent.
+            response: The response to :attr:`wavs`; ``None`` when nothing was sent.
         """
         sent = [item for item in self._items if isinstance(item, str)]
         answered = iter(_predictions(response, sent) if response else ())
@@ -121,7 +121,13 @@ class Batch:
 
 
 def batches(recordings: Iterable[Audio], *, max_items: int, max_bytes: int) -> Iterator[Batch]:
-    """Yield consecutive batches of at most ``max_items`` files and ``max_bytes`` together, at least one file each."""
+    """Yield consecutive batches of at least one file each.
+
+    Args:
+        recordings: The recordings to send.
+        max_items: Largest number of files of a batch.
+        max_bytes: Largest size of a batch of several files.
+    """
     batch = Batch()
     for audio in recordings:
         wav = _wav_or_error(audio)
@@ -147,7 +153,7 @@ def _wav_or_error(audio: Audio) -> bytes | AudioError:
 
 
 def _predictions(response: wire.PredictResponse, names: Sequence[str]) -> list[Prediction | AudioError]:
-    """What became of each item of the batch; ``names`` of the recordings are for the errors."""
+    """Return the prediction or error of each item of the batch; errors contain the recording's name."""
     labels, probabilities, emotions = (_output(response, name) for name in ("labels", "probabilities", "emotion"))
     version = _version(response)
     return [
@@ -157,7 +163,7 @@ def _predictions(response: wire.PredictResponse, names: Sequence[str]) -> list[P
 
 
 def _errors(response: wire.PredictResponse, names: Sequence[str]) -> list[AudioError | None]:
-    """The error of each item; ``None`` where there is none."""
+    """Return the error of each item; ``None`` where there is none."""
     texts = [text.decode() for text in _output(response, "error")]
     return [
         AudioError(text.partition(":")[0], f"{name}: {text}") if text else None
@@ -166,7 +172,7 @@ def _errors(response: wire.PredictResponse, names: Sequence[str]) -> list[AudioE
 
 
 def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segment]:
-    """The windows of the single recording in a ``timeline`` response, moved by ``offset_sec``."""
+    """Return the windows of the single recording in a ``timeline`` response, shifted by ``offset_sec``."""
     names = ("probabilities", "emotion", "start_sec", "end_sec")
     windows = int(_output(response, "windows")[0])  # empty ones follow where a longer recording was in the batch
     labels, columns = _output(response, "labels")[0], [_output(response, name)[0][:windows] for name in names]
@@ -184,7 +190,7 @@ def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segme
 
 
 class Timeline:
-    """Cuts a long recording into requests and joins the answers, as if it had been sent whole.
+    """A long recording, cut into requests whose responses join into one timeline.
 
     The model decides about windows and the step between them: they are evenly spaced, except that the last one is
     moved back to end with what was sent. Every chunk but the last gives away that window, and the next chunk starts
@@ -217,10 +223,14 @@ class Timeline:
             raise error
 
     def accept(self, response: wire.PredictResponse) -> list[Segment]:
-        """Return the segments that the answer to the last chunk adds.
+        """Return the segments that the response to the last chunk adds.
+
+        Args:
+            response: Response of the ``timeline`` signature to the last chunk.
 
         Raises:
             AudioError: The model cannot use the recording.
+            UnexpectedAnswer: The response is not that of a ``timeline`` signature, or has too few windows.
         """
         (error,) = _errors(response, [self._name])
         if error:
@@ -250,7 +260,11 @@ def _output(response: wire.PredictResponse, name: str) -> np.ndarray:
 
 
 def tensor_values(tensor: wire.TensorProto) -> np.ndarray:
-    """The tensor's values, whichever of TensorProto's two encodings the server chose."""
+    """Return the tensor's values from either of TensorProto's two encodings.
+
+    Raises:
+        UnexpectedAnswer: The data type is not one of the model's.
+    """
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.dtype == wire.DT_STRING:
         return np.array(tensor.string_val, dtype=object).reshape(shape)

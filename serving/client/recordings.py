@@ -1,4 +1,4 @@
-"""Any recording, as the WAV bytes that the model takes. Which of them it can use is decided by the model's limits."""
+"""Conversion of recordings to the WAV bytes that the model takes. The model's own limits decide which are usable."""
 
 import io
 import os
@@ -23,10 +23,10 @@ _FULL_SCALE = 32_768
 def to_wav(audio: Audio) -> bytes:
     """Return the whole recording as WAV, with its own rate and all its channels.
 
-    The model averages channels and resamples as the training data were; to do it here and round again would be heard.
+    The model averages channels and resamples as for training. Doing so here, and rounding again, would be audible.
 
     Raises:
-        AudioError: It cannot be read, or no model can use it.
+        AudioError: The recording cannot be read, or no model can use it.
     """
     encoded = _file_bytes(audio)
     try:
@@ -40,10 +40,10 @@ def to_wav(audio: Audio) -> bytes:
 
 
 def open_long(audio: Audio) -> soundfile.SoundFile:
-    """Opens a recording of any length for :func:`read_wav`; close it after use.
+    """Open a recording of any length for :func:`read_wav`; close it after use.
 
     Raises:
-        AudioError: It cannot be read, or is empty.
+        AudioError: The recording cannot be read, or is empty.
     """
     local = isinstance(audio, (str, os.PathLike)) and not addresses.in_bucket(os.fspath(audio))
     file = audio if local else io.BytesIO(_file_bytes(audio))
@@ -58,13 +58,19 @@ def open_long(audio: Audio) -> soundfile.SoundFile:
 
 
 def read_wav(sound: soundfile.SoundFile, *, start_frame: int, frames: int) -> bytes:
-    """Return a part of the recording as WAV."""
+    """Return a part of the recording as WAV.
+
+    Args:
+        sound: The open recording.
+        start_frame: First frame of the part.
+        frames: Number of frames; fewer at the end of the recording.
+    """
     sound.seek(start_frame)
     return _encode(sound.read(frames, dtype="float32", always_2d=True), sound.samplerate)
 
 
 def bytes_per_sample(sound: soundfile.SoundFile) -> int:
-    """Return the most that :func:`read_wav` needs for a sample of one channel."""
+    """Return the largest size in bytes of one channel's sample in the output of :func:`read_wav`."""
     return 2 if sound.subtype.startswith("PCM") else 4
 
 
@@ -84,7 +90,7 @@ def _unreadable(text: str) -> AudioError:
 
 
 def name_of(audio: Audio) -> str:
-    """Return what a message calls the recording."""
+    """Return the name of the recording in messages."""
     if isinstance(audio, bytes):
         return f"{len(audio)} bytes"
     return f"samples of shape {audio[0].shape}" if isinstance(audio, tuple) else str(audio)
@@ -102,7 +108,7 @@ def _from_samples(samples: Any, rate_hz: int) -> bytes:
 
 
 def _encode(samples: np.ndarray, rate_hz: int) -> bytes:
-    """WAV of 16 bits, or of floats where samples beyond full scale would be clipped.
+    """Return WAV of 16 bits, or of floats where samples beyond full scale would be clipped.
 
     Floats that were 16 bits before come out exactly as they were. libsndfile's own conversion would not do that: it
     multiplies by 32767 here and divided by 32768 there.

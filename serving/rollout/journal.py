@@ -1,7 +1,7 @@
-"""What was rolled out when, beside the server's configuration: a line of JSON for each change.
+"""Journal of rollouts next to the server's configuration: a line of JSON for each change.
 
-The server tells what it serves, but not since when, nor what it served before. The file is also the lock that keeps two
-rollouts from changing the same server.
+The server reports what it serves, but not since when, nor what it served before. The file is also the lock that keeps
+two rollouts from changing the same server.
 """
 
 import contextlib
@@ -20,7 +20,14 @@ Role = Literal["stable", "canary"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """One change, and what was served after it; ``time`` is ISO 8601 with a time zone."""
+    """One change and its result.
+
+    Attributes:
+        time: Time of the change, in ISO 8601 with a time zone.
+        action: Name of the change, such as ``promote``.
+        stable: Stable version after the change.
+        canary: Canary after the change, if any.
+    """
 
     time: str
     action: str
@@ -29,17 +36,17 @@ class Record:
 
 
 class Journal:
-    """The changes of one models.config, oldest first."""
+    """Changes of one models.config, oldest first."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other rollouts out, also those of other processes.
+        """Hold the lock that excludes other rollouts, also those of other processes.
 
         Raises:
-            RolloutError: Another is at it, or the file cannot be written.
+            RolloutError: Another rollout holds the lock, or the file cannot be written.
         """
         try:
             file = self._file.open("a")
@@ -53,23 +60,29 @@ class Journal:
             yield
 
     def append(self, *, action: str, stable: str, canary: str | None) -> None:
-        """Notes a change as of now."""
+        """Record a change with the current time.
+
+        Args:
+            action: Name of the change.
+            stable: Stable version after the change.
+            canary: Canary after the change, if any.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         record = Record(time=now, action=action, stable=stable, canary=canary)
         with self._file.open("a") as file:
             file.write(json.dumps(dataclasses.asdict(record)) + "\n")
 
     def since(self, role: Role, version: str) -> datetime | None:
-        """When ``version`` took the role that it has had ever since; ``None`` where that is not on record."""
+        """Return the start of the current role of ``version``; ``None`` where it is not on record."""
         records = self._records()
         start = len(records)
         while start and getattr(records[start - 1], role) == version:
             start -= 1
-        unknown = start == 0 if role == "stable" else False  # the first record found it there
+        unknown = start == 0 if role == "stable" else False  # the role began before the first record
         return None if unknown or start == len(records) else datetime.fromisoformat(records[start].time)
 
     def champion_before(self, stable: str) -> str | None:
-        """The stable version before ``stable``, those that were rolled back left out."""
+        """Return the stable version before ``stable``, without versions that were rolled back."""
         champions: list[str] = []
         for record in self._records():
             if record.stable in champions:

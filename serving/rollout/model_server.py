@@ -1,4 +1,4 @@
-"""What a rollout asks of a TF Serving host, or of the embedded server: status, labels, and another configuration.
+"""Management calls to TF Serving, or to the embedded server: status, labels and a new configuration.
 
 Without TensorFlow: messages are those of :mod:`serving.wire`, and ``tensorflow_serving.config``, which imports none.
 """
@@ -16,7 +16,7 @@ State = wire.ModelVersionStatus.State
 _MODEL_SERVICE = "/tensorflow.serving.ModelService"
 _METADATA_METHOD = "/tensorflow.serving.PredictionService/GetModelMetadata"
 _TIMEOUT_SEC = 30.0
-# A signature brings the description of its tensors along.
+# The metadata of a signature includes the description of its tensors.
 _OPTIONS = [("grpc.max_receive_message_length", 32 * 1024 * 1024)]
 _NO_SUCH_LABEL = (
     grpc.StatusCode.NOT_FOUND,  # the embedded server; TF Serving where the label's version is not loaded
@@ -25,11 +25,11 @@ _NO_SUCH_LABEL = (
 
 
 class ModelServer:
-    """The management calls of one server about one model.
+    """Management client of one server for one model.
 
     Args:
         address: ``HOST:PORT``, or ``grpcs://HOST:PORT`` for TLS.
-        model: The name it is served under.
+        model: Name of the served model.
         ca_file: Certificates in PEM to trust over TLS, in place of the system's.
     """
 
@@ -54,10 +54,10 @@ class ModelServer:
         )
 
     def statuses(self) -> dict[int, wire.ModelVersionStatus]:
-        """What the server knows of each version, those that it has unloaded included.
+        """Return the status of each version, unloaded ones included, by number.
 
         Raises:
-            RolloutError: No answer, or no such model.
+            RolloutError: The server does not answer, or does not have the model.
         """
         asked = wire.GetModelStatusRequest()
         asked.model_spec.name = self.model
@@ -68,13 +68,16 @@ class ModelServer:
         return {status.version: status for status in answer.model_version_status}
 
     def available(self) -> list[int]:
-        """Versions that answer, lowest first."""
+        """Return the versions that answer, lowest first."""
         return sorted(number for number, status in self.statuses().items() if status.state == State.AVAILABLE)
 
     def labelled(self, label: str) -> int | None:
-        """The version that ``label`` points to; ``None`` where there is none, or it is not loaded.
+        """Return the version that ``label`` points to; ``None`` where there is none, or it is not loaded.
 
-        TF Serving tells no labels. But it tells the version of whatever it is asked about, by label too.
+        TF Serving has no call that lists labels, but the metadata of a label contains its version.
+
+        Raises:
+            RolloutError: The server does not answer, or fails.
         """
         asked = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
         asked.model_spec.name, asked.model_spec.version_label = self.model, label
@@ -86,21 +89,25 @@ class ModelServer:
             raise self._failed(error) from error
 
     def reload(self, config: model_server_config_pb2.ModelServerConfig, *, timeout_sec: float) -> None:
-        """Makes the server serve what ``config`` says, and nothing else; labels move before versions are unloaded.
+        """Make the server serve ``config`` and nothing else; labels move before versions are unloaded.
+
+        Args:
+            config: The whole configuration.
+            timeout_sec: Deadline in seconds, which includes loading.
 
         Raises:
-            RolloutError: No answer, or the server refuses the configuration.
+            RolloutError: The server does not answer, or refuses the configuration.
         """
         asked = wire.ReloadConfigRequest(config=config.SerializeToString())
         try:
             status = self._reload(asked, timeout=timeout_sec).status
-        except grpc.RpcError as error:  # TF Serving fails the call as well as telling why in the response
+        except grpc.RpcError as error:  # TF Serving fails the call and puts the reason into the response
             raise self._failed(error) from error
         if status.error_code:
             raise RolloutError(f"{self.address} refuses the configuration: {status.error_message}")
 
     def close(self) -> None:
-        """Gives up the connection."""
+        """Close the connection."""
         self._channel.close()
 
     def _failed(self, error: grpc.RpcError) -> RolloutError:

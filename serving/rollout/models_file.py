@@ -1,4 +1,4 @@
-"""TF Serving's ``models.config`` on disk, rewritten whole or not at all."""
+"""TF Serving's ``models.config`` on disk, replaced atomically."""
 
 import itertools
 import os
@@ -18,14 +18,19 @@ ServerConfig: TypeAlias = model_server_config_pb2.ModelServerConfig
 
 
 class ModelsFile:
-    """A ``ModelServerConfig`` in text format, and one of the models in it."""
+    """A ``ModelServerConfig`` in text format, and one of its models.
+
+    Args:
+        path: The file.
+        model: Name of the model to change.
+    """
 
     def __init__(self, path: Path, model: str) -> None:
         self.path = path
         self._model = model
 
     def read(self) -> ServerConfig:
-        """The whole configuration.
+        """Return the whole configuration.
 
         Raises:
             RolloutError: The file cannot be read, or does not name the model.
@@ -42,11 +47,17 @@ class ModelsFile:
         return config
 
     def labels(self, config: ServerConfig) -> dict[str, int]:
-        """Of the model."""
+        """Return the version of each of the model's labels."""
         return dict(self._entry(config).version_labels)
 
     def arranged(self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]) -> ServerConfig:
-        """``config`` with other versions and labels for the model, and all else as it was."""
+        """Return ``config`` with other versions and labels for the model, otherwise unchanged.
+
+        Args:
+            config: The configuration to start from.
+            versions: Versions to load.
+            labels: Version of each label.
+        """
         changed = ServerConfig()
         changed.CopyFrom(config)
         entry = self._entry(changed)
@@ -58,7 +69,12 @@ class ModelsFile:
         return changed
 
     def at_base_path(self, config: ServerConfig, base_path: Path | None) -> ServerConfig:
-        """``config`` as a server sees it that was started with ``--model-base-path``."""
+        """Return ``config`` with the base path of a server that was started with ``--model-base-path``.
+
+        Args:
+            config: The configuration of the file.
+            base_path: The server's base path; ``None`` keeps the file's.
+        """
         moved = ServerConfig()
         moved.CopyFrom(config)
         if base_path is not None:
@@ -67,9 +83,9 @@ class ModelsFile:
 
     @contextmanager
     def prepared(self, config: ServerConfig) -> Iterator[Path]:
-        """Writes ``config`` beside the file, for :meth:`replace`; so a disk that cannot be written is known before.
+        """Write ``config`` to a temporary file for :meth:`replace`, which detects an unwritable disk before any change.
 
-        Comments stay where they stand before the first line of the configuration; others are lost.
+        Comments before the first line of the configuration are kept; others are lost.
 
         Raises:
             RolloutError: The folder cannot be written.
@@ -91,10 +107,13 @@ class ModelsFile:
             Path(name).unlink(missing_ok=True)
 
     def replace(self, prepared: Path) -> None:
-        """Puts what was prepared in the file's place.
+        """Replace the file by the temporary file.
+
+        Args:
+            prepared: The temporary file of :meth:`prepared`.
 
         Raises:
-            RolloutError: It cannot be replaced, as a file that is a container's mount of its own.
+            RolloutError: The file cannot be replaced, for example because it is itself a container's mount.
         """
         try:
             prepared.replace(self.path)

@@ -1,4 +1,4 @@
-"""Finds the target that an address names."""
+"""Choice of the rollout target by the form of its address."""
 
 import re
 from pathlib import Path
@@ -20,14 +20,17 @@ def target_at(
     model_base_path: Path | None = None,
     ca_file: Path | None = None,
 ) -> Target:
-    """The target at ``address``; only what it needs is imported.
+    """Return the target at ``address``, and import only the libraries of that target.
 
     Args:
-        model: On TF Serving, the name it is served under; on Vertex AI, its id in the registry.
-        models_config: See :class:`serving.rollout.tf_serving.TfServingTarget`, and so for the rest.
+        address: ``HOST:PORT``, ``grpcs://HOST:PORT``, ``vertex://PROJECT/REGION/ENDPOINT`` or a resource name.
+        model: On TF Serving, the name of the served model; on Vertex AI, its ID in the registry.
+        models_config: TF Serving's configuration file, which is rewritten; required for TF Serving.
+        model_base_path: Base path of the TF Serving host, where it is not the one in the file.
+        ca_file: Certificates in PEM to trust over TLS, in place of the system's.
 
     Raises:
-        RolloutError: The address has none of the known forms, or more is needed to use it.
+        RolloutError: The address has none of the known forms, or ``models_config`` is missing.
     """
     if found := _VERTEX.fullmatch(address):
         from serving.rollout.vertex import VertexTarget

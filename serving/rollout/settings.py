@@ -1,4 +1,4 @@
-"""Settings of a rollout. Light to import: the command line reads them."""
+"""Settings of a rollout, importable without heavy libraries for the command line."""
 
 from pydantic import Field
 

@@ -1,7 +1,7 @@
-"""What a rollout is, wherever the model is served: one stable version, and at most one canary beside it.
+"""State of a rollout on any target: one stable version, and at most one canary.
 
-A target is where both are served. It holds no state of its own: every answer is read from what serves the models, so
-that a rollout may be begun by one process, or machine, and ended by another.
+A target is the place where both are served. It does not keep state: every call reads the servers, so one process or
+machine can start a rollout and another can end it.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class RolloutError(RuntimeError):
-    """The rollout cannot be changed as asked; the message names what was seen, what is needed and the next step."""
+    """The rollout cannot be changed as requested; the message names the state, the requirement and the next step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,9 +18,9 @@ class Deployed:
     """One version that takes requests.
 
     Attributes:
-        version: Of the model, as the registry or the version folder names it.
-        percent: Share of the requests that do not choose a version themselves and are sent here, 0 to 100.
-        since: When it was deployed, with its time zone; ``None`` where the target does not tell.
+        version: Version of the model, as the registry or the version folder names it.
+        percent: Share of the requests without a chosen version that are sent here, 0 to 100.
+        since: Time of the deployment, with its time zone; ``None`` where the target does not report it.
     """
 
     version: str
@@ -30,7 +30,7 @@ class Deployed:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutState:
-    """Which versions take requests.
+    """Versions that take requests.
 
     Attributes:
         stable: The champion; ``None`` before the first deployment.
@@ -42,28 +42,28 @@ class RolloutState:
 
 
 class Target(Protocol):
-    """Where the two versions are served."""
+    """Place where the two versions are served."""
 
     @property
     def name(self) -> str:
-        """For messages: the endpoint's resource name, or the server's address."""
+        """Name in messages: the endpoint's resource name, or the server's address."""
 
     def state(self) -> RolloutState:
-        """What is served now.
+        """Return the versions that are served now.
 
         Raises:
-            RolloutError: The target cannot be reached, or what it serves is no rollout.
+            RolloutError: The target cannot be reached, or does not serve a rollout.
         """
 
     def promote(self) -> RolloutState:
-        """The canary takes all requests, and the old stable version is undeployed.
+        """Send all requests to the canary, then undeploy the old stable version.
 
         Raises:
             RolloutError: There is no canary, or the target refused; what was served before still is.
         """
 
     def rollback(self) -> RolloutState:
-        """All requests go back to the stable version, then the canary is undeployed.
+        """Send all requests back to the stable version, then undeploy the canary.
 
         Without a canary the previous champion takes the place of the stable version, where it can be had.
 
@@ -72,7 +72,7 @@ class Target(Protocol):
         """
 
     def abort(self) -> RolloutState:
-        """The canary is undeployed; the stable version keeps, or gets back, all requests.
+        """Send all requests to the stable version, then undeploy the canary.
 
         Raises:
             RolloutError: There is no canary, or the target refused.

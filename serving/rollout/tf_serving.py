@@ -1,15 +1,15 @@
 """A rollout on a TF Serving host, or the embedded server, by version labels.
 
-Both versions are loaded side by side, and the labels ``stable`` and ``canary`` say which is which; callers choose. Both
-labels always point to a loaded version, to the same one while there is no canary, so that nobody who asks for one is
-ever turned away. A change is a new configuration over ModelService, and the same in ``models.config``, for the next
-start. What TF Serving demands (``server_core.cc``, release 2.19):
+Both versions are loaded, and the labels ``stable`` and ``canary`` distinguish them; callers choose. Both labels always
+point to a loaded version, to the same one while there is no canary, so a request for a label is never refused. A change
+is a new configuration over ModelService, and the same in ``models.config``, for the next start. Rules of TF Serving
+(``server_core.cc``, release 2.19):
 
 - A label may only point to a version that is loaded. So a version is loaded first, and labelled when GetModelStatus
-  calls it AVAILABLE.
+  reports AVAILABLE.
 - Labels move before versions are unloaded, within one configuration.
-- A refused configuration is remembered nevertheless, and half applied. So the one before is sent again.
-- A version is looked for at the next poll of the file system, not at once.
+- A refused configuration is partly applied and kept. So the previous one is sent again.
+- A version is loaded after the next poll of the file system, not at once.
 - It starts with labels only with ``--allow_version_labels_for_unavailable_models``.
 """
 
@@ -29,23 +29,23 @@ JOURNAL_SUFFIX = ".rollouts.jsonl"
 _POLL_SEC = 0.1
 
 Versions = tuple[int, int | None]
-"""Stable and canary."""
+"""Stable version, and canary if there is one."""
 
 
 class TfServingTarget:
-    """A :class:`serving.rollout.state.Target`.
+    """A :class:`serving.rollout.state.Target` on TF Serving.
 
     The state's ``percent`` is the share of requests that name neither version nor label: TF Serving sends them to the
     highest version that is loaded, whatever its label.
 
     Args:
-        address: ``HOST:PORT`` or ``grpcs://HOST:PORT``, of gRPC.
-        models_config: The file that the server starts from, which is rewritten.
-        model: The name it is served under.
-        model_base_path: Where the server was started with another base path than the file's: that path.
+        address: gRPC address, ``HOST:PORT`` or ``grpcs://HOST:PORT``.
+        models_config: Configuration file of the server, which is rewritten.
+        model: Name of the served model.
+        model_base_path: Base path of the server, where it is not the one in the file.
         ca_file: Certificates in PEM to trust over TLS, in place of the system's.
-        load_timeout_sec: How long a version may take to load.
-        appear_sec: How long the server may take to find a version's folder; more than its poll of the file system.
+        load_timeout_sec: Longest time for loading a version, in seconds.
+        appear_sec: Longest time for finding a version's folder, in seconds; more than the server's poll interval.
     """
 
     def __init__(
@@ -68,7 +68,11 @@ class TfServingTarget:
         self._appear_sec = appear_sec
 
     def state(self) -> RolloutState:
-        """Read from the server; a server without labels has its highest version for stable."""
+        """Return the state of the server; without labels, its highest version is the stable one.
+
+        Raises:
+            RolloutError: The server cannot be reached.
+        """
         available = self._server.available()
         stable, canary = (self._server.labelled(label) for label in (STABLE, CANARY))
         if stable is None:
@@ -80,11 +84,11 @@ class TfServingTarget:
         )
 
     def start_canary(self, version: str, *, stable: str | None = None) -> RolloutState:
-        """Loads ``version`` beside the stable one, and gives it the label ``canary``.
+        """Load ``version`` in addition to the stable one, and give it the label ``canary``.
 
         Args:
             version: Name of a folder below the base path.
-            stable: The stable version, where the server has no labels yet and its highest version is not the one.
+            stable: The stable version, where the server has no labels yet and it is not the highest version.
 
         Raises:
             RolloutError: There is a canary already, or the version does not load; what was served before still is.
@@ -140,7 +144,7 @@ class TfServingTarget:
         return self._change("rollback", plan)
 
     def close(self) -> None:
-        """Gives up the connection."""
+        """Close the connection."""
         self._server.close()
 
     def _deployed(self, role: Role, version: int | None, available: list[int]) -> Deployed | None:
@@ -163,7 +167,7 @@ class TfServingTarget:
         return _number(state.stable.version)
 
     def _change(self, action: str, plan: Callable[[RolloutState], Versions]) -> RolloutState:
-        """Makes the server, and its file, serve what ``plan`` makes of the state; or leaves both as they were."""
+        """Apply the versions that ``plan`` returns to the server and its file, or leave both as they were."""
         with self._journal.locked():
             state = self.state()
             stable, canary = plan(state)
@@ -178,7 +182,7 @@ class TfServingTarget:
             return self.state()
 
     def _served(self, file: ServerConfig, state: RolloutState) -> ServerConfig:
-        """The configuration that the server has now: the file's, unless its labels are others than the server's."""
+        """Return the server's configuration: the file's, with the server's labels where they differ."""
         if state.stable is None or self._server.labelled(STABLE) is None:
             return file
         stable, canary = _number(state.stable.version), _number(state.canary.version) if state.canary else None
@@ -190,7 +194,7 @@ class TfServingTarget:
     def _restored_on_failure(self, config: ServerConfig) -> Iterator[ServerConfig]:
         try:
             yield config
-        except BaseException as failure:  # Ctrl-C too must not leave half of a change
+        except BaseException as failure:  # Ctrl-C must not leave half of a change either
             try:
                 self._reload(config)
             except RolloutError as error:
@@ -198,7 +202,7 @@ class TfServingTarget:
             raise
 
     def _load(self, versions: Iterable[int], now: ServerConfig) -> None:
-        """Has versions loaded beside those that are, and returns when they answer."""
+        """Load versions in addition to the loaded ones, and return when they answer."""
         before = self._server.statuses()
         available = self._server.available()
         missing = sorted(set(versions) - set(available))
@@ -230,7 +234,7 @@ class TfServingTarget:
             time.sleep(_POLL_SEC)
 
     def _await_gone(self, wanted: set[int]) -> None:
-        """Until the other versions take no more requests, which the server was told and finds out at its next poll."""
+        """Wait until the other versions take no more requests, which the server applies at its next poll."""
         started = time.monotonic()
         while set(self._server.available()) - wanted and time.monotonic() - started <= self._appear_sec:
             time.sleep(_POLL_SEC)

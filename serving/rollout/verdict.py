@@ -1,8 +1,8 @@
-"""Whether a canary may take over: what was observed of both versions comes in, checks and an outcome go out.
+"""Decision about a canary: checks and an outcome from the observations of both versions.
 
-Pure, and in the manner of the gate: each check is a number and its bound. But here the number comes from a sample that
-may be too small to tell. So a check fails when even the lower end of the number's interval lies above the bound,
-passes when the number keeps the bound, and is open in between, or where there is too little to go by.
+Pure functions. Each check compares a number with its bound, as in the gate. But here the sample may be too small. So a
+check fails when even the lower end of the number's interval lies above the bound, passes when the number keeps the
+bound, and is undecided in between, or where there are too few observations.
 """
 
 import dataclasses
@@ -19,26 +19,26 @@ from serving.rollout.settings import WatchSettings
 Outcome = Literal["promote", "roll back", "undecided"]
 
 CONFIDENCE = 0.95
-"""Of the intervals, two-sided."""
+"""Two-sided confidence of the intervals."""
 
 EARLY_CONFIDENCE = 0.999
-"""Of the interval of the error rate while the watch goes on: it is looked at often."""
+"""Confidence of the interval of the error rate during the watch; higher, because it is tested repeatedly."""
 
 _TAIL_REQUESTS = 500
-"""With fewer, the 99th percentile is hardly more than the largest value."""
+"""Fewest requests for the 99th percentile; with fewer, it is nearly the largest value."""
 
 _RESAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What is known of one version since the watch began.
+    """Observations of one version since the watch began.
 
     Attributes:
-        requests: Sent to it.
-        errors: Those that were not answered, or not with numbers.
-        latencies_sec: Of each answer.
-        probabilities: By recording, and then by emotion; empty where only counts and times can be had.
+        requests: Number of requests sent to it.
+        errors: Number of requests without an answer, or with non-finite values.
+        latencies_sec: Latency of each answer, in seconds.
+        probabilities: Probability by recording and emotion; empty where only counts and latencies are available.
     """
 
     requests: int = 0
@@ -48,16 +48,18 @@ class Observed:
 
     @property
     def answered(self) -> int:
+        """Number of requests with an answer."""
         return self.requests - self.errors
 
     @property
     def error_rate(self) -> float:
+        """Share of the requests that failed; 0 without requests."""
         return self.errors / self.requests if self.requests else 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """One condition, in numbers and words; ``passed`` is ``None`` where nothing can be said yet."""
+    """One condition, in numbers and words; ``passed`` is ``None`` while it is undecided."""
 
     name: str
     value: float | None
@@ -68,18 +70,24 @@ class Check:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What to do with the canary, and why."""
+    """Outcome for the canary, and the checks behind it."""
 
     outcome: Outcome
     checks: tuple[Check, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the verdict as JSON values."""
         return dataclasses.asdict(self)
 
 
 def judge(stable: Observed, canary: Observed, settings: WatchSettings) -> Verdict:
-    """Rolls back if a check fails, promotes if all pass, and is undecided otherwise."""
+    """Return ``roll back`` if a check fails, ``promote`` if all pass, and ``undecided`` otherwise.
+
+    Args:
+        stable: Observations of the stable version.
+        canary: Observations of the canary.
+        settings: Bounds of the checks.
+    """
     checks = tuple(_checks(stable, canary, settings))
     results = [check.passed for check in checks]
     outcome: Outcome = "roll back" if False in results else "undecided" if None in results else "promote"
@@ -87,7 +95,13 @@ def judge(stable: Observed, canary: Observed, settings: WatchSettings) -> Verdic
 
 
 def is_hopeless(stable: Observed, canary: Observed, settings: WatchSettings) -> bool:
-    """Whether the canary fails so often that there is no need to watch on."""
+    """Return whether the canary fails too often to continue the watch.
+
+    Args:
+        stable: Observations of the stable version.
+        canary: Observations of the canary.
+        settings: Bounds of the checks.
+    """
     bound = stable.error_rate + settings.max_error_rate
     return _error_rate_low(canary, EARLY_CONFIDENCE) > bound
 
@@ -120,7 +134,7 @@ def _error_check(stable: Observed, canary: Observed, margin: float) -> Check:
 
 
 def _error_rate_low(observed: Observed, confidence: float) -> float:
-    """Lower end of the exact interval (Clopper & Pearson 1934), a quantile of a beta distribution."""
+    """Return the lower end of the exact interval (Clopper & Pearson 1934), a quantile of a beta distribution."""
     if not observed.errors:
         return 0.0
     return float(special.betaincinv(observed.errors, observed.answered + 1, (1 - confidence) / 2))
@@ -161,7 +175,14 @@ def _drift_checks(stable: Observed, canary: Observed, settings: WatchSettings, *
 
 
 def _mean_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound: float) -> Check:
-    """Recording by recording: how differently the two hear the same."""
+    """Return the check of the mean divergence of both versions' probabilities over the recordings.
+
+    Args:
+        name: Name of the check.
+        first: Probabilities of the stable version, of shape ``[recordings, emotions]``.
+        second: Probabilities of the canary, of the same shape.
+        bound: Largest divergence, 0 to 1.
+    """
     drifts = jensen_shannon(first, second)
     value = float(drifts.mean())
     low = _bootstrap_low(lambda rng: float(rng.choice(drifts, len(drifts)).mean()))
@@ -170,7 +191,7 @@ def _mean_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound: f
 
 
 def _emotion_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound: float) -> Check:
-    """How often each emotion is named, which shows a model that always names the same."""
+    """Return the check of the frequencies of the emotions, which detects a model that always predicts one."""
     named = [np.eye(first.shape[1])[np.argmax(rows, axis=1)] for rows in (first, second)]
 
     def drift(rows: np.ndarray) -> float:
@@ -186,7 +207,7 @@ def _emotion_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound
 def _matrices(
     stable: Mapping[str, Mapping[str, float]], canary: Mapping[str, Mapping[str, float]], recordings: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``[recordings, emotions]`` of both, with every emotion that either knows."""
+    """Return the probabilities of both, of shape ``[recordings, emotions]``, with the emotions of either."""
     emotions = sorted({emotion for answers in (stable, canary) for row in answers.values() for emotion in row})
     first, second = (
         np.array([[answers[recording].get(emotion, 0.0) for emotion in emotions] for recording in recordings])
@@ -196,7 +217,7 @@ def _matrices(
 
 
 def _bootstrap_low(statistic: Callable[[np.random.Generator], float]) -> float:
-    """Lower end of the percentile interval (Efron & Tibshirani 1993, section 13.3); the same for the same sample."""
+    """Return the lower end of the percentile interval (Efron & Tibshirani 1993, section 13.3), with a fixed seed."""
     rng = np.random.default_rng(0)
     values = [statistic(rng) for _ in range(_RESAMPLES)]
     return float(np.quantile(values, (1 - CONFIDENCE) / 2, method="lower"))

@@ -1,20 +1,20 @@
-"""A rollout on a Vertex AI endpoint: the registry's aliases say what a version is, the traffic says who is asked.
+"""Rollout on a Vertex AI endpoint: aliases in the registry give the role of a version, the traffic split its share.
 
 ======================  ===============================================================================================
-alias ``candidate``     the newest version that was pushed and is not, or no longer, anything else
-alias ``champion``      the version that was last found good: the first one, or one that was promoted
-alias ``previous``      the champion before it, which a rollback goes back to
+alias ``candidate``     the newest pushed version without another role
+alias ``champion``      the last accepted version: the first one, or one that was promoted
+alias ``previous``      the champion before it, which a rollback restores
 ======================  ===============================================================================================
 
 A version is deployed without traffic first, and undeployed without traffic last; in between, only `UpdateEndpoint`
-moves traffic, with the etag of the endpoint that was looked at. So two processes cannot overwrite each other's
-decision, and Vertex itself refuses to undeploy what somebody else has just given traffic. Every step looks at what
-there is before it does anything: a step whose answer was lost, or a whole push that was killed, is simply done again.
-Of two pushes at once the newer version stays; the other fails and takes itself back.
+moves traffic, with the etag of the endpoint as it was read. So two processes cannot overwrite each other's decision,
+and Vertex itself refuses to undeploy a version that another process has just given traffic. Every step reads the state
+before it changes anything: a step whose response was lost, or a push that was killed, can be repeated. Of two
+simultaneous pushes the newer version stays; the other fails and is undone.
 
-A version's name is the number of its folder. In the registry it is the alias ``v<version>`` and a label. On the
-endpoint it is the name of the deployment, and its id too: Vertex will not deploy it twice. RawPredict answers with that
-id. Where Vertex refuses an id of the caller's, it chooses one, and the registry says which version that is.
+The name of a version is the number of its folder. In the registry it is the alias ``v<version>`` and a label. On the
+endpoint it is the name and the ID of the deployment, so Vertex does not deploy it twice. RawPredict returns that ID.
+Where Vertex refuses the caller's ID, it chooses one, and the registry maps that to the version.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from serving.rollout.vertex_view import (
 )
 
 MODEL_NAME = "ser"
-"""What TF Serving calls the model: requests name it, and the routes follow from it."""
+"""Name of the model in TF Serving: requests contain it, and the routes follow from it."""
 
 EndpointKind = Literal["dedicated", "shared"]
 
@@ -50,13 +50,13 @@ _HEALTH_ROUTE = f"/v1/models/{MODEL_NAME}"
 _PROBE_PERIOD_SEC, _PROBE_TIMEOUT_SEC = 5, 10
 _START_PROBES = 60
 
-# Vertex AI registers no model without a container. Where none is given this one stands for it: Google's own, which
-# every project may use. It is not deployed: a push to an endpoint registers the version again.
+# Vertex AI registers no model without a container. Without one of the caller's, this one of Google's is
+# the placeholder; every project may use it. It is not deployed: a push to an endpoint registers the version again.
 _PREBUILT_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
 _REGISTERED_ONLY_LABEL = "registered_only"
 
-# For steps that look before they act. ABORTED: the endpoint changed since the look; ALREADY_EXISTS: somebody else made
-# the endpoint or the model since.
+# For steps that read before they act. ABORTED: the endpoint changed since it was read; ALREADY_EXISTS: another process
+# has created the endpoint or the model since.
 _again = retry.Retry(
     predicate=retry.if_exception_type(exceptions.ServiceUnavailable, exceptions.Aborted, exceptions.AlreadyExists),
     initial=0.5,
@@ -66,18 +66,18 @@ _again = retry.Retry(
 
 
 class PushFailed(RolloutError):
-    """A version could not be pushed, and nothing of it is left: neither in the registry nor on the endpoint."""
+    """A version could not be pushed, and nothing of it remains in the registry or on the endpoint."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A version to be pushed.
+    """Version to push.
 
     Attributes:
         version: The number of its folder, at most ten digits.
-        artifact_uri: The folder that holds that folder and nothing else.
-        source: URI of the model that it is a copy of.
-        labels: For the registry, beside the version's own.
+        artifact_uri: The parent of that folder, which contains nothing else.
+        source: URI of the original model.
+        labels: Labels for the registry, in addition to the version's own.
     """
 
     version: str
@@ -88,13 +88,16 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hosting:
-    """How a version is deployed.
+    """Settings of a deployment.
 
     Attributes:
-        image: Of ``serving/container``, in Artifact Registry: its entrypoint reads what Vertex says.
-        kind: Of the endpoint. One that exists must be of this kind.
-        canary_percent: Of the requests, to a new version beside a stable one; 100 replaces the stable one.
-        labels: Of the endpoint, if it has to be made.
+        image: Image of ``serving/container`` in Artifact Registry; its entrypoint reads Vertex's variables.
+        kind: Kind of the endpoint; an existing one must be of this kind.
+        machine_type: Machine type of the replicas.
+        min_replicas: Smallest number of replicas.
+        max_replicas: Largest number of replicas.
+        canary_percent: Share of the requests for a new version while there is a stable one; 100 replaces that one.
+        labels: Labels of a new endpoint.
     """
 
     image: str
@@ -107,9 +110,9 @@ class Hosting:
 
 
 Smoke = Callable[[str, int], None]
-"""Asks a new version, given the endpoint's address for clients and the version's share of the requests in percent.
+"""Test of a new version, given the endpoint's address for clients and the version's share of the requests in percent.
 
-It raises :class:`RolloutError` or :class:`serving.client.errors.ServingError` if the version is not to be kept.
+It raises :class:`RolloutError` or :class:`serving.client.errors.ServingError` if the version must not stay.
 """
 
 
@@ -117,10 +120,16 @@ class VertexTarget:
     """A :class:`serving.rollout.state.Target` on Vertex AI."""
 
     def __init__(self, *, project: str, region: str, endpoint: str, model_id: str) -> None:
-        """Takes the display name of the endpoint, or its id, and the id of the model in the registry.
+        """Connect to Vertex AI.
+
+        Args:
+            project: Google Cloud project.
+            region: Region of the endpoint and of the registry.
+            endpoint: Display name or ID of the endpoint.
+            model_id: ID of the model in the registry.
 
         Raises:
-            RolloutError: No credentials.
+            RolloutError: There are no credentials.
         """
         self._project, self._region = project, region
         with self._explained():
@@ -134,23 +143,32 @@ class VertexTarget:
 
     @property
     def address(self) -> str:
-        """What clients call the endpoint."""
+        """Address of the endpoint for clients."""
         return f"vertex://{self._project}/{self._region}/{self.name.rpartition('/')[2]}"
 
     def state(self) -> RolloutState:
-        """Who takes the requests; nobody where there is no endpoint yet."""
+        """Return the versions that take requests; none where there is no endpoint yet.
+
+        Raises:
+            RolloutError: Vertex AI refuses the calls.
+        """
         with self._explained():
             return self._look().state
 
     def push(self, candidate: Candidate, hosting: Hosting, smoke: Smoke) -> RolloutState:
-        """Registers a version, deploys it, gives it its share, asks it.
+        """Register a version, deploy it, give it its share of the requests, and test it.
 
-        On an empty endpoint it becomes the champion, otherwise the canary; a canary that is still there makes place.
-        A version that is the champion already stays as it is.
+        On an empty endpoint it becomes the champion, otherwise the canary, which replaces an earlier canary. The
+        current champion is not changed.
+
+        Args:
+            candidate: The version.
+            hosting: Settings of the deployment.
+            smoke: Test of the deployed version.
 
         Raises:
-            PushFailed: It did not work, and was taken back.
-            RolloutError: It did not work, and what is left is told.
+            PushFailed: The push failed and was undone.
+            RolloutError: The push failed, and the message names what remains.
         """
         with self._explained():
             before = self._look()
@@ -168,20 +186,23 @@ class VertexTarget:
                 percent = self._put_on_trial(candidate.version, hosting.canary_percent)
                 smoke(self.address, percent)
                 self._require_trial(candidate.version)
-            except Exception as error:  # whatever it was: a version that was not found good must not stay
+            except Exception as error:  # of any kind: a version that did not pass must not stay
                 raise self._taken_back(candidate.version, known, error) from error
             if self._look().is_stable(candidate.version):
                 self._crown(candidate.version)
-            else:  # another push, which failed since, may have taken the alias
+            else:  # a simultaneous push, now failed, may have taken the alias
                 self._merge_aliases(candidate.version, [CANDIDATE])
             return self._tidied()
 
     def register(self, candidate: Candidate) -> None:
-        """Register a version and deploy nothing. A version that is registered stays as it is.
+        """Register a version without deploying it. A registered version is not changed.
+
+        Args:
+            candidate: The version.
 
         Raises:
-            PushFailed: It could not be registered, and nothing of it is left.
-            RolloutError: It could not be registered, and the message tells what is left.
+            PushFailed: The version could not be registered, and nothing of it remains.
+            RolloutError: The version could not be registered, and the message names what remains.
         """
         with self._explained():
             registered = self._look().registered(candidate.version)
@@ -194,9 +215,12 @@ class VertexTarget:
                 raise self._taken_back(candidate.version, known=False, error=error) from error
 
     def promote(self) -> RolloutState:
-        """The canary takes all requests and becomes the champion, the old stable version is undeployed.
+        """Send all requests to the canary, make it the champion, and undeploy the old stable version.
 
-        Called again after it was cut off, it does what is left to do.
+        A repeated call completes an interrupted one.
+
+        Raises:
+            RolloutError: There is no canary, or Vertex AI refuses the calls.
         """
         with self._explained():
             view = self._look()
@@ -209,9 +233,12 @@ class VertexTarget:
             return self._tidied()
 
     def abort(self) -> RolloutState:
-        """The canary is undeployed and the stable version takes all requests.
+        """Send all requests to the stable version and undeploy the canary.
 
-        Called again after it was cut off, it does what is left to do.
+        A repeated call completes an interrupted one.
+
+        Raises:
+            RolloutError: There is no canary, or Vertex AI refuses the calls.
         """
         with self._explained():
             view = self._look()
@@ -221,9 +248,12 @@ class VertexTarget:
             return self._withdraw(canary)
 
     def rollback(self) -> RolloutState:
-        """The canary is withdrawn; without one the previous champion comes back, deployed again if it has to be.
+        """Withdraw the canary; without one, restore the previous champion, and deploy it again if necessary.
 
-        Called again after it was cut off, it does what is left to do.
+        A repeated call completes an interrupted one.
+
+        Raises:
+            RolloutError: There is nothing to roll back, or Vertex AI refuses the calls.
         """
         with self._explained():
             view = self._look()
@@ -242,7 +272,7 @@ class VertexTarget:
             return self._tidied(also=[bad])
 
     def _replace(self, bad: str, good: str, like: vertex.DeployedModel) -> None:
-        """Aliases first: who is cut off then goes on towards the same version."""
+        """Move the aliases first, so that a repeated call after an interruption restores the same version."""
         machines = vertex.DeployedModel(
             dedicated_resources=like.dedicated_resources, service_account=like.service_account
         )
@@ -251,7 +281,9 @@ class VertexTarget:
 
         def choose(now: View) -> dict[str, int]:
             if {now.version_of(one) for one in now.live} - {bad, good}:
-                raise RolloutError(f"the rollout on {self.name} changed meanwhile: {now.in_words}; look again")
+                raise RolloutError(
+                    f"the rollout on {self.name} changed during this rollback: {now.in_words}; try again"
+                )
             return {now.deployed(good).id: 100}
 
         self._shift(choose)
@@ -263,14 +295,16 @@ class VertexTarget:
         return self._look().state
 
     def _taken_back(self, version: str, known: bool, error: Exception) -> RolloutError:
-        """Undoes a push, and says whether that worked.
+        """Undo a push, and return an error with the result.
 
         Args:
-            known: The version was in the registry before this push, and no other push's unfinished work.
+            version: The version of the push.
+            known: The version was in the registry before this push, and not as a result of an unfinished push.
+            error: Reason of the failure.
         """
         try:
             if self._look().is_champion(version):
-                return RolloutError(f"version {version} was promoted while it was asked, and stays: {_said(error)}")
+                return RolloutError(f"version {version} was promoted during the test, and stays: {_said(error)}")
             self._shift(lambda now: now.split_without(version))
             self._undeploy_version(version)
             if known:
@@ -286,7 +320,7 @@ class VertexTarget:
         text = f"version {version} could not be pushed to {self.name} and was taken back: {_said(error)}"
         return RolloutError(text) if known else PushFailed(text)
 
-    # The steps. Each looks, then does what is still to be done.
+    # The steps. Each reads the state, then does what remains to be done.
 
     @_again
     def _look(self) -> View:
@@ -307,7 +341,7 @@ class VertexTarget:
 
     @_again
     def _upload(self, candidate: Candidate, hosting: Hosting | None) -> None:
-        """Once, even if another process does the same at the same time: of two uploads the later one goes."""
+        """Upload the version once: of two simultaneous uploads, the later one is deleted."""
         versions = self._registry.versions()
         found = entries_of(versions, candidate.version)
         if not found:
@@ -331,7 +365,7 @@ class VertexTarget:
     def _deploy(self, version: str, machines: vertex.DeployedModel) -> None:
         try:
             self._start(version, machines)
-        except exceptions.AlreadyExists:  # an attempt that was cut off began it
+        except exceptions.AlreadyExists:  # an interrupted attempt began it
             self._wait_until_deployed(version)
 
     @retry.Retry(predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.5, maximum=10, timeout=120)
@@ -344,8 +378,8 @@ class VertexTarget:
         try:
             self._endpoint.deploy(vertex.DeployedModel(deployed, id=version))
         except exceptions.InvalidArgument:
-            # The reference allows an id of ten digits; those that Vertex chooses have nineteen. If the id was not the
-            # reason, this fails likewise.
+            # The reference allows an ID of ten digits; those of Vertex have nineteen. If the ID was not the reason,
+            # this call fails too.
             self._endpoint.deploy(deployed)
 
     @retry.Retry(predicate=retry.if_exception_type(exceptions.NotFound), initial=1, maximum=20, timeout=45 * 60)
@@ -354,14 +388,14 @@ class VertexTarget:
             raise exceptions.NotFound(f"version {version} is not deployed yet")
 
     def _put_on_trial(self, version: str, percent: int) -> int:
-        """Its share of the requests, all on an endpoint where nothing else has any."""
+        """Give the version its share of the requests, or all if no other version has any; return the share."""
 
         def choose(now: View) -> dict[str, int]:
             if now.share_of(version):
                 return now.split
             newer = [now.version_of(one) for one in now.live if now.age(one) > int(version)]
             if newer:
-                raise RolloutError(f"version {newer[-1]}, which is newer, was pushed meanwhile")
+                raise RolloutError(f"version {newer[-1]}, which is newer, was pushed at the same time")
             stable = {now.stable.id: 100 - percent} if now.stable and percent < 100 else {}
             return stable | {now.deployed(version).id: percent if stable else 100}
 
@@ -369,11 +403,11 @@ class VertexTarget:
 
     def _require_trial(self, version: str) -> None:
         if not self._look().share_of(version):
-            raise RolloutError("another push, or somebody, took its requests away meanwhile")
+            raise RolloutError("another push, or somebody, took its requests away during the test")
 
     @_again
     def _shift(self, choose: Callable[[View], dict[str, int]]) -> View:
-        """Shares the traffic out as ``choose`` does of what is there, and returns what is there then."""
+        """Set the traffic split that ``choose`` returns for the current state; return the new state."""
         view = self._look()
         split = choose(view)
         if view.endpoint is None or split == view.split:
@@ -387,7 +421,7 @@ class VertexTarget:
 
     @_again
     def _undeploy(self, deployed_id: str) -> None:
-        with contextlib.suppress(exceptions.NotFound):  # somebody else did, or an attempt whose answer was lost
+        with contextlib.suppress(exceptions.NotFound):  # by another process, or by an attempt whose response was lost
             self._endpoint.undeploy(deployed_id)
 
     @_again
@@ -400,7 +434,7 @@ class VertexTarget:
     @_again
     def _merge_aliases(self, version: str, aliases: list[str], *, drop: str = "") -> None:
         found = self._look().registered(version)
-        if found is None:  # not this project's: it was deployed by hand
+        if found is None:  # deployed by hand, not by this project
             return
         wanted = [alias for alias in aliases if alias not in found.version_aliases]
         wanted += [f"-{drop}"] if drop in found.version_aliases else []
@@ -408,14 +442,14 @@ class VertexTarget:
             self._registry.merge_aliases(found.version_id, wanted)
 
     def _crown(self, version: str) -> None:
-        """Makes it the champion, and the champion so far the previous one."""
+        """Make the version the champion, and the current champion the previous one."""
         champion = self._look().holder(CHAMPION)
         if champion is not None and champion != version:
             self._merge_aliases(champion, [PREVIOUS], drop=CANDIDATE)
         self._merge_aliases(version, [CHAMPION, DEFAULT], drop=CANDIDATE)
 
     def _tidied(self, *, also: "list[str] | None" = None) -> RolloutState:
-        """Undeploys what no request reaches any more; what is newer than all that are asked is yet to be asked."""
+        """Undeploy versions that no longer take requests; versions newer than all live ones are about to."""
         view = self._look()
         newest = max((view.age(one) for one in view.live), default=0)
         replaced = {*view.versions_of(view.live), *(also or ())}
@@ -425,9 +459,9 @@ class VertexTarget:
         return self._look().state if unused else view.state
 
     def _model(self, candidate: Candidate, hosting: Hosting | None) -> vertex.Model:
-        """Return the registry's entry.
+        """Return the entry for the registry.
 
-        The display name belongs to the model: Vertex shows that of the first version for all.
+        The display name belongs to the model: Vertex shows that of the first version for all versions.
         """
         labels = dict(candidate.labels) | {VERSION_LABEL: candidate.version}
         return vertex.Model(
@@ -453,7 +487,7 @@ class VertexTarget:
 
 
 def _container(image: str) -> vertex.ModelContainerSpec:
-    """Return TF Serving's, with Vertex's copy of the model's folder in ``AIP_STORAGE_URI``."""
+    """Return TF Serving's container, with Vertex's copy of the model's folder in ``AIP_STORAGE_URI``."""
     probe = vertex.Probe(
         http_get=vertex.Probe.HttpGetAction(path=_HEALTH_ROUTE, port=_REST_PORT),
         period_seconds=_PROBE_PERIOD_SEC,
@@ -481,12 +515,12 @@ def _machines(hosting: Hosting) -> vertex.DeployedModel:
 
 
 def _description(candidate: Candidate) -> str:
-    """Description of the version, which names the model that it is a copy of."""
+    """Return the description of the version, which names the original model."""
     return f"Copy of {candidate.source}"
 
 
 def _said(error: Any) -> str:
-    """An error as a person wants to read it; of a retry that gave up, the reason."""
+    """Return a readable message of an error; for an exhausted retry, that of its cause."""
     if isinstance(error, exceptions.RetryError) and error.cause is not None:
         error = error.cause
     if isinstance(error, exceptions.GoogleAPICallError):

@@ -1,7 +1,7 @@
-"""What a rollout asks of Vertex AI: the versions of one model in the registry, and one endpoint.
+"""Calls to Vertex AI for a rollout: the versions of one model in the registry, and one endpoint.
 
-Every call has a deadline and is made once. Who calls decides what is tried again, since only a step that first looks
-at what there is may be.
+Every call has a deadline and is made once. The caller decides about retries, because only a step that first reads the
+state may be retried.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
 DEFAULT = "default"
-"""The alias that Vertex gives a model's first version, and that one version must always have."""
+"""Alias that Vertex gives a model's first version, and that one version must always have."""
 
 _CALL_SEC = 60.0
 _ACCEPT_SEC = 5 * 60.0  # a deployment is checked before it is accepted
@@ -21,7 +21,7 @@ _DEPLOY_SEC = 45 * 60.0
 
 
 class Registry:
-    """The versions of one model."""
+    """Versions of one model in the registry."""
 
     def __init__(self, project: str, region: str, model_id: str) -> None:
         self.model_id = model_id
@@ -30,7 +30,7 @@ class Registry:
         self._client = vertex.ModelServiceClient(client_options={"api_endpoint": _host(region)})
 
     def versions(self) -> list[vertex.Model]:
-        """All, oldest first; none where there is no such model."""
+        """Return all versions, oldest first; an empty list if the model does not exist."""
         try:
             found = list(self._client.list_model_versions(name=self._name, timeout=_CALL_SEC))
         except exceptions.NotFound:
@@ -38,23 +38,33 @@ class Registry:
         return sorted(found, key=lambda version: int(version.version_id))
 
     def version_name(self, version_id: str) -> str:
-        """The resource name of a version, as deployments want it."""
+        """Return the resource name of a version for deployments."""
         return f"{self._name}@{version_id}"
 
     def upload(self, model: vertex.Model, *, first: bool) -> None:
-        """Makes a version; the model with it, if it is the first."""
+        """Create a version, and the model if it is the first.
+
+        Args:
+            model: The version's entry.
+            first: The model does not exist yet.
+        """
         target = {"model_id": self.model_id} if first else {"parent_model": self._name}
         request = vertex.UploadModelRequest(parent=self._parent, model=model, **target)
         _wait(self._client.upload_model(request, timeout=_CALL_SEC), _CHANGE_SEC)
 
     def merge_aliases(self, version_id: str, aliases: list[str]) -> None:
-        """Adds aliases, which other versions lose, and removes those that begin with ``-``."""
+        """Add aliases, which other versions lose, and remove those that begin with ``-``.
+
+        Args:
+            version_id: ID of the version in the registry.
+            aliases: Aliases to add, or to remove after a ``-``.
+        """
         self._client.merge_version_aliases(
             name=self.version_name(version_id), version_aliases=aliases, timeout=_CALL_SEC
         )
 
     def delete(self, version_id: str) -> None:
-        """Deletes a version; the model with it, if it was the only one."""
+        """Delete a version, and the model if it was the only one."""
         others = [version for version in self.versions() if version.version_id != version_id]
         if not others:
             _wait(self._client.delete_model(name=self._name, timeout=_CALL_SEC), _CHANGE_SEC)
@@ -70,7 +80,7 @@ class Registry:
 class Endpoint:
     """One public endpoint, shared or dedicated.
 
-    A new endpoint gets its name as its id too, so that two processes cannot both make it; an endpoint that was made by
+    The ID of a new endpoint is its name, so that two processes cannot both create it; an endpoint that was created by
     hand is found by its display name.
     """
 
@@ -81,10 +91,10 @@ class Endpoint:
         self._client = vertex.EndpointServiceClient(client_options={"api_endpoint": _host(region)})
 
     def get(self) -> vertex.Endpoint | None:
-        """As it is now; ``None`` if there is no such endpoint.
+        """Return the endpoint as it is now; ``None`` if it does not exist.
 
         Raises:
-            google.api_core.exceptions.Conflict: Several have the name.
+            google.api_core.exceptions.Conflict: Several endpoints have the name.
         """
         with contextlib.suppress(exceptions.NotFound):
             return self._client.get_endpoint(name=self.name, timeout=_CALL_SEC)
@@ -100,7 +110,12 @@ class Endpoint:
         return found[0] if found else None
 
     def create(self, labels: Mapping[str, str], *, dedicated: bool) -> None:
-        """Make it, without anything deployed."""
+        """Create the endpoint without a deployment.
+
+        Args:
+            labels: Labels of the endpoint.
+            dedicated: Create a dedicated endpoint instead of a shared one.
+        """
         request = vertex.CreateEndpointRequest(
             parent=self._parent,
             endpoint_id=self._display_name,
@@ -111,20 +126,24 @@ class Endpoint:
         _wait(self._client.create_endpoint(request, timeout=_CALL_SEC), _CHANGE_SEC)
 
     def deploy(self, deployed: vertex.DeployedModel) -> None:
-        """Starts a version's machines and leaves the traffic as it is. Takes minutes."""
+        """Start a version's machines and leave the traffic as it is. Takes minutes."""
         request = vertex.DeployModelRequest(endpoint=self.name, deployed_model=deployed)
         _wait(self._client.deploy_model(request, timeout=_ACCEPT_SEC), _DEPLOY_SEC)
 
     def undeploy(self, deployed_id: str) -> None:
-        """Stops a version's machines. Vertex refuses that while it has traffic."""
+        """Stop a version's machines. Vertex refuses that while the version has traffic."""
         request = vertex.UndeployModelRequest(endpoint=self.name, deployed_model_id=deployed_id)
         _wait(self._client.undeploy_model(request, timeout=_CALL_SEC), _CHANGE_SEC)
 
     def set_traffic(self, split: Mapping[str, int], *, etag: str) -> None:
-        """Shares the traffic out, if the endpoint is still as it was when it had this etag.
+        """Set the traffic split if the endpoint has not changed since it had this etag.
+
+        Args:
+            split: Percent of the requests by ID of the deployment.
+            etag: Etag of the endpoint as it was read.
 
         Raises:
-            google.api_core.exceptions.Aborted: It is not.
+            google.api_core.exceptions.Aborted: The endpoint has changed.
         """
         request = vertex.UpdateEndpointRequest(
             endpoint=vertex.Endpoint(name=self.name, traffic_split=dict(split), etag=etag),
@@ -134,10 +153,10 @@ class Endpoint:
 
 
 def _wait(pending: operation.Operation, timeout_sec: float) -> None:
-    """Until an operation ends, with its error if it has one; one that takes too long is cancelled.
+    """Wait until an operation ends, and raise its error if it has one; cancel one that takes too long.
 
     Raises:
-        google.api_core.exceptions.DeadlineExceeded: It took too long.
+        google.api_core.exceptions.DeadlineExceeded: The operation took too long.
     """
     try:
         pending.result(timeout=timeout_sec)

@@ -1,4 +1,4 @@
-"""What is known of an endpoint and its model's versions at one moment, and what follows from it."""
+"""Snapshot of an endpoint and of its model's versions, and the roles derived from it."""
 
 import functools
 import re
@@ -8,7 +8,7 @@ from google.cloud import aiplatform_v1 as vertex
 from serving.rollout.state import Deployed, RolloutError, RolloutState
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-"""Aliases in the registry; :mod:`serving.rollout.vertex` says what they mean."""
+"""Aliases in the registry; :mod:`serving.rollout.vertex` documents them."""
 
 VERSION_LABEL = "pushed_version"
 
@@ -16,7 +16,13 @@ _VERSION_ALIAS = re.compile(r"v([0-9]{1,10})")
 
 
 class View:
-    """Endpoint and registry at one moment."""
+    """Snapshot of endpoint and registry.
+
+    Args:
+        endpoint: The endpoint; ``None`` before it is created.
+        versions: All versions of the model in the registry.
+        model_id: ID of the model in the registry.
+    """
 
     def __init__(self, endpoint: vertex.Endpoint | None, versions: list[vertex.Model], model_id: str) -> None:
         self.endpoint = endpoint
@@ -25,28 +31,32 @@ class View:
 
     @functools.cached_property
     def split(self) -> dict[str, int]:
-        """Percent of the requests by id of deployment, without those that get none."""
+        """Percent of the requests by ID of the deployment, without those that get none."""
         traffic = self.endpoint.traffic_split if self.endpoint else {}
         return {deployed_id: percent for deployed_id, percent in traffic.items() if percent}
 
     @functools.cached_property
     def _deployed(self) -> list[vertex.DeployedModel]:
-        """Oldest version first."""
+        """Deployments, oldest version first."""
         return sorted(self.endpoint.deployed_models, key=self.age) if self.endpoint else []
 
     @property
     def live(self) -> list[vertex.DeployedModel]:
-        """What takes requests."""
+        """Deployments that take requests."""
         return [one for one in self._deployed if one.id in self.split]
 
     @property
     def idle(self) -> list[vertex.DeployedModel]:
-        """What was deployed of this model, and takes none."""
+        """Deployments of this model that do not take requests."""
         return [one for one in self._deployed if one.id not in self.split and self._registered_of(one) is not None]
 
     @property
     def stable(self) -> vertex.DeployedModel | None:
-        """The champion, or whatever takes its place."""
+        """Deployment of the champion, or of the version that takes its place.
+
+        Raises:
+            RolloutError: More than two versions share the requests.
+        """
         if len(self.live) > 2:
             raise RolloutError(
                 f"{len(self.live)} versions share the requests, {self.in_words}; leave two at most, in the console "
@@ -57,12 +67,12 @@ class View:
 
     @property
     def canary(self) -> vertex.DeployedModel | None:
-        """What is on trial."""
+        """Deployment of the canary."""
         return next((one for one in self.live if self.stable and one.id != self.stable.id), None)
 
     @property
     def is_promotion_unfinished(self) -> bool:
-        """All requests go to a candidate, or to a champion while the one before it is still deployed."""
+        """Whether all requests go to a candidate, or to a champion while the previous one is still deployed."""
         if self.stable is None:
             return False
         stable = self.version_of(self.stable)
@@ -72,12 +82,12 @@ class View:
 
     @property
     def leftovers(self) -> list[str]:
-        """Versions that are deployed, take no requests and are not about to."""
+        """Versions that are deployed, do not take requests and are not about to."""
         return [version for version in self.versions_of(self.idle) if version != self.holder(CANDIDATE)]
 
     @property
     def former_champion(self) -> str | None:
-        """The version that a rollback of the stable one leads to."""
+        """Version that a rollback of the stable one restores."""
         champion = self.holder(CHAMPION)
         if champion is not None and self.stable is not None and champion != self.version_of(self.stable):
             return champion
@@ -85,12 +95,12 @@ class View:
 
     @property
     def state(self) -> RolloutState:
-        """As people see it."""
+        """State of the rollout."""
         return RolloutState(stable=self._described(self.stable), canary=self._described(self.canary))
 
     @property
     def in_words(self) -> str:
-        """Who takes the requests, for messages."""
+        """Shares of the requests, for messages."""
         shares = [f"version {self.version_of(one)} takes {self.split[one.id]} % of the requests" for one in self.live]
         return " and ".join(shares) or "nothing is served"
 
@@ -108,45 +118,52 @@ class View:
         return next((one for one in self._versions if one.version_id == deployed.model_version_id), None)
 
     def version_of(self, deployed: vertex.DeployedModel) -> str:
-        """The number of its folder; for what something else deployed, the id of its deployment."""
+        """Return the version's folder number; for a foreign deployment, its ID."""
         registered = self._registered_of(deployed)
         return (pushed_version(registered) if registered else None) or deployed.id
 
     def versions_of(self, several: list[vertex.DeployedModel]) -> list[str]:
-        """As :meth:`version_of`."""
+        """Return :meth:`version_of` of each deployment."""
         return [self.version_of(one) for one in several]
 
     def age(self, deployed: vertex.DeployedModel) -> int:
-        """Larger for a newer version, 0 for what something else deployed."""
+        """Return a sort key that is larger for newer versions; 0 for a foreign deployment."""
         registered = self._registered_of(deployed)
         return int((pushed_version(registered) if registered else None) or 0)
 
     def deployments_of(self, version: str) -> list[vertex.DeployedModel]:
-        """Its deployments: several, if an answer was lost and Vertex AI chose the id."""
+        """Return the deployments of a version: several, if a response was lost and Vertex AI chose the ID."""
         return [one for one in self._deployed if self.version_of(one) == version]
 
     def find(self, version: str) -> vertex.DeployedModel | None:
-        """Its deployment; of several, the one that takes requests."""
+        """Return the deployment of a version; of several, the one that takes requests."""
         return max(self.deployments_of(version), key=lambda one: self.split.get(one.id, 0), default=None)
 
     def deployed(self, version: str, *, live: bool = False) -> vertex.DeployedModel:
-        """Its deployment.
+        """Return the deployment of a version.
+
+        Args:
+            version: The version.
+            live: Require that it takes requests.
 
         Raises:
-            RolloutError: There is none, or none that takes requests.
+            RolloutError: There is no such deployment.
         """
         found = self.find(version)
         if found is None or (live and found.id not in self.split):
-            raise RolloutError(f"version {version} was withdrawn during the rollout, by another push or by somebody")
+            raise RolloutError(f"version {version} was withdrawn by another push or by hand")
         return found
 
     def share_of(self, version: str) -> int:
-        """Percent of the requests."""
+        """Return the version's share of the requests in percent."""
         found = self.find(version)
         return self.split.get(found.id, 0) if found else 0
 
     def split_without(self, version: str) -> dict[str, int]:
-        """The traffic as it is if this version has none; otherwise all for the champion, or for what else there is."""
+        """Return the traffic split without a version.
+
+        It is unchanged if the version takes no requests; otherwise the champion, or else another version, takes all.
+        """
         found = self.find(version)
         if found is None or found.id not in self.split:
             return self.split
@@ -156,15 +173,20 @@ class View:
         return {rest[0].id: 100} if rest else {}
 
     def registered(self, version: str, *, without: str = "") -> vertex.Model | None:
-        """Its entry in the registry, if that has not the alias ``without``."""
+        """Return the version's entry in the registry, unless it has the alias ``without``.
+
+        Args:
+            version: The version.
+            without: Alias that the entry must not have.
+        """
         found = entries_of(self._versions, version)
         return next((one for one in found if without not in one.version_aliases), None)
 
     def require_registered(self, version: str) -> vertex.Model:
-        """Its entry in the registry.
+        """Return the version's entry in the registry.
 
         Raises:
-            RolloutError: There is none.
+            RolloutError: There is no such entry.
         """
         found = self.registered(version)
         if found is None:
@@ -172,23 +194,23 @@ class View:
         return found
 
     def holder(self, alias: str) -> str | None:
-        """The version that has an alias."""
+        """Return the version that has an alias, if any."""
         for one in self._versions:
             if alias in one.version_aliases:
                 return pushed_version(one)
         return None
 
     def is_stable(self, version: str) -> bool:
-        """Whether it is the stable version."""
+        """Return whether a version is the stable one."""
         return self.stable is not None and self.version_of(self.stable) == version
 
     def is_champion(self, version: str) -> bool:
-        """Whether it is the champion, and takes requests."""
+        """Return whether a version is the champion and takes requests."""
         return self.holder(CHAMPION) == version and self.share_of(version) > 0
 
 
 def version_alias(version: str) -> str:
-    """Alias of a pushed version, unique in its model."""
+    """Return the alias of a pushed version, unique in its model."""
     return f"v{version}"
 
 
@@ -203,5 +225,10 @@ def pushed_version(entry: vertex.Model) -> str | None:
 
 
 def entries_of(versions: list[vertex.Model], version: str) -> list[vertex.Model]:
-    """Entries of one pushed version; two, where two processes uploaded it at once."""
+    """Return the entries of one pushed version: two, if two processes uploaded it at once.
+
+    Args:
+        versions: Entries of the registry.
+        version: The version.
+    """
     return [one for one in versions if pushed_version(one) == version]

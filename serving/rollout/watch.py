@@ -1,7 +1,7 @@
-"""Watches a canary beside the stable version for a set time, and then promotes it, rolls it back, or leaves it.
+"""Watch of a canary and of the stable version for a set time, which ends with a promotion, a rollback or neither.
 
-Where the numbers come from is an :class:`Observations`: :class:`Probes` asks both versions by label, and
-:class:`SharedProbes` a target that chooses for its callers.
+The numbers come from an :class:`Observations`: :class:`Probes` sends requests to both versions by label, and
+:class:`SharedProbes` to a target that chooses the version itself.
 """
 
 import contextlib
@@ -24,21 +24,21 @@ Progress = Callable[[Observed, Observed], None]
 
 
 class Observations(Protocol):
-    """What is known of the stable version and of the canary.
+    """Source of observations of the stable version and of the canary.
 
     Attributes:
-        least_rounds: How often :meth:`observe` is to be called at least, however short the watch.
+        least_rounds: Smallest number of calls of :meth:`observe`, however short the watch.
     """
 
     least_rounds: int
 
     def observe(self) -> tuple[Observed, Observed]:
-        """Finds out more; returns all that is known since the watch began, of stable version and canary."""
+        """Make one observation; return all since the watch began, of stable version and canary."""
 
 
 @dataclasses.dataclass
 class _Tally:
-    """Counts the answers of one version."""
+    """Counters of the answers of one version."""
 
     requests: int = 0
     errors: int = 0
@@ -63,13 +63,13 @@ class _Tally:
 
 
 class Probes:
-    """Asks both versions about the same recording at each :meth:`observe`, in turn through all recordings.
+    """Requests to both versions with the same recording at each :meth:`observe`, in turn through all recordings.
 
-    Which is asked first changes from recording to recording, so that neither finds the machine warmer.
+    The first version of a round alternates, so that neither has the advantage of a warmer machine.
 
     Args:
-        stable: Asks the stable version.
-        canary: Asks the canary.
+        stable: Client of the stable version.
+        canary: Client of the canary.
         wavs: Encoded WAV files by name; at least one.
     """
 
@@ -83,12 +83,13 @@ class Probes:
         self._rounds = 0
 
     def observe(self) -> tuple[Observed, Observed]:
+        """See :meth:`Observations.observe`."""
         recording, wav = self._wavs[self._rounds % len(self._wavs)]
         pairs = list(zip(self._tallies, self._clients, strict=True))
-        # By pass and recording, so that with an even number of recordings too each version is first at each.
+        # By pass and recording: each version is first for each recording, also with an even number of recordings.
         first = (self._rounds + self._rounds // len(self._wavs)) % 2
         for tally, client in (pairs[first], pairs[1 - first]):
-            with contextlib.suppress(AudioError):  # neither version can help a bad recording
+            with contextlib.suppress(AudioError):  # an unusable recording counts for neither version
                 tally.count(recording, *_ask(client, wav))
         self._rounds += 1
         stable, canary = self._tallies
@@ -96,13 +97,13 @@ class Probes:
 
 
 class SharedProbes:
-    """Asks a target that shares the requests out itself, such as a Vertex AI endpoint, and sees who answered.
+    """Requests to a target that splits the traffic itself, such as a Vertex AI endpoint; each answer names its version.
 
-    A request that fails does not tell who failed it. It counts against the canary: a stable version that fails too
-    makes a rollback more likely, never a promotion.
+    A failed request does not name a version. It counts against the canary: a stable version that fails too makes a
+    rollback more likely, never a promotion.
 
     Args:
-        client: Asks without a choice of version; over gRPC, since REST does not tell the version.
+        client: Client without a choice of version; over gRPC, because REST does not return the version.
         stable: The stable version.
         canary: The canary's version.
         wavs: Encoded WAV files by name; at least one.
@@ -120,11 +121,12 @@ class SharedProbes:
         self._rounds = 0
 
     def observe(self) -> tuple[Observed, Observed]:
+        """See :meth:`Observations.observe`."""
         recording, wav = self._wavs[self._rounds % len(self._wavs)]
         self._rounds += 1
         try:
             answer, latency_sec = _ask(self._client, wav)
-        except AudioError:  # neither version can help a bad recording
+        except AudioError:  # an unusable recording counts for neither version
             return self._observed()
         version = self._canary if answer is None else str(answer.model_version)
         if version not in self._tallies:
@@ -140,7 +142,7 @@ class SharedProbes:
 
 
 def _ask(client: Client, wav: bytes) -> tuple[Prediction | None, float]:
-    """The answer, if there is one and it is made of numbers, and how long it took in seconds.
+    """Return the answer, or ``None`` if it failed or has non-finite values, and its latency in seconds.
 
     Raises:
         AudioError: The model cannot use the recording.
@@ -156,12 +158,12 @@ def _ask(client: Client, wav: bytes) -> tuple[Prediction | None, float]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Watched:
-    """How a watch ended.
+    """Result of a watch.
 
     Attributes:
-        verdict: What the observations say.
-        state: What is served after it was acted upon.
-        note: Why nothing was changed although the verdict was to; empty otherwise.
+        verdict: Verdict of the observations.
+        state: Versions that are served after the watch.
+        note: Reason for not acting on the verdict; empty otherwise.
     """
 
     verdict: Verdict
@@ -170,11 +172,11 @@ class Watched:
 
     @property
     def outcome(self) -> str:
-        """What was done: ``promoted``, ``rolled back`` or ``undecided``."""
+        """Action taken: ``promoted``, ``rolled back`` or ``undecided``."""
         return "undecided" if self.note else _DONE[self.verdict.outcome]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result as JSON values."""
         return {"outcome": self.outcome, "note": self.note, "checks": self.verdict.to_dict()["checks"]}
 
 
@@ -187,16 +189,20 @@ def watch(
     interval_sec: float = 1.0,
     progress: Progress = lambda stable, canary: None,
 ) -> Watched:
-    """Watches for ``minutes``, or until the canary's errors leave no doubt, and acts upon the verdict.
+    """Watch for ``minutes``, or until the canary has clearly failed, and act on the verdict.
 
-    A KeyboardInterrupt while it watches leaves everything as it was; while it acts, it is ignored.
+    A KeyboardInterrupt during the watch leaves everything as it was; during the action, it is ignored.
 
     Args:
-        interval_sec: Pause between two rounds, so that the watch is no load of its own.
-        progress: Called after each round with what is known so far.
+        target: Place where both versions are served.
+        observations: Source of the observations.
+        settings: Bounds of the checks.
+        minutes: Length of the watch in minutes.
+        interval_sec: Pause between two rounds in seconds, which limits the load of the watch.
+        progress: Called after each round with the observations so far.
 
     Raises:
-        RolloutError: There is no canary and stable version to compare, or the target cannot be reached or changed.
+        RolloutError: The canary or the stable version is missing, or the target cannot be reached or changed.
     """
     before = both_versions(target)
     stable, canary = _observe(observations, settings, minutes=minutes, interval_sec=interval_sec, progress=progress)
@@ -209,14 +215,14 @@ def watch(
 
 
 def both_versions(target: Target) -> tuple[str, str]:
-    """Of stable version and canary.
+    """Return the stable version and the canary.
 
     Raises:
         RolloutError: One of them is missing.
     """
     stable, canary = _versions(target.state())
     if stable is None or canary is None:
-        raise RolloutError(f"{target.name} has no canary beside a stable version; there is nothing to watch")
+        raise RolloutError(f"{target.name} does not have both a stable version and a canary; there is nothing to watch")
     return stable, canary
 
 
@@ -249,7 +255,9 @@ def _versions(state: RolloutState) -> tuple[str | None, str | None]:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted, and may say so
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread is interrupted and may set handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

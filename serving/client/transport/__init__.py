@@ -1,4 +1,4 @@
-"""Ways to reach a model; the address says which.
+"""Transports to a model, chosen by the form of the address.
 
 ============================================  =====================================================================
 ``HOST:PORT``                                 gRPC, unencrypted: the same machine, or a network that is trusted
@@ -23,51 +23,75 @@ _HOST_AND_PORT = re.compile(r"(?P<tls>grpcs://)?(?P<target>(?:\[[0-9a-fA-F:]+\]|
 
 
 class Transport(Protocol):
-    """Carries one request; ``max_request_bytes`` is the most that it, or the service behind it, takes."""
+    """Connection to one server.
+
+    Attributes:
+        max_request_bytes: Largest request that the transport, or the service behind it, accepts.
+    """
 
     max_request_bytes: int
 
     def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
-        """Raises :class:`serving.client.errors.RequestFailed`."""
+        """Send a request and return the response.
+
+        Args:
+            request: The request.
+            timeout_sec: Deadline in seconds, retries included.
+
+        Raises:
+            RequestFailed: The server refused, or did not answer.
+        """
 
     def close(self) -> None:
-        """Gives up the connection."""
+        """Close the connection."""
 
 
 class AsyncTransport(Protocol):
-    """As :class:`Transport`, for an event loop."""
+    """:class:`Transport` for an event loop."""
 
     max_request_bytes: int
 
     async def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
-        """Raises :class:`serving.client.errors.RequestFailed`."""
+        """Send a request and return the response.
+
+        Args:
+            request: The request.
+            timeout_sec: Deadline in seconds, retries included.
+
+        Raises:
+            RequestFailed: The server refused, or did not answer.
+        """
 
     async def close(self) -> None:
-        """Gives up the connection."""
+        """Close the connection."""
 
 
 class Threaded:
-    """Makes an :class:`AsyncTransport` of a :class:`Transport` whose library blocks."""
+    """:class:`AsyncTransport` that runs a blocking :class:`Transport` in threads."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.max_request_bytes = transport.max_request_bytes
 
     async def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        """See :meth:`Transport.predict`."""
         return await asyncio.to_thread(self._transport.predict, request, timeout_sec=timeout_sec)
 
     async def close(self) -> None:
+        """Close the connection."""
         await asyncio.to_thread(self._transport.close)
 
 
 def connect(address: str, *, ca_file: Path | None = None) -> Transport:
-    """Opens the way to ``address``; nothing is sent yet.
+    """Return a transport to ``address``; no request is sent yet.
 
     Args:
+        address: One of the forms in the module's table.
         ca_file: Certificates in PEM to trust over TLS, in place of the system's.
 
     Raises:
         AddressError: The address has none of the known forms.
+        RequestFailed: The Vertex AI endpoint does not exist, or is not accessible.
     """
     if direct := _HOST_AND_PORT.fullmatch(address):
         from serving.client.transport.grpc_direct import GrpcTransport
@@ -77,7 +101,7 @@ def connect(address: str, *, ca_file: Path | None = None) -> Transport:
 
 
 def connect_async(address: str, *, ca_file: Path | None = None) -> AsyncTransport:
-    """As :func:`connect`, for an event loop."""
+    """Return what :func:`connect` returns, for an event loop."""
     if direct := _HOST_AND_PORT.fullmatch(address):
         from serving.client.transport.grpc_direct import AsyncGrpcTransport
 

@@ -55,12 +55,14 @@ class GrpcTransport:
         )
 
     def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        """See :meth:`serving.client.transport.Transport.predict`."""
         try:
             return self._predict(request, timeout=timeout_sec)
         except grpc.RpcError as error:
             raise RequestFailed.of(error.code(), error.details()) from error
 
     def close(self) -> None:
+        """Close the connection."""
         self._channel.close()
 
 
@@ -79,12 +81,14 @@ class AsyncGrpcTransport:
         )
 
     async def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        """See :meth:`serving.client.transport.Transport.predict`."""
         try:
             return await self._predict(request, timeout=timeout_sec)
         except grpc.aio.AioRpcError as error:
             raise RequestFailed.of(error.code(), error.details() or "") from error
 
     async def close(self) -> None:
+        """Close the connection."""
         await self._channel.close()
 
 

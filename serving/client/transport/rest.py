@@ -1,4 +1,4 @@
-"""TF Serving's REST interface, for networks that let nothing else through."""
+"""TF Serving's REST interface, for networks that only allow HTTP."""
 
 import base64
 import json
@@ -41,6 +41,7 @@ class RestTransport:
         self._http = httpx.Client(base_url=base_url, transport=transport)
 
     def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        """See :meth:`serving.client.transport.Transport.predict`."""
         try:
             answer = self._http.post(_path(request.model_spec), content=to_json(request), timeout=timeout_sec)
         except httpx.TimeoutException as error:
@@ -50,6 +51,7 @@ class RestTransport:
         return from_json(answer.status_code, answer.content)
 
     def close(self) -> None:
+        """Close the connection."""
         self._http.close()
 
 
@@ -60,11 +62,15 @@ def to_json(request: wire.PredictRequest) -> bytes:
 
 
 def from_json(http_status: int, body: bytes) -> wire.PredictResponse:
-    """The answer as a message.
+    """Return the response as a message.
+
+    Args:
+        http_status: Status of the HTTP response.
+        body: Body of the HTTP response.
 
     Raises:
-        RequestFailed: The answer is an error.
-        UnexpectedAnswer: The answer is not that of TF Serving's REST interface.
+        RequestFailed: The response is an error.
+        UnexpectedAnswer: The response is not that of TF Serving's REST interface.
     """
     try:
         content = json.loads(body)
@@ -88,7 +94,7 @@ def _refused(http_status: int, content: Any, body: bytes) -> RequestFailed:
 
 
 def _json_of(values: np.ndarray) -> Any:
-    """Nested lists as TF Serving parses them: bytes in base64, float32 with no more digits than it has."""
+    """Return nested lists as TF Serving parses them: bytes in base64, float32 with no more digits than it has."""
     if values.dtype == object:
         return [_json_of(row) if isinstance(row, np.ndarray) else _base64(row) for row in values]
     if values.dtype == np.float32:

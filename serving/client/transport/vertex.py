@@ -23,7 +23,7 @@ from serving.wire import predict_pb2 as wire
 
 SHARED_MAX_BODY_BYTES = 1_500_000
 DEDICATED_MAX_BODY_BYTES = 10_000_000
-"""Of one RawPredict request: Google's table "Choose an endpoint type" says 1.5 MB and 10 MB."""
+"""Limits of one RawPredict request: 1.5 MB and 10 MB, by Google's table "Choose an endpoint type"."""
 
 _DEPLOYED_MODEL_ID = "X-Vertex-AI-Deployed-Model-Id"
 _VERSION = re.compile(r"[0-9]{1,10}")
@@ -36,10 +36,15 @@ _RETRY = retry.Retry(
 
 
 def connect_vertex(project: str, region: str, endpoint_id: str) -> Transport:
-    """Find the endpoint.
+    """Return a transport to an endpoint.
+
+    Args:
+        project: Google Cloud project.
+        region: Region of the endpoint.
+        endpoint_id: ID of the endpoint.
 
     Raises:
-        RequestFailed: There is no such endpoint, or no permission to see it.
+        RequestFailed: The endpoint does not exist, or the caller lacks the permission to read it.
     """
     try:
         return VertexTransport(aiplatform.Endpoint(endpoint_id, project=project, location=region))
@@ -62,6 +67,7 @@ class VertexTransport:
         self._versions = _versions_by_id(found.deployed_models)
 
     def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
+        """See :meth:`serving.client.transport.Transport.predict`."""
         body = to_json(request)
         self._require_small(len(body))
         deadline_sec = time.monotonic() + timeout_sec
@@ -71,7 +77,7 @@ class VertexTransport:
             raise _failed(error.cause or error) from error
 
     def close(self) -> None:
-        """The SDK owns the session."""
+        """Do nothing: the SDK owns the session."""
 
     def _require_small(self, body_bytes: int) -> None:
         if body_bytes <= self._max_body_bytes:
@@ -104,7 +110,7 @@ class VertexTransport:
         return response
 
     def _version_of(self, deployed_id: str | None) -> int | None:
-        """Look the deployment up, on the endpoint if it is newer than the last look."""
+        """Return the version of a deployment; read the endpoint again if the deployment is new."""
         if deployed_id is not None and deployed_id not in self._versions:
             self._versions = {deployed_id: None, **_versions_by_id(self._endpoint.list_models())}
         return self._versions[deployed_id] if deployed_id is not None else None

@@ -208,7 +208,7 @@ def test_a_compiled_file_is_submitted_and_scheduled(cloud, tmp_path, compiled, g
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (None, "NotFound"),
+        (None, "No such file"),
         ("{", "char 1"),
         ("{}", "runner_vertex.py compile"),
         ('{"pipelineSpec": {}, "runtimeConfig": {}}', "['span_range']"),
