@@ -1,4 +1,4 @@
-"""The work of the AnomalyGate."""
+"""Executor of the AnomalyGate."""
 
 import posixpath
 
@@ -23,7 +23,7 @@ class AnomalousData(RuntimeError):
 
 
 class Executor(base_executor.BaseExecutor):
-    """Reads ExampleValidator's findings and raises on the first split that has any."""
+    """Executor that raises on the first split with findings of ExampleValidator."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Raise :class:`AnomalousData` if any split has an anomaly or a foreign audio spec."""

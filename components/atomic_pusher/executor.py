@@ -1,4 +1,4 @@
-"""The work of the AtomicPusher."""
+"""Executor of the AtomicPusher."""
 
 import os
 import time
@@ -22,11 +22,11 @@ _SOURCE_FILE = os.path.join(EXTRA_ASSETS, "source_model")
 
 
 class NotWanted(RuntimeError):
-    """A version was pushed and cannot be served; the message says why."""
+    """A version was pushed and cannot be served; the message gives the reason."""
 
 
 class Executor(tfx_pusher.Executor):
-    """Copies aside, then renames."""
+    """Executor that copies to a temporary folder and renames it."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Pushes the model if everything upstream blessed it, and records where to and as which version."""
@@ -51,10 +51,10 @@ class Executor(tfx_pusher.Executor):
     def announce(
         self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: Properties
     ) -> None:
-        """Says that there is a version; TF Serving, which looks for itself, need not be told.
+        """Announce the version. Does nothing here, as TF Serving polls the folder.
 
         Raises:
-            NotWanted: The version is to be removed again, if it was this push that made it.
+            NotWanted: The version must be removed, if this push created it.
         """
 
 

@@ -1,4 +1,4 @@
-"""The ExampleGen of this pipeline: what it is given, what it writes."""
+"""The ExampleGen of this pipeline."""
 
 from google.protobuf import any_pb2, wrappers_pb2
 from tfx.components.example_gen import component

@@ -1,4 +1,4 @@
-"""The work of :class:`components.audio_example_gen.component.AudioExampleGen`."""
+"""Executor of :class:`components.audio_example_gen.component.AudioExampleGen`."""
 
 import collections
 import dataclasses
@@ -46,7 +46,7 @@ _T = TypeVar("_T")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Identifies the recordings, assigns speakers to splits, and lets Beam do the rest, clip by clip.
+    """Executor that identifies the recordings and assigns speakers to splits; Beam processes the clips.
 
     Derived from Beam's base, not from BaseExampleGenExecutor: that one splits by hash, and shuffles at random before
     it writes, so that no two runs would write the same files.
@@ -128,7 +128,7 @@ def _cut(items: Sequence[_T], size: int) -> list[tuple[_T, ...]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Window:
-    """What a run reads.
+    """Spans that a run reads.
 
     Attributes:
         root: What the paths of all clips are relative to.
@@ -173,7 +173,7 @@ def _read_window(input_base: str, spans: Sequence[Span], settings: IngestSetting
 
 
 def _arrived(span: Span, input_base: str, settings: IngestSettings) -> tuple[Clip, ...]:
-    """Who is heard in a span, from the names of its files."""
+    """Return the speakers of a span, from the names of its files."""
     folder = Folder(input_base, span.patterns)
     return identify(folder.paths(), read_text=folder.read_text, labels=settings.labels).clips
 

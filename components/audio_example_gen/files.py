@@ -10,7 +10,7 @@ from modules.common.addresses import read_bytes
 
 
 class Folder:
-    """What the patterns that TFX's driver watched match: nothing is ingested that would not be noticed to change."""
+    """Files that match the patterns of TFX's driver, so that a change of any ingested file is noticed."""
 
     def __init__(self, input_base: str, patterns: Sequence[str]) -> None:
         """Create the folder from the patterns with the span filled in.

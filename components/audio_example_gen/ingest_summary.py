@@ -1,4 +1,4 @@
-"""What an ingestion found, as the report shows it."""
+"""Results of an ingestion, for the report."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from modules.reporting import summary
 
 
 def protocol(examples_uri: str) -> summary.Protocol:
-    """Who was heard in which split."""
+    """Return the speakers of each split."""
     ingest = _read_json(examples_uri, SUMMARY_FILE)
     return summary.Protocol(
         kind="speaker" if ingest["protocol"] == "speaker-disjoint" else "random_clip",

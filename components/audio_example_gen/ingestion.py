@@ -1,4 +1,4 @@
-"""Clips to files of examples: the work that Beam distributes."""
+"""Conversion of clips to files of examples, which Beam distributes."""
 
 import collections
 import dataclasses
@@ -187,9 +187,9 @@ class WriteShard(beam.DoFn):
 
 
 def find_duplicates(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Sorts by ``clip_id`` and keeps the first of several recordings with the same content.
+    """Sort by ``clip_id`` and keep the first of several recordings with the same content.
 
-    One recording under two names would count twice, or even train the model and judge it.
+    A recording under two names would count twice, or be in both training and evaluation.
     """
     first: dict[str, str] = {}
     found = []

@@ -22,12 +22,12 @@ _WORST_REASONS = 5
 
 
 class IngestError(RuntimeError):
-    """The recordings do not make a data set; the message says what is missing."""
+    """The recordings do not make a data set; the message gives what is missing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What became of every recording.
+    """Results of an ingestion for every recording.
 
     Attributes:
         root: The ingested folder.

@@ -28,7 +28,7 @@ class Span:
 
 
 def level_patterns(pattern: str) -> list[str]:
-    """``span-{SPAN}/*/*`` as ``span-{SPAN}/*`` and ``span-{SPAN}/*/*``: TFX's patterns know no ``**``.
+    """Split ``span-{SPAN}/*/*`` into ``span-{SPAN}/*`` and ``span-{SPAN}/*/*``: TFX does not support ``**``.
 
     Raises:
         ValueError: The pattern has a wildcard elsewhere than in the levels at its end.

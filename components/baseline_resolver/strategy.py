@@ -1,4 +1,4 @@
-"""Which earlier model a candidate is compared with."""
+"""Resolver strategy for the baseline of a candidate."""
 
 import ml_metadata as mlmd
 from tfx import types

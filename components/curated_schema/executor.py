@@ -1,4 +1,4 @@
-"""The work of CuratedSchema."""
+"""Executor of CuratedSchema."""
 
 import os
 
@@ -17,7 +17,7 @@ _SCHEMA_FILE = "schema.pbtxt"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Writes the schema's text into the artifact."""
+    """Executor that writes the schema's text into the artifact."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Write ``schema.pbtxt``."""

@@ -1,6 +1,6 @@
-"""What TFDV says by the curated schema: its drift and skew comparators, and its environments.
+"""Validation by TFDV with the curated schema: drift and skew comparators, and environments.
 
-:mod:`modules.drift.comparison` measures how much difference chance makes, in the features of the
+:mod:`modules.drift.comparison` measures differences beyond chance, in the features of the
 sound alone. The schema's comparators cover the other columns, with fixed bounds for samples of a certain size.
 """
 
@@ -23,7 +23,7 @@ SERVING = "SERVING"
 
 
 class Difference(NamedTuple):
-    """What a comparator of the schema measured.
+    """Measurement of a comparator of the schema.
 
     Attributes:
         comparator: ``drift`` or ``skew``.
@@ -120,6 +120,6 @@ def _columns(clips: Clips) -> Mapping[str, np.ndarray]:
 
 
 def _lists(values: np.ndarray) -> pa.ListArray:
-    """As TFDV wants a column: a list of values for each clip."""
+    """Return a column in the format of TFDV: a list of values for each clip."""
     width = int(np.prod(values.shape[1:], dtype=int))
     return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1) * width, pa.int32()), pa.array(values.ravel()))

@@ -1,4 +1,4 @@
-"""The work of the DriftMonitor."""
+"""Executor of the DriftMonitor."""
 
 import dataclasses
 import json
@@ -34,10 +34,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class DriftAlarm(RuntimeError):
-    """The data drifted so that nothing may be trained on them; the message says what drifted.
+    """The data drifted so that nothing may be trained on them; the message lists what drifted.
 
     Attributes:
-        folder: Where ``drift.json`` lies.
+        folder: Folder of ``drift.json``.
     """
 
     def __init__(self, message: str, *, folder: str) -> None:
@@ -62,7 +62,7 @@ class Executor(base_executor.BaseExecutor):
         reference_uri = settings.reference or (artifact_utils.get_single_uri(resolved) if resolved else "")
         comparisons = [_compare_new_data(reference_uri, examples_uri, settings, schema)]
         if settings.request_log:
-            # Where there is no baseline yet, what is served is compared with what is trained on now.
+            # Without a baseline, requests are compared with the training split of this run.
             comparisons.append(_compare_requests(reference_uri or examples_uri, settings, schema))
         folder = artifact_utils.get_single_uri(output_dict[DRIFT_KEY])
         stops = _stops_run(comparisons[0], settings)

@@ -1,4 +1,4 @@
-"""Where the samples come from that drift is measured between: examples, recordings or a request log."""
+"""Sources of samples for the measurement of drift: examples, recordings or a request log."""
 
 import functools
 import json
@@ -50,10 +50,10 @@ class Recordings(NamedTuple):
 
 
 class Clips(NamedTuple):
-    """A sample, and what else its clips are described by.
+    """A sample, and further features of its clips.
 
     Attributes:
-        numbers: ``[clips]`` of each feature of the schema that says something about a whole clip.
+        numbers: Values ``[clips]`` of each feature of the schema that describes a whole clip.
         served: Whether these are requests to a server.
     """
 
@@ -223,7 +223,7 @@ def _part(features: np.ndarray, valid_frames: np.ndarray, spec: AudioSpec) -> _P
 
 
 def _with_origin(part: _Part, durations_sec: np.ndarray, rates_hz: np.ndarray) -> _Part:
-    """With what is known of recordings and not of requests."""
+    """Add the features that recordings have and requests do not."""
     origin = {examples.DURATION_SEC: durations_sec, examples.NATIVE_SAMPLE_RATE_HZ: rates_hz}
     return part._replace(numbers={**part.numbers, **origin})
 

@@ -1,4 +1,4 @@
-"""Which earlier examples new ones are compared with."""
+"""Resolver strategy for the reference of a drift comparison."""
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2

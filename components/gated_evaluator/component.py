@@ -1,4 +1,4 @@
-"""TFX's Evaluator with an executor whose blessing also depends on what TFMA's thresholds cannot say."""
+"""TFX's Evaluator with a gate, for criteria that TFMA's thresholds cannot express."""
 
 from typing import Any, ClassVar
 

@@ -21,7 +21,7 @@ from modules.evaluation.intervals import CLASS_METRICS, confusion_scores
 NAME = "unweighted_average_recall"
 SCORES = ("macro_precision", "macro_f1", "mcc", *CLASS_METRICS)
 
-# Every prediction passes this threshold but one that was replaced because it is no number.
+# Every prediction passes this threshold, except the replacement of a non-finite one.
 _ANY = -math.inf
 
 
@@ -62,7 +62,7 @@ def _config(score: str, name: str) -> config_pb2.MetricConfig:
 
 
 def dense_confusion(matrix: dict[confusion.MatrixEntryKey, float]) -> np.ndarray:
-    """TFMA's confusion matrix as an array, float64; the last class is that of predictions that are no numbers."""
+    """TFMA's confusion matrix as an array, float64; the last class holds non-finite predictions."""
     classes = 1 + max(len(EMOTIONS), *(entry.actual_class_id + 1 for entry in matrix)) if matrix else 1
     dense = np.zeros((classes, classes))
     for entry, weight in matrix.items():

@@ -1,4 +1,4 @@
-"""The work of the GatedEvaluator."""
+"""Executor of the GatedEvaluator."""
 
 import copy
 import json
@@ -91,7 +91,7 @@ class _Opponent(NamedTuple):
     """The blessed baseline, as far as the candidate can be compared with it.
 
     Attributes:
-        name: None where there is none that can be asked.
+        name: Name of the baseline; None without one that can be evaluated.
         missing: See :class:`modules.evaluation.gate.Evidence`.
         incomparable: The same.
         heard: Its ``baseline_speakers``.

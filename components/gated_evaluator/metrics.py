@@ -24,7 +24,7 @@ _Pairs = list[tuple[int, np.ndarray]]
 class PredictionScore(metric_types.Metric):
     """Mean one-vs-rest AUC over the classes that occur, or the expected calibration error in ten bins of equal width.
 
-    NaN where a prediction is no number.
+    NaN if a prediction is not finite.
     """
 
     def __init__(self, score: str, name: str | None = None) -> None:
@@ -78,7 +78,7 @@ def _score(pairs: _Pairs, score: str) -> float:
 
 
 class _Collect(beam.CombineFn):
-    """Puts labels and predictions into a list."""
+    """Combiner that collects labels and predictions in a list."""
 
     def __init__(self, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig | None) -> None:
         self._key = key

@@ -1,4 +1,4 @@
-"""Reads what TFMA wrote."""
+"""Reader of the results of TFMA."""
 
 import tensorflow_model_analysis as tfma
 

@@ -1,4 +1,4 @@
-"""TFX's Tuner with an executor that can go on with a search that was stopped."""
+"""TFX's Tuner with an executor that resumes a stopped search."""
 
 from tfx.components import Tuner
 from tfx.dsl.components.base import executor_spec

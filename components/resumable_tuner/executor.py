@@ -1,4 +1,4 @@
-"""The work of the ResumableTuner."""
+"""Executor of the ResumableTuner."""
 
 import json
 import os

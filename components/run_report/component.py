@@ -1,4 +1,4 @@
-"""Gathers what a run found into a summary and a report."""
+"""Component that writes the summary and the report of a run."""
 
 import json
 from typing import Any, ClassVar
@@ -30,13 +30,13 @@ class RunReportSpec(types.ComponentSpec):
         executor.DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies, optional=True),
     }
     OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
-        # Vertex knows no artifact types of ours; of TFX's own this one says best what it holds.
+        # Vertex AI does not support custom artifact types; this type of TFX fits best.
         executor.REPORT_KEY: ChannelParameter(type=standard_artifacts.ModelEvaluation),
     }
 
 
 class RunReport(base_component.BaseComponent):
-    """Writes ``summary.json`` and ``report.html``: data, training, evaluation with intervals, verdict, push.
+    """Component for ``summary.json`` and ``report.html``: data, training, evaluation with intervals, verdict, push.
 
     Evaluation and verdict are those that the GatedEvaluator left, with the check of the ServingValidator.
     """

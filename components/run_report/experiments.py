@@ -1,7 +1,7 @@
-"""Logs a run's parameters and metrics: with its report in ML Metadata, and to Vertex AI Experiments if one is named.
+"""Logging of a run's parameters and metrics: with its report in ML Metadata, and to a Vertex AI experiment if named.
 
 Both are sinks of the same record. Logging comes last, when a model may be pushed already: a sink that fails does not
-fail the run, it is told in the log, the summary and the report.
+fail the run; the error is in the log, the summary and the report.
 """
 
 import re
@@ -22,7 +22,7 @@ _MAX_ID_CHARACTERS = 121
 
 
 class Sink(Protocol):
-    """Takes records. Writing one again replaces it.
+    """Destination of records. Writing a record again replaces it.
 
     Attributes:
         where: What it is called.
@@ -94,7 +94,7 @@ class VertexExperiments:
         from google.cloud import aiplatform  # takes seconds, which a local run need not wait for
 
         # Some of the SDK's calls go to the default region whatever they are given. Naming the experiment here would
-        # make a TensorBoard that nobody asked for.
+        # create a TensorBoard that is not needed.
         aiplatform.init(project=self._settings.project, location=self._settings.region)
         experiment = aiplatform.Experiment.get_or_create(self._settings.name)
         name = run_name(record.run, experiment=experiment.name)

@@ -1,4 +1,4 @@
-"""The sections of a summary, each from the artifact that knows it."""
+"""The sections of a summary, each from its artifact."""
 
 import datetime
 import json

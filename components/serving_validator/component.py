@@ -1,4 +1,4 @@
-"""Lets no model through that cannot be loaded by a server and asked over gRPC."""
+"""Component that rejects a model which a server cannot load or serve over gRPC."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""What a candidate is asked, and whether two answers are the same."""
+"""Requests to a candidate, and the comparison of answers."""
 
 import io
 import json

@@ -1,6 +1,6 @@
-"""Asks a version that was just deployed, through the endpoint, what the model's own warm-up requests ask.
+"""Smoke test of a newly deployed version: the model's warm-up requests are sent through the endpoint.
 
-A request cannot choose a version of an endpoint. But the answer to RawPredict names the deployment that gave it, and so
+A request cannot choose a version of an endpoint. But the answer to RawPredict names its deployment, and so
 the version: each request is repeated until the new version has answered it.
 """
 

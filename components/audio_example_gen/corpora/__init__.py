@@ -28,12 +28,12 @@ _UNREAD_SUFFIXES = (".aac", ".aif", ".aiff", ".au", ".m4a", ".mp3", ".ogg", ".op
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identified:
-    """What the names in a folder say.
+    """Recordings that are identified by the names in a folder.
 
     Attributes:
         clips: The usable recordings, sorted by ``clip_id``.
         rejected: Files that cannot be used, with reasons, sorted by path.
-        dropped: Recordings whose label has no place among the seven emotions: how many, by label.
+        dropped: Number of recordings with a label outside the seven emotions, by label.
     """
 
     clips: tuple[Clip, ...]
@@ -69,7 +69,7 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
 
 
 def is_hidden(path: str) -> bool:
-    """Whether the file, or a folder it lies in, is hidden or left behind by an archiver."""
+    """Return whether the file, or a folder above it, is hidden or was left behind by an archiver."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 

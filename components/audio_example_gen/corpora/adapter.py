@@ -1,4 +1,4 @@
-"""What a corpus adapter is given and what it answers."""
+"""Input and results of a corpus adapter."""
 
 import dataclasses
 import posixpath
@@ -23,7 +23,7 @@ class Rejected:
 
 @dataclasses.dataclass(frozen=True)
 class Dropped:
-    """A sound file with a known label that has no place among the seven emotions: counted, not quarantined."""
+    """A sound file with a label outside the seven emotions, which is counted and not quarantined."""
 
     path: str
     label: str
@@ -41,7 +41,7 @@ Finding = Clip | Rejected | Dropped
 
 
 class Tree:
-    """The ingested folder, as far as an adapter may look at it beyond the one path it is asked about."""
+    """The ingested folder, for adapters that need more than the path of a clip."""
 
     def __init__(self, paths: Iterable[str], *, read_text: Callable[[str], str], labels: LabelSettings) -> None:
         """Create the tree from the listing of a folder.

@@ -1,4 +1,4 @@
-"""New recordings arrive: a batch leaves a reservoir and becomes the next span, as if it had just been recorded.
+"""Arrival of new recordings: a batch is moved from a reservoir to the next span.
 
 Whatever interrupts it, every clip is in the reservoir or in a span. In a local folder a span appears complete or not at
 all: it is built in a hidden folder and renamed. Buckets have neither folders to rename nor locks: there a hidden object
@@ -26,7 +26,7 @@ from modules.demo_corpus import MARKER_FILE
 
 SPAN = re.compile(r"span-(\d+)")
 ARRIVING_FILE = ".arriving-span"
-"""Object that lies next to spans in a bucket while one of them, which it names, is still being written."""
+"""Object next to the spans of a bucket that names the span which is still being written."""
 
 _LOCK_FILE = ".arrive.lock"
 _TEMPORARY = ".arriving"
@@ -34,7 +34,7 @@ _SIDE_FILES = (MARKER_FILE, crema_d.DEMOGRAPHICS_FILE)
 
 
 class CannotArrive(ValueError):
-    """No span was made; the message says why."""
+    """No span was made; the message gives the reason."""
 
 
 def arrive(reservoir: str, into: str, *, clips: int, seed: int = 0) -> str:
@@ -125,7 +125,7 @@ class _LocalFolder:
 
 
 class _Bucket:
-    """Spans in a bucket: written in place, while a hidden object says so."""
+    """Spans in a bucket: written in place; a hidden object marks the span as incomplete."""
 
     def __init__(self, into: str) -> None:
         self._into = into

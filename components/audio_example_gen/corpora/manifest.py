@@ -1,6 +1,6 @@
 """Recordings of the user: ``manifest.csv`` in their folder, ``path,emotion,speaker[,sex,intensity]``.
 
-Paths are relative to the manifest. It speaks for the files it lists, whatever their names look like.
+Paths are relative to the manifest. It takes precedence over the names of the files it lists.
 """
 
 import csv
