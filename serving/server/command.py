@@ -1,4 +1,4 @@
-"""The server's command line, for ``ser serve`` and ``python -m serving.server``."""
+"""Command line of the server, for ``ser serve`` and ``python -m serving.server``."""
 
 import asyncio
 import logging
@@ -97,7 +97,7 @@ def require_folder(model_base_path: str) -> None:
     """Require the folder of versions.
 
     Raises:
-        CannotServe: It is not there, or its bucket cannot be read.
+        CannotServe: The folder does not exist, or its bucket cannot be read.
     """
     try:
         there = addresses.is_folder(model_base_path)
@@ -111,7 +111,7 @@ def require_folder(model_base_path: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends, however that happens."""
+    """Make Linux kill this process when its parent ends for any reason."""
     if sys.platform == "linux":
         import ctypes
 
