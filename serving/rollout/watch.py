@@ -217,6 +217,9 @@ def watch(
 def both_versions(target: Target) -> tuple[str, str]:
     """Return the stable version and the canary.
 
+    Args:
+        target: Place where both versions are served.
+
     Raises:
         RolloutError: One of them is missing.
     """

@@ -152,7 +152,11 @@ class Server:
 
 
 async def serve(options: ServerOptions) -> None:
-    """Run a server until SIGTERM or SIGINT, then drain it."""
+    """Run a server until SIGTERM or SIGINT, then drain it.
+
+    Args:
+        options: Options of the server.
+    """
     server = Server(options)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

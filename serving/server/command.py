@@ -96,6 +96,9 @@ def serve(
 def require_folder(model_base_path: str) -> None:
     """Require the folder of versions.
 
+    Args:
+        model_base_path: Folder, local or gs://, with a numbered folder per version.
+
     Raises:
         CannotServe: The folder does not exist, or its bucket cannot be read.
     """

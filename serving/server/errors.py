@@ -18,15 +18,27 @@ class Fault(Exception):
 
 
 def invalid(message: str) -> Fault:
-    """Return the failure of a request that can never succeed as it is."""
+    """Return the failure of a request that can never succeed as it is.
+
+    Args:
+        message: Text of the response.
+    """
     return Fault(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> Fault:
-    """Return the failure of a request for an unknown model, version, label or signature."""
+    """Return the failure of a request for an unknown model, version, label or signature.
+
+    Args:
+        message: Text of the response.
+    """
     return Fault(grpc.StatusCode.NOT_FOUND, message)
 
 
 def exhausted(message: str) -> Fault:
-    """Return the failure of a request that is too large, or that may succeed later."""
+    """Return the failure of a request that is too large, or that may succeed later.
+
+    Args:
+        message: Text of the response.
+    """
     return Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, message)

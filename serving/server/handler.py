@@ -50,13 +50,20 @@ class Handler:
     def servable(self, spec: model_pb2.ModelSpec) -> Servable:
         """Return the version that ``spec`` names.
 
+        Args:
+            spec: Model with an optional version or label.
+
         Raises:
             Fault: The version is not loaded.
         """
         return self.manager.model(spec.name).servable(spec)
 
     def known_name(self, name: str) -> str:
-        """Return ``name``, or ``unknown`` for all unknown models, so that callers cannot create metrics."""
+        """Return ``name``, or ``unknown`` for all unknown models, so that callers cannot create metrics.
+
+        Args:
+            name: Name of the model in a request.
+        """
         return name if self.manager.knows(name) else "unknown"
 
     async def predict(

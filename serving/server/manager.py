@@ -65,6 +65,9 @@ class ServedModel:
     def servable(self, spec: model_pb2.ModelSpec) -> Servable:
         """Return the version that ``spec`` names; the newest if it names none.
 
+        Args:
+            spec: Model with an optional version or label.
+
         Raises:
             Fault: The version is not loaded.
         """
@@ -79,6 +82,9 @@ class ServedModel:
 
     def status(self, spec: model_pb2.ModelSpec) -> Iterable[get_model_status_pb2.ModelVersionStatus]:
         """Yield the state of the version that ``spec`` names, or of all versions, newest first.
+
+        Args:
+            spec: Model with an optional version or label.
 
         Raises:
             Fault: The version or label does not exist.
@@ -188,11 +194,18 @@ class ModelManager:
         self._changing = asyncio.Lock()
 
     def knows(self, name: str) -> bool:
-        """Return whether the server has a model of this name."""
+        """Return whether the server has a model of this name.
+
+        Args:
+            name: Name of the model.
+        """
         return name in self._models
 
     def model(self, name: str) -> ServedModel:
         """Return the model of this name.
+
+        Args:
+            name: Name of the model.
 
         Raises:
             Fault: The server does not have the model.

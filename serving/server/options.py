@@ -98,6 +98,9 @@ class BatchingOptions(Settings):
 def read_batching(file: Path | None) -> BatchingOptions | None:
     """Return the batching parameters of a file; ``None`` without a file, which switches batching off.
 
+    Args:
+        file: ``BatchingParameters`` in text format.
+
     Raises:
         ConfigError: The file cannot be used.
     """
@@ -125,6 +128,9 @@ def read_batching(file: Path | None) -> BatchingOptions | None:
 def read_metrics_path(file: Path | None) -> str | None:
     """Return the path of the metrics page; ``None`` when the file switches it off.
 
+    Args:
+        file: ``MonitoringConfig`` in text format; ``None`` selects TF Serving's usual path.
+
     Raises:
         ConfigError: The file cannot be used.
     """
@@ -136,6 +142,9 @@ def read_metrics_path(file: Path | None) -> str | None:
 
 def read_models(options: ServerOptions) -> model_server_config_pb2.ModelServerConfig:
     """Return the models to serve, from the file or from name and base path.
+
+    Args:
+        options: Options of the server.
 
     Raises:
         ConfigError: The file cannot be used.

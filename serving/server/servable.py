@@ -69,6 +69,9 @@ class Servable:
     def input_specs(self, signature: str) -> dict[str, tf.TensorSpec]:
         """Return name, type and shape of every input.
 
+        Args:
+            signature: Name of the signature.
+
         Raises:
             Fault: The model does not have the signature.
         """
