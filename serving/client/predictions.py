@@ -97,7 +97,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.wavs: list[bytes] = []
-        self._items: list[str | AudioError] = []  # the names of those that are sent
+        self._items: list[str | AudioError] = []  # for sent recordings, their names
 
     def add(self, name: str, wav: bytes | AudioError) -> None:
         """Add a recording, or the error of one that the client cannot read.
@@ -199,7 +199,7 @@ def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segme
         offset_sec: Start of the request's audio in the recording, in seconds.
     """
     names = ("probabilities", "emotion", "start_sec", "end_sec")
-    windows = int(_output(response, "windows")[0])  # empty ones follow where a longer recording was in the batch
+    windows = int(_output(response, "windows")[0])  # empty windows pad a batch with a longer recording
     labels, columns = _output(response, "labels")[0], [_output(response, name)[0][:windows] for name in names]
     version = _version(response)
     return [
@@ -240,7 +240,7 @@ class Timeline:
     def _skip(self, error: AudioError) -> None:
         if error.code == AudioCode.SILENT:
             self._start_frame += self._chunk_frames
-        elif error.code == AudioCode.TOO_SHORT and self._start_frame:  # what is left after silence
+        elif error.code == AudioCode.TOO_SHORT and self._start_frame:  # the rest after silence
             self._start_frame = self._sound.frames
         elif error.code == AudioCode.TOO_LONG and self._chunk_frames > 1:
             self._chunk_frames //= 2

@@ -57,7 +57,7 @@ def serve(
         require_folder(base_path)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    # Only now: TensorFlow takes seconds, and reads the variable above.
+    # Imported here: TensorFlow takes seconds to import, and reads the variable above.
     import tensorflow as tf
     from pydantic import ValidationError
 

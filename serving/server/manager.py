@@ -245,7 +245,7 @@ class ModelManager:
                     try:
                         await model.reconcile()
                     except (OSError, tf.errors.OpError) as error:
-                        _LOG.warning("cannot look for versions in %s: %s", model.config.base_path, error)
+                        _LOG.warning("cannot list the versions in %s: %s", model.config.base_path, error)
 
     def _require_complete(self) -> None:
         for name, model in self._models.items():

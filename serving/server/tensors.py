@@ -89,9 +89,7 @@ def rows_or_columns(outputs: Mapping[str, np.ndarray], *, rows: bool) -> dict[st
 
 
 def _array_of_proto(proto: tensor_pb2.TensorProto, shape: list[int]) -> np.ndarray:
-    if proto.dtype == types_pb2.DT_STRING and len(proto.string_val) == math.prod(
-        shape
-    ):  # without the copy of make_ndarray
+    if proto.dtype == types_pb2.DT_STRING and len(proto.string_val) == math.prod(shape):  # saves a copy
         return np.array(list(proto.string_val), dtype=object).reshape(shape)
     if content := proto.tensor_content:  # each access is a copy
         return np.frombuffer(content, tf.as_dtype(proto.dtype).as_numpy_dtype).reshape(shape)
