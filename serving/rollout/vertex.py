@@ -481,8 +481,7 @@ class VertexTarget:
             raise RolloutError(f"no credentials: {error}\nRun `gcloud auth application-default login` first") from error
         except exceptions.GoogleAPIError as error:
             raise RolloutError(
-                f"Vertex AI ({self._region}, project {self._project}) failed: {_said(error)}
-"
+                f"Vertex AI ({self._region}, project {self._project}) failed: {_said(error)}\n"
                 "docs/guides/production/operate.md lists such failures and what to do"
             ) from error
 
