@@ -26,8 +26,8 @@ def main() -> None:
     """Draw the page."""
     address = _address()
     st.set_page_config(page_title="Speech emotion", page_icon="🎙️")
-    st.title("Which emotion is heard?")
-    st.caption(f"Asks the model at `{address}`.")
+    st.title("Speech emotion")
+    st.caption(f"Model: `{address}`")
     encoded = _choose_recording()
     if encoded is None:
         st.info("Upload a recording, or record one, to begin.")
@@ -48,7 +48,7 @@ def main() -> None:
     except AudioError as error:
         st.error(f"This recording cannot be used: {error}.")
     except ServingError as error:
-        st.error(f"The model cannot say: {error}")
+        st.error(f"The model cannot answer: {error}")
 
 
 def _address() -> str:

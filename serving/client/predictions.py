@@ -65,7 +65,12 @@ class ModelChoice:
             raise ValueError(f"canary_percent is {self.canary_percent}; it must be between 0 and 100")
 
     def request(self, signature: str, wavs: Sequence[bytes]) -> wire.PredictRequest:
-        """Return the request to ``signature`` for a batch of encoded WAV files."""
+        """Return the request to ``signature`` for a batch of encoded WAV files.
+
+        Args:
+            signature: Name of the signature.
+            wavs: Encoded WAV files.
+        """
         audio = wire.TensorProto(dtype=wire.DT_STRING, string_val=wavs)
         audio.tensor_shape.dim.add(size=len(wavs))
         request = wire.PredictRequest(inputs={AUDIO_INPUT: audio})
@@ -92,10 +97,15 @@ class Batch:
 
     def __init__(self) -> None:
         self.wavs: list[bytes] = []
-        self._items: list[str | AudioError] = []  # the names of those that are sent
+        self._items: list[str | AudioError] = []  # for sent recordings, their names
 
     def add(self, name: str, wav: bytes | AudioError) -> None:
-        """Add a recording, or the error of one that the client cannot read."""
+        """Add a recording, or the error of one that the client cannot read.
+
+        Args:
+            name: Name of the recording in messages.
+            wav: The encoded WAV file, or the error.
+        """
         if isinstance(wav, AudioError):
             self._items.append(wav)
         else:
@@ -103,7 +113,13 @@ class Batch:
             self.wavs.append(wav)
 
     def has_room(self, wav: bytes | AudioError, *, max_items: int, max_bytes: int) -> bool:
-        """Return whether a further recording fits; the first always does."""
+        """Return whether a further recording fits; the first always does.
+
+        Args:
+            wav: The encoded WAV file, or the error.
+            max_items: Largest number of files.
+            max_bytes: Largest size of all files together.
+        """
         if isinstance(wav, AudioError) or not self.wavs:
             return True
         return len(self.wavs) < max_items and sum(map(len, self.wavs)) + len(wav) <= max_bytes
@@ -139,7 +155,11 @@ def batches(recordings: Iterable[Audio], *, max_items: int, max_bytes: int) -> I
 
 
 def required(answer: Prediction | AudioError) -> Prediction:
-    """Return the prediction, or raise the error."""
+    """Return the prediction, or raise the error.
+
+    Args:
+        answer: The prediction or the error.
+    """
     if isinstance(answer, AudioError):
         raise answer
     return answer
@@ -172,9 +192,14 @@ def _errors(response: wire.PredictResponse, names: Sequence[str]) -> list[AudioE
 
 
 def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segment]:
-    """Return the windows of the single recording in a ``timeline`` response, shifted by ``offset_sec``."""
+    """Return the windows of the single recording in a ``timeline`` response, shifted by ``offset_sec``.
+
+    Args:
+        response: Response of the ``timeline`` signature.
+        offset_sec: Start of the request's audio in the recording, in seconds.
+    """
     names = ("probabilities", "emotion", "start_sec", "end_sec")
-    windows = int(_output(response, "windows")[0])  # empty ones follow where a longer recording was in the batch
+    windows = int(_output(response, "windows")[0])  # empty windows pad a batch with a longer recording
     labels, columns = _output(response, "labels")[0], [_output(response, name)[0][:windows] for name in names]
     version = _version(response)
     return [
@@ -215,7 +240,7 @@ class Timeline:
     def _skip(self, error: AudioError) -> None:
         if error.code == AudioCode.SILENT:
             self._start_frame += self._chunk_frames
-        elif error.code == AudioCode.TOO_SHORT and self._start_frame:  # what is left after silence
+        elif error.code == AudioCode.TOO_SHORT and self._start_frame:  # the rest after silence
             self._start_frame = self._sound.frames
         elif error.code == AudioCode.TOO_LONG and self._chunk_frames > 1:
             self._chunk_frames //= 2
@@ -261,6 +286,9 @@ def _output(response: wire.PredictResponse, name: str) -> np.ndarray:
 
 def tensor_values(tensor: wire.TensorProto) -> np.ndarray:
     """Return the tensor's values from either of TensorProto's two encodings.
+
+    Args:
+        tensor: The tensor of a response.
 
     Raises:
         UnexpectedAnswer: The data type is not one of the model's.

@@ -25,6 +25,9 @@ def to_wav(audio: Audio) -> bytes:
 
     The model averages channels and resamples as for training. Doing so here, and rounding again, would be audible.
 
+    Args:
+        audio: The recording.
+
     Raises:
         AudioError: The recording cannot be read, or no model can use it.
     """
@@ -41,6 +44,9 @@ def to_wav(audio: Audio) -> bytes:
 
 def open_long(audio: Audio) -> soundfile.SoundFile:
     """Open a recording of any length for :func:`read_wav`; close it after use.
+
+    Args:
+        audio: The recording.
 
     Raises:
         AudioError: The recording cannot be read, or is empty.
@@ -70,7 +76,11 @@ def read_wav(sound: soundfile.SoundFile, *, start_frame: int, frames: int) -> by
 
 
 def bytes_per_sample(sound: soundfile.SoundFile) -> int:
-    """Return the largest size in bytes of one channel's sample in the output of :func:`read_wav`."""
+    """Return the largest size in bytes of one channel's sample in the output of :func:`read_wav`.
+
+    Args:
+        sound: The open recording.
+    """
     return 2 if sound.subtype.startswith("PCM") else 4
 
 
@@ -90,7 +100,11 @@ def _unreadable(text: str) -> AudioError:
 
 
 def name_of(audio: Audio) -> str:
-    """Return the name of the recording in messages."""
+    """Return the name of the recording in messages.
+
+    Args:
+        audio: The recording.
+    """
     if isinstance(audio, bytes):
         return f"{len(audio)} bytes"
     return f"samples of shape {audio[0].shape}" if isinstance(audio, tuple) else str(audio)

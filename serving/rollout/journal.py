@@ -73,7 +73,12 @@ class Journal:
             file.write(json.dumps(dataclasses.asdict(record)) + "\n")
 
     def since(self, role: Role, version: str) -> datetime | None:
-        """Return the start of the current role of ``version``; ``None`` where it is not on record."""
+        """Return the start of the current role of ``version``; ``None`` where it is not on record.
+
+        Args:
+            role: ``stable`` or ``canary``.
+            version: The version.
+        """
         records = self._records()
         start = len(records)
         while start and getattr(records[start - 1], role) == version:
@@ -82,7 +87,11 @@ class Journal:
         return None if unknown or start == len(records) else datetime.fromisoformat(records[start].time)
 
     def champion_before(self, stable: str) -> str | None:
-        """Return the stable version before ``stable``, without versions that were rolled back."""
+        """Return the stable version before ``stable``, without versions that were rolled back.
+
+        Args:
+            stable: The stable version.
+        """
         champions: list[str] = []
         for record in self._records():
             if record.stable in champions:

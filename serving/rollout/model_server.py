@@ -76,6 +76,9 @@ class ModelServer:
 
         TF Serving has no call that lists labels, but the metadata of a label contains its version.
 
+        Args:
+            label: Name of the label.
+
         Raises:
             RolloutError: The server does not answer, or fails.
         """

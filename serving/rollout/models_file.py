@@ -47,7 +47,11 @@ class ModelsFile:
         return config
 
     def labels(self, config: ServerConfig) -> dict[str, int]:
-        """Return the version of each of the model's labels."""
+        """Return the version of each of the model's labels.
+
+        Args:
+            config: The configuration of :meth:`read`.
+        """
         return dict(self._entry(config).version_labels)
 
     def arranged(self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]) -> ServerConfig:
@@ -86,6 +90,9 @@ class ModelsFile:
         """Write ``config`` to a temporary file for :meth:`replace`, which detects an unwritable disk before any change.
 
         Comments before the first line of the configuration are kept; others are lost.
+
+        Args:
+            config: The configuration to write.
 
         Raises:
             RolloutError: The folder cannot be written.

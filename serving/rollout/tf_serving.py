@@ -100,7 +100,7 @@ class TfServingTarget:
                     f"{self.name} has a canary, version {state.canary.version}: promote or abort it first"
                 )
             if stable is not None and self._server.labelled(STABLE) is not None:
-                raise RolloutError(f"{self.name} has a stable version; which one can only be said where there is none")
+                raise RolloutError(f"{self.name} has a stable version; name one only where there is none")
             champion = stable or (state.stable.version if state.stable else None)
             if champion is None:
                 raise RolloutError(f"{self.name} serves no version that could be stable; name a stable version")
@@ -227,7 +227,7 @@ class TfServingTarget:
             if state == State.END and waited_sec > self._appear_sec:
                 why = status.status.error_message if status is not None else "no such folder below the base path"
                 raise RolloutError(
-                    f"{self.name} has not begun to load version {version}: {why or 'it does not say why'}"
+                    f"{self.name} has not begun to load version {version}: {why or 'the server gives no reason'}"
                 )
             if waited_sec > self._load_timeout_sec:
                 raise RolloutError(f"version {version} did not load within {self._load_timeout_sec:g} s")

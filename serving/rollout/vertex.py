@@ -46,7 +46,7 @@ EndpointKind = Literal["dedicated", "shared"]
 
 _REST_PORT = 8501
 _HEALTH_ROUTE = f"/v1/models/{MODEL_NAME}"
-# The reference of Probe: the period is less than the timeout.
+# The period must be less than the timeout, by the reference of Probe.
 _PROBE_PERIOD_SEC, _PROBE_TIMEOUT_SEC = 5, 10
 _START_PROBES = 60
 
@@ -266,7 +266,7 @@ class VertexTarget:
                 return self._tidied(also=view.leftovers)
             if good is None:
                 raise RolloutError(
-                    f"nothing to roll back to: the registry knows no champion before version {bad}; push another model"
+                    f"nothing to roll back to: the registry has no champion before version {bad}; push another model"
                 )
             self._replace(bad, good, view.stable)
             return self._tidied(also=[bad])
@@ -315,7 +315,7 @@ class VertexTarget:
         except (exceptions.GoogleAPIError, RolloutError) as second:
             return RolloutError(
                 f"version {version} could not be pushed to {self.name}: {_said(error)}\nTaking it back failed too: "
-                f"{_said(second)}\nPush the model again, which goes on from there, or look with `ser rollout status`"
+                f"{_said(second)}\nPush the model again, which goes on from there, or check `ser rollout status`"
             )
         text = f"version {version} could not be pushed to {self.name} and was taken back: {_said(error)}"
         return RolloutError(text) if known else PushFailed(text)
@@ -403,7 +403,7 @@ class VertexTarget:
 
     def _require_trial(self, version: str) -> None:
         if not self._look().share_of(version):
-            raise RolloutError("another push, or somebody, took its requests away during the test")
+            raise RolloutError("another push, or a person, took its requests away during the test")
 
     @_again
     def _shift(self, choose: Callable[[View], dict[str, int]]) -> View:
@@ -481,7 +481,7 @@ class VertexTarget:
             raise RolloutError(f"no credentials: {error}\nRun `gcloud auth application-default login` first") from error
         except exceptions.GoogleAPIError as error:
             raise RolloutError(
-                f"Vertex AI ({self._region}, project {self._project}) says {_said(error)}\n"
+                f"Vertex AI ({self._region}, project {self._project}) failed: {_said(error)}\n"
                 "docs/guides/production/operate.md lists such failures and what to do"
             ) from error
 

@@ -38,7 +38,11 @@ class Registry:
         return sorted(found, key=lambda version: int(version.version_id))
 
     def version_name(self, version_id: str) -> str:
-        """Return the resource name of a version for deployments."""
+        """Return the resource name of a version for deployments.
+
+        Args:
+            version_id: ID of the version in the registry.
+        """
         return f"{self._name}@{version_id}"
 
     def upload(self, model: vertex.Model, *, first: bool) -> None:
@@ -64,7 +68,11 @@ class Registry:
         )
 
     def delete(self, version_id: str) -> None:
-        """Delete a version, and the model if it was the only one."""
+        """Delete a version, and the model if it was the only one.
+
+        Args:
+            version_id: ID of the version in the registry.
+        """
         others = [version for version in self.versions() if version.version_id != version_id]
         if not others:
             _wait(self._client.delete_model(name=self._name, timeout=_CALL_SEC), _CHANGE_SEC)
@@ -126,12 +134,20 @@ class Endpoint:
         _wait(self._client.create_endpoint(request, timeout=_CALL_SEC), _CHANGE_SEC)
 
     def deploy(self, deployed: vertex.DeployedModel) -> None:
-        """Start a version's machines and leave the traffic as it is. Takes minutes."""
+        """Start a version's machines and leave the traffic as it is. Takes minutes.
+
+        Args:
+            deployed: The deployment, with its model and machines.
+        """
         request = vertex.DeployModelRequest(endpoint=self.name, deployed_model=deployed)
         _wait(self._client.deploy_model(request, timeout=_ACCEPT_SEC), _DEPLOY_SEC)
 
     def undeploy(self, deployed_id: str) -> None:
-        """Stop a version's machines. Vertex refuses that while the version has traffic."""
+        """Stop a version's machines. Vertex refuses that while the version has traffic.
+
+        Args:
+            deployed_id: ID of the deployment.
+        """
         request = vertex.UndeployModelRequest(endpoint=self.name, deployed_model_id=deployed_id)
         _wait(self._client.undeploy_model(request, timeout=_CALL_SEC), _CHANGE_SEC)
 

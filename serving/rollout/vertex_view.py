@@ -118,25 +118,45 @@ class View:
         return next((one for one in self._versions if one.version_id == deployed.model_version_id), None)
 
     def version_of(self, deployed: vertex.DeployedModel) -> str:
-        """Return the version's folder number; for a foreign deployment, its ID."""
+        """Return the version's folder number; for a foreign deployment, its ID.
+
+        Args:
+            deployed: The deployment.
+        """
         registered = self._registered_of(deployed)
         return (pushed_version(registered) if registered else None) or deployed.id
 
     def versions_of(self, several: list[vertex.DeployedModel]) -> list[str]:
-        """Return :meth:`version_of` of each deployment."""
+        """Return :meth:`version_of` of each deployment.
+
+        Args:
+            several: The deployments.
+        """
         return [self.version_of(one) for one in several]
 
     def age(self, deployed: vertex.DeployedModel) -> int:
-        """Return a sort key that is larger for newer versions; 0 for a foreign deployment."""
+        """Return a sort key that is larger for newer versions; 0 for a foreign deployment.
+
+        Args:
+            deployed: The deployment.
+        """
         registered = self._registered_of(deployed)
         return int((pushed_version(registered) if registered else None) or 0)
 
     def deployments_of(self, version: str) -> list[vertex.DeployedModel]:
-        """Return the deployments of a version: several, if a response was lost and Vertex AI chose the ID."""
+        """Return the deployments of a version: several, if a response was lost and Vertex AI chose the ID.
+
+        Args:
+            version: The version.
+        """
         return [one for one in self._deployed if self.version_of(one) == version]
 
     def find(self, version: str) -> vertex.DeployedModel | None:
-        """Return the deployment of a version; of several, the one that takes requests."""
+        """Return the deployment of a version; of several, the one that takes requests.
+
+        Args:
+            version: The version.
+        """
         return max(self.deployments_of(version), key=lambda one: self.split.get(one.id, 0), default=None)
 
     def deployed(self, version: str, *, live: bool = False) -> vertex.DeployedModel:
@@ -155,7 +175,11 @@ class View:
         return found
 
     def share_of(self, version: str) -> int:
-        """Return the version's share of the requests in percent."""
+        """Return the version's share of the requests in percent.
+
+        Args:
+            version: The version.
+        """
         found = self.find(version)
         return self.split.get(found.id, 0) if found else 0
 
@@ -163,6 +187,9 @@ class View:
         """Return the traffic split without a version.
 
         It is unchanged if the version takes no requests; otherwise the champion, or else another version, takes all.
+
+        Args:
+            version: The version.
         """
         found = self.find(version)
         if found is None or found.id not in self.split:
@@ -185,6 +212,9 @@ class View:
     def require_registered(self, version: str) -> vertex.Model:
         """Return the version's entry in the registry.
 
+        Args:
+            version: The version.
+
         Raises:
             RolloutError: There is no such entry.
         """
@@ -194,23 +224,39 @@ class View:
         return found
 
     def holder(self, alias: str) -> str | None:
-        """Return the version that has an alias, if any."""
+        """Return the version that has an alias, if any.
+
+        Args:
+            alias: The alias.
+        """
         for one in self._versions:
             if alias in one.version_aliases:
                 return pushed_version(one)
         return None
 
     def is_stable(self, version: str) -> bool:
-        """Return whether a version is the stable one."""
+        """Return whether a version is the stable one.
+
+        Args:
+            version: The version.
+        """
         return self.stable is not None and self.version_of(self.stable) == version
 
     def is_champion(self, version: str) -> bool:
-        """Return whether a version is the champion and takes requests."""
+        """Return whether a version is the champion and takes requests.
+
+        Args:
+            version: The version.
+        """
         return self.holder(CHAMPION) == version and self.share_of(version) > 0
 
 
 def version_alias(version: str) -> str:
-    """Return the alias of a pushed version, unique in its model."""
+    """Return the alias of a pushed version, unique in its model.
+
+    Args:
+        version: The version.
+    """
     return f"v{version}"
 
 
@@ -219,6 +265,9 @@ def pushed_version(entry: vertex.Model) -> str | None:
 
     Vertex AI merges the labels of a model and of its version into one answer and does not document which of two values
     it returns. An alias belongs to one version.
+
+    Args:
+        entry: Entry of the registry.
     """
     named = (_VERSION_ALIAS.fullmatch(alias) for alias in entry.version_aliases)
     return next((found[1] for found in named if found), entry.labels.get(VERSION_LABEL))

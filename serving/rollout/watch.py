@@ -75,7 +75,7 @@ class Probes:
 
     def __init__(self, stable: Client, canary: Client, wavs: Mapping[str, bytes]) -> None:
         if not wavs:
-            raise ValueError("there are no recordings to ask about")
+            raise ValueError("there are no recordings to send; give at least one")
         self.least_rounds = len(wavs)
         self._clients = stable, canary
         self._wavs = list(wavs.items())
@@ -111,7 +111,7 @@ class SharedProbes:
 
     def __init__(self, client: Client, stable: str, canary: str, wavs: Mapping[str, bytes]) -> None:
         if not wavs:
-            raise ValueError("there are no recordings to ask about")
+            raise ValueError("there are no recordings to send; give at least one")
         self.least_rounds = len(wavs)
         self._client = client
         self._canary = canary
@@ -210,12 +210,15 @@ def watch(
     with _uninterrupted():
         now = target.state()
         if _versions(now) != before:
-            return Watched(verdict=verdict, state=now, note="someone else changed the rollout while it was watched")
+            return Watched(verdict=verdict, state=now, note="someone else changed the rollout during the watch")
         return Watched(verdict=verdict, state=_act(target, verdict, now))
 
 
 def both_versions(target: Target) -> tuple[str, str]:
     """Return the stable version and the canary.
+
+    Args:
+        target: Place where both versions are served.
 
     Raises:
         RolloutError: One of them is missing.
@@ -255,9 +258,7 @@ def _versions(state: RolloutState) -> tuple[str | None, str | None]:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only the main thread is interrupted and may set handlers
+    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted and sets handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

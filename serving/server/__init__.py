@@ -1,5 +1,5 @@
-"""An embedded server that speaks TF Serving's protocols, for development and tests.
+"""Embedded server with TF Serving's protocols, for development and tests.
 
-What a client sees is TF Serving: the same gRPC services, REST paths, status codes, metric names and configuration
+For clients it is equal to TF Serving: the same gRPC services, REST paths, status codes, metric names and configuration
 files. Production runs TF Serving itself, from the same files; see ``serving/container``.
 """

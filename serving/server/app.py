@@ -1,4 +1,4 @@
-"""The server as a whole: starts, listens, drains."""
+"""The embedded server: start, listening ports, drain."""
 
 import asyncio
 import contextlib
@@ -35,12 +35,15 @@ _HEALTH_OF = ("", *SERVICES)
 
 
 class Server:
-    """An embedded server on the running event loop.
+    """Embedded server on the running event loop.
+
+    Args:
+        options: Options of the server.
 
     Attributes:
-        port: Where gRPC listens, after :meth:`start`.
-        rest_api_port: Where REST listens, after :meth:`start`.
-        scheduler: What runs the models.
+        port: Port of gRPC, after :meth:`start`.
+        rest_api_port: Port of REST, after :meth:`start`.
+        scheduler: Scheduler that runs the models.
 
     Raises:
         ConfigError: The options or a configuration file cannot be used.
@@ -72,7 +75,7 @@ class Server:
         self.rest_api_port = 0
 
     async def start(self) -> None:
-        """Listens, then loads the models; returns when they answer.
+        """Listen, then load the models; return when they answer.
 
         Raises:
             OSError: A port is taken.
@@ -93,7 +96,7 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
-        """Takes no new requests, gives those in flight time to end, and goes."""
+        """Refuse new requests, wait for those in flight up to the drain time, and close the ports."""
         await self._health.enter_graceful_shutdown()
         if self._poll_task:
             self._poll_task.cancel()
@@ -108,7 +111,7 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", options.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a reinforcement
+                ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake and must fail
             ]
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -149,7 +152,11 @@ class Server:
 
 
 async def serve(options: ServerOptions) -> None:
-    """Run a server until SIGTERM or SIGINT, then drain it."""
+    """Run a server until SIGTERM or SIGINT, then drain it.
+
+    Args:
+        options: Options of the server.
+    """
     server = Server(options)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -165,7 +172,7 @@ async def serve(options: ServerOptions) -> None:
 
 
 class _EmbeddedUvicorn(uvicorn.Server):
-    """Leaves the signals to :func:`serve`."""
+    """Uvicorn without signal handlers, which :func:`serve` sets."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

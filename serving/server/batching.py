@@ -22,7 +22,7 @@ _Arrays = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Task:
-    """A request in a queue."""
+    """Request in a queue."""
 
     inputs: _Arrays
     items: int
@@ -47,7 +47,7 @@ class _Queue:
         """Put a request into the open batch, or into a new one where it does not fit.
 
         Raises:
-            Fault: INVALID_ARGUMENT when it fits into no batch, UNAVAILABLE when there are as many as allowed.
+            Fault: INVALID_ARGUMENT when it is larger than a batch, UNAVAILABLE when the queue is full.
         """
         options = self._options
         if task.items > options.max_batch_size:
@@ -78,16 +78,17 @@ class _Queue:
 
 
 class BatchScheduler:
-    """Runs requests on a bounded number of threads, together where batching is on.
+    """Scheduler that runs requests on a bounded number of threads, in batches where batching is on.
 
     As in TF Serving, a batch holds requests for one signature of one version. It starts when a thread is free and it
     is full or its first request has waited ``timeout_sec``; the queues take turns. All requests of a batch get one
-    status: what one of them contains can fail the others, and so can inputs of different shapes.
+    status: the content of one can fail the others, and so can inputs of different shapes.
 
-    It lives on one event loop, which alone touches the queues; only the runs of the graph are on threads.
+    Only one event loop accesses the queues; the threads only run the graph.
 
     Args:
-        options: ``None`` runs every request alone.
+        options: Batching parameters; ``None`` runs every request alone.
+        metrics: Metrics of the server.
 
     Attributes:
         free_threads: Threads without a batch.
@@ -108,10 +109,14 @@ class BatchScheduler:
         return sum(queue.items for queue in self._queues.values())
 
     async def run(self, servable: Servable, signature: str, inputs: _Arrays) -> _Arrays:
-        """Return the outputs for ``inputs``, which have passed :meth:`Servable.check`.
+        """Return the outputs for ``inputs``.
 
-        A cancelled request leaves the queue: nothing is computed for a caller who has hung up, or whose deadline has
-        passed.
+        A cancelled request leaves the queue, so a disconnected caller or a passed deadline costs no computation.
+
+        Args:
+            servable: The version to run.
+            signature: Name of the signature.
+            inputs: Input arrays that have passed :meth:`Servable.check`.
 
         Raises:
             Fault: The queue is full, or the run failed.
@@ -130,11 +135,11 @@ class BatchScheduler:
             raise
 
     def close(self) -> None:
-        """Let the threads end; nothing may be in the queues."""
+        """Stop the threads; the queues must be empty."""
         self._pool.shutdown(wait=False)
 
     def _dispatch(self) -> None:
-        """Start what is due, and come back when the next batch is."""
+        """Start the batches that are due, and schedule the next call."""
         if self._timer:
             self._timer.cancel()
         while self.free_threads and self._queues:
@@ -162,7 +167,7 @@ class BatchScheduler:
             merged = self._merge(batch)
             outputs = await self._on_thread(servable, signature, merged)
             answers = [*_split(outputs, merged, batch)]
-        except Exception as error:  # whatever it was, the callers wait for it
+        except Exception as error:  # of any kind: the callers wait for an answer
             answers = [error] * len(batch)
         for task, answer in zip(batch, answers, strict=True):
             _settle(task.answer, answer)
@@ -203,7 +208,7 @@ class BatchScheduler:
 
 
 def _split(outputs: _Arrays, merged: _Arrays, batch: list[_Task]) -> list[_Arrays]:
-    """Part every output along the batch; what is left over is padding."""
+    """Split every output along the batch, and drop the padding."""
     for name, array in outputs.items():
         if array.shape[:1] != (_items(merged),):
             raise Fault(

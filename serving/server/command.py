@@ -1,4 +1,4 @@
-"""The server's command line, for ``ser serve`` and ``python -m serving.server``."""
+"""Command line of the server, for ``ser serve`` and ``python -m serving.server``."""
 
 import asyncio
 import logging
@@ -57,7 +57,7 @@ def serve(
         require_folder(base_path)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    # Only now: TensorFlow takes seconds, and reads the variable above.
+    # Imported here: TensorFlow takes seconds to import, and reads the variable above.
     import tensorflow as tf
     from pydantic import ValidationError
 
@@ -96,8 +96,11 @@ def serve(
 def require_folder(model_base_path: str) -> None:
     """Require the folder of versions.
 
+    Args:
+        model_base_path: Folder, local or gs://, with a numbered folder per version.
+
     Raises:
-        CannotServe: It is not there, or its bucket cannot be read.
+        CannotServe: The folder does not exist, or its bucket cannot be read.
     """
     try:
         there = addresses.is_folder(model_base_path)
@@ -111,7 +114,7 @@ def require_folder(model_base_path: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends, however that happens."""
+    """Make Linux kill this process when its parent ends for any reason."""
     if sys.platform == "linux":
         import ctypes
 

@@ -1,6 +1,6 @@
 """Descriptions of TF Serving's services for gRPC reflection.
 
-``prediction_service_pb2`` and ``model_service_pb2`` would bring them, but those of tensorflow-serving-api 2.19 cannot
+``prediction_service_pb2`` and ``model_service_pb2`` would contain them, but those of tensorflow-serving-api 2.19 cannot
 be imported with protobuf 6: they set an attribute of the descriptor that is read-only by now. The stubs and servicers
 of ``*_pb2_grpc`` do not need them.
 """
@@ -41,7 +41,7 @@ SERVICES = (f"{_PACKAGE}.PredictionService", f"{_PACKAGE}.ModelService")
 
 @functools.cache
 def describe_services() -> None:
-    """Registers both services with the pool that reflection reads; once per process."""
+    """Register both services with the descriptor pool of reflection, once per process."""
     _describe("prediction_service", "PredictionService", _PREDICTION_METHODS)
     _describe("model_service", "ModelService", _MODEL_METHODS)
 

@@ -1,10 +1,15 @@
-"""What the server refuses, as a status that both gRPC and REST can tell."""
+"""Failures of requests, as a status for both gRPC and REST."""
 
 import grpc
 
 
 class Fault(Exception):
-    """A request that is answered with ``code`` and ``message`` instead of a result."""
+    """Failure of a request.
+
+    Attributes:
+        code: The gRPC status code of the response.
+        message: Text of the response.
+    """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -13,15 +18,27 @@ class Fault(Exception):
 
 
 def invalid(message: str) -> Fault:
-    """The request can never succeed as it is."""
+    """Return the failure of a request that can never succeed as it is.
+
+    Args:
+        message: Text of the response.
+    """
     return Fault(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> Fault:
-    """No such model, version, label or signature."""
+    """Return the failure of a request for an unknown model, version, label or signature.
+
+    Args:
+        message: Text of the response.
+    """
     return Fault(grpc.StatusCode.NOT_FOUND, message)
 
 
 def exhausted(message: str) -> Fault:
-    """Too much at once; the same request may succeed later, or in smaller parts."""
+    """Return the failure of a request that is too large, or that may succeed later.
+
+    Args:
+        message: Text of the response.
+    """
     return Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, message)

@@ -26,7 +26,7 @@ METADATA_FIELD = "signature_def"
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the methods for ``tf.Example`` APIs answer UNIMPLEMENTED."""
+    """Predict and GetModelMetadata; the methods for ``tf.Example`` APIs return UNIMPLEMENTED."""
 
     def __init__(self, handler: Handler, *, max_items: int) -> None:
         self._handler = handler
@@ -35,11 +35,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
     ) -> predict_pb2.PredictResponse:
+        """Return the outputs of one request."""
         return await _answer(context, lambda: self._predict(request))
 
     async def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.aio.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Return the signatures of a version."""
         return await _answer(context, lambda: self._metadata(request))
 
     async def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
@@ -71,7 +73,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Which versions there are, and which there shall be."""
+    """GetModelStatus and HandleReloadConfigRequest."""
 
     def __init__(self, handler: Handler) -> None:
         self._manager = handler.manager
@@ -79,12 +81,13 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def GetModelStatus(
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.aio.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
+        """Return the states of a model's versions."""
         return await _answer(context, lambda: self._status(request))
 
     async def HandleReloadConfigRequest(
         self, request: model_management_pb2.ReloadConfigRequest, context: grpc.aio.ServicerContext
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Answers with the failure in the response, not as a failed call: TF Serving's way."""
+        """Apply a configuration; return a failure in the response instead of failing the call, as TF Serving does."""
         response = model_management_pb2.ReloadConfigResponse()
         try:
             await self._manager.apply(request.config)

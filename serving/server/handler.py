@@ -1,4 +1,4 @@
-"""What a predict request goes through, whichever way it came in."""
+"""Processing of a predict request, the same for gRPC and REST."""
 
 import dataclasses
 import struct
@@ -17,12 +17,12 @@ from serving.server.servable import DEFAULT_SIGNATURE, Servable
 _AUDIO_INPUT = "audio"
 _RIFF_HEADER_BYTES = 12
 _CHUNK_HEADER = struct.Struct("<4sI")
-_FORMAT = struct.Struct("<8xI4x")  # of the fmt chunk, the bytes per second
+_FORMAT = struct.Struct("<8xI4x")  # the bytes per second in the fmt chunk
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Outputs, and the model that gave them."""
+    """Outputs of a request, with the version and signature that computed them."""
 
     servable: Servable
     signature: str
@@ -30,7 +30,7 @@ class Answer:
 
 
 class Handler:
-    """Finds the model, checks the inputs, runs them, keeps count."""
+    """Handler that finds the model, checks the inputs and runs them."""
 
     def __init__(
         self,
@@ -48,11 +48,22 @@ class Handler:
         self._max_audio_sec = max_audio_sec
 
     def servable(self, spec: model_pb2.ModelSpec) -> Servable:
-        """The version that ``spec`` asks for; raises :class:`serving.server.errors.Fault` when it is not loaded."""
+        """Return the version that ``spec`` names.
+
+        Args:
+            spec: Model with an optional version or label.
+
+        Raises:
+            Fault: The version is not loaded.
+        """
         return self.manager.model(spec.name).servable(spec)
 
     def known_name(self, name: str) -> str:
-        """``name``, or one word for all that are unknown: callers must not be able to create metrics."""
+        """Return ``name``, or ``unknown`` for all unknown models, so that callers cannot create metrics.
+
+        Args:
+            name: Name of the model in a request.
+        """
         return name if self.manager.knows(name) else "unknown"
 
     async def predict(
@@ -62,7 +73,13 @@ class Handler:
         inputs: Mapping[str, np.ndarray],
         output_filter: Sequence[str] = (),
     ) -> Answer:
-        """Runs one request.
+        """Run one request.
+
+        Args:
+            servable: The version to run.
+            signature: Name of the signature; the default one when empty.
+            inputs: Input arrays by name.
+            output_filter: Names of the outputs to return; all when empty.
 
         Raises:
             Fault: The request does not fit the model, or the server is overloaded.
@@ -86,9 +103,9 @@ class Handler:
 
 
 def _duration_sec(encoded: bytes) -> float:
-    """Length that a WAV file's chunks promise; 0 for what cannot be read, of which the model says what is wrong.
+    """Return the duration in a WAV file's chunks; 0 for an unreadable file, whose error the model reports.
 
-    Opening the file with libsndfile would take a tenth of the time that the model takes.
+    Opening the file with libsndfile would take a tenth of the model's time.
     """
     position, bytes_per_sec = _RIFF_HEADER_BYTES, 0
     while position + _CHUNK_HEADER.size <= len(encoded):

@@ -1,4 +1,4 @@
-"""Which versions are loaded: what the folders hold and the configuration asks for, without a gap for the callers."""
+"""Loading of versions by folders and configuration, without downtime for the callers."""
 
 import asyncio
 import dataclasses
@@ -25,7 +25,7 @@ _VERSION_FOLDER = re.compile(r"(\d+)/?")
 
 @dataclasses.dataclass
 class _History:
-    """What became of a version, loaded or not."""
+    """History of a version, loaded or not."""
 
     state: int = _State.START
     error: str = ""
@@ -34,14 +34,20 @@ class _History:
 
     @property
     def may_load(self) -> bool:
-        """Not while it is there or on its way out, and after a failure only for so often, ever more seldom."""
+        """Whether to load the version now: not loaded or unloading, and failures retried with exponential backoff."""
         if self.state not in (_State.START, _State.END):
             return False
         return self.failed_attempts < _MAX_LOAD_ATTEMPTS and time.monotonic() >= self.retry_at
 
 
 class ServedModel:
-    """The versions of one model."""
+    """Versions of one model.
+
+    Args:
+        config: Configuration of the model.
+        metrics: Metrics of the server.
+        poll_sec: Interval of the polls of the file system, in seconds.
+    """
 
     def __init__(self, config: model_server_config_pb2.ModelConfig, metrics: Metrics, poll_sec: float) -> None:
         self.config = config
@@ -53,13 +59,17 @@ class ServedModel:
 
     @property
     def ready_versions(self) -> list[int]:
+        """Loaded versions, lowest first."""
         return sorted(self._ready)
 
     def servable(self, spec: model_pb2.ModelSpec) -> Servable:
-        """The version that ``spec`` asks for; the newest when it does not say.
+        """Return the version that ``spec`` names; the newest if it names none.
+
+        Args:
+            spec: Model with an optional version or label.
 
         Raises:
-            Fault: It is not loaded.
+            Fault: The version is not loaded.
         """
         wanted = self._wanted_version(spec)
         number = max(self._ready, default=None) if wanted is None else wanted
@@ -71,7 +81,14 @@ class ServedModel:
         return self._ready[number]
 
     def status(self, spec: model_pb2.ModelSpec) -> Iterable[get_model_status_pb2.ModelVersionStatus]:
-        """State of the version that ``spec`` asks for, or of all, newest first."""
+        """Yield the state of the version that ``spec`` names, or of all versions, newest first.
+
+        Args:
+            spec: Model with an optional version or label.
+
+        Raises:
+            Fault: The version or label does not exist.
+        """
         wanted = self._wanted_version(spec)
         if wanted is not None and wanted not in self._histories:
             raise not_found(f"model {self.config.name!r} has no version {wanted}; it has {sorted(self._histories)}")
@@ -82,9 +99,9 @@ class ServedModel:
             yield get_model_status_pb2.ModelVersionStatus(version=number, state=history.state, status=status)
 
     async def reconcile(self) -> None:
-        """Loads what is wanted and not loaded, then unloads what is loaded and not wanted.
+        """Load the configured versions, then unload the others.
 
-        A version that is not wanted stays until a wanted one is ready, so that there always is one to ask.
+        The others stay until a configured version is ready, so that one version always answers.
         """
         wanted = await asyncio.to_thread(self._wanted_on_disk)
         for number in wanted:
@@ -94,7 +111,7 @@ class ServedModel:
                 self._unload(number)
 
     async def remove(self) -> None:
-        """Unloads everything and waits until it is gone."""
+        """Unload all versions, and wait until they are unloaded."""
         for number in list(self._ready):
             self._unload(number)
         await asyncio.gather(*self._unloading)
@@ -132,7 +149,7 @@ class ServedModel:
         started = time.perf_counter()
         try:
             servable, warmups = await asyncio.to_thread(load_warm, self.config.name, number, path)
-        except Exception as error:  # a broken version must not take the server, and the versions that work, with it
+        except Exception as error:  # a broken version must not stop the server or the other versions
             self._note_failure(history, path, error)
             return
         self._ready[number] = servable
@@ -150,7 +167,7 @@ class ServedModel:
         _LOG.error("cannot load %s (attempt %d of %d): %s", path, history.failed_attempts, _MAX_LOAD_ATTEMPTS, error)
 
     def _unload(self, number: int) -> None:
-        """From now on nobody is sent there; it goes when the last request is answered."""
+        """Send no more requests to the version, and unload it when the last one is answered."""
         self._histories[number].state = _State.UNLOADING
         task = asyncio.create_task(self._unload_when_idle(number, self._ready.pop(number)))
         self._unloading.add(task)
@@ -163,7 +180,12 @@ class ServedModel:
 
 
 class ModelManager:
-    """All models of a server."""
+    """All models of a server.
+
+    Args:
+        metrics: Metrics of the server.
+        poll_sec: Interval of the polls of the file system, in seconds.
+    """
 
     def __init__(self, metrics: Metrics, *, poll_sec: float) -> None:
         self._metrics = metrics
@@ -172,20 +194,35 @@ class ModelManager:
         self._changing = asyncio.Lock()
 
     def knows(self, name: str) -> bool:
+        """Return whether the server has a model of this name.
+
+        Args:
+            name: Name of the model.
+        """
         return name in self._models
 
     def model(self, name: str) -> ServedModel:
-        """Raises :class:`Fault` when there is no such model."""
+        """Return the model of this name.
+
+        Args:
+            name: Name of the model.
+
+        Raises:
+            Fault: The server does not have the model.
+        """
         if name not in self._models:
             raise not_found(f"no model {name!r}; this server has {', '.join(sorted(self._models)) or 'none'}")
         return self._models[name]
 
     async def apply(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Serves what ``config`` says and nothing else; returns when that is loaded.
+        """Serve ``config`` and nothing else; return when its versions are loaded.
+
+        Args:
+            config: The whole configuration.
 
         Raises:
-            Fault: The configuration cannot be used, and nothing has changed; or a model has no version that loads, or
-                a label points to a version that is not loaded.
+            Fault: The configuration is invalid, and nothing has changed; or a model has no version that loads, or a
+                label points to a version that is not loaded.
         """
         wanted = _checked(config)
         async with self._changing:
@@ -200,7 +237,7 @@ class ModelManager:
         self._require_complete()
 
     async def poll(self) -> None:
-        """Looks for new and removed versions, for as long as it is left running."""
+        """Check for new and removed versions until cancelled."""
         while True:
             await asyncio.sleep(self._poll_sec)
             async with self._changing:
@@ -208,7 +245,7 @@ class ModelManager:
                     try:
                         await model.reconcile()
                     except (OSError, tf.errors.OpError) as error:
-                        _LOG.warning("cannot look for versions in %s: %s", model.config.base_path, error)
+                        _LOG.warning("cannot list the versions in %s: %s", model.config.base_path, error)
 
     def _require_complete(self) -> None:
         for name, model in self._models.items():
@@ -228,7 +265,13 @@ class ModelManager:
 
 
 def load_warm(model_name: str, number: int, path: str) -> tuple[Servable, int]:
-    """A version that has answered the requests it brings, and how many those were."""
+    """Load a version and run its warm-up requests; return it with their number.
+
+    Args:
+        model_name: Name of the model.
+        number: Number of the version.
+        path: Folder of the version.
+    """
     servable = Servable(model_name, number, path)
     return servable, servable.warm_up()
 

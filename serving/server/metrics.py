@@ -15,10 +15,10 @@ _SIZE_BUCKETS = [2**power for power in range(11)]
 
 
 class Metrics:
-    """The metrics of one server.
+    """Metrics of one server.
 
-    What TF Serving exports as a counter is a gauge here that only goes up: prometheus_client puts ``_total`` behind
-    the name of every counter, and TF Serving does not.
+    The counters of TF Serving are gauges here that only increase: prometheus_client appends ``_total`` to the name of
+    every counter, and TF Serving does not.
     """
 
     def __init__(self) -> None:
@@ -57,9 +57,14 @@ class Metrics:
 
     @contextlib.contextmanager
     def request(self, model_name: str, entrypoint: str) -> Iterator[None]:
-        """Counts and times a predict request that comes in by ``entrypoint``, GRPC or REST."""
+        """Count and time a predict request.
+
+        Args:
+            model_name: Name of the model.
+            entrypoint: ``GRPC`` or ``REST``.
+        """
         started = time.perf_counter()
-        status = grpc.StatusCode.CANCELLED  # unless it ends in another way
+        status = grpc.StatusCode.CANCELLED  # unless the request ends otherwise
         try:
             yield
             status = grpc.StatusCode.OK
@@ -72,7 +77,7 @@ class Metrics:
             self.request_latency.labels(model_name, "Predict", entrypoint).observe(elapsed_us)
 
     def text(self) -> bytes:
-        """Prometheus's text format."""
+        """Return the metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
     def _count(self, name: str, help_text: str, labels: list[str]) -> Gauge:

@@ -1,4 +1,4 @@
-"""How a server is set up: its own options, and TF Serving's configuration files."""
+"""Options of the embedded server, and TF Serving's configuration files."""
 
 import os
 from pathlib import Path
@@ -96,7 +96,10 @@ class BatchingOptions(Settings):
 
 
 def read_batching(file: Path | None) -> BatchingOptions | None:
-    """Read batching parameters as TF Serving does; ``None`` without a file, which is without batching.
+    """Return the batching parameters of a file; ``None`` without a file, which switches batching off.
+
+    Args:
+        file: ``BatchingParameters`` in text format.
 
     Raises:
         ConfigError: The file cannot be used.
@@ -123,7 +126,14 @@ def read_batching(file: Path | None) -> BatchingOptions | None:
 
 
 def read_metrics_path(file: Path | None) -> str | None:
-    """Where metrics are exported, or ``None`` when the file switches them off."""
+    """Return the path of the metrics page; ``None`` when the file switches it off.
+
+    Args:
+        file: ``MonitoringConfig`` in text format; ``None`` selects TF Serving's usual path.
+
+    Raises:
+        ConfigError: The file cannot be used.
+    """
     if file is None:
         return METRICS_PATH
     prometheus = _read(file, server_config_pb2.MonitoringConfig()).prometheus_config
@@ -131,7 +141,14 @@ def read_metrics_path(file: Path | None) -> str | None:
 
 
 def read_models(options: ServerOptions) -> model_server_config_pb2.ModelServerConfig:
-    """The models to serve, from the file or from name and base path."""
+    """Return the models to serve, from the file or from name and base path.
+
+    Args:
+        options: Options of the server.
+
+    Raises:
+        ConfigError: The file cannot be used.
+    """
     base_path = addresses.absolute(os.fspath(options.model_base_path)) if options.model_base_path else None
     config = model_server_config_pb2.ModelServerConfig()
     if options.model_config_file is None:

@@ -1,7 +1,7 @@
-"""A sample of the requests, in the format that TFX reads: TFRecords of ``PredictionLog``.
+"""Log of a sample of the requests, in the format that TFX reads: TFRecords of ``PredictionLog``.
 
-What is written is not the sound but its features, as a request to the ``features`` signature with the answer that the
-client got: what a drift report needs, and no voice leaves the memory.
+The log contains the features of a recording and not its audio, as a request to the ``features`` signature with the
+client's response. That is enough for a drift report, and voices are not stored.
 """
 
 import functools
@@ -33,12 +33,13 @@ _MAX_LOADED_VERSIONS = 8
 
 
 class RequestLog:
-    """Writes on a thread of its own, so that no caller waits for it; what comes too fast is dropped and counted.
+    """Log with a writer thread, so that callers do not wait; requests beyond its speed are dropped and counted.
 
     Args:
-        directory: Created when missing; nothing is written when it is ``None``.
-        rate: Share of the requests that are written.
-        max_bytes: Bound on all files together.
+        directory: Folder of the log, created when missing; ``None`` switches the log off.
+        rate: Share of the requests to write, 0 to 1.
+        max_bytes: Largest size of all files together.
+        metrics: Metrics of the server.
     """
 
     def __init__(self, directory: Path | None, *, rate: float, max_bytes: int, metrics: Metrics) -> None:
@@ -59,7 +60,14 @@ class RequestLog:
         inputs: Mapping[str, np.ndarray],
         outputs: Mapping[str, np.ndarray],
     ) -> None:
-        """Write the request, without items that have an error, if it is part of the sample and has features."""
+        """Write the request, without failed items, if it is part of the sample and has features.
+
+        Args:
+            servable: The version that answered.
+            signature: Name of the signature.
+            inputs: Input arrays by name.
+            outputs: Output arrays by name.
+        """
         if signature not in ("serving_default", "features") or random.random() >= self._rate:
             return
         if len(self._waiting) >= _MAX_WAITING:
@@ -69,7 +77,7 @@ class RequestLog:
         self._wake.set()
 
     def close(self) -> None:
-        """Writes what waits, and closes the file."""
+        """Write the queued requests, and close the file."""
         if self._rate:
             self._closing = True
             self._wake.set()
@@ -100,14 +108,14 @@ class RequestLog:
             inputs, outputs = ({name: array[usable] for name, array in arrays.items()} for arrays in (inputs, outputs))
             features = inputs if signature == "features" else _extract(inputs["audio"], servable.path)
             self._files.write(_log_entry(servable, features, outputs).SerializeToString())
-        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:  # a full disk is no reason not to answer
+        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:  # a full disk must not fail requests
             status = "UNKNOWN"
             _LOG.warning("cannot log a request: %s", error)
         self._metrics.request_log_count.labels(servable.model_name, status).inc()
 
 
 class _RotatingFiles:
-    """A new file when the last is full or old; the oldest go when all together are too large."""
+    """Files of limited size and age; the oldest are deleted when all together are too large."""
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -158,7 +166,7 @@ def _log_entry(
 
 
 def _extract(audio: np.ndarray, model_dir: str) -> dict[str, np.ndarray]:
-    """The features that the model computed of ``audio``: by the same function, from the contract that it carries."""
+    """Return the model's features of ``audio``, computed by the same function with the model's contract."""
     features, valid_frames, errors = _extractor(model_dir)(tf.constant(audio))
     if refused := list(filter(None, errors.numpy())):
         raise ValueError(
@@ -169,7 +177,7 @@ def _extract(audio: np.ndarray, model_dir: str) -> dict[str, np.ndarray]:
 
 @functools.lru_cache(maxsize=_MAX_LOADED_VERSIONS)
 def _extractor(model_dir: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Reads the contract once for each version."""
+    """Return the feature extraction of a version; the cache avoids reading its contract again."""
     contract = load_contract(model_dir)
     return tf.function(
         lambda encoded: frontend.features_of_wavs(encoded, contract.audio_spec, contract.limits),

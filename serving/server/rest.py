@@ -33,7 +33,13 @@ _HTTP_STATUS = {
 
 
 def make_app(handler: Handler, *, metrics_path: str | None, max_request_bytes: int) -> Starlette:
-    """The web application; without ``metrics_path`` there is no metrics page."""
+    """Return the web application.
+
+    Args:
+        handler: Handler of the requests.
+        metrics_path: Path of the metrics page; ``None`` for none.
+        max_request_bytes: Largest body of a request.
+    """
     models = _Models(handler, max_request_bytes)
     routes = [
         Route("/v1/models/{path:path}", _told(models.get), methods=["GET"]),
@@ -45,13 +51,14 @@ def make_app(handler: Handler, *, metrics_path: str | None, max_request_bytes: i
 
 
 class _Models:
-    """What lies under ``/v1/models``."""
+    """Endpoints under ``/v1/models``."""
 
     def __init__(self, handler: Handler, max_request_bytes: int) -> None:
         self._handler = handler
         self._max_request_bytes = max_request_bytes
 
     async def get(self, request: Request) -> dict[str, Any]:
+        """Return the status or the metadata of a model."""
         spec, action = _parse(request.path_params["path"])
         if action == "/metadata":
             return self._metadata(spec)
@@ -59,12 +66,13 @@ class _Models:
             raise invalid(f"{action} must be called with POST")
         statuses = self._handler.manager.model(spec.name).status(spec)
         answer = get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
-        # TF Serving writes the fields that have their default, too.
+        # TF Serving also writes fields with default values.
         return json_format.MessageToDict(
             answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
 
     async def post(self, request: Request) -> dict[str, Any]:
+        """Return the outputs of a predict request."""
         spec, action = _parse(request.path_params["path"])
         if action != ":predict":
             raise not_found("only :predict can be called with POST")
@@ -94,7 +102,7 @@ class _Models:
 
 
 def _parse(path: str) -> tuple[model_pb2.ModelSpec, str]:
-    """Model and action of a path, such as ``ser/versions/3:predict``."""
+    """Return model and action of a path, such as ``ser/versions/3:predict``."""
     match = _MODEL_PATH.fullmatch(path)
     if not match:
         raise not_found(f"no such path: /v1/models/{path}; use /v1/models/NAME[/versions/N|/labels/L][:predict]")
@@ -114,7 +122,7 @@ def _parse_json(body: bytes) -> Any:
 
 
 def _told(ask: Callable[[Request], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
-    """Answers in JSON, faults as well."""
+    """Wrap ``ask`` in an endpoint that returns results and faults as JSON."""
 
     async def endpoint(request: Request) -> Response:
         try:

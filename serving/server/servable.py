@@ -23,10 +23,15 @@ _ASSERTION = re.compile(r"assertion failed: \[(.*?)\](?:\n|$)", re.DOTALL)
 
 
 class Servable:
-    """A SavedModel in memory, loaded and run as TF Serving does: a graph and a session.
+    """SavedModel in memory, loaded and run as in TF Serving: a graph and a session.
+
+    Args:
+        model_name: Name of the model.
+        version: Number of the version.
+        path: Folder of the SavedModel.
 
     Attributes:
-        signature_defs: Answer to ``GetModelMetadata``.
+        signature_defs: Signatures by name, for ``GetModelMetadata``.
     """
 
     def __init__(self, model_name: str, version: int, path: str) -> None:
@@ -64,18 +69,25 @@ class Servable:
     def input_specs(self, signature: str) -> dict[str, tf.TensorSpec]:
         """Return name, type and shape of every input.
 
+        Args:
+            signature: Name of the signature.
+
         Raises:
-            Fault: No such signature.
+            Fault: The model does not have the signature.
         """
         if signature not in self._specs:
             raise invalid(f"the model has no signature {signature!r}; it has {', '.join(sorted(self._specs))}")
         return self._specs[signature]
 
     def check(self, signature: str, inputs: Mapping[str, np.ndarray]) -> None:
-        """Require names, types and shapes that fit, and as many items in each input.
+        """Require the signature's names, types and shapes, and equal numbers of items in all inputs.
+
+        Args:
+            signature: Name of the signature.
+            inputs: Input arrays by name.
 
         Raises:
-            Fault: They do not.
+            Fault: The inputs do not fit.
         """
         specs = self.input_specs(signature)
         if set(inputs) != set(specs):
@@ -92,10 +104,14 @@ class Servable:
             raise invalid(f"inputs must hold as many items each, at least one; they hold {items}")
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the graph; inputs must have passed :meth:`check`.
+        """Run the graph and return the outputs by name.
+
+        Args:
+            signature: Name of the signature.
+            inputs: Input arrays that have passed :meth:`check`.
 
         Raises:
-            Fault: With TensorFlow's status and the part of its message that concerns the caller.
+            Fault: TensorFlow failed; with its status and the part of its message that concerns the caller.
         """
         definition = self.signature_defs[signature]
         fetches = {name: info.name for name, info in definition.outputs.items()}
@@ -106,7 +122,7 @@ class Servable:
             raise Fault(code, _caller_message(error.message)) from error
 
     def warm_up(self) -> int:
-        """Run the requests that the model brings for this purpose; return how many there were."""
+        """Run the model's warm-up requests and return their number."""
         file = posixpath.join(self.path, EXTRA_ASSETS, WARMUP_FILE)
         if not tf.io.gfile.exists(file):
             return 0
@@ -129,7 +145,7 @@ def _input_specs(definition: meta_graph_pb2.SignatureDef) -> dict[str, tf.Tensor
 
 
 def _caller_message(text: str) -> str:
-    """Without the graph's node names and stack, which mean nothing to whoever sent the request."""
+    """Return TensorFlow's message without node names and stack, which are useless to the caller."""
     if assertion := _ASSERTION.search(text):
         return assertion[1].strip()
     text = re.sub(r"^Graph execution error:.*?\n(?=\S[^\n]*\n\t )", "", text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""The embedded server as a child process that never outlives its parent."""
+"""Embedded server as a child process that ends with its parent."""
 
 import contextlib
 import re
@@ -25,6 +25,8 @@ def served(model_base_path: str, *, timeout_sec: float, rest: bool = False) -> I
     """Serve the versions below ``model_base_path``, batched as in production, on a free port of this machine.
 
     Args:
+        model_base_path: Folder with a numbered folder per version.
+        timeout_sec: Longest time for the start, in seconds.
         rest: Yield the URL of the REST interface in place of the address for gRPC.
 
     Yields:
@@ -55,7 +57,7 @@ def served(model_base_path: str, *, timeout_sec: float, rest: bool = False) -> I
 def _wait_for_ports(child: "subprocess.Popen[str]", timeout_sec: float) -> tuple[int, int]:
     """Return the ports of gRPC and of REST."""
     lines: list[str] = []
-    # To the end, so that the child never waits for someone to read.
+    # Reads to the end, so that a full pipe does not block the child.
     reader = threading.Thread(target=lambda: lines.extend(child.stderr or ()), daemon=True)
     reader.start()
     deadline_sec = time.monotonic() + timeout_sec

@@ -1,4 +1,4 @@
-"""Tensors between the two protocols and NumPy."""
+"""Conversion of tensors between the two protocols and NumPy."""
 
 import base64
 import binascii
@@ -15,13 +15,14 @@ from serving.server.errors import invalid
 
 
 def arrays_of_protos(protos: Mapping[str, tensor_pb2.TensorProto], *, max_items: int) -> dict[str, np.ndarray]:
-    """The inputs of a gRPC request.
+    """Return the inputs of a gRPC request as arrays.
 
     Args:
-        max_items: Largest number of values in a tensor: a few bytes can promise a shape that fills the memory.
+        protos: Input tensors by name.
+        max_items: Largest number of values in a tensor: a few bytes can declare a shape that fills the memory.
 
     Raises:
-        Fault: An input is no valid tensor.
+        Fault: An input is not a valid tensor.
     """
     arrays = {}
     for name, proto in protos.items():
@@ -31,12 +32,17 @@ def arrays_of_protos(protos: Mapping[str, tensor_pb2.TensorProto], *, max_items:
         try:
             arrays[name] = _array_of_proto(proto, shape)
         except (TypeError, ValueError, KeyError) as error:
-            raise invalid(f"input {name!r} is no valid tensor of shape {shape}: {error}") from error
+            raise invalid(f"input {name!r} is not a valid tensor of shape {shape}: {error}") from error
     return arrays
 
 
 def write_array(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
-    """Puts an output into a gRPC answer: as ``tf.make_tensor_proto`` would, in a tenth of its time."""
+    """Write an output into a gRPC response, as ``tf.make_tensor_proto`` does but ten times as fast.
+
+    Args:
+        array: The output.
+        proto: The empty message to fill.
+    """
     proto.dtype = _data_type(array.dtype)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
@@ -47,7 +53,11 @@ def write_array(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
 
 
 def arrays_of_json(body: Any, specs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
-    """The inputs of a REST request, in TF Serving's row (``instances``) or columnar (``inputs``) format.
+    """Return the inputs of a REST request in TF Serving's row (``instances``) or columnar (``inputs``) format.
+
+    Args:
+        body: The parsed JSON.
+        specs: Inputs of the signature by name.
 
     Raises:
         Fault: The body has neither format, or values that are not the signature's.
@@ -63,7 +73,12 @@ def arrays_of_json(body: Any, specs: Mapping[str, tf.TensorSpec]) -> dict[str, n
 
 
 def rows_or_columns(outputs: Mapping[str, np.ndarray], *, rows: bool) -> dict[str, Any]:
-    """The body of a REST answer, in the format of its request."""
+    """Return the body of a REST response, in the format of its request.
+
+    Args:
+        outputs: Output arrays by name.
+        rows: Use the row format instead of the columnar one.
+    """
     values = {name: _json_values(name, array) for name, array in outputs.items()}
     only = next(iter(values.values())) if len(values) == 1 else None
     if not rows:
@@ -74,9 +89,9 @@ def rows_or_columns(outputs: Mapping[str, np.ndarray], *, rows: bool) -> dict[st
 
 
 def _array_of_proto(proto: tensor_pb2.TensorProto, shape: list[int]) -> np.ndarray:
-    if proto.dtype == types_pb2.DT_STRING and len(proto.string_val) == math.prod(shape):  # not copied, unlike below
+    if proto.dtype == types_pb2.DT_STRING and len(proto.string_val) == math.prod(shape):  # saves a copy
         return np.array(list(proto.string_val), dtype=object).reshape(shape)
-    if content := proto.tensor_content:  # every look at it is a copy
+    if content := proto.tensor_content:  # each access is a copy
         return np.frombuffer(content, tf.as_dtype(proto.dtype).as_numpy_dtype).reshape(shape)
     return tf.make_ndarray(proto)
 
@@ -124,7 +139,7 @@ def _strings(name: str, values: Any) -> Any:
 
 
 def _json_values(name: str, array: np.ndarray) -> Any:
-    """Strings are text, except in outputs whose name ends in ``_bytes``, which are base64: TF Serving's rule."""
+    """Return nested lists; by TF Serving's rule, strings are base64 if the name ends in ``_bytes``, otherwise text."""
     if array.dtype != object:
         return array.tolist()
     if name.endswith("_bytes"):

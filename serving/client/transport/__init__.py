@@ -101,7 +101,12 @@ def connect(address: str, *, ca_file: Path | None = None) -> Transport:
 
 
 def connect_async(address: str, *, ca_file: Path | None = None) -> AsyncTransport:
-    """Return what :func:`connect` returns, for an event loop."""
+    """Return what :func:`connect` returns, for an event loop.
+
+    Args:
+        address: See :func:`connect`.
+        ca_file: See :func:`connect`.
+    """
     if direct := _HOST_AND_PORT.fullmatch(address):
         from serving.client.transport.grpc_direct import AsyncGrpcTransport
 

@@ -21,7 +21,7 @@ _RETRIES = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 2,
-                # Alone: any other failure would fail again, or make an overload worse.
+                # No other code: such a call would fail again, or increase an overload.
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         }
@@ -29,9 +29,9 @@ _RETRIES = {
 }
 _OPTIONS = [
     ("grpc.service_config", json.dumps(_RETRIES)),
-    # What is larger than this buffer, 256 KiB by default, would silently be sent only once.
+    # gRPC silently does not retry requests larger than this buffer, 256 KiB by default.
     ("grpc.per_rpc_retry_buffer_size", _MAX_REQUEST_BYTES),
-    # The connection must be tried again before the request is.
+    # The channel must reconnect before the retry of a request.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),

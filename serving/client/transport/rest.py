@@ -56,7 +56,11 @@ class RestTransport:
 
 
 def to_json(request: wire.PredictRequest) -> bytes:
-    """Return the request in TF Serving's columnar JSON."""
+    """Return the request in TF Serving's columnar JSON.
+
+    Args:
+        request: The request.
+    """
     inputs = {name: _json_of(tensor_values(tensor)) for name, tensor in request.inputs.items()}
     return json.dumps({"signature_name": request.model_spec.signature_name, "inputs": inputs}).encode()
 

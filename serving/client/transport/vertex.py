@@ -28,7 +28,7 @@ DEDICATED_MAX_BODY_BYTES = 10_000_000
 _DEPLOYED_MODEL_ID = "X-Vertex-AI-Deployed-Model-Id"
 _VERSION = re.compile(r"[0-9]{1,10}")
 _HEADERS = {"Content-Type": "application/json"}
-_JSON_BYTES = 4_000  # of a request, around the recordings
+_JSON_BYTES = 4_000  # of a request, without the recordings
 _MIN_TIMEOUT_SEC = 0.001
 _RETRY = retry.Retry(
     predicate=retry.if_exception_type(ServerUnreachable), initial=0.1, multiplier=2, maximum=1, timeout=2
@@ -55,7 +55,7 @@ def connect_vertex(project: str, region: str, endpoint_id: str) -> Transport:
 class VertexTransport:
     """A :class:`serving.client.transport.Transport` to one endpoint.
 
-    A rollout names each deployment by its version. The version of a deployment with another name is not known.
+    A rollout names each deployment by its version. The version of a deployment with another name is unknown.
     """
 
     def __init__(self, endpoint: aiplatform.Endpoint) -> None:
