@@ -151,7 +151,7 @@ def cpu_sec(pid: int) -> float:
 
 
 def read_clips(data: Path) -> list[bytes]:
-    """16-bit WAV of clips spread over the speakers in ``data``."""
+    """Return 16-bit WAV of clips spread over the speakers in ``data``."""
     files = sorted(file for file in data.rglob("*") if file.suffix.lower() in (".wav", ".flac"))
     if not files:
         raise SystemExit(f"{data} holds no WAV or FLAC files; name a folder of recordings with --data")
@@ -159,7 +159,7 @@ def read_clips(data: Path) -> list[bytes]:
 
 
 def features_of(wavs: list[bytes], spec: AudioSpec) -> list[tuple[np.ndarray, int]]:
-    """Features and valid frames of every clip, by the model's own extractor."""
+    """Return features and valid frames of every clip, from the model's own extractor."""
     from modules.audio import decoding, frontend
 
     decoded = [decoding.decode(wav) for wav in wavs]
@@ -190,7 +190,7 @@ def _features_request(features: np.ndarray, valid_frames: int) -> wire.PredictRe
 
 
 def librosa_over_rest(rest_url: str, spec: AudioSpec) -> Callable[[bytes], None]:
-    """(b): one request the old way, with the features that the model takes."""
+    """Return (b): a function that sends one request over REST, with features of librosa."""
     import io
 
     import httpx
@@ -253,7 +253,7 @@ def _array(tensor: wire.TensorProto) -> np.ndarray:
 
 
 def one_client(candidates: Mapping[str, Callable[[int], None]], *, requests: int) -> dict[str, list[float]]:
-    """Latencies of every candidate in seconds; they take turns request by request."""
+    """Return latencies of every candidate in seconds; the candidates alternate request by request."""
     latencies_sec: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(-5, requests):
         for name, ask in candidates.items():
@@ -265,7 +265,7 @@ def one_client(candidates: Mapping[str, Callable[[int], None]], *, requests: int
 
 
 def first_answers(server: Server, wav: bytes) -> list[float]:
-    """Seconds that new processes take to import the client and to get an answer from a server that is warm."""
+    """Return the seconds that new processes take to import the client and to get an answer from a warm server."""
     durations_sec = []
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         file.write(wav)
@@ -386,7 +386,7 @@ def paces(call: Callable[[list[wire.PredictRequest]], None], requests: list[wire
 
 @contextlib.contextmanager
 def serve(model_base_path: Path, cores: set[int], *more: str) -> Iterator[Server]:
-    """``ser serve`` on free ports."""
+    """Run ``ser serve`` on free ports."""
     ser = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", "0", "--rest-api-port", "0"]
     with tempfile.TemporaryFile("w+") as log:
         with on(cores):
@@ -453,7 +453,7 @@ def newest_version(model_base_path: Path) -> Path:
 
 
 def measure(model_base_path: Path, data: Path, seconds: float) -> dict[str, dict]:
-    """All numbers, by candidate."""
+    """Return all measurements, by candidate."""
     from modules.export.contract import load_contract
 
     cores = divide_cores()
@@ -484,7 +484,7 @@ def measure(model_base_path: Path, data: Path, seconds: float) -> dict[str, dict
 
 
 def summary(started_sec: float, single: dict[str, dict[str, float]], rounds: Sequence[Round]) -> dict[str, dict]:
-    """Medians over the rounds; of what is compared, the ratios of every round."""
+    """Return medians over the rounds, and for comparisons the ratios of every round."""
     return {
         "new process": {"median_sec": started_sec},
         "one client": single,

@@ -29,7 +29,7 @@ class Executor(tfx_pusher.Executor):
     """Executor that copies to a temporary folder and renames it."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Pushes the model if everything upstream blessed it, and records where to and as which version."""
+        """Push the model if all blessings upstream are positive, and record its path and version."""
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed_model)

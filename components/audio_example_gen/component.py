@@ -66,7 +66,7 @@ class AudioExampleGen(component.FileBasedExampleGen):
 
 
 def pack_settings(settings: IngestSettings) -> example_gen_pb2.CustomConfig:
-    """As JSON in a string: a Struct would turn whole numbers into floats."""
+    """Return ``settings`` as JSON in a string, as a Struct would turn integers into floats."""
     packed = any_pb2.Any()
     packed.Pack(wrappers_pb2.StringValue(value=settings.to_json()))
     return example_gen_pb2.CustomConfig(custom_config=packed)

@@ -97,7 +97,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 def read_settings(exec_properties: Properties) -> IngestSettings:
-    """Unpacks what :func:`components.audio_example_gen.component.pack_settings` packed."""
+    """Return the settings of :func:`components.audio_example_gen.component.pack_settings`."""
     custom_config = example_gen_pb2.CustomConfig()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], custom_config)
     text = wrappers_pb2.StringValue()
@@ -107,7 +107,7 @@ def read_settings(exec_properties: Properties) -> IngestSettings:
 
 
 def make_shards(clips: Iterable[Clip], split_of: Mapping[str, str], settings: IngestSettings) -> Iterator[Shard]:
-    """Mixes each split's clips and cuts them into batches of about :data:`EXAMPLES_PER_BATCH` examples.
+    """Shuffle each split's clips and yield shards of batches of about :data:`EXAMPLES_PER_BATCH` examples.
 
     The result depends on clips and settings alone, so the files do not depend on the number of workers.
     """

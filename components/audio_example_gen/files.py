@@ -23,7 +23,7 @@ class Folder:
         self.root = self._patterns[0].removesuffix("/*")
 
     def paths(self) -> list[str]:
-        """Files relative to the root, sorted; and folders whose name is that of a sound file, to be complained of."""
+        """Return files relative to the root, sorted, and folders that are named like a sound file, to be reported."""
         found = {path for pattern in self._patterns for path in self._glob(pattern)}
         folders = {posixpath.dirname(path) for path in found}
         return sorted(path for path in found if path not in folders or _looks_like_sound(path))

@@ -35,14 +35,14 @@ def used_by_tfx() -> Iterator[None]:
 
 
 def _listed(pattern: str) -> Iterator[_State]:
-    """Files in a bucket. An object that is renamed is written again."""
+    """Yield files in a bucket. An object that is renamed is written again."""
     (match,) = FileSystems.match([pattern])
     for found in match.metadata_list:
         yield found.path, found.size_in_bytes, found.last_updated_in_seconds, 0.0
 
 
 def _stated(pattern: str) -> Iterator[_State]:
-    """Files of this machine. A rename changes the time of the status, not that of the content."""
+    """Yield files of this machine. A rename changes the time of the status, not that of the content."""
     for path in map(str, fileio.glob(pattern)):
         if os.path.isfile(path):
             status = os.stat(path)

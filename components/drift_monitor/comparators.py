@@ -109,7 +109,7 @@ def _measured(found: anomalies_pb2.Anomalies) -> Iterable[Difference]:
 
 
 def _statistics(clips: Clips) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """In memory, of the recordings themselves: StatisticsGen counts the augmented copies, too."""
+    """Return statistics of the recordings alone, as StatisticsGen also counts augmented copies."""
     columns = _columns(clips)
     batch = pa.RecordBatch.from_arrays([_lists(values) for values in columns.values()], list(columns))
     return stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions())

@@ -43,13 +43,13 @@ class DriftMonitor(base_component.BaseComponent):
         settings: MonitorSettings,
         reference: types.BaseChannel | None = None,
     ) -> None:
-        """Wires the monitor.
+        """Create the component.
 
         Args:
-            examples: Of this run; their training split is compared, of several spans that of the newest.
-            schema: Its comparators are applied.
-            settings: What else is compared, and how.
-            reference: Examples that the blessed baseline was trained on; may be empty, as it is in a first run.
+            examples: Channel of the examples of this run; the training split of the newest span is compared.
+            schema: Channel of the schema with the comparators.
+            settings: Settings of the comparison.
+            reference: Channel of the examples that the blessed baseline was trained on; empty in a first run.
         """
         super().__init__(
             spec=DriftMonitorSpec(

@@ -81,7 +81,7 @@ def _read_schema(input_dict: Artifacts) -> schema_pb2.Schema:
 def _compare_new_data(
     reference_uri: str, examples_uri: str, settings: MonitorSettings, schema: schema_pb2.Schema
 ) -> dict[str, Any]:
-    """As ``drift.json`` has it; with ``not_compared`` in place of ``report`` where nothing could be compared.
+    """Return an entry of ``drift.json``, with ``not_compared`` instead of ``report`` if nothing is comparable.
 
     Of a window of spans, the newest alone is compared: the others were new before.
     """

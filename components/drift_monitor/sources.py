@@ -77,12 +77,12 @@ class _Part(NamedTuple):
 
 
 def holds_examples(uri: str) -> bool:
-    """Whether an AudioExampleGen wrote this folder."""
+    """Return whether an AudioExampleGen wrote this folder."""
     return fileio.exists(posixpath.join(uri, SUMMARY_FILE))
 
 
 def holds_request_log(uri: str) -> bool:
-    """Whether the embedded server logged requests in this folder."""
+    """Return whether the embedded server logged requests in this folder."""
     return bool(fileio.glob(posixpath.join(uri, REQUEST_LOG_FILES)))
 
 

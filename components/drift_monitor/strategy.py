@@ -40,7 +40,7 @@ class ExamplesOfBaseline(resolver.ResolverStrategy):
 
 
 def _ancestors(store: mlmd.MetadataStore, artifact_id: int) -> set[int]:
-    """All artifacts that the artifact was made from, through any number of steps."""
+    """Return all artifacts that the artifact was made from, through any number of steps."""
     found: set[int] = set()
     fresh = {artifact_id}
     while fresh:

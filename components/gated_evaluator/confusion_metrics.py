@@ -62,7 +62,7 @@ def _config(score: str, name: str) -> config_pb2.MetricConfig:
 
 
 def dense_confusion(matrix: dict[confusion.MatrixEntryKey, float]) -> np.ndarray:
-    """TFMA's confusion matrix as an array, float64; the last class holds non-finite predictions."""
+    """Return TFMA's confusion matrix as an array, float64; the last class holds non-finite predictions."""
     classes = 1 + max(len(EMOTIONS), *(entry.actual_class_id + 1 for entry in matrix)) if matrix else 1
     dense = np.zeros((classes, classes))
     for entry, weight in matrix.items():
@@ -122,7 +122,7 @@ def _computations(
 def _nan_as_no_prediction(
     inputs: metric_types.StandardMetricInputs, **options: Any
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """As TFMA extracts them, but ``argmax`` of a NaN must not name a class."""
+    """Extract as TFMA does, but without a class for the ``argmax`` of a NaN."""
     for label, prediction, weight in metric_util.to_label_prediction_example_weight(inputs, **options):
         usable = not np.isnan(prediction).any()
         yield label, prediction if usable else np.full_like(prediction, _ANY), weight

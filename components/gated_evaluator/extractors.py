@@ -17,7 +17,7 @@ LENGTH = "length"
 def custom_extractors(
     eval_shared_model: Any, eval_config: config_pb2.EvalConfig, tensor_adapter_config: Any
 ) -> list[Any]:
-    """TFMA's own extractors, and the clip length before they slice. TFX's Evaluator calls it."""
+    """Return TFMA's extractors with the clip length before the slices. TFX's Evaluator calls this."""
     extractors = tfma.default_extractors(
         eval_shared_model=eval_shared_model,
         eval_config=eval_config,

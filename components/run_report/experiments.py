@@ -112,7 +112,7 @@ class VertexExperiments:
 
 
 def run_name(run: str, *, experiment: str) -> str:
-    """``run`` in the letters and the length that Vertex AI allows."""
+    """Return ``run`` with the letters and the length that Vertex AI allows."""
     name = re.sub(r"[^a-z0-9-]+", "-", run.lower()).strip("-")
     return name[: _MAX_ID_CHARACTERS - len(experiment) - 1].rstrip("-")
 

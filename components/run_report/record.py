@@ -51,7 +51,7 @@ def record(found: summary.RunSummary, *, config: Mapping[str, Any], run: str, re
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    """Leaves by dotted name; lists as JSON; what is not set is left out."""
+    """Yield leaves by dotted name; lists are JSON, unset values are omitted."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")

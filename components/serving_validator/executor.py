@@ -45,7 +45,7 @@ class Executor(base_executor.BaseExecutor):
     """Executor that serves the model from a child process and compares its answers."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Blesses the model if the served one answers as the SavedModel does."""
+        """Bless the model if the server answers as the SavedModel does."""
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         model_dir = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
         split_name = exec_properties[SPLIT_KEY]

@@ -53,7 +53,7 @@ def request(signature: str, **inputs: object) -> Any:
 
 
 def largest_difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> float:
-    """Of any number in two answers; infinite where names, shapes, words or missing numbers differ."""
+    """Return the largest difference of two answers; infinite if names, shapes, texts or NaN positions differ."""
     if set(ours) != set(theirs):
         return np.inf
     largest = 0.0

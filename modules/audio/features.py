@@ -69,7 +69,7 @@ def extract(waveforms: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec) -> 
 
 
 def valid_frames(valid_samples: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """Frames that librosa makes of as many samples, the first centred on the first sample; int64 ``[batch]``."""
+    """Return the number of frames of librosa, int64 ``[batch]``, the first centred on the first sample."""
     if spec.feature_family == "encoder":
         frames = -(-valid_samples // spec.encoder_frame_samples)
         return tf.cast(tf.clip_by_value(frames, 1, spec.window_frames), tf.int64)
@@ -77,7 +77,7 @@ def valid_frames(valid_samples: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
 
 
 def feature_names(spec: AudioSpec) -> list[str]:
-    """Names along the last axis of the features, such as ``chroma_03``, ``mel_017``."""
+    """Return the names along the last axis of the features, such as ``chroma_03``, ``mel_017``."""
     if spec.feature_family == "encoder":
         channels = spec.feature_shape[1] // len(spec.encoder_blocks)
         return [f"block_{block}_{channel:03d}" for block in spec.encoder_blocks for channel in range(channels)]
@@ -89,7 +89,7 @@ def feature_names(spec: AudioSpec) -> list[str]:
 
 
 def _encoded(waveforms: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """``[batch, frames, channels]``: means over neighbouring frames of the encoder. Its own last frames may be left."""
+    """Return means of adjacent encoder frames, ``[batch, frames, channels]``. Its last frames may be left over."""
     outputs = whisper.outputs(waveforms, spec.encoder, spec.encoder_blocks)
     used = outputs[:, : spec.window_frames * spec.encoder_pool_frames]
     shape = [-1, spec.window_frames, spec.encoder_pool_frames, spec.feature_shape[1]]
@@ -98,7 +98,7 @@ def _encoded(waveforms: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Ten
 
 
 def _stft(waveforms: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """complex64 ``[batch, frames, n_fft // 2 + 1]``; frames are centred and see silence beyond both ends.
+    """Return complex64 ``[batch, frames, n_fft // 2 + 1]``; frames are centred, with zeros beyond both ends.
 
     The log-mel family transforms in double precision, as librosa does: the rounding of a single-precision transform
     shows in cells 80 dB below a loud one in the same frame, by up to 0.0012 dB in real speech. In the means of the
@@ -112,7 +112,7 @@ def _stft(waveforms: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
 
 
 def _mel_power(power: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """``[batch, frames, mel_bands]``. Neighbouring bands see a narrow range of bins: only that range is multiplied."""
+    """Return ``[batch, frames, mel_bands]``. Only the narrow range of bins of adjacent bands is multiplied."""
     bins = spec.n_fft // 2 + 1
     rows = tf.reshape(power, [-1, bins])
     groups = [tf.matmul(rows[:, first:last], filters) for first, last, filters in _mel_filter_groups(spec)]
@@ -128,14 +128,14 @@ def _power_to_db(power: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Ten
 
 
 def _chroma(power: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """``[batch, frames, 12]``, of the magnitude spectrum; every frame's largest is 1, silent frames stay 0."""
+    """Return ``[batch, frames, 12]``, of the magnitude spectrum; each frame's maximum is 1, silent frames stay 0."""
     chroma = tf.matmul(tf.sqrt(power), tf.constant(_chroma_filters(spec)))
     largest = tf.reduce_max(chroma, axis=2, keepdims=True)
     return chroma / tf.where(largest < np.finfo(np.float32).tiny, 1.0, largest)
 
 
 def _rms(waveforms: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """``[batch, frames]``: of the frames before the Hann window, which add up blocks of the largest common length."""
+    """Return ``[batch, frames]``, before the Hann window, as sums of blocks of the largest common length."""
     half = spec.n_fft // 2
     block = math.gcd(spec.n_fft, spec.hop_samples, half)
     whole = (spec.window_frames - 1) * spec.hop_samples + spec.n_fft
@@ -163,7 +163,7 @@ def _zero_crossing_rate(waveforms: tf.Tensor, sound: tf.Tensor, frames: tf.Tenso
 
 
 def _mean_over_time(values: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """``[batch, frames, n]`` to ``[batch, n]``, over each clip's own frames."""
+    """Average ``[batch, frames, n]`` to ``[batch, n]``, over each clip's own frames."""
     weights = tf.sequence_mask(frames, spec.window_frames, tf.float32) / tf.cast(frames, tf.float32)[:, tf.newaxis]
     return tf.matmul(weights[:, tf.newaxis, :], values)[:, 0, :]
 

@@ -24,12 +24,12 @@ def resampled_length(samples: tf.Tensor | int, *, from_rate_hz: tf.Tensor | int,
 
 
 def resample(waveform: tf.Tensor, *, from_rate_hz: tf.Tensor | int, to_rate_hz: int) -> tf.Tensor:
-    """Resamples a whole recording.
+    """Resample a whole recording.
 
     Args:
         waveform: float32 ``[samples]``.
-        from_rate_hz: Whole number; may be known only when the graph runs.
-        to_rate_hz: Whole number.
+        from_rate_hz: Sample rate of ``waveform``, an integer scalar; may be a tensor.
+        to_rate_hz: Sample rate of the result, an integer.
 
     Returns:
         float32 ``[ceil(samples * to_rate_hz / from_rate_hz)]``; the input itself when the rates are equal.

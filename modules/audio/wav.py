@@ -134,7 +134,7 @@ def _decoded(
 
 
 def _find_chunks(encoded: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Positions of the ``fmt`` and the ``data`` chunk, int64; :data:`_NO_CHUNK` where there is none."""
+    """Return the positions of the ``fmt`` and the ``data`` chunk, int64; :data:`_NO_CHUNK` if missing."""
     state = (tf.constant(12, tf.int64), tf.constant(_NO_CHUNK, tf.int64), tf.constant(_NO_CHUNK, tf.int64))
     _, format_at, data_at = tf.while_loop(
         lambda position, format_at, data_at: (data_at == _NO_CHUNK) & (position + 8 <= size),
@@ -171,7 +171,7 @@ def _unsigned(encoded: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
 
 
 def _read_layout(encoded: tf.Tensor, size: tf.Tensor, format_at: tf.Tensor, data_at: tf.Tensor) -> _Layout:
-    """Fields of the header; without meaning where a chunk is missing."""
+    """Return the fields of the header; undefined if a chunk is missing."""
     fields = tf.unstack(_words(encoded, format_at + 8, 8))
     # The extensible header has the code that follows it 24 bytes into the chunk.
     (extended,) = tf.unstack(_words(encoded, format_at + 8 + 24, 1))
@@ -249,7 +249,7 @@ def _check_samples(waveform: tf.Tensor, limits: AudioLimits) -> list[Applied]:
 
 
 def _read_samples(encoded: tf.Tensor, layout: _Layout) -> tf.Tensor:
-    """float32 ``[samples]``, the mean over the channels."""
+    """Return float32 ``[samples]``, the mean over the channels."""
     frame_bytes = layout.channels * layout.bits // 8
     usable_bytes = layout.data_bytes // frame_bytes * frame_bytes
     data = tf.strings.substr(encoded, layout.data_start, usable_bytes)

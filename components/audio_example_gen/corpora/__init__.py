@@ -42,11 +42,11 @@ class Identified:
 
 
 def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: LabelSettings) -> Identified:
-    """Names corpus, emotion and speaker of every recording.
+    """Identify corpus, emotion and speaker of every recording.
 
     Args:
         paths: All files below the ingested root, relative, with ``/`` between the parts. Hidden files and files
-            that are not sound are passed over.
+            that are not sound are ignored.
         read_text: Reads a side file, such as ``manifest.csv``, given its path. Where it cannot, it raises
             ``OSError`` or ``UnicodeError``, and the file is reported as rejected.
         labels: How labels outside the seven emotions are treated.
@@ -74,7 +74,7 @@ def is_hidden(path: str) -> bool:
 
 
 def _is_text(path: str) -> bool:
-    """Whether the name is UTF-8; where it is not, the system hands over bytes as lone surrogates."""
+    """Return whether the name is UTF-8; other bytes are represented as lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in path)
 
 

@@ -165,7 +165,7 @@ def _write(reservoir: str, folder: str, taken: Collection[str], paths: Sequence[
 
 
 def _write_manifest(reservoir: str, folder: str, path: str, taken: Collection[str]) -> None:
-    """Its rows about the batch; a row about a file that is not there would be complained of."""
+    """Write the rows of the batch only, as rows of missing files would be reported."""
     text = addresses.read_bytes(posixpath.join(reservoir, path)).decode("utf-8-sig")
     reader = csv.DictReader(io.StringIO(text, newline=""))
     named = {name.strip().lower(): name for name in reader.fieldnames or ()}

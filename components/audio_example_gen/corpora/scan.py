@@ -65,13 +65,13 @@ def scan(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScanReport:
-    """Names and decodes every recording below ``root``; nothing that is found there stops it.
+    """Identify and decode every recording below ``root``; errors are collected in the report.
 
     Args:
         root: An existing folder, local or in a bucket. Links to folders are followed.
         labels: How labels outside the seven emotions are treated.
-        limits: What counts as usable sound.
-        workers: Threads; decoding leaves the interpreter free. All the machine's cores by default.
+        limits: Limits of a usable recording.
+        workers: Threads; decoding releases the interpreter's lock. All the machine's cores by default.
         progress: Called with the number of clips decoded so far and the total.
     """
     paths, rejected = _list_files(root)

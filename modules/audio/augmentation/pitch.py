@@ -23,7 +23,7 @@ class Pitch:
         return cls(settings.pitch_semitones)
 
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
-        """Shifts the pitch; the result has the length of ``samples``."""
+        """Shift the pitch; the result has the length of ``samples``."""
         import librosa.effects
 
         return librosa.effects.pitch_shift(samples, sr=sample_rate_hz, n_steps=self.semitones)

@@ -43,7 +43,7 @@ class AugmentationSettings(Settings):
 
 
 def steps_of(variant: str) -> tuple[str, ...]:
-    """Names of the transforms that make up ``variant``, in order; none for ``plain``.
+    """Return the names of the transforms in ``variant``, in order; none for ``plain``.
 
     Raises:
         ValueError: The variant names something that is not a transform, or one transform twice.

@@ -37,7 +37,13 @@ _BY_NAME: Mapping[str, type[Noise] | type[Stretch] | type[Shift] | type[Pitch]] 
 
 
 def draw_plan(variant: str, settings: AugmentationSettings, *, seed: int, clip_id: str) -> Plan:
-    """Decides everything that chance decides about one copy of one clip.
+    """Draw the random parameters of one copy of one clip.
+
+    Args:
+        variant: Name of the variant.
+        settings: Ranges of the parameters.
+        seed: Seed of the whole run.
+        clip_id: Id of the clip.
 
     Raises:
         ValueError: The variant is unknown.
