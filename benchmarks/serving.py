@@ -60,7 +60,7 @@ _T = TypeVar("_T")
 
 
 class Cores(NamedTuple):
-    """Who may run where."""
+    """Cores of the servers and of the clients."""
 
     servers: set[int]
     others: set[int]
@@ -75,7 +75,7 @@ class Server(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What one candidate did: latencies of single requests, requests per second of all clients, time per request."""
+    """Measurements of a candidate: latencies of single requests, requests per second of all clients, sec each."""
 
     latencies_sec: list[float]
     per_sec: float
@@ -83,7 +83,7 @@ class Load(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """Of the in-process call at one batch size."""
+    """Speed of the in-process call at one batch size."""
 
     per_sec: float
     cpu_ms: float
@@ -106,7 +106,7 @@ class Round(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What was reached, the median where it was measured in several rounds, and the bound."""
+    """The value reached, the median over rounds if there are several, and the bound."""
 
     reached: float
     bound: float
@@ -309,12 +309,12 @@ _BARRIERS: list[multiprocessing.synchronize.Barrier] = []
 
 
 def _meet_at(barrier: multiprocessing.synchronize.Barrier) -> None:
-    """In a process of its own: where it waits until the others are ready, too."""
+    """Set the barrier at which this process waits for the others."""
     _BARRIERS.append(barrier)
 
 
 def grpc_load(clients: int, address: str, requests: list[bytes], seconds: float) -> tuple[list[float], float]:
-    """In a process of its own: coroutines that ask over gRPC as fast as they are answered."""
+    """Send gRPC requests from coroutines of a separate process, each as soon as the last one is answered."""
     return asyncio.run(_grpc_load(clients, address, requests, seconds))
 
 
@@ -342,7 +342,7 @@ async def _grpc_load(clients: int, address: str, requests: list[bytes], seconds:
 def librosa_load(
     clients: int, rest_url: str, spec: AudioSpec, wavs: list[bytes], seconds: float
 ) -> tuple[list[float], float]:
-    """In a process of its own: threads that ask the old way as fast as they are answered."""
+    """Send requests of (b) from threads of a separate process, each as soon as the last one is answered."""
     ask = librosa_over_rest(rest_url, spec)
     ask(wavs[0])
     _BARRIERS[0].wait()
@@ -561,7 +561,7 @@ def _sweeps_summary(sweeps: list[dict[int, Pace]]) -> dict[int, dict[str, float]
 
 
 def goals(found: dict[str, dict]) -> dict[str, Goal]:
-    """Each goal; its name says on which side of the bound it is met."""
+    """Return each goal; its name states on which side of the bound it is met."""
     single = found["one client"]
     checks = {}
     for name in SIGNATURES:

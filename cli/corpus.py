@@ -1,4 +1,4 @@
-"""``ser corpus``: make the demo corpus, or look through folders of recordings."""
+"""``ser corpus``: make the demo corpus, or scan folders of recordings."""
 
 import collections
 import enum
@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make the dem
 
 
 class CalmAs(enum.StrEnum):
-    """What becomes of RAVDESS's calm."""
+    """Label that RAVDESS's calm is mapped to."""
 
     NEUTRAL = "neutral"
     DROP = "drop"

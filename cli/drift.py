@@ -1,4 +1,4 @@
-"""``ser drift``: say whether new recordings, examples or requests differ from those that a model was trained on."""
+"""``ser drift``: compare new recordings, examples or requests with those that a model was trained on."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""What a command raises to stop with one line instead of a traceback."""
+"""Error that ends a command with one line instead of a traceback."""
 
 
 class CommandFailed(Exception):
-    """The user can act on it: the text says what was seen, what is wanted and what to do next."""
+    """An error that the user can resolve: the text gives what was found, what is allowed and what to do next."""

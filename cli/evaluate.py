@@ -1,4 +1,4 @@
-"""``ser evaluate``: how good a model of this configuration is on voices that it has never heard."""
+"""``ser evaluate``: cross-validation of a configuration on unseen speakers."""
 
 import os
 import shlex
@@ -21,8 +21,8 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def evaluate(
-    data: Annotated[str, typer.Option(help="Local folder of recordings; several corpora may lie in it.")],
-    folds: Annotated[int, typer.Option(help="Each leaves other speakers out.")] = 6,
+    data: Annotated[str, typer.Option(help="Local folder of recordings; may hold several corpora.")],
+    folds: Annotated[int, typer.Option(help="Number of folds; each leaves other speakers out.")] = 6,
     leave_corpus_out: Annotated[
         bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
     ] = False,
@@ -30,9 +30,9 @@ def evaluate(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="One value, such as training.epochs=20; may be repeated.")
     ] = None,
-    root: Annotated[Path, typer.Option(help="Where features, results and the report go.")] = Path("output"),
+    root: Annotated[Path, typer.Option(help="Folder for features, results and the report.")] = Path("output"),
 ) -> None:
-    """Cross-validate: train and judge a model for each fold. A stopped run goes on where it was."""
+    """Cross-validate: train and evaluate a model for each fold. A stopped run resumes."""
     from pipeline.config import ConfigError, load_config
     from pipeline.run_lock import LOG_FILE, RootInUse
     from pipeline.run_log import quiet

@@ -24,20 +24,20 @@ class _Entry(NamedTuple):
 
 # One line per command. A Typer with a single command becomes that command, one with several becomes a group.
 COMMANDS = {
-    "corpus": _Entry("cli.corpus:app", "Make the demo corpus, or look through folders of recordings."),
+    "corpus": _Entry("cli.corpus:app", "Make the demo corpus, or scan folders of recordings."),
     "config": _Entry("cli.config:app", "Show the configuration in effect, and describe its keys."),
-    "evaluate": _Entry("cli.evaluate:app", "Cross-validate: how good are models on voices they have never heard?"),
+    "evaluate": _Entry("cli.evaluate:app", "Cross-validate: evaluate models on unseen speakers."),
     "encoder": _Entry("cli.encoder:app", "Fetch the weights of a frozen speech encoder."),
-    "drift": _Entry("cli.drift:app", "Say whether new recordings or requests differ from those of the training."),
-    "predict": _Entry("cli.serving:predict_app", "Say which emotion is heard in recordings."),
+    "drift": _Entry("cli.drift:app", "Compare new recordings or requests with those of the training."),
+    "predict": _Entry("cli.serving:predict_app", "Predict the emotion of recordings."),
     "serve": _Entry("cli.serving:serve_app", "Serve a pushed model as TF Serving does, for development."),
-    "rollout": _Entry("cli.rollout:app", "Try a new version next to the stable one, promote it or take it back."),
-    "ui": _Entry("cli.serving:ui_app", "Open a web page that records or takes a file and shows what the model hears."),
+    "rollout": _Entry("cli.rollout:app", "Try a new version next to the stable one, promote it or roll it back."),
+    "ui": _Entry("cli.serving:ui_app", "Open a web page that predicts the emotion of a new recording or a file."),
 }
 
 
 class _LazyGroup(TyperGroup):
-    """Lists commands from the table and imports the one that is called.
+    """Group that lists the commands of the table and imports the one that is called.
 
     The types of context and command are Typer's own copy of Click's, which it does not export.
     """
@@ -67,7 +67,7 @@ app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def _root() -> None:
-    """Recognise emotions in speech: prepare recordings, ask a model, look at its runs."""
+    """Recognise emotions in speech: prepare recordings, train, serve and compare models."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

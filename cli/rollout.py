@@ -1,4 +1,4 @@
-"""``ser rollout``: put a version on trial next to the stable one, promote it or take it back."""
+"""``ser rollout``: put a version on trial next to the stable one, promote it or roll it back."""
 
 import contextlib
 import dataclasses
@@ -149,10 +149,12 @@ def abort(*, place: _Place, as_json: AsJson = False) -> None:
 
 @_command
 def watch(
-    probe: Annotated[Path, typer.Option(help="Folder of recordings to ask both versions about.")],
-    minutes: Annotated[float, typer.Option(help="How long; each recording is asked about once at least.")] = 10.0,
+    probe: Annotated[Path, typer.Option(help="Folder of recordings to send to both versions.")],
+    minutes: Annotated[float, typer.Option(help="Duration; each recording is sent at least once.")] = 10.0,
     interval_sec: Annotated[float, typer.Option(help="Pause between two recordings.")] = 1.0,
-    min_requests: Annotated[int, typer.Option(help="That each version must have answered.")] = _BOUNDS.min_requests,
+    min_requests: Annotated[
+        int, typer.Option(help="Requests that each version must have answered.")
+    ] = _BOUNDS.min_requests,
     min_recordings: Annotated[
         int, typer.Option(help="Different ones, that both must have answered.")
     ] = _BOUNDS.min_recordings,

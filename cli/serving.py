@@ -1,4 +1,4 @@
-"""``ser predict``, ``ser serve`` and ``ser ui``: ask a model, serve one, look at one."""
+"""``ser predict``, ``ser serve`` and ``ser ui``: use a served model, serve one, show one on a web page."""
 
 import contextlib
 import dataclasses
@@ -49,10 +49,12 @@ def predict(
     ca_file: Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")] = None,
     model_base_path: Annotated[
         str | None,
-        typer.Option(help="Ask no running server: start one on this folder, local or gs://, for this question alone."),
+        typer.Option(
+            help="Start a server on this folder, local or gs://, for this command instead of using a running one."
+        ),
     ] = None,
 ) -> None:
-    """Say which emotion is heard in recordings."""
+    """Predict the emotion of recordings."""
     from serving.client import AddressError, AudioError, Client, ServerUnreachable, ServingError
 
     if version is not None and label is not None:
@@ -85,7 +87,7 @@ def predict(
 @serve_app.command()
 @functools.wraps(command.serve)
 def serve(**options: Any) -> None:
-    """Run the server with the options of :mod:`serving.server`."""
+    """Run ``command.serve`` and raise its errors as :class:`CommandFailed`."""
     with _server_errors():
         command.serve(**options)
 
@@ -95,7 +97,7 @@ def ui(
     address: Address = "localhost:8500",
     port: Annotated[int, typer.Option(help="Where the page is served, on this machine alone.")] = 8510,
 ) -> None:
-    """Open a web page that records or takes a file and shows what the model hears."""
+    """Open a web page that predicts the emotion of a new recording or a file."""
     import serving
 
     page = Path(serving.__file__).parent / "ui.py"

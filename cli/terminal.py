@@ -1,4 +1,4 @@
-"""What the commands print: tables and lines that are never cut."""
+"""Output of the commands: tables and lines that are never cut."""
 
 from rich import box
 from rich.console import Console

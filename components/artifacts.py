@@ -1,4 +1,4 @@
-"""What TFX gives to an executor's ``Do``."""
+"""Types of the arguments of an executor's ``Do``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Stops the run on anomalous data. ExampleValidator alone only reports."""
+"""Component that stops the run on anomalous data. ExampleValidator alone only reports."""
 
 from typing import ClassVar
 
@@ -24,20 +24,20 @@ class AnomalyGateSpec(types.ComponentSpec):
 
 
 class AnomalyGate(base_component.BaseComponent):
-    """Raises when ExampleValidator found anomalies, or when examples were made with another audio spec.
+    """Gate that fails the run on anomalies of ExampleValidator, or on examples of another audio spec.
 
-    It has no output: what must wait for it names it with ``add_upstream_node``.
+    It has no output: nodes that must wait for it name it with ``add_upstream_node``.
     """
 
     SPEC_CLASS = AnomalyGateSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(self, *, anomalies: types.BaseChannel, statistics: types.BaseChannel, audio_spec: str) -> None:
-        """Wires the gate.
+        """Create the component.
 
         Args:
-            anomalies: What ExampleValidator found.
-            statistics: What StatisticsGen counted, for the fingerprints that the examples carry.
-            audio_spec: Fingerprint that every example must carry.
+            anomalies: Channel of the findings of ExampleValidator.
+            statistics: Channel of the statistics of StatisticsGen, which count the fingerprints of the examples.
+            audio_spec: Fingerprint that every example must have.
         """
         super().__init__(spec=AnomalyGateSpec(anomalies=anomalies, statistics=statistics, audio_spec=audio_spec))

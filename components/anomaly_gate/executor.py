@@ -1,4 +1,4 @@
-"""The work of the AnomalyGate."""
+"""Executor of the AnomalyGate."""
 
 import posixpath
 
@@ -23,10 +23,10 @@ class AnomalousData(RuntimeError):
 
 
 class Executor(base_executor.BaseExecutor):
-    """Reads ExampleValidator's findings and raises on the first split that has any."""
+    """Executor that raises on the first split with findings of ExampleValidator."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Raises :class:`AnomalousData` if any split has an anomaly or a foreign audio spec."""
+        """Raise :class:`AnomalousData` if any split has an anomaly or a foreign audio spec."""
         anomalies = artifact_utils.get_single_instance(input_dict[ANOMALIES_KEY])
         statistics = artifact_utils.get_single_instance(input_dict[STATISTICS_KEY])
         problems: list[str] = []
@@ -59,7 +59,7 @@ def describe(anomalies: anomalies_pb2.Anomalies) -> list[str]:
 
 
 def foreign_specs(statistics: statistics_pb2.DatasetFeatureStatisticsList, audio_spec: str) -> list[str]:
-    """A line for each fingerprint among the examples that is not ``audio_spec``."""
+    """Return a line for each fingerprint among the examples that is not ``audio_spec``."""
     seen = {
         top.value: top.frequency
         for feature in statistics.datasets[0].features

@@ -1,4 +1,4 @@
-"""TFX's Pusher with an executor that never shows a half-written version."""
+"""TFX's Pusher with an executor that publishes a version by an atomic rename."""
 
 from tfx.components import Pusher
 from tfx.dsl.components.base import executor_spec
@@ -7,7 +7,7 @@ from components.atomic_pusher import executor
 
 
 class AtomicPusher(Pusher):
-    """Pushes a blessed model as the next version folder; TF Serving sees all of it or nothing.
+    """Pusher of a blessed model to the next version folder; TF Serving never loads a partial version.
 
     Pushing the model that is already the newest version records that version and copies nothing.
     """

@@ -1,4 +1,4 @@
-"""The work of the AtomicPusher."""
+"""Executor of the AtomicPusher."""
 
 import os
 import time
@@ -15,18 +15,18 @@ from components.artifacts import Artifacts, Properties
 from modules.export.contract import EXTRA_ASSETS, PROTOCOL_FILE
 from modules.reporting import model_card
 
-# TF Serving loads folders that are named by a number and looks at no other.
+# TF Serving loads folders that are named by a number and ignores all others.
 _PARTIAL_PREFIX = ".partial-"
-# Which model artifact a version came from; beside the model, where TF Serving keeps what is not the graph's.
+# Which model artifact a version came from; in the folder for assets outside the graph.
 _SOURCE_FILE = os.path.join(EXTRA_ASSETS, "source_model")
 
 
 class NotWanted(RuntimeError):
-    """A version was pushed and cannot be served; the message says why."""
+    """A version was pushed and cannot be served; the message gives the reason."""
 
 
 class Executor(tfx_pusher.Executor):
-    """Copies aside, then renames."""
+    """Executor that copies to a temporary folder and renames it."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Pushes the model if everything upstream blessed it, and records where to and as which version."""
@@ -51,20 +51,22 @@ class Executor(tfx_pusher.Executor):
     def announce(
         self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: Properties
     ) -> None:
-        """Says that there is a version; TF Serving, which looks for itself, need not be told.
+        """Announce the version. Does nothing here, as TF Serving polls the folder.
 
         Raises:
-            NotWanted: The version is to be removed again, if it was this push that made it.
+            NotWanted: The version must be removed, if this push created it.
         """
 
 
 def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) -> str:
-    """Copies ``model_path`` to ``<base_directory>/<version>``, atomically, and returns that path.
+    """Copy ``model_path`` to ``<base_directory>/<version>``, atomically, and return that path.
 
     A version is the time of the push in seconds, or one more than the newest when two pushes fall into one second.
 
     Args:
-        beside: Files to put where TF Serving keeps what is not the graph's.
+        model_path: Folder of the SavedModel; local or in a bucket.
+        base_directory: Folder of the versions that TF Serving watches; local or in a bucket.
+        beside: Files to copy into the folder for assets outside the graph (``assets.extra``).
     """
     fileio.makedirs(base_directory)
     _clear_partial(base_directory)
@@ -112,7 +114,7 @@ def _source(version_path: str) -> str | None:
 
 
 def _clear_partial(base_directory: str) -> None:
-    """Removes what a killed push left; in a bucket, where a folder is renamed file by file, half of a version too."""
+    """Remove the files of a killed push; in a bucket, which renames file by file, also a partial version."""
     for name in fileio.listdir(base_directory):
         if name.startswith(_PARTIAL_PREFIX):
             partial = name.rstrip("/")

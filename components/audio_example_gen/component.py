@@ -1,4 +1,4 @@
-"""The ExampleGen of this pipeline: what it is given, what it writes."""
+"""The ExampleGen of this pipeline."""
 
 from google.protobuf import any_pb2, wrappers_pb2
 from tfx.components.example_gen import component
@@ -13,11 +13,13 @@ from modules.data.labels import SPLITS
 
 
 class AudioExampleGen(component.FileBasedExampleGen):
-    """Reads folders of emotional speech and writes ``tf.Example``s (:mod:`modules.data.examples`) per split.
+    """ExampleGen that reads folders of emotional speech and writes ``tf.Example``s per split.
 
-    Output ``examples``: standard Examples with the splits ``train``, ``eval`` and ``test``. Beside the splits lie
-    ``ingest.json``, a summary, ``quarantine.jsonl``, a line with path and reason for every recording that could not
-    be used, and ``clips.jsonl``, a line for every recording.
+    :mod:`modules.data.examples` defines the features.
+
+    Output ``examples``: standard Examples with the splits ``train``, ``eval`` and ``test``. Next to the splits are
+    ``ingest.json``, a summary, ``quarantine.jsonl``, a line with path and reason for every quarantined recording,
+    and ``clips.jsonl``, a line for every recording.
 
     TFX's own driver for files finds the span and watches the files, here and on Vertex alike. So a run is repeated
     when a file of the newest span, or of an ``input_base`` without spans, comes, goes or changes. Of a window of spans,
@@ -34,12 +36,12 @@ class AudioExampleGen(component.FileBasedExampleGen):
         settings: IngestSettings | None = None,
         range_config: range_config_pb2.RangeConfig | data_types.RuntimeParameter | None = None,
     ) -> None:
-        """Describes one ingestion.
+        """Create the component.
 
         Args:
-            input_base: Folder that holds one or several corpora; local or on any file system that TensorFlow knows.
-            settings: Everything else that decides what is written.
-            range_config: Which span is read; the latest without one.
+            input_base: Folder that holds one or several corpora; local or on any file system that TensorFlow supports.
+            settings: All other settings of the ingestion.
+            range_config: Span to read; the latest by default.
         """
         settings = settings or IngestSettings()
         if any(character in input_base for character in "*?[]\\"):

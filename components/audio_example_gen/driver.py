@@ -1,4 +1,4 @@
-"""Finds the newest span, and watches the files of all spans that are read."""
+"""Driver that finds the newest span, and fingerprints the files of all spans that are read."""
 
 import posixpath
 from typing import Any
@@ -13,7 +13,7 @@ from components.audio_example_gen.spans import in_window, level_patterns, spans_
 
 
 class Driver(driver.FileBasedDriver):
-    """TFX's own, whose fingerprint knows the newest span alone, with the spans before it added."""
+    """TFX's driver, with earlier spans added to its fingerprint, which covers the newest span alone."""
 
     def resolve_exec_properties(
         self,
@@ -21,7 +21,7 @@ class Driver(driver.FileBasedDriver):
         pipeline_info: data_types.PipelineInfo,
         component_info: data_types.ComponentInfo,
     ) -> dict[str, Any]:
-        """Adds span and fingerprint."""
+        """Add span and fingerprint."""
         with used_by_tfx():
             resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
         settings = executor.read_settings(resolved)

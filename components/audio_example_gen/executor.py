@@ -1,4 +1,4 @@
-"""The work of :class:`components.audio_example_gen.component.AudioExampleGen`."""
+"""Executor of :class:`components.audio_example_gen.component.AudioExampleGen`."""
 
 import collections
 import dataclasses
@@ -46,14 +46,14 @@ _T = TypeVar("_T")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Identifies the recordings, assigns speakers to splits, and lets Beam do the rest, clip by clip.
+    """Executor that identifies the recordings and assigns speakers to splits; Beam processes the clips.
 
     Derived from Beam's base, not from BaseExampleGenExecutor: that one splits by hash, and shuffles at random before
     it writes, so that no two runs would write the same files.
     """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Writes examples, ``clips.jsonl``, ``quarantine.jsonl`` and ``ingest.json``.
+        """Write examples, ``clips.jsonl``, ``quarantine.jsonl`` and ``ingest.json``.
 
         Raises:
             IngestError: No recording can be used, or too few can; the examples are void then.
@@ -128,7 +128,7 @@ def _cut(items: Sequence[_T], size: int) -> list[tuple[_T, ...]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Window:
-    """What a run reads.
+    """Spans that a run reads.
 
     Attributes:
         root: What the paths of all clips are relative to.
@@ -140,7 +140,7 @@ class _Window:
 
 
 def _read_folder(exec_properties: Properties) -> _Window:
-    """The one folder, or span, that the driver found. The paths in it do not depend on the number of the span."""
+    """Return the folder, or span, that the driver found. The paths in it do not depend on the number of the span."""
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
     input_base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
@@ -173,7 +173,7 @@ def _read_window(input_base: str, spans: Sequence[Span], settings: IngestSetting
 
 
 def _arrived(span: Span, input_base: str, settings: IngestSettings) -> tuple[Clip, ...]:
-    """Who is heard in a span, from the names of its files."""
+    """Return the speakers of a span, from the names of its files."""
     folder = Folder(input_base, span.patterns)
     return identify(folder.paths(), read_text=folder.read_text, labels=settings.labels).clips
 

@@ -10,13 +10,13 @@ from modules.common.addresses import read_bytes
 
 
 class Folder:
-    """What the patterns that TFX's driver watched match: nothing is ingested that would not be noticed to change."""
+    """Files that match the patterns of TFX's driver, so that a change of any ingested file is noticed."""
 
     def __init__(self, input_base: str, patterns: Sequence[str]) -> None:
-        """Takes the patterns with the span filled in.
+        """Create the folder from the patterns with the span filled in.
 
         Args:
-            input_base: The component's.
+            input_base: Folder of the corpora, from the component.
             patterns: One for each level of folders, as ``span-2/*``, ``span-2/*/*``.
         """
         self._patterns = [posixpath.join(input_base, pattern) for pattern in patterns]
@@ -29,7 +29,7 @@ class Folder:
         return sorted(path for path in found if path not in folders or _looks_like_sound(path))
 
     def too_deep(self) -> list[Rejected]:
-        """What lies below the deepest level."""
+        """Return the files below the deepest level."""
         below = [path for path in self._glob(self._patterns[-1] + "/*") if not is_hidden(path)]
         reason = f"lies deeper than the {len(self._patterns)} levels of folders that are read; see ingest.pattern"
         return [
@@ -39,6 +39,7 @@ class Folder:
         ]
 
     def read_text(self, path: str) -> str:
+        """Return the text of the file at ``path``, relative to the root."""
         return read_bytes(posixpath.join(self.root, path)).decode()
 
     def _glob(self, pattern: str) -> list[str]:

@@ -16,7 +16,7 @@ _State = tuple[str, int, float, float]
 def fingerprint(split: str, pattern: str) -> str:
     """Return a text that differs when a file that matches comes, goes, changes or gets another name.
 
-    TFX's own asks a bucket about each file and ignores names. This one lists: a call for a thousand files.
+    TFX's fingerprint sends a request per file to a bucket and ignores names. Listing takes one for a thousand files.
 
     Args:
         split: Name of TFX's input split.

@@ -1,4 +1,4 @@
-"""What an ingestion found, as the report shows it."""
+"""Results of an ingestion, for the report."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from modules.reporting import summary
 
 
 def protocol(examples_uri: str) -> summary.Protocol:
-    """Who was heard in which split."""
+    """Return the speakers of each split."""
     ingest = _read_json(examples_uri, SUMMARY_FILE)
     return summary.Protocol(
         kind="speaker" if ingest["protocol"] == "speaker-disjoint" else "random_clip",
@@ -23,7 +23,7 @@ def protocol(examples_uri: str) -> summary.Protocol:
 
 
 def data(examples_uri: str) -> summary.Data:
-    """What was ingested and what was not."""
+    """Return the counts of ingested and quarantined recordings."""
     ingest = _read_json(examples_uri, SUMMARY_FILE)
     quarantine = io_utils.read_string_file(os.path.join(examples_uri, QUARANTINE_FILE)).splitlines()
     return summary.Data(

@@ -1,4 +1,4 @@
-"""Clips to files of examples: the work that Beam distributes."""
+"""Conversion of clips to files of examples, which Beam distributes."""
 
 import collections
 import dataclasses
@@ -33,8 +33,8 @@ class Shard:
 
     Attributes:
         path: Relative to the folder of all examples.
-        batches: Clips whose features are extracted together. Who is with whom is fixed before any worker starts: the
-            last bits of a sum depend on the size of the batch.
+        batches: Clips whose features are extracted together. Batches are fixed before any worker starts, as
+            the last bits of a sum depend on the size of the batch.
     """
 
     split: str
@@ -44,14 +44,14 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one recording.
+    """Result of the ingestion of one recording.
 
     Attributes:
-        reason: Why it cannot be used; empty when it can.
+        reason: Why it is quarantined; empty when it is not.
         duplicate_of: Path of the recording with the same content that is used instead; empty when there is none.
-        sha256: Of the file's content; empty when it could not be read.
-        examples: How many it gave.
-        shard: Path of the file that they are in.
+        sha256: Digest of the file; empty when it could not be read.
+        examples: Number of its examples.
+        shard: Path of the file that holds them.
     """
 
     clip: Clip
@@ -66,15 +66,17 @@ class Outcome:
 
     @property
     def used(self) -> bool:
+        """True if the recording is neither quarantined nor a duplicate."""
         return not self.reason and not self.duplicate_of
 
     def to_json(self) -> str:
-        """One line, the clip's attributes beside the others."""
+        """Return one line with the attributes of the outcome and those of its clip."""
         fields = dataclasses.asdict(self)
         return json.dumps(fields.pop("clip") | fields)
 
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
+        """Read a line of :meth:`to_json`."""
         fields = json.loads(text)
         clip = Clip(**{field.name: fields.pop(field.name) for field in dataclasses.fields(Clip)})
         return cls(clip=clip, **fields)
@@ -100,22 +102,24 @@ class Record:
 
 
 class WriteShard(beam.DoFn):
-    """Reads, decodes, resamples, augments, extracts and writes; yields an :class:`Outcome` for every clip.
+    """Beam function that decodes, augments, extracts and writes; yields an :class:`Outcome` for every clip.
 
     A worker writes the file itself, because the examples of a large corpus would not fit through a local runner's
     memory, and in an order of our own, because Beam's writers have none.
     """
 
     def __init__(self, root: str, folder: str, settings: IngestSettings) -> None:
-        """Takes what all shards share.
+        """Create the function.
 
         Args:
             root: Folder that the clips' paths are relative to.
-            folder: Folder that the shards' paths are relative to; also the key of the progress that is shown.
+            folder: Folder that the shards' paths are relative to; also the key of the progress bar.
+            settings: Settings of the ingestion.
         """
         self._root, self._folder, self._settings = root, folder, settings
 
     def process(self, shard: Shard) -> Iterator[Outcome]:
+        """Write one shard and yield the outcome of each of its clips."""
         outcomes: list[Outcome] = []
         records: list[Record] = []
         for clips in shard.batches:
@@ -183,9 +187,9 @@ class WriteShard(beam.DoFn):
 
 
 def find_duplicates(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Sorts by ``clip_id`` and keeps the first of several recordings with the same content.
+    """Sort by ``clip_id`` and keep the first of several recordings with the same content.
 
-    One recording under two names would count twice, or even train the model and judge it.
+    A recording under two names would count twice, or be in both training and evaluation.
     """
     first: dict[str, str] = {}
     found = []
@@ -196,7 +200,7 @@ def find_duplicates(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def drop_duplicates(outcomes: Iterable[Outcome], *, folder: str) -> None:
-    """Takes the examples of duplicates out again; few shards have any, so they alone are written a second time."""
+    """Remove the examples of duplicates; only the few shards that hold any are rewritten."""
     dropped: dict[str, set[bytes]] = collections.defaultdict(set)
     for outcome in outcomes:
         if outcome.duplicate_of:
@@ -218,7 +222,7 @@ def _write(path: str, examples: Iterable[bytes]) -> None:
 
 
 def lot(seed: int, *names: str) -> str:
-    """A place in an order that is mixed, but the same in every run."""
+    """Return a sort key for a random order that is the same in every run."""
     return hashlib.sha256("\n".join([str(seed), *names]).encode()).hexdigest()
 
 

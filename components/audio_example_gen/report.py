@@ -1,4 +1,4 @@
-"""What an ingestion leaves beside the examples for people and for the run's report."""
+"""Summary and quarantine that an ingestion writes next to the examples."""
 
 import collections
 import dataclasses
@@ -22,12 +22,12 @@ _WORST_REASONS = 5
 
 
 class IngestError(RuntimeError):
-    """The recordings do not make a data set; the message says what is missing."""
+    """The recordings do not make a data set; the message gives what is missing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What became of every recording.
+    """Results of an ingestion for every recording.
 
     Attributes:
         root: The ingested folder.
@@ -46,16 +46,18 @@ class Report:
 
     @property
     def used(self) -> list[Outcome]:
+        """Outcomes of the recordings that are used."""
         return [outcome for outcome in self.outcomes if outcome.used]
 
     @property
     def quarantined(self) -> list[Rejected]:
-        """Sorted by path."""
+        """Quarantined files, sorted by path."""
         failed = [Rejected(outcome.clip.path, outcome.reason) for outcome in self.outcomes if outcome.reason]
         return sorted([*self.rejected, *failed], key=lambda file: (file.path, file.reason))
 
     @property
     def quarantined_share(self) -> float:
+        """Share of quarantined recordings, 0 to 1."""
         recordings = len(self.outcomes) + len(self.rejected)
         return len(self.quarantined) / recordings if recordings else 0.0
 
@@ -67,7 +69,7 @@ class Report:
         return dict(collections.Counter(_kind(file.reason) for file in self.quarantined).most_common())
 
     def summary(self) -> dict[str, Any]:
-        """The content of ``ingest.json``."""
+        """Return the content of ``ingest.json``."""
         settings = self.settings
         return {
             "root": self.root,
@@ -89,7 +91,7 @@ class Report:
         }
 
     def require_usable(self, quarantine_path: str) -> None:
-        """Raises :class:`IngestError` if too much was quarantined or a split has no clip."""
+        """Raise :class:`IngestError` if too much was quarantined or a split has no clip."""
         if self.quarantined_share > self.settings.max_quarantined_share:
             raise IngestError(
                 f"{len(self.quarantined)} of {len(self.outcomes) + len(self.rejected)} recordings "
@@ -109,19 +111,19 @@ class Report:
         return "; ".join(f"{count} x {reason}" for reason, count in worst)
 
     def write_quarantine(self, folder: str) -> str:
-        """Writes ``quarantine.jsonl`` into ``folder`` and returns its path."""
+        """Write ``quarantine.jsonl`` into ``folder`` and return its path."""
         path = posixpath.join(folder, QUARANTINE_FILE)
         _write_lines(path, (json.dumps(dataclasses.asdict(file)) for file in self.quarantined))
         return path
 
     def write(self, folder: str) -> None:
-        """Writes the summary and the quarantine into ``folder``."""
+        """Write the summary and the quarantine into ``folder``."""
         self.write_quarantine(folder)
         _write_lines(posixpath.join(folder, SUMMARY_FILE), [json.dumps(self.summary(), indent=2)])
 
 
 def _kind(reason: str) -> str:
-    """The code of ``AUDIO_TOO_SHORT: 0.050 s; at least …``; numbers and names differ from clip to clip."""
+    """Return the code of ``AUDIO_TOO_SHORT: 0.050 s; at least …``; numbers and names differ from clip to clip."""
     return re.sub(r"\d[\d.e+-]*", "N", re.split(r"[:;]", reason, maxsplit=1)[0])
 
 
@@ -141,7 +143,7 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 
 
 def _duplicates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Recordings with the same content: in each group the first is used, the others are not."""
+    """Return groups of recordings with the same content; only the first of each group is used."""
     groups: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.duplicate_of:

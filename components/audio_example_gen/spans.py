@@ -28,7 +28,7 @@ class Span:
 
 
 def level_patterns(pattern: str) -> list[str]:
-    """``span-{SPAN}/*/*`` as ``span-{SPAN}/*`` and ``span-{SPAN}/*/*``: TFX's patterns know no ``**``.
+    """Split ``span-{SPAN}/*/*`` into ``span-{SPAN}/*`` and ``span-{SPAN}/*/*``: TFX does not support ``**``.
 
     Raises:
         ValueError: The pattern has a wildcard elsewhere than in the levels at its end.
@@ -47,10 +47,11 @@ def level_patterns(pattern: str) -> list[str]:
 
 
 def spans_until(newest: int, input_base: str, patterns: Sequence[str]) -> list[Span]:
-    """The spans up to ``newest`` that there are, the oldest first.
+    """Return the existing spans up to ``newest``, the oldest first.
 
     Args:
-        newest: The span that the driver found.
+        newest: Number of the span that the driver found.
+        input_base: Folder of the spans.
         patterns: One for each level of folders, with ``{SPAN}`` in it.
     """
     fixed = patterns[0].removesuffix("/*")
@@ -73,7 +74,7 @@ def in_window(spans: Sequence[Span], size: int) -> list[Span]:
 
 
 def fixed_folder(pattern: str) -> str:
-    """What lies in front of everything that differs between spans: ``new`` of ``new/span-{SPAN}/*``."""
+    """Return the part of the pattern that all spans share: ``new`` of ``new/span-{SPAN}/*``."""
     parts = pattern.split("/")
     varying = next(number for number, part in enumerate(parts) if _PLACE.search(part))
     return "/".join(parts[:varying])

@@ -1,6 +1,6 @@
 """The driver on Vertex AI: TFX's, with this project's fingerprint of the recordings, which also changes with time.
 
-Vertex's cache reuses an execution of any age and does not look at its files, which the bucket's lifecycle rule deletes.
+Vertex's cache reuses an execution of any age and ignores its files, which the bucket's lifecycle rule deletes.
 So the fingerprint names the present period of ``--cache_max_age_days``: in a new period the recordings are read again,
 and every other node depends on what is read.
 """

@@ -1,4 +1,4 @@
-"""Which earlier model a candidate is compared with."""
+"""Resolver strategy for the baseline of a candidate."""
 
 import ml_metadata as mlmd
 from tfx import types
@@ -18,7 +18,7 @@ class LatestOtherBlessedModel(resolver.ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]] | None:
-        """Resolves channels ``model`` and ``model_blessing``; channel ``candidate`` passes through."""
+        """Resolve channels ``model`` and ``model_blessing``; channel ``candidate`` passes through."""
         candidates = input_dict[CANDIDATE_KEY]
         candidate_ids = {candidate.id for candidate in candidates}
         others = {key: artifacts for key, artifacts in input_dict.items() if key != CANDIDATE_KEY}

@@ -1,4 +1,4 @@
-"""Hands the curated schema to the pipeline."""
+"""Component that imports the curated schema."""
 
 from typing import ClassVar
 
@@ -25,7 +25,7 @@ class CuratedSchemaSpec(types.ComponentSpec):
 
 
 class CuratedSchema(base_component.BaseComponent):
-    """Outputs ``schema`` as a Schema artifact.
+    """Importer of a curated schema; output ``schema`` is a Schema artifact.
 
     TFX's ImportSchemaGen takes a path, and a cached run would not see that the file behind it has changed.
     Here the text itself is the parameter, which also needs no file where the component runs.

@@ -1,4 +1,4 @@
-"""The work of CuratedSchema."""
+"""Executor of CuratedSchema."""
 
 import os
 
@@ -17,9 +17,9 @@ _SCHEMA_FILE = "schema.pbtxt"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Writes the schema's text into the artifact."""
+    """Executor that writes the schema's text into the artifact."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Writes ``schema.pbtxt``."""
+        """Write ``schema.pbtxt``."""
         folder = artifact_utils.get_single_uri(output_dict[SCHEMA_KEY])
         io_utils.write_string_file(os.path.join(folder, _SCHEMA_FILE), exec_properties[TEXT_KEY])

@@ -1,6 +1,6 @@
-"""What TFDV says by the curated schema: its drift and skew comparators, and its environments.
+"""Validation by TFDV with the curated schema: drift and skew comparators, and environments.
 
-:mod:`modules.drift.comparison` measures how much difference chance makes, in the features of the
+:mod:`modules.drift.comparison` measures differences beyond chance, in the features of the
 sound alone. The schema's comparators cover the other columns, with fixed bounds for samples of a certain size.
 """
 
@@ -23,7 +23,7 @@ SERVING = "SERVING"
 
 
 class Difference(NamedTuple):
-    """What a comparator of the schema measured.
+    """Measurement of a comparator of the schema.
 
     Attributes:
         comparator: ``drift`` or ``skew``.
@@ -37,10 +37,12 @@ class Difference(NamedTuple):
 
     @property
     def exceeded(self) -> bool:
+        """True if the divergence is over the threshold."""
         return self.jensen_shannon > self.threshold
 
     @property
     def text(self) -> str:
+        """The difference as a sentence."""
         return (
             f"{self.feature} has a Jensen-Shannon divergence of {self.jensen_shannon:.2f}; the {self.comparator} "
             f"comparator of the schema allows {self.threshold:g}."
@@ -48,7 +50,7 @@ class Difference(NamedTuple):
 
 
 def drift(reference: Clips, current: Clips, schema: schema_pb2.Schema) -> list[Difference]:
-    """New recordings against earlier ones, by the ``drift_comparator`` of each feature."""
+    """Compare new recordings with earlier ones by the ``drift_comparator`` of each feature."""
     if _too_few(reference, current):
         return []
     found = tfdv.validate_statistics(
@@ -58,7 +60,7 @@ def drift(reference: Clips, current: Clips, schema: schema_pb2.Schema) -> list[D
 
 
 def skew(training: Clips, requests: Clips, schema: schema_pb2.Schema) -> list[Difference]:
-    """What was served against what was trained on, by the ``skew_comparator`` of each feature."""
+    """Compare requests with the recordings of the training by the ``skew_comparator`` of each feature."""
     if _too_few(training, requests):
         return []
     found = tfdv.validate_statistics(
@@ -68,7 +70,7 @@ def skew(training: Clips, requests: Clips, schema: schema_pb2.Schema) -> list[Di
 
 
 def serving_anomalies(requests: Clips, schema: schema_pb2.Schema) -> list[str]:
-    """What of the requests breaks the schema as it is in the environment of serving, where nothing has a label."""
+    """Return the anomalies of the requests under the schema of the serving environment, which has no label."""
     whole = schema_pb2.Schema()
     whole.CopyFrom(schema)
     for feature in whole.feature:
@@ -83,7 +85,7 @@ def _too_few(*samples: Clips) -> bool:
 
 
 def _of_both(schema: schema_pb2.Schema, one: Clips, other: Clips) -> schema_pb2.Schema:
-    """The comparators of what is known of both. Domains and shapes are ExampleValidator's affair."""
+    """Return the comparators of the features of both. ExampleValidator checks domains and shapes."""
     known = _columns(one).keys() & _columns(other).keys()
     kept = (
         schema_pb2.Feature(
@@ -118,6 +120,6 @@ def _columns(clips: Clips) -> Mapping[str, np.ndarray]:
 
 
 def _lists(values: np.ndarray) -> pa.ListArray:
-    """As TFDV wants a column: a list of values for each clip."""
+    """Return a column in the format of TFDV: a list of values for each clip."""
     width = int(np.prod(values.shape[1:], dtype=int))
     return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1) * width, pa.int32()), pa.array(values.ravel()))

@@ -1,6 +1,6 @@
-"""One verdict from two sides: what chance does not explain, and what the curated schema does not allow.
+"""Drift by two criteria: differences beyond chance, and those that the curated schema does not allow.
 
-The DriftMonitor and ``ser drift`` both ask here, so that they say the same.
+The DriftMonitor and ``ser drift`` share this module, so that their results agree.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ class Comparison:
     """Two samples, compared.
 
     Attributes:
-        report: What chance explains and what not.
-        differences: What each comparator of the schema measured that applies.
-        remarks: What is told, and is no drift.
+        report: Differences of the features, with permutation tests.
+        differences: Measurements of the comparators of the schema that apply.
+        remarks: Further findings that are not drift.
     """
 
     report: DriftReport
@@ -31,12 +31,12 @@ class Comparison:
 
     @property
     def drifted(self) -> bool:
-        """Whether either side says so."""
+        """Whether the data drifted by either criterion."""
         return self.report.drifted or any(each.exceeded for each in self.differences)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What drifted, in sentences, and the remarks."""
+        """Reasons for the drift, as sentences, and the remarks."""
         return (*self.report.reasons, *(each.text for each in self.differences if each.exceeded), *self.remarks)
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,10 +49,10 @@ class Comparison:
 
 
 def compare(reference: Clips, current: Clips, schema: schema_pb2.Schema, settings: DriftSettings) -> Comparison:
-    """Compares what is new with the reference, both of one audio spec.
+    """Compare new clips with the reference, both of one audio spec.
 
-    What was served against recordings is held against the schema's skew comparators and, if it is ``current``, its
-    environment of serving; anything else against its drift comparators.
+    Requests and recordings are compared by the skew comparators of the schema; requests in ``current`` are also
+    checked against its serving environment. All else is compared by its drift comparators.
 
     Raises:
         NotComparable: See :func:`modules.drift.comparison.compare`.

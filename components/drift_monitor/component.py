@@ -1,4 +1,4 @@
-"""Compares new data with the data that the blessed baseline was trained on."""
+"""Component that compares new data with the data that the blessed baseline was trained on."""
 
 from typing import ClassVar
 
@@ -21,15 +21,15 @@ class DriftMonitorSpec(types.ComponentSpec):
         executor.REFERENCE_KEY: ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
     OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
-        # Vertex knows no artifact types of ours; of TFX's own this one says best what it holds.
+        # Vertex AI does not support custom artifact types; this type of TFX fits best.
         executor.DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies),
     }
 
 
 class DriftMonitor(base_component.BaseComponent):
-    """Writes ``drift.json``: what drifted since the baseline was trained, in this span and in what is served.
+    """Component that writes ``drift.json``: drift of this span and of the requests since the baseline was trained.
 
-    It stops the run where ``settings.stop_on`` says so. What must wait for it names it with ``add_upstream_node``.
+    It stops the run on drift in ``settings.stop_on``. Nodes that must wait for it name it with ``add_upstream_node``.
     """
 
     SPEC_CLASS = DriftMonitorSpec

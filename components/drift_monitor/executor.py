@@ -1,4 +1,4 @@
-"""The work of the DriftMonitor."""
+"""Executor of the DriftMonitor."""
 
 import dataclasses
 import json
@@ -34,10 +34,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class DriftAlarm(RuntimeError):
-    """The data drifted so that nothing may be trained on them; the message says what drifted.
+    """The data drifted so that nothing may be trained on them; the message lists what drifted.
 
     Attributes:
-        folder: Where ``drift.json`` lies.
+        folder: Folder of ``drift.json``.
     """
 
     def __init__(self, message: str, *, folder: str) -> None:
@@ -49,11 +49,11 @@ class Executor(base_executor.BaseExecutor):
     """Compares the run's training split, and the requests where a log is named, with the reference's training split."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Writes ``drift.json``.
+        """Write ``drift.json``.
 
         Raises:
-            DriftAlarm: ``stop_on`` names what drifted. ``drift.json`` lies beside the artifact's folder then, which TFX
-                deletes.
+            DriftAlarm: ``stop_on`` names what drifted. ``drift.json`` is then next to the artifact's folder, which
+                TFX deletes.
         """
         settings = MonitorSettings.from_json(exec_properties[SETTINGS_KEY])
         schema = _read_schema(input_dict)
@@ -62,7 +62,7 @@ class Executor(base_executor.BaseExecutor):
         reference_uri = settings.reference or (artifact_utils.get_single_uri(resolved) if resolved else "")
         comparisons = [_compare_new_data(reference_uri, examples_uri, settings, schema)]
         if settings.request_log:
-            # Where there is no baseline yet, what is served is compared with what is trained on now.
+            # Without a baseline, requests are compared with the training split of this run.
             comparisons.append(_compare_requests(reference_uri or examples_uri, settings, schema))
         folder = artifact_utils.get_single_uri(output_dict[DRIFT_KEY])
         stops = _stops_run(comparisons[0], settings)
@@ -128,7 +128,7 @@ def _compared(what: str, found: Comparison) -> dict[str, Any]:
 
 
 def _heard(reference_uri: str, examples_uri: str) -> list[str]:
-    """Whether the baseline was trained on who now tests it, which would flatter it beside the new model."""
+    """Return a warning if the baseline was trained on test speakers, which would favour it over the new model."""
     known = gate.baseline_only_speakers(ingest_summary.protocol(examples_uri), ingest_summary.protocol(reference_uri))
     if not known:
         return []

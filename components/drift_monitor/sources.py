@@ -1,4 +1,4 @@
-"""Where the samples come from that drift is measured between: examples, recordings or a request log."""
+"""Sources of samples for the measurement of drift: examples, recordings or a request log."""
 
 import functools
 import json
@@ -34,25 +34,26 @@ Change = Callable[[np.ndarray, int], np.ndarray]
 
 
 class UnreadableSample(ValueError):
-    """There is nothing to compare at a place; the message says what was looked for."""
+    """Nothing to compare was found; the message names what was searched for."""
 
 
 class Recordings(NamedTuple):
-    """What a folder of recordings gave, and what of it could not be used."""
+    """Clips of a folder of recordings, and the rejected files."""
 
     clips: "Clips"
     rejected: tuple[Rejected, ...]
 
     @property
     def sample(self) -> Sample:
+        """Sample of the clips."""
         return self.clips.sample
 
 
 class Clips(NamedTuple):
-    """A sample, and what else its clips are described by.
+    """A sample, and further features of its clips.
 
     Attributes:
-        numbers: ``[clips]`` of each feature of the schema that says something about a whole clip.
+        numbers: Values ``[clips]`` of each feature of the schema that describes a whole clip.
         served: Whether these are requests to a server.
     """
 
@@ -61,7 +62,7 @@ class Clips(NamedTuple):
     served: bool = False
 
     def take(self, rows: np.ndarray) -> "Clips":
-        """Some of the clips, in the order of ``rows``."""
+        """Return the clips with the indices ``rows``, int ``[n]``, in this order."""
         numbers = {name: values[rows] for name, values in self.numbers.items()}
         return self._replace(sample=self.sample.take(rows), numbers=numbers)
 
@@ -86,20 +87,20 @@ def holds_request_log(uri: str) -> bool:
 
 
 def spec_of_examples(uri: str) -> AudioSpec:
-    """The audio spec that an Examples artifact was made with."""
+    """Return the audio spec that an Examples artifact was made with."""
     return AudioSpec.model_validate(_summary(uri)["audio_spec"])
 
 
 def read_clips(uri: str, *, split: str | None = TRAIN, below: str = "") -> Clips:
-    """The recordings themselves of an Examples artifact, without augmented copies.
+    """Return the recordings of an Examples artifact, without augmented copies.
 
     Args:
-        uri: Folder that an AudioExampleGen wrote; local or on any file system that TensorFlow knows.
+        uri: Folder that an AudioExampleGen wrote; local or on any file system that TensorFlow supports.
         split: One split, or all with ``None``.
         below: Only recordings below this folder of the ingested ones, such as ``span-3``.
 
     Raises:
-        UnreadableSample: No example is there.
+        UnreadableSample: The artifact has no such example.
     """
     spec = spec_of_examples(uri)
     files = sorted(map(str, fileio.glob(posixpath.join(uri, f"Split-{split or '*'}", "*"))))
@@ -116,11 +117,11 @@ def newest_span(uri: str) -> str:
 
 
 def read_recordings(folder: str, *, settings: IngestSettings, change: Change | None = None) -> Recordings:
-    """Extracts the features of all recordings of a folder, local or in a bucket, as the ExampleGen does.
+    """Extract the features of all recordings of a folder, local or in a bucket, as the ExampleGen does.
 
     Args:
-        folder: With one corpus or several, at any depth.
-        settings: Of the ingestion; its splits and augmentation play no part.
+        folder: Folder with one corpus or several, at any depth.
+        settings: Settings of the ingestion; splits and augmentation are ignored.
         change: Applied to every waveform, float32 ``[samples]``, with its sample rate in hertz; for experiments.
 
     Raises:
@@ -155,7 +156,11 @@ def read_recordings(folder: str, *, settings: IngestSettings, change: Change | N
 
 
 def read_requests(folder: str, *, spec: AudioSpec) -> Clips:
-    """The features of logged requests; who spoke and how is not known.
+    """Return the features of logged requests, without speaker and emotion.
+
+    Args:
+        folder: Folder of the request log.
+        spec: Audio spec of the model that was served.
 
     Raises:
         UnreadableSample: No request was logged.
@@ -212,13 +217,13 @@ def _logged(files: list[str], spec: AudioSpec, folder: str) -> Iterator[_Part]:
 
 
 def _part(features: np.ndarray, valid_frames: np.ndarray, spec: AudioSpec) -> _Part:
-    """What is compared of features ``[clips, ...]``: themselves, or the mean of each mel band over a clip's frames."""
+    """Return features ``[clips, ...]`` for the comparison: unchanged, or the mean of each mel band over frames."""
     values = band_means(features, valid_frames) if spec.has_frames else features
     return _Part(values=values, numbers={examples.VALID_FRAMES: valid_frames.astype(np.int64)})
 
 
 def _with_origin(part: _Part, durations_sec: np.ndarray, rates_hz: np.ndarray) -> _Part:
-    """With what is known of recordings and not of requests."""
+    """Add the features that recordings have and requests do not."""
     origin = {examples.DURATION_SEC: durations_sec, examples.NATIVE_SAMPLE_RATE_HZ: rates_hz}
     return part._replace(numbers={**part.numbers, **origin})
 

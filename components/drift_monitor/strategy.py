@@ -1,4 +1,4 @@
-"""Which earlier examples new ones are compared with."""
+"""Resolver strategy for the reference of a drift comparison."""
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
@@ -25,7 +25,7 @@ class ExamplesOfBaseline(resolver.ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]] | None:
-        """Resolves channel ``examples``, to none where there is no baseline; the others pass through."""
+        """Resolve channel ``examples``, to none where there is no baseline; the others pass through."""
         current_ids = {artifact.id for artifact in input_dict[CURRENT_KEY]}
         candidates = {artifact.id: artifact for artifact in input_dict[EXAMPLES_KEY] if holds_examples(artifact.uri)}
         blessed_ids = {

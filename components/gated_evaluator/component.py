@@ -1,4 +1,4 @@
-"""TFX's Evaluator with an executor whose blessing also depends on what TFMA's thresholds cannot say."""
+"""TFX's Evaluator with a gate, for criteria that TFMA's thresholds cannot express."""
 
 from typing import Any, ClassVar
 
@@ -29,11 +29,11 @@ class GatedEvaluatorSpec(standard_component_specs.EvaluatorSpec):
 
 
 class GatedEvaluator(Evaluator):
-    """Evaluates on one split with TFMA and blesses a model that also passes :func:`modules.evaluation.gate.decide`.
+    """Evaluator with TFMA on one split that blesses a model that also passes :func:`modules.evaluation.gate.decide`.
 
-    Outputs are the Evaluator's. ``verdict.json`` beside the blessing lists every check; ``metrics.json`` and, where
-    there is a baseline to compare with, ``comparison.json`` beside TFMA's results hold intervals over speakers.
-    ``protocol.json`` beside the blessing says whom the model was trained on, for the day when it is the baseline.
+    Outputs are the Evaluator's. ``verdict.json`` next to the blessing lists every check; ``metrics.json`` and, where
+    there is a baseline to compare with, ``comparison.json`` next to TFMA's results hold intervals over speakers.
+    ``protocol.json`` next to the blessing lists the training speakers, for later runs with this model as baseline.
     """
 
     SPEC_CLASS = GatedEvaluatorSpec
@@ -52,14 +52,18 @@ class GatedEvaluator(Evaluator):
         extractors_module: str,
         gate: GateSettings,
     ) -> None:
-        """Wires the evaluation.
+        """Create the component.
 
         Args:
-            split: The one that is evaluated.
-            baseline_model: The blessed model; the channel may be empty.
-            baseline_blessing: What it was blessed with.
-            serving_dir: Folder of pushed versions, where the baseline is read from once its artifact is deleted.
+            examples: Channel of the examples.
+            split: Name of the split to evaluate on.
+            model: Channel of the candidate.
+            baseline_model: Channel of the blessed model; may be empty.
+            baseline_blessing: Channel of the blessing of that model.
+            serving_dir: Folder of pushed versions, the source of the baseline once its artifact is deleted.
+            eval_config: Configuration of TFMA.
             extractors_module: Import path of the module whose ``custom_extractors`` TFMA calls.
+            gate: Settings of the gate.
         """
         spec = GatedEvaluatorSpec(
             examples=examples,

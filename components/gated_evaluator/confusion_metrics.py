@@ -21,7 +21,7 @@ from modules.evaluation.intervals import CLASS_METRICS, confusion_scores
 NAME = "unweighted_average_recall"
 SCORES = ("macro_precision", "macro_f1", "mcc", *CLASS_METRICS)
 
-# Every prediction passes this threshold but one that was replaced because it is no number.
+# Every prediction passes this threshold, except the replacement of a non-finite one.
 _ANY = -math.inf
 
 
@@ -34,7 +34,12 @@ class ConfusionScore(metric_types.Metric):
     """
 
     def __init__(self, score: str, name: str | None = None) -> None:
-        """Takes the name that :func:`modules.evaluation.intervals.confusion_scores` gives the score."""
+        """Create the metric.
+
+        Args:
+            score: Name of the score in :func:`modules.evaluation.intervals.confusion_scores`.
+            name: Name of the metric; that of the score by default.
+        """
         super().__init__(metric_util.merge_per_key_computations(_computations), score=score, name=name or score)
 
 
@@ -57,7 +62,7 @@ def _config(score: str, name: str) -> config_pb2.MetricConfig:
 
 
 def dense_confusion(matrix: dict[confusion.MatrixEntryKey, float]) -> np.ndarray:
-    """TFMA's confusion matrix as an array, float64; the last class is that of predictions that are no numbers."""
+    """TFMA's confusion matrix as an array, float64; the last class holds non-finite predictions."""
     classes = 1 + max(len(EMOTIONS), *(entry.actual_class_id + 1 for entry in matrix)) if matrix else 1
     dense = np.zeros((classes, classes))
     for entry, weight in matrix.items():
@@ -82,7 +87,7 @@ def _computations(
     output_name: str = "",
     example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
-    """Counts in TFMA's confusion matrix, so that slices and confidence intervals work as they do for its own."""
+    """Derive the score from TFMA's confusion matrix, which supports its slices and confidence intervals."""
     counting = confusion.multi_class_confusion_matrices(
         thresholds=[_ANY],
         name="_confusion_of_decisions",

@@ -1,4 +1,4 @@
-"""The work of the GatedEvaluator."""
+"""Executor of the GatedEvaluator."""
 
 import copy
 import json
@@ -49,7 +49,7 @@ class Executor(tfx_evaluator.Executor):
     """TFX's evaluation and blessing, then the gate's."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Evaluates, judges, and leaves metrics with intervals, the verdict and the blessing."""
+        """Evaluate the model, and write metrics with intervals, the verdict and the blessing."""
         settings = gate.GateSettings.from_json(exec_properties[GATE_KEY])
         candidate = _model_dir(input_dict[standard_component_specs.MODEL_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY])
@@ -91,7 +91,7 @@ class _Opponent(NamedTuple):
     """The blessed baseline, as far as the candidate can be compared with it.
 
     Attributes:
-        name: None where there is none that can be asked.
+        name: Name of the baseline; None without one that can be evaluated.
         missing: See :class:`modules.evaluation.gate.Evidence`.
         incomparable: The same.
         heard: Its ``baseline_speakers``.
@@ -143,7 +143,7 @@ def _read_protocol(folders: Sequence[str]) -> Protocol | None:
 
 
 def why_incomparable(candidate_dir: str, baseline_dir: str) -> str | None:
-    """What keeps a baseline from being asked about the candidate's examples; None where nothing does."""
+    """Return why the baseline cannot be evaluated on the candidate's examples; None if it can."""
     theirs = _read_contract(baseline_dir)
     if theirs is None:
         return "since it was not exported by this project"
@@ -154,7 +154,7 @@ def why_incomparable(candidate_dir: str, baseline_dir: str) -> str | None:
 
 
 def record(verdict: Verdict, blessing: types.Artifact) -> None:
-    """Makes ``blessing`` say what the gate says, where the Pusher and the resolvers look, and why."""
+    """Write the gate's verdict into ``blessing``, as files and properties for the Pusher and the resolvers."""
     for name in (constants.BLESSED_FILE_NAME, constants.NOT_BLESSED_FILE_NAME):
         path = os.path.join(blessing.uri, name)
         if fileio.exists(path):
@@ -171,7 +171,7 @@ def record(verdict: Verdict, blessing: types.Artifact) -> None:
 def _measure(
     candidate: str, opponent: _Opponent, split: SplitExamples, split_name: str
 ) -> tuple[Evaluation, Baseline | None]:
-    """The candidate on the split; and beside the blessed baseline, on those of it whom the baseline had not heard."""
+    """Evaluate the candidate on the split, and with the baseline on the speakers that are new to the baseline."""
     labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
     slices = {name: split.text(name) for name in _SLICES}
     slices["length"] = [evaluate.length_slice(float(sec)) for sec in split.columns[example_keys.DURATION_SEC]]
@@ -190,7 +190,7 @@ def _measure(
 
 
 def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdict: Verdict, folder: str) -> None:
-    """Beside the blessing, where the Pusher takes it from."""
+    """Write the model card next to the blessing, where the Pusher reads it."""
     spec, _ = _own_contract(model_dir)
     card = model_card.describe(
         name="speech emotion",

@@ -1,4 +1,4 @@
-"""What TFMA extracts of an example beside its features: slices that are no feature of their own."""
+"""TFMA extractors for slices that are not features of the examples."""
 
 from typing import Any
 

@@ -24,11 +24,16 @@ _Pairs = list[tuple[int, np.ndarray]]
 class PredictionScore(metric_types.Metric):
     """Mean one-vs-rest AUC over the classes that occur, or the expected calibration error in ten bins of equal width.
 
-    NaN where a prediction is no number.
+    NaN if a prediction is not finite.
     """
 
     def __init__(self, score: str, name: str | None = None) -> None:
-        """Takes the name that :func:`modules.evaluation.intervals.point_estimates` gives the score."""
+        """Create the metric.
+
+        Args:
+            score: Name of the score in :func:`modules.evaluation.intervals.point_estimates`.
+            name: Name of the metric; that of the score by default.
+        """
         super().__init__(metric_util.merge_per_key_computations(_computations), score=score, name=name or score)
 
 
@@ -73,7 +78,7 @@ def _score(pairs: _Pairs, score: str) -> float:
 
 
 class _Collect(beam.CombineFn):
-    """Puts labels and predictions into a list."""
+    """Combiner that collects labels and predictions in a list."""
 
     def __init__(self, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig | None) -> None:
         self._key = key

@@ -1,4 +1,4 @@
-"""Reads what TFMA wrote."""
+"""Reader of the results of TFMA."""
 
 import tensorflow_model_analysis as tfma
 
@@ -7,7 +7,7 @@ from modules.evaluation.gate import Slice
 
 
 def read_uars(evaluation_uri: str) -> dict[Slice, float]:
-    """The candidate's UAR by slice."""
+    """Return the candidate's UAR by slice."""
     found: dict[Slice, float] = {}
     for record in tfma.load_metrics(evaluation_uri):
         where = tuple(sorted((key.column, key.bytes_value.decode()) for key in record.slice_key.single_slice_keys))

@@ -1,4 +1,4 @@
-"""TFX's Tuner with an executor that can go on with a search that was stopped."""
+"""TFX's Tuner with an executor that resumes a stopped search."""
 
 from tfx.components import Tuner
 from tfx.dsl.components.base import executor_spec
@@ -7,9 +7,9 @@ from components.resumable_tuner import executor
 
 
 class ResumableTuner(Tuner):
-    """Searches where a search of the same settings and data was stopped, in this run or an earlier one.
+    """Tuner that resumes a stopped search of the same settings and data, of this run or an earlier one.
 
-    Outputs are the Tuner's; ``trials.json`` beside its results says what became of every trial, with its curves.
+    Outputs are the Tuner's; ``trials.json`` next to its results lists every trial with its outcome and curves.
     """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)

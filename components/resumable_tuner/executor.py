@@ -1,4 +1,4 @@
-"""The work of the ResumableTuner."""
+"""Executor of the ResumableTuner."""
 
 import json
 import os
@@ -17,7 +17,7 @@ class Executor(tfx_tuner.Executor):
     """TFX's search, in a folder that outlives this execution."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Searches, and leaves the best hyperparameters, TFX's results and what became of each trial."""
+        """Search, and write the best hyperparameters, TFX's results and the outcome of each trial."""
         if tfx_tuner.get_tune_args(exec_properties):
             raise ValueError("this tuner runs one trial at a time: give no tune_args")
         results_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.TUNER_RESULTS_KEY])
@@ -29,6 +29,6 @@ class Executor(tfx_tuner.Executor):
 
 
 def searches_folder(results_uri: str) -> str:
-    """Beside the folders of the node's artifacts, ``<root>/<node>/tuner_results/<execution>``."""
+    """Return the folder of searches, a sibling of the node's artifacts ``<root>/<node>/tuner_results/<execution>``."""
     node = os.path.dirname(os.path.dirname(results_uri.rstrip("/")))
     return os.path.join(node, SEARCHES_FOLDER)

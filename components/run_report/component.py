@@ -1,4 +1,4 @@
-"""Gathers what a run found into a summary and a report."""
+"""Component that writes the summary and the report of a run."""
 
 import json
 from typing import Any, ClassVar
@@ -30,13 +30,13 @@ class RunReportSpec(types.ComponentSpec):
         executor.DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies, optional=True),
     }
     OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
-        # Vertex knows no artifact types of ours; of TFX's own this one says best what it holds.
+        # Vertex AI does not support custom artifact types; this type of TFX fits best.
         executor.REPORT_KEY: ChannelParameter(type=standard_artifacts.ModelEvaluation),
     }
 
 
 class RunReport(base_component.BaseComponent):
-    """Writes ``summary.json`` and ``report.html``: data, training, evaluation with intervals, verdict, push.
+    """Component for ``summary.json`` and ``report.html``: data, training, evaluation with intervals, verdict, push.
 
     Evaluation and verdict are those that the GatedEvaluator left, with the check of the ServingValidator.
     """
@@ -58,10 +58,19 @@ class RunReport(base_component.BaseComponent):
         drift: types.BaseChannel | None = None,
         experiment: ExperimentSettings | None = None,
     ) -> None:
-        """Wires the report; ``config`` is shown in it as it is.
+        """Create the component.
 
         Args:
-            experiment: Where parameters and metrics are logged, beside the metadata of the report itself.
+            config: Configuration of the run, shown unchanged in the report.
+            examples: Channel of the AudioExampleGen's examples.
+            model_run: Channel of the Trainer's log.
+            evaluation: Channel of the evaluation.
+            blessing: Channel of the gate's blessing.
+            infra_blessing: Channel of the ServingValidator's blessing.
+            pushed_model: Channel of the pushed model.
+            tuner_results: Channel of the Tuner's results, if it ran.
+            drift: Channel of the DriftMonitor's comparisons, if it ran.
+            experiment: Where parameters and metrics are logged, in addition to the metadata of the report.
         """
         super().__init__(
             spec=RunReportSpec(

@@ -1,4 +1,4 @@
-"""The work of the RunReport."""
+"""Executor of the RunReport."""
 
 import json
 import os
@@ -29,10 +29,10 @@ REPORT_KEY = "report"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Reads the run's artifacts, logs what they say and writes both files."""
+    """Executor that reads the run's artifacts, logs their values and writes both files."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Writes ``summary.json`` and ``report.html``."""
+        """Write ``summary.json`` and ``report.html``."""
         config = json.loads(exec_properties[CONFIG_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
         evaluation_uri = artifact_utils.get_single_uri(input_dict[EVALUATION_KEY])
@@ -60,7 +60,7 @@ class Executor(base_executor.BaseExecutor):
         _write(report.model_copy(update={"logged": experiments.log(logged, sinks)}), artifact.uri)
 
     def _run_id(self, report_uri: str) -> str:
-        """Vertex AI tells none; there it is in the address, ``<root>/<project>/<run>/<task>_<number>/report``."""
+        """Return the run id; Vertex AI has it in the address ``<root>/<project>/<run>/<task>_<number>/report``."""
         told = self._context.pipeline_run_id if self._context else None
         return told or report_uri.rstrip("/").split("/")[-3]
 

@@ -1,7 +1,7 @@
-"""Logs a run's parameters and metrics: with its report in ML Metadata, and to Vertex AI Experiments if one is named.
+"""Logging of a run's parameters and metrics: with its report in ML Metadata, and to a Vertex AI experiment if named.
 
 Both are sinks of the same record. Logging comes last, when a model may be pushed already: a sink that fails does not
-fail the run, it is told in the log, the summary and the report.
+fail the run; the error is in the log, the summary and the report.
 """
 
 import re
@@ -22,7 +22,7 @@ _MAX_ID_CHARACTERS = 121
 
 
 class Sink(Protocol):
-    """Takes records. Writing one again replaces it.
+    """Destination of records. Writing a record again replaces it.
 
     Attributes:
         where: What it is called.
@@ -31,7 +31,7 @@ class Sink(Protocol):
     where: str
 
     def write(self, record: Record) -> str | None:
-        """Writes a record and returns where a person finds it."""
+        """Write a record and return where to find it."""
 
 
 class ExperimentSettings(Settings):
@@ -43,7 +43,7 @@ class ExperimentSettings(Settings):
 
 
 def log(record: Record, sinks: Iterable[Sink]) -> tuple[summary.Logged, ...]:
-    """Writes a record to every sink and says what came of each."""
+    """Write a record to every sink and return the result of each."""
     return tuple(_log(record, sink) for sink in sinks)
 
 
@@ -64,7 +64,7 @@ class ArtifactProperties:
         self._artifact = artifact
 
     def write(self, record: Record) -> str:
-        """Sets a property for each, by the names of ``aiplatform.get_experiment_df``: ``param.…``, ``metric.…``."""
+        """Set a property per value, named as in ``aiplatform.get_experiment_df``: ``param.…``, ``metric.…``."""
         values = {f"param.{name}": value for name, value in record.parameters.items()}
         values |= {f"metric.{name}": value for name, value in record.metrics.items()}
         for name, value in values.items():
@@ -86,7 +86,7 @@ class VertexExperiments:
         self._settings = settings
 
     def write(self, record: Record) -> str | None:
-        """Makes experiment and run where they are not there, and sets what the record holds."""
+        """Create experiment and run if they are missing, and log the record."""
         when_unavailable = retry.Retry(predicate=_is_transient, initial=1, maximum=10, timeout=_DEADLINE_SEC)
         return when_unavailable(self._write)(record)
 
@@ -94,7 +94,7 @@ class VertexExperiments:
         from google.cloud import aiplatform  # takes seconds, which a local run need not wait for
 
         # Some of the SDK's calls go to the default region whatever they are given. Naming the experiment here would
-        # make a TensorBoard that nobody asked for.
+        # create a TensorBoard that is not needed.
         aiplatform.init(project=self._settings.project, location=self._settings.region)
         experiment = aiplatform.Experiment.get_or_create(self._settings.name)
         name = run_name(record.run, experiment=experiment.name)
@@ -118,6 +118,6 @@ def run_name(run: str, *, experiment: str) -> str:
 
 
 def _is_transient(error: Exception) -> bool:
-    """The SDK wraps some of what a service answers."""
+    """Return True for an unavailable service, also where the SDK wraps its error."""
     cause = error.__cause__ if isinstance(error, RuntimeError) else error
     return isinstance(cause, exceptions.ServiceUnavailable)

@@ -1,4 +1,4 @@
-"""The sections of a summary, each from the artifact that knows it."""
+"""The sections of a summary, each from its artifact."""
 
 import datetime
 import json
@@ -29,7 +29,7 @@ _DRIFT_FIELDS = (
 
 
 def run(config: dict[str, Any]) -> summary.Run:
-    """What this node knows of the run; a runner that knows the command and the timings replaces it."""
+    """Return the run as this node can describe it; a local runner replaces it, with command and timings."""
     return summary.Run(
         name=config["name"],
         started=datetime.datetime.now(datetime.UTC),
@@ -93,14 +93,14 @@ def evaluation(evaluation_uri: str) -> summary.Evaluation:
 
 
 def baseline(evaluation_uri: str) -> summary.Baseline | None:
-    """The comparison with the blessed model that was there before, where there was one to compare with."""
+    """Return the comparison with the blessed baseline, if there was one."""
     if not fileio.exists(os.path.join(evaluation_uri, COMPARISON_FILE)):
         return None
     return summary.Baseline.model_validate(_read_json(evaluation_uri, COMPARISON_FILE))
 
 
 def drift(drift_uri: str) -> tuple[summary.Drift, ...]:
-    """What the DriftMonitor compared."""
+    """Return the comparisons of the DriftMonitor."""
     return tuple(_drift(comparison) for comparison in _read_json(drift_uri, DRIFT_FILE)["comparisons"])
 
 
@@ -121,7 +121,7 @@ def _drift(comparison: dict[str, Any]) -> summary.Drift:
 
 
 def verdict(blessing_uri: str, infra_blessing_uri: str) -> summary.Verdict:
-    """What the gate decided and why, and whether a server could serve the model."""
+    """Return the checks of the gate and of the ServingValidator."""
     gate = summary.Verdict.model_validate(_read_json(blessing_uri, VERDICT_FILE))
     serving = summary.Check.model_validate(_read_json(infra_blessing_uri, CHECK_FILE))
     return gate.model_copy(update={"checks": (*gate.checks, serving)})

@@ -1,4 +1,4 @@
-"""What is logged of a run, to be compared with other runs: a flat list of parameters and one of metrics."""
+"""Values of a run that are logged for comparison with other runs: flat parameters and metrics."""
 
 import dataclasses
 import json
@@ -15,13 +15,13 @@ _UNLOGGED_SLICES = ("speaker",)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """A run in names and values.
+    """A run as names and values.
 
     Attributes:
         run: The run's id, where the platform gives one.
-        parameters: What the run was told, ``training.epochs``, and where its results lie, ``report``.
-        metrics: What came of it: ``test_uar`` with the bounds of its interval, ``test_uar_low`` and ``test_uar_high``.
-            What is not finite is left out.
+        parameters: Settings of the run (``training.epochs``), and the folder of its results, ``report``.
+        metrics: Results of the run: ``test_uar`` with its interval, ``test_uar_low`` and ``test_uar_high``.
+            Non-finite values are left out.
     """
 
     run: str
@@ -30,12 +30,12 @@ class Record:
 
 
 def record(found: summary.RunSummary, *, config: Mapping[str, Any], run: str, report: str) -> Record:
-    """Makes a record of a summary.
+    """Return the record of a summary.
 
     Args:
-        found: The run.
+        found: Summary of the run.
         config: The configuration as a tree.
-        run: The run's id.
+        run: Id of the run.
         report: Folder of ``report.html``.
     """
     parameters = dict(_flat(config)) | {"report": report}

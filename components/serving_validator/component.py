@@ -1,4 +1,4 @@
-"""Lets no model through that cannot be loaded by a server and asked over gRPC."""
+"""Component that rejects a model which a server cannot load or serve over gRPC."""
 
 from typing import ClassVar
 
@@ -27,10 +27,10 @@ class ServingValidatorSpec(types.ComponentSpec):
 
 
 class ServingValidator(base_component.BaseComponent):
-    """Serves the candidate from the project's server and compares its answers with the SavedModel's own.
+    """Validator that serves the candidate and compares the server's answers with those of the SavedModel.
 
-    TFX's InfraValidator does this with a container; here no docker is needed. The output ``blessing`` is the
-    InfraBlessing that TFX's Pusher takes; ``serving_check.json`` in it says what was found.
+    TFX's InfraValidator does this with a container; this one needs no Docker. The output ``blessing`` is the
+    InfraBlessing that TFX's Pusher takes; ``serving_check.json`` in it holds the check.
     """
 
     SPEC_CLASS = ServingValidatorSpec
@@ -39,11 +39,13 @@ class ServingValidator(base_component.BaseComponent):
     def __init__(
         self, *, model: types.BaseChannel, examples: types.BaseChannel, split: str, timeout_sec: float = 180.0
     ) -> None:
-        """Wires the validation.
+        """Create the component.
 
         Args:
-            split: Where the requests are taken from.
-            timeout_sec: For loading the model, and again for all answers.
+            model: Channel of the candidate.
+            examples: Channel of the examples.
+            split: Split that the requests are taken from.
+            timeout_sec: Limit for loading the model, and again for all answers, in seconds.
         """
         super().__init__(
             spec=ServingValidatorSpec(

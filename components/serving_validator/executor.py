@@ -1,4 +1,4 @@
-"""The work of the ServingValidator."""
+"""Executor of the ServingValidator."""
 
 import os
 import tempfile
@@ -32,7 +32,7 @@ CHECK_FILE = "serving_check.json"
 NAME = "Answers over gRPC"
 CODE = "serving.grpc_answers"
 
-# As TFX's InfraValidator has them: its Pusher looks at the property, people at the file.
+# The names of TFX's InfraValidator: its Pusher reads the property; the file is for people.
 _BLESSED_PROPERTY = "blessed"
 _BLESSED_FILE, _NOT_BLESSED_FILE = "INFRA_BLESSED", "INFRA_NOT_BLESSED"
 
@@ -42,7 +42,7 @@ Answer = dict[str, np.ndarray]
 
 
 class Executor(base_executor.BaseExecutor):
-    """Serves the model from a child process, asks it, compares."""
+    """Executor that serves the model from a child process and compares its answers."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Blesses the model if the served one answers as the SavedModel does."""
@@ -62,7 +62,9 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
     The server loads models as TF Serving does, so a model that TF Serving cannot run does not pass.
 
     Args:
+        model_dir: Folder of the SavedModel.
         asked: PredictRequests that name a signature.
+        timeout_sec: Limit for loading the model, and again for all answers, in seconds.
     """
     with tempfile.TemporaryDirectory() as base_path:
         io_utils.copy_dir(model_dir, os.path.join(base_path, "1"))

@@ -1,4 +1,4 @@
-"""What a candidate is asked, and whether two answers are the same."""
+"""Requests to a candidate, and the comparison of answers."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def questions(model_dir: str, examples_uri: str, split_name: str, split: SplitEx
 
 
 def request(signature: str, **inputs: object) -> Any:
-    """A PredictRequest to the signature."""
+    """Return a PredictRequest to the signature."""
     made = predict_pb2.PredictRequest()
     made.model_spec.signature_name = signature
     for name, value in inputs.items():
@@ -72,14 +72,14 @@ def largest_difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.n
 
 
 def warmup_requests(model_dir: str) -> Iterator[Any]:
-    """The model's own PredictRequests, one for every signature."""
+    """Yield the warm-up PredictRequests of the model, one for every signature."""
     path = posixpath.join(model_dir, EXTRA_ASSETS, WARMUP_FILE)
     for record in tf.data.TFRecordDataset(path).as_numpy_iterator() if tf.io.gfile.exists(path) else ():
         yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
 
 
 def _recordings(examples_uri: str, split_name: str, limits: AudioLimits) -> Iterator[bytes]:
-    """Some of the split's recordings as WAV files, without those that the limits or the file system refuse."""
+    """Yield some of the split's recordings as WAV, without those that exceed the limits or are unreadable."""
     root = json.loads(read_bytes(posixpath.join(examples_uri, SUMMARY_FILE)))["root"]
     clips = [json.loads(line) for line in read_bytes(posixpath.join(examples_uri, CLIPS_FILE)).decode().splitlines()]
     used = [clip for clip in clips if clip["split"] == split_name and clip["examples"]]
@@ -94,6 +94,6 @@ def _recordings(examples_uri: str, split_name: str, limits: AudioLimits) -> Iter
 
 
 def _spread(items: Any, count: int) -> list[Any]:
-    """So many, evenly from first to last."""
+    """Return ``count`` items, spread evenly from first to last."""
     positions = np.unique(np.linspace(0, len(items) - 1, count).round().astype(int)) if len(items) else ()
     return [items[position] for position in positions]

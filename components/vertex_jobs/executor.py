@@ -1,4 +1,4 @@
-"""The work of the VertexTrainer and the VertexTuner: start a CustomJob, wait for it, cancel it on SIGTERM."""
+"""Executors of the VertexTrainer and the VertexTuner: start a CustomJob, wait for it, cancel it on SIGTERM."""
 
 import contextlib
 import json

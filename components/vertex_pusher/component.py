@@ -10,7 +10,7 @@ class VertexPusher(Pusher):
     """Push a blessed model as the next version folder, register it, and deploy it where there is an image for that.
 
     TFX's own Pusher for Vertex AI cannot set up TF Serving, never undeploys anything, and makes a new model of each
-    push. This one wants :class:`components.vertex_pusher.executor.Options` as ``custom_config``.
+    push. This one takes :class:`components.vertex_pusher.executor.Options` as ``custom_config``.
     """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)

@@ -1,4 +1,4 @@
-"""The work of the VertexPusher."""
+"""Executor of the VertexPusher."""
 
 import functools
 import posixpath
@@ -19,7 +19,7 @@ ENDPOINT_PROPERTY = "endpoint"
 """Custom property of the pushed model: the address that clients use."""
 
 _DEPLOYED = "deployed"
-_COPIED = "copied_from"  # written last; TF Serving looks at no name but numbers
+_COPIED = "copied_from"  # written last; TF Serving ignores names that are not numbers
 _NOT_IN_A_LABEL = re.compile(r"[^a-z0-9_-]")
 
 
@@ -43,7 +43,7 @@ class Options(pydantic.BaseModel):
 
 
 class Executor(atomic_pusher.Executor):
-    """Copies as the AtomicPusher does; a version that cannot be deployed leaves nothing.
+    """Executor that copies as the AtomicPusher does; a version that cannot be deployed leaves nothing.
 
     ``<serving_dir>/<version>/`` is for TF Serving anywhere. Vertex gets ``<serving_dir>/deployed/<version>/``, which
     holds a copy of that folder alone: TF Serving on the endpoint serves the newest version that it sees.
@@ -106,5 +106,5 @@ def _hosting(options: Options, image: str) -> Hosting:
 
 
 def _run(artifact_uri: str) -> str:
-    """The run's id as a label: on Vertex artifacts lie in ``<root>/<project>/<run>/<task>/<output>``."""
+    """Return the run id as a label; Vertex AI stores artifacts in ``<root>/<project>/<run>/<task>/<output>``."""
     return _NOT_IN_A_LABEL.sub("-", artifact_uri.rstrip("/").split("/")[-3].lower())[:63]

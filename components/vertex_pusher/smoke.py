@@ -1,6 +1,6 @@
-"""Asks a version that was just deployed, through the endpoint, what the model's own warm-up requests ask.
+"""Smoke test of a newly deployed version: the model's warm-up requests are sent through the endpoint.
 
-A request cannot choose a version of an endpoint. But the answer to RawPredict names the deployment that gave it, and so
+A request cannot choose a version of an endpoint. But the answer to RawPredict names its deployment, and so
 the version: each request is repeated until the new version has answered it.
 """
 
@@ -31,15 +31,18 @@ _PAUSE_SEC = 0.05
 
 
 def check(address: str, percent: int, *, model_dir: str, version: str, patience_sec: float) -> None:
-    """Compares the version's answers with those of the SavedModel itself.
+    """Compare the version's answers with those of the SavedModel itself.
 
     Args:
-        percent: Of the requests, that the version gets.
-        patience_sec: How long it may get none of them nevertheless, or nobody answer at all, until the endpoint has
-            spread the news.
+        address: Address of the endpoint.
+        percent: Share of the requests that the version gets, in percent.
+        model_dir: Folder of the SavedModel.
+        version: Number of the version.
+        patience_sec: Time until the traffic split must be in effect, in seconds; until then the version may get no
+            request, or no request may be answered.
 
     Raises:
-        RolloutError: It did not answer, or otherwise than the model does.
+        RolloutError: The version did not answer, or its answers differ from those of the model.
         serving.client.errors.RequestFailed: The endpoint answered with an error.
     """
     own = Servable(MODEL_NAME, int(version), model_dir)
@@ -87,5 +90,5 @@ def _answer_of(version: str, transport: Transport, request: Any, *, tries: int, 
 
 
 def _tries(percent: int) -> int:
-    """So many that a version with this share gets one, but for one time in a million."""
+    """Return how many requests reach a version with this share, except with a chance of one in a million."""
     return 1 if percent >= 100 else math.ceil(math.log(_CHANCE_OF_BAD_LUCK) / math.log(1 - percent / 100))

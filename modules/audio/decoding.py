@@ -17,14 +17,14 @@ from pydantic import Field, model_validator
 from modules.common.settings import Settings
 
 _BLOCK_FRAMES = 1 << 18
-# Writers that stream do not know the length and put a value of this size or above: ffmpeg all ones, SoX 0x7FFFF000.
+# Writers that stream write, as the unknown length, a value of this size or above: ffmpeg all ones, SoX 0x7FFFF000.
 UNKNOWN_DATA_BYTES = 0x7FFF_F000
 # Writers put a handful of chunks before the sound; a damaged file may seem to hold millions.
 MAX_WAV_CHUNKS = 64
 
 
 class AudioCode(enum.StrEnum):
-    """Stable codes of what is wrong with a recording, the same at ingest and in the served model's answers."""
+    """Stable codes of the errors of a recording, the same at ingest and in the served model's answers."""
 
     EMPTY = "AUDIO_EMPTY"
     TOO_LARGE = "AUDIO_TOO_LARGE"
@@ -195,7 +195,7 @@ def decode(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> Recording:
     """Decode WAV, FLAC or any other file that libsndfile reads.
 
     Raises:
-        BadAudio: The file cannot be read or lies outside ``limits``.
+        BadAudio: The file cannot be read or exceeds ``limits``.
     """
     NOT_EMPTY.require(limits, size=len(data))
     FILE_SIZE.require(limits, size=len(data))
@@ -227,7 +227,7 @@ def _check_duration(seconds: float, limits: AudioLimits) -> None:
 
 
 def _length_is_known(file: soundfile.SoundFile) -> bool:
-    return file.frames < 1 << 62  # libsndfile puts the largest int64 where a stream does not say
+    return file.frames < 1 << 62  # libsndfile reports the largest int64 for streams of unknown length
 
 
 def _read_mono(file: soundfile.SoundFile, limits: AudioLimits) -> np.ndarray:
@@ -236,7 +236,7 @@ def _read_mono(file: soundfile.SoundFile, limits: AudioLimits) -> np.ndarray:
     frames_read = 0
     while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         frames_read += len(block)
-        # Again: the header may lie about the length, or not know it.
+        # Again: the length in the header may be wrong or missing.
         SHORT_ENOUGH.require(limits, seconds=frames_read / file.samplerate)
         blocks.append(block.mean(axis=1))
     if _length_is_known(file):

@@ -1,4 +1,4 @@
-"""Sound to features: one function, for the ExampleGen and for the served model.
+"""Conversion of sound to features: one function, for the ExampleGen and for the served model.
 
 librosa is the reference (`tests/modules/audio/test_features.py`). A clip shorter than the window has the features that
 librosa gives for the clip alone: frames beyond its end do not enter the statistics.
@@ -146,7 +146,7 @@ def _rms(waveforms: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
 
 
 def _zero_crossing_rate(waveforms: tf.Tensor, sound: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """``[batch]``: the mean over frames, without making frames: each crossing counts once per frame that it lies in.
+    """Return the mean over frames, ``[batch]``, without making frames: each crossing counts once per frame around it.
 
     librosa repeats the first and last sample beyond the ends, where therefore nothing crosses, and ignores the first
     sample of every frame.
@@ -169,7 +169,7 @@ def _mean_over_time(values: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf
 
 
 # The constants below come from librosa and SciPy when the graph is built; the graph itself needs neither. librosa is
-# imported there because it takes seconds, which whoever only asks for feature names should not pay.
+# imported there because it takes seconds, which callers that only need feature names should not pay.
 
 
 @functools.cache

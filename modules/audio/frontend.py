@@ -1,4 +1,4 @@
-"""From a recording at any rate to features: the whole path, shared by the ExampleGen and the served model."""
+"""Conversion of a recording at any rate to features: the whole path, shared by the ExampleGen and the served model."""
 
 from collections.abc import Callable
 from typing import Any

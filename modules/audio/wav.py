@@ -1,4 +1,4 @@
-"""WAV bytes to a waveform inside a TensorFlow graph: what the served model does with what a client sends.
+"""Decoding of WAV inside a TensorFlow graph, for the requests of the served model.
 
 ``tf.audio.decode_wav`` reads 16-bit PCM only and stops at the extensible header that most writers use for more than
 two channels or 16 bits. The samples are those of :func:`modules.audio.decoding.decode`. Nothing here raises, whatever
@@ -75,7 +75,7 @@ class Decoded(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Where the samples lie and what they are; all int64 ``[]``."""
+    """Position and encoding of the samples; all int64 ``[]``."""
 
     format_code: tf.Tensor
     channels: tf.Tensor

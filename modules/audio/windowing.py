@@ -1,4 +1,4 @@
-"""Which part of a recording is analysed."""
+"""Windows of a recording for the analysis."""
 
 import tensorflow as tf
 

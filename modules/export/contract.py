@@ -23,12 +23,12 @@ WARMUP_FILE = "tf_serving_warmup_requests"
 
 
 class Contract(NamedTuple):
-    """What every caller of a model has to know of it.
+    """Interface of a model for its callers.
 
     Attributes:
-        audio_spec: How sound becomes features.
+        audio_spec: Parameters of the features.
         labels: Names of the probabilities, in order.
-        limits: What counts as a usable recording.
+        limits: Limits of a usable recording.
     """
 
     audio_spec: AudioSpec

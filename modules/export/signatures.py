@@ -1,7 +1,7 @@
-"""The SavedModel: from what a client sends to what it wants to know, in one file.
+"""The SavedModel: from the audio of a client to probabilities, in one graph.
 
 Features, normalisation, network and calibration are one graph, so that a served prediction is the evaluated one.
-Every signature has the batch as the first dimension of every input and output: TF Serving's batching wants it so.
+Every signature has the batch as the first dimension of every input and output: TF Serving's batching requires it.
 """
 
 import enum
@@ -29,11 +29,11 @@ __all__ = ["SIGNATURES", "TIMELINE_HOP_SEC", "export", "load_contract", "served_
 SIGNATURES = ("serving_default", "waveform", "features", "examples", "timeline")
 
 TIMELINE_HOP_SEC = 1.0
-"""Between two windows of the ``timeline`` signature: every moment is heard in two or three of them."""
+"""Between two windows of the ``timeline`` signature: every moment is in two or three of them."""
 
 
 class FeatureCode(enum.StrEnum):
-    """Stable codes of what is wrong with features; those of audio are :class:`modules.audio.decoding.AudioCode`."""
+    """Stable codes of the errors of features; those of audio are :class:`modules.audio.decoding.AudioCode`."""
 
     NOT_FINITE = "FEATURES_NOT_FINITE"
     VALID_FRAMES = "FEATURES_VALID_FRAMES"
@@ -109,7 +109,7 @@ def served_module(
     * ``examples``: ``examples``, string ``[batch]``, serialized ``tf.Example`` as :mod:`modules.data.examples` makes
       them; only the features are needed. Bytes that are not a ``tf.Example`` fail the whole batch.
 
-    ``timeline`` takes ``audio`` as ``serving_default`` does and looks at all of it through windows
+    ``timeline`` takes ``audio`` as ``serving_default`` does and analyses all of it in windows
     :data:`TIMELINE_HOP_SEC` apart: ``windows``, int32 ``[batch]``, their number; ``start_sec`` and ``end_sec``,
     float32 ``[batch, most windows]``; ``probabilities``, ``[batch, most windows, emotions]``; ``emotion``; ``labels``;
     ``error``. Recordings with fewer windows are filled up with zeros and empty names; one with an error has none.

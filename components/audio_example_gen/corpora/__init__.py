@@ -1,4 +1,4 @@
-"""Which recording shows which emotion, by whom: from the names of files, without their sound.
+"""Emotion and speaker of each recording, from the names of files, without their sound.
 
 One root may hold several corpora, each at any depth. Works on any file system: it is given a listing and a way
 to read small text files.
@@ -28,12 +28,12 @@ _UNREAD_SUFFIXES = (".aac", ".aif", ".aiff", ".au", ".m4a", ".mp3", ".ogg", ".op
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identified:
-    """What the names in a folder say.
+    """Recordings that are identified by the names in a folder.
 
     Attributes:
         clips: The usable recordings, sorted by ``clip_id``.
         rejected: Files that cannot be used, with reasons, sorted by path.
-        dropped: Recordings whose label has no place among the seven emotions: how many, by label.
+        dropped: Number of recordings with a label outside the seven emotions, by label.
     """
 
     clips: tuple[Clip, ...]
@@ -69,7 +69,7 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
 
 
 def is_hidden(path: str) -> bool:
-    """Whether the file, or a folder it lies in, is hidden or left behind by an archiver."""
+    """Return whether the file, or a folder above it, is hidden or was left behind by an archiver."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
@@ -100,6 +100,6 @@ def _read_name(path: str, tree: Tree) -> Finding:
 
 
 def supported_layouts() -> str:
-    """What a folder may hold, for an error message."""
+    """Return the supported layouts of a folder, for an error message."""
     known = ", ".join(f"{adapter.NAME} ({adapter.LAYOUT})" for adapter in _ADAPTERS)
     return f"Known: {known}; or list the recordings in a {manifest.FILE_NAME} in their folder ({manifest.HEADER})"

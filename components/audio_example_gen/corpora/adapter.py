@@ -1,4 +1,4 @@
-"""What a corpus adapter is given and what it answers."""
+"""Input and results of a corpus adapter."""
 
 import dataclasses
 import posixpath
@@ -23,7 +23,7 @@ class Rejected:
 
 @dataclasses.dataclass(frozen=True)
 class Dropped:
-    """A sound file with a known label that has no place among the seven emotions: counted, not quarantined."""
+    """A sound file with a label outside the seven emotions, which is counted and not quarantined."""
 
     path: str
     label: str
@@ -41,10 +41,10 @@ Finding = Clip | Rejected | Dropped
 
 
 class Tree:
-    """The ingested folder, as far as an adapter may look at it beyond the one path it is asked about."""
+    """The ingested folder, for adapters that need more than the path of a clip."""
 
     def __init__(self, paths: Iterable[str], *, read_text: Callable[[str], str], labels: LabelSettings) -> None:
-        """Takes the listing of a folder.
+        """Create the tree from the listing of a folder.
 
         Args:
             paths: All files below the root, relative, with ``/`` between the parts.
@@ -77,14 +77,20 @@ class Tree:
 
 
 def stem_of(path: str) -> str:
+    """Return the name of the file without its folder and extension."""
     return posixpath.splitext(posixpath.basename(path))[0]
 
 
 def pick(field: str, seen: str, allowed: Mapping[str, str]) -> str:
-    """Translates a corpus's own code.
+    """Translate a code of a corpus.
+
+    Args:
+        field: Name of the field, for the error.
+        seen: Code in the name of the file.
+        allowed: Translation of each code of the corpus.
 
     Raises:
-        ValueError: ``seen`` is not a code of this corpus; names those that are.
+        ValueError: ``seen`` is not a code of this corpus; the message lists the codes.
     """
     if seen not in allowed:
         raise ValueError(f"{field} is {seen!r}; known: {', '.join(allowed)}")

@@ -1,4 +1,4 @@
-"""New recordings arrive: a batch leaves a reservoir and becomes the next span, as if it had just been recorded.
+"""Arrival of new recordings: a batch is moved from a reservoir to the next span.
 
 Whatever interrupts it, every clip is in the reservoir or in a span. In a local folder a span appears complete or not at
 all: it is built in a hidden folder and renamed. Buckets have neither folders to rename nor locks: there a hidden object
@@ -26,7 +26,7 @@ from modules.demo_corpus import MARKER_FILE
 
 SPAN = re.compile(r"span-(\d+)")
 ARRIVING_FILE = ".arriving-span"
-"""Object that lies next to spans in a bucket while one of them, which it names, is still being written."""
+"""Object next to the spans of a bucket that names the span which is still being written."""
 
 _LOCK_FILE = ".arrive.lock"
 _TEMPORARY = ".arriving"
@@ -34,7 +34,7 @@ _SIDE_FILES = (MARKER_FILE, crema_d.DEMOGRAPHICS_FILE)
 
 
 class CannotArrive(ValueError):
-    """No span was made; the message says why."""
+    """No span was made; the message gives the reason."""
 
 
 def arrive(reservoir: str, into: str, *, clips: int, seed: int = 0) -> str:
@@ -116,7 +116,7 @@ class _LocalFolder:
 
     @contextlib.contextmanager
     def appearing(self, span: str) -> Iterator[str]:
-        """Gives the folder to write into; afterwards it is the span."""
+        """Yield the folder to write into, which becomes the span at the end."""
         temporary = os.path.join(self._into, _TEMPORARY)
         shutil.rmtree(temporary, ignore_errors=True)  # of an interrupted arrival; its clips are in the reservoir
         yield temporary
@@ -125,7 +125,7 @@ class _LocalFolder:
 
 
 class _Bucket:
-    """Spans in a bucket: written in place, while a hidden object says so."""
+    """Spans in a bucket: written in place; a hidden object marks the span as incomplete."""
 
     def __init__(self, into: str) -> None:
         self._into = into
@@ -137,7 +137,7 @@ class _Bucket:
         yield
 
     def spans(self) -> list[int]:
-        """The complete ones: what an interrupted arrival wrote is still in the reservoir, and written once more."""
+        """Return the complete spans; files of an interrupted arrival are still in the reservoir."""
         if not addresses.is_folder(self._into):
             return []
         paths = addresses.files(self._into)
@@ -148,14 +148,14 @@ class _Bucket:
 
     @contextlib.contextmanager
     def appearing(self, span: str) -> Iterator[str]:
-        """Gives the folder to write into."""
+        """Yield the folder to write into."""
         addresses.write_bytes(self._marker, posixpath.basename(span).encode())
         yield span
         addresses.remove(self._marker)
 
 
 def _write(reservoir: str, folder: str, taken: Collection[str], paths: Sequence[str]) -> None:
-    """Copies the batch and what its names cannot say, and waits until all of it is stored."""
+    """Copy the batch and its side files, and wait until all of it is stored."""
     side_files = [path for path in paths if posixpath.basename(path) in _SIDE_FILES]
     for path in (*sorted(taken), *side_files):
         addresses.write_bytes(posixpath.join(folder, path), addresses.read_bytes(posixpath.join(reservoir, path)))
@@ -183,7 +183,7 @@ def _write_manifest(reservoir: str, folder: str, path: str, taken: Collection[st
 
 
 def _leave(reservoir: str, span: str) -> None:
-    """Removes from the reservoir what the span holds, byte by byte."""
+    """Remove from the reservoir the files that are in the span with identical bytes."""
     left = set(addresses.files(reservoir))
     emptied = collections.Counter[str]()
     for path in addresses.files(span):

@@ -26,7 +26,7 @@ _INTENSITIES = {
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Describes the clip at ``path``; ``None`` when its name is not CREMA-D's."""
+    """Return the labels of the clip at ``path``; ``None`` when its name is not CREMA-D's."""
     match = _STEM.fullmatch(stem_of(path))
     if not match:
         return None

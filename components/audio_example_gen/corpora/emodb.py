@@ -37,7 +37,7 @@ _SEXES = {
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Describes the clip at ``path``; ``None`` when its name is not EmoDB's."""
+    """Return the labels of the clip at ``path``; ``None`` when its name is not EmoDB's."""
     match = _STEM.fullmatch(stem_of(path))
     if not match:
         return None

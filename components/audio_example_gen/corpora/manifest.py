@@ -1,6 +1,6 @@
-"""Anyone's own recordings: ``manifest.csv`` beside them, ``path,emotion,speaker[,sex,intensity]``.
+"""Recordings of the user: ``manifest.csv`` in their folder, ``path,emotion,speaker[,sex,intensity]``.
 
-Paths are relative to the manifest. It speaks for the files it lists, whatever their names look like.
+Paths are relative to the manifest. It takes precedence over the names of the files it lists.
 """
 
 import csv
@@ -42,12 +42,12 @@ class _Row:
 
 
 def read_all(tree: Tree) -> tuple[dict[str, Finding], list[Rejected]]:
-    """Reads every manifest of the tree.
+    """Read every manifest of the tree.
 
-    Where two rows speak for one file, the manifest in the deeper folder counts, and in that one the first row.
+    Where two rows list one file, the manifest in the deeper folder counts, and in that one the first row.
 
     Returns:
-        The finding for each listed file, keyed by its path, and what is wrong with the manifests themselves.
+        The finding for each listed file, keyed by its path, and the errors of the manifests themselves.
     """
     manifests = [path for path in tree.paths if posixpath.basename(path) == FILE_NAME]
     manifests.sort(key=lambda path: (-path.count("/"), path))
@@ -72,7 +72,7 @@ def read_all(tree: Tree) -> tuple[dict[str, Finding], list[Rejected]]:
 
 
 def _corpus_names(manifests: list[str]) -> dict[str, str]:
-    """The folder's name; the whole path of folders where two folders share a name."""
+    """Return the name of each manifest's folder; the whole path of folders where two folders share a name."""
     folders = {manifest: posixpath.dirname(manifest) for manifest in manifests}
     short = {manifest: _slug(posixpath.basename(folder)) for manifest, folder in folders.items()}
     names = list(short.values())

@@ -32,7 +32,7 @@ _ACTORS = range(1, 25)
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Describes the clip at ``path``; ``None`` when its name is not RAVDESS's."""
+    """Return the labels of the clip at ``path``; ``None`` when its name is not RAVDESS's."""
     stem = stem_of(path)
     if not _STEM.fullmatch(stem):
         return None

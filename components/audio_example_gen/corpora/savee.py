@@ -26,7 +26,7 @@ _NAME = re.compile(rf"({'|'.join(_SPEAKERS)})_({'|'.join(_EMOTIONS)})\d\d", re.A
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Describes the clip at ``path``; ``None`` when neither its name nor its folder is SAVEE's."""
+    """Return the labels of the clip at ``path``; ``None`` when neither its name nor its folder is SAVEE's."""
     stem = stem_of(path)
     folder = posixpath.basename(posixpath.dirname(path))
     match = _NAME.fullmatch(stem) or _NAME.fullmatch(f"{folder}_{stem}")

@@ -1,4 +1,4 @@
-"""Looks through a folder of recordings, names and sound alike, before anything is ingested."""
+"""Scan of a folder of recordings, names and sound, before anything is ingested."""
 
 import collections
 import concurrent.futures
@@ -22,9 +22,9 @@ class Sound:
     """A usable recording.
 
     Attributes:
-        clip: What its name says.
-        duration_sec: Its length.
-        sample_rate_hz: The rate it was recorded at.
+        clip: Labels from its name.
+        duration_sec: Duration in seconds.
+        sample_rate_hz: Sample rate of the file.
         digest: SHA-256 of rate and decoded samples: equal for the same sound as WAV and as FLAC.
     """
 
@@ -36,7 +36,7 @@ class Sound:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScanReport:
-    """What a folder holds.
+    """Contents of a folder.
 
     Attributes:
         sounds: The usable recordings, sorted by ``clip_id``.
@@ -114,7 +114,7 @@ def _listen(root: str, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
 
 
 def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
-    """Regular files below ``root``, relative, and what is no regular file though it is named like a sound."""
+    """Return regular files below ``root``, relative, and other entries that are named like a sound."""
     if addresses.in_bucket(root):
         return addresses.files(root), []
     paths: list[str] = []

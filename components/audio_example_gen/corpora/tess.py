@@ -29,7 +29,7 @@ _STEM = re.compile(rf"({'|'.join(_SPEAKERS)})_[A-Za-z]+_({'|'.join(_EMOTIONS)})"
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Describes the clip at ``path``; ``None`` when its name is not TESS's."""
+    """Return the labels of the clip at ``path``; ``None`` when its name is not TESS's."""
     match = _STEM.fullmatch(stem_of(path))
     if not match:
         return None

@@ -86,7 +86,7 @@ def encoder_named(name: str) -> Encoder:
     """Return the encoder of that name.
 
     Raises:
-        ValueError: There is no such encoder.
+        ValueError: No encoder has this name.
     """
     if name not in ENCODERS:
         raise ValueError(f"audio.encoder is {name!r}; it must be one of {', '.join(ENCODERS)}")

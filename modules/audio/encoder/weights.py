@@ -31,7 +31,7 @@ _CTRANSLATE2_TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)
 
 
 class WeightsError(SerError, RuntimeError):
-    """The weights of an encoder cannot be had, or are not the published ones."""
+    """The weights of an encoder are not available, or are not the published ones."""
 
     code = "encoder.weights"
 
