@@ -24,12 +24,16 @@ test: .venv/.ready lint docs ## Set up, lint, type-check, build the documentatio
 test-all: .venv/.ready lint docs ## The same, with the tests that take minutes
 	$(PYTHON_RUN) -m pytest -n $(JOBS)
 
+# Words that the project's style rules out (CONTRIBUTING.md).
+RULED_OUT := beside|whom|anew|meanwhile|dealt|so many|mend|mended
+
 lint: .venv/.ready .setup/checkov/.ready ## Lint, type-check, scan the Terraform configuration
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/mypy
 	.setup/checkov/bin/checkov --directory deploy/terraform --framework terraform --skip-download --compact --quiet
+	! git grep -InwiE '$(RULED_OUT)' -- . ':!*.lock' ':!LICENSE' ':!Makefile'
 	.venv/bin/hadolint Dockerfile serving/container/Dockerfile
 
 docs: .venv/.ready ## Build the documentation site into site/

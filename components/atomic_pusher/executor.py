@@ -38,7 +38,7 @@ class Executor(tfx_pusher.Executor):
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
         model_path, base_directory = self.GetModelPath(input_dict), destination.filesystem.base_directory
         was_there = newest_if_from(model_path, base_directory) is not None
-        version_path = push(model_path, base_directory, beside=_from_evaluation(input_dict))
+        version_path = push(model_path, base_directory, extra_assets=_from_evaluation(input_dict))
         try:
             self.announce(version_path, model_path, pushed_model, exec_properties)
         except NotWanted:
@@ -58,7 +58,7 @@ class Executor(tfx_pusher.Executor):
         """
 
 
-def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) -> str:
+def push(model_path: str, base_directory: str, *, extra_assets: Sequence[str] = ()) -> str:
     """Copy ``model_path`` to ``<base_directory>/<version>``, atomically, and return that path.
 
     A version is the time of the push in seconds, or one more than the newest when two pushes fall into one second.
@@ -66,7 +66,7 @@ def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) ->
     Args:
         model_path: Folder of the SavedModel; local or in a bucket.
         base_directory: Folder of the versions that TF Serving watches; local or in a bucket.
-        beside: Files to copy into the folder for assets outside the graph (``assets.extra``).
+        extra_assets: Files to copy into the folder for assets outside the graph (``assets.extra``).
     """
     fileio.makedirs(base_directory)
     _clear_partial(base_directory)
@@ -77,7 +77,7 @@ def push(model_path: str, base_directory: str, *, beside: Sequence[str] = ()) ->
     partial = os.path.join(base_directory, _PARTIAL_PREFIX + version)
     io_utils.copy_dir(model_path, partial)
     io_utils.write_string_file(os.path.join(partial, _SOURCE_FILE), model_path)
-    for path in beside:
+    for path in extra_assets:
         io_utils.copy_file(path, os.path.join(partial, EXTRA_ASSETS, os.path.basename(path)))
     fileio.rename(partial, os.path.join(base_directory, version))
     return os.path.join(base_directory, version)

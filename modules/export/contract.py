@@ -8,7 +8,7 @@ import os
 import posixpath
 from typing import NamedTuple
 
-from modules.audio.decoding import AudioLimits
+from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
 from modules.common import addresses
 
@@ -47,13 +47,24 @@ class Contract(NamedTuple):
 def load_contract(model_dir: str | os.PathLike[str]) -> Contract:
     """Return the contract of the SavedModel in ``model_dir``.
 
+    Models exported before contracts held limits have the default ones.
+
+    Args:
+        model_dir: Folder of the SavedModel, local or in a bucket.
+
     Raises:
         FileNotFoundError: ``model_dir`` holds no model that this project exported.
     """
-    names = (AUDIO_SPEC_FILE, LABELS_FILE, LIMITS_FILE)
-    paths = [posixpath.join(os.fspath(model_dir), EXTRA_ASSETS, name) for name in names]
+
+    def read(name: str) -> str:
+        return addresses.read_bytes(posixpath.join(os.fspath(model_dir), EXTRA_ASSETS, name)).decode()
+
     try:
-        spec, labels, limits = (addresses.read_bytes(path).decode() for path in paths)
+        spec, labels = read(AUDIO_SPEC_FILE), read(LABELS_FILE)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}: {model_dir} was not exported by this project") from error
-    return Contract(AudioSpec.from_json(spec), tuple(json.loads(labels)), AudioLimits.from_json(limits))
+    try:
+        limits = AudioLimits.from_json(read(LIMITS_FILE))
+    except FileNotFoundError:
+        limits = DEFAULT_LIMITS
+    return Contract(AudioSpec.from_json(spec), tuple(json.loads(labels)), limits)

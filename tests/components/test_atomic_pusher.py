@@ -38,7 +38,7 @@ def test_the_same_model_is_not_pushed_twice(model, serving):
 def test_what_lies_beside_the_model_is_pushed_with_it(model, serving, tmp_path):
     card = tmp_path / "model_card.md"
     card.write_text("not for hiring")
-    version = push(str(model), str(serving), beside=[str(card)])
+    version = push(str(model), str(serving), extra_assets=[str(card)])
     assert (serving / os.path.basename(version) / "assets.extra" / "model_card.md").read_text() == "not for hiring"
 
 

@@ -200,7 +200,7 @@ def test_a_baseline_whose_artifacts_are_deleted_is_read_from_its_pushed_version(
     shutil.copytree(trained, baseline)
     cards = tmp_path / "old" / PROTOCOL_FILE
     cards.write_text(protocol_of(artifacts).model_dump_json())
-    push(str(baseline / "Format-Serving"), str(tmp_path / "serving"), beside=[str(cards)])
+    push(str(baseline / "Format-Serving"), str(tmp_path / "serving"), extra_assets=[str(cards)])
     constant = export([5.0, 0, 0, 0, 0, 0, 0])
     for gone in (baseline / "Format-Serving" / "variables", baseline):
         shutil.rmtree(gone)

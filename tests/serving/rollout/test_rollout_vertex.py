@@ -59,7 +59,7 @@ def connect() -> VertexTarget:
 
 @functools.cache
 def connected() -> VertexTarget:
-    """One for most tests: it reads its state again each time, and connecting takes a while."""
+    """One target for most tests: it reads its state from the service each time, and connecting takes a while."""
     return connect()
 
 
