@@ -232,6 +232,7 @@ def with_contract(uri: Path, **audio: object) -> Path:
     folder.mkdir(parents=True)
     (folder / AUDIO_SPEC_FILE).write_text(ORIGINAL_AUDIO.replace(**audio).to_json())
     (folder / LABELS_FILE).write_text(json.dumps(EMOTIONS))
+    (folder.parent / "saved_model.pb").touch()  # without it the model counts as deleted
     return uri
 
 
