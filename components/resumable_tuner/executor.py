@@ -8,6 +8,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
 from components.artifacts import Artifacts, Properties
+from modules.training.tuner import search_report
 
 TRIALS_FILE = "trials.json"
 SEARCHES_FOLDER = "searches"
@@ -23,7 +24,7 @@ class Executor(tfx_tuner.Executor):
         results_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.TUNER_RESULTS_KEY])
         tuner = tfx_tuner.search(input_dict, exec_properties, searches_folder(results_uri))
         tfx_tuner.write_best_hyperparameters(tuner, output_dict)
-        report = json.dumps(tuner.search_report(tuner))
+        report = json.dumps(search_report(tuner))
         io_utils.write_string_file(os.path.join(results_uri, TRIALS_FILE), report)
         tuner.delete_weights()
 
