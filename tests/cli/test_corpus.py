@@ -112,4 +112,4 @@ def test_synth_keeps_the_same_corpus_and_refuses_a_foreign_folder(demo, tmp_path
 def test_synth_refuses_impossible_numbers_in_one_line(tmp_path, capsys):
     status, _, err = ser(capsys, "corpus", "synth", "--out", tmp_path / "demo", "--clips", 0)
     assert (status, err.count("\n")) == (1, 1)
-    assert "clips is 0; 1 to" in err
+    assert "clips is 0; allowed: 1 to" in err

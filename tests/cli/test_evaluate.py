@@ -138,7 +138,7 @@ def test_each_corpus_is_judged_by_a_model_that_heard_the_other(tmp_path):
 def test_one_corpus_cannot_be_left_out(demo_data, evaluated):
     refused = start(demo_data, evaluated, "--leave-corpus-out")
     assert refused.returncode == 1
-    assert "needs two corpora or more; there is demo" in refused.stderr
+    assert "--leave-corpus-out needs at least two corpora, and --data has demo" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
