@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from google.protobuf import message, text_format
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
 from modules.common import addresses
@@ -53,6 +53,11 @@ class ServerOptions(Settings):
     request_log_max_bytes: int = Field(
         256 * 1024 * 1024, ge=1, description="Most bytes of all files of the request log; the oldest go first."
     )
+
+    @field_validator("model_base_path", mode="before")
+    @classmethod
+    def _take_paths(cls, value: object) -> object:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
 
     @model_validator(mode="after")
     def _require_model(self) -> Self:
