@@ -205,7 +205,7 @@ def test_what_cannot_be_done_changes_nothing(server, target, models_config):
         target.rollback()
     for version, reason in (
         (MISSING, "no such folder below the base path"),
-        (BROKEN, "version 7 does not load: .*is not a SavedModel"),
+        (BROKEN, "version 7 does not load: .*saved_model.pb"),
         (STABLE, "version 3 is the stable one"),
         ("newest", "version is 'newest'; TF Serving's versions are whole numbers"),
     ):
