@@ -8,7 +8,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
-from components.atomic_pusher.executor import NotWanted
+from components.atomic_pusher.executor import PushRejected
 from components.vertex_pusher.executor import Executor, Options
 from components.vertex_pusher.smoke import _tries
 from pipeline.config import load_config
@@ -122,7 +122,7 @@ def test_a_registered_version_is_registered_again_with_the_image_that_deploys_it
     push.do()
     cloud.break_deployment(grpc.StatusCode.INTERNAL, "no machines")
     push._options = options
-    with pytest.raises(NotWanted, match="no machines"):
+    with pytest.raises(PushRejected, match="no machines"):
         push.do()
     images = [request.model.container_spec.image_uri for request in served.called("upload_model")]
     assert images[0].startswith("us-docker.pkg.dev/vertex-ai/prediction/")
@@ -133,7 +133,7 @@ def test_a_registered_version_is_registered_again_with_the_image_that_deploys_it
 def test_a_model_that_cannot_be_registered_leaves_nothing(served, cloud, tmp_path, registering):
     push = Push(tmp_path, registering)
     served.fail_next("upload_model", grpc.StatusCode.PERMISSION_DENIED, "not you")
-    with pytest.raises(NotWanted, match="not you"):
+    with pytest.raises(PushRejected, match="not you"):
         push.do()
     assert push.versions() == push.deployed() == []
     assert cloud.models == {}
@@ -148,7 +148,7 @@ def test_without_blessing_nothing_is_asked_of_vertex(served, cloud, push):
 
 def test_what_is_uploaded_is_one_version_folder_with_its_run(served, cloud, push):
     cloud.break_deployment(grpc.StatusCode.RESOURCE_EXHAUSTED, "no machines")
-    with pytest.raises(NotWanted, match="no machines"):
+    with pytest.raises(PushRejected, match="no machines"):
         push.do()
     (request,) = served.called("upload_model")
     version = request.model.labels["pushed_version"]
@@ -165,7 +165,7 @@ def test_a_push_that_fails_leaves_no_file_and_no_version(served, cloud, push, wa
         served.fail_next("upload_model", grpc.StatusCode.RESOURCE_EXHAUSTED, "quota exceeded")
     elif way == "deployment":
         cloud.break_deployment(grpc.StatusCode.INTERNAL, "no machines")
-    with pytest.raises(NotWanted):
+    with pytest.raises(PushRejected):
         push.do()
     assert push.versions() == push.deployed() == []
     assert cloud.models == {}
@@ -178,9 +178,9 @@ def test_a_version_folder_that_was_there_before_stays(served, cloud, push):
     served.fail_next("delete_model", grpc.StatusCode.PERMISSION_DENIED, "not you")
     with pytest.raises(RuntimeError, match="Taking it back failed too") as failure:
         push.do()
-    assert not isinstance(failure.value, NotWanted)
+    assert not isinstance(failure.value, PushRejected)
     (version,) = push.versions()
-    with pytest.raises(NotWanted):  # what is no model passes no smoke test
+    with pytest.raises(PushRejected):  # what is no model passes no smoke test
         push.do()
     assert push.versions() == [version]
     assert push.deployed() == []
