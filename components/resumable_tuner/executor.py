@@ -8,6 +8,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
 from components.artifacts import TRIALS_FILE, Artifacts, Properties
+from modules.training.tuner import search_report
 
 SEARCHES_FOLDER = "searches"
 
