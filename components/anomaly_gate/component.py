@@ -1,4 +1,4 @@
-"""Component that stops the run on anomalous data. ExampleValidator alone only reports."""
+"""Component that stops the run on anomalies, which ExampleValidator alone only reports."""
 
 from typing import ClassVar
 
@@ -24,20 +24,20 @@ class AnomalyGateSpec(types.ComponentSpec):
 
 
 class AnomalyGate(base_component.BaseComponent):
-    """Gate that fails the run on anomalies of ExampleValidator, or on examples of another audio spec.
+    """Gate that fails when ExampleValidator found anomalies or examples have another audio spec.
 
-    It has no output: nodes that must wait for it name it with ``add_upstream_node``.
+    It has no output: nodes that must run after it name it with ``add_upstream_node``.
     """
 
     SPEC_CLASS = AnomalyGateSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(self, *, anomalies: types.BaseChannel, statistics: types.BaseChannel, audio_spec: str) -> None:
-        """Create the component.
+        """Connect the inputs.
 
         Args:
-            anomalies: Channel of the findings of ExampleValidator.
-            statistics: Channel of the statistics of StatisticsGen, which count the fingerprints of the examples.
+            anomalies: Output of ExampleValidator.
+            statistics: Output of StatisticsGen; it has the audio specs' fingerprints of the examples.
             audio_spec: Fingerprint that every example must have.
         """
         super().__init__(spec=AnomalyGateSpec(anomalies=anomalies, statistics=statistics, audio_spec=audio_spec))

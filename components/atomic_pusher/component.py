@@ -1,4 +1,4 @@
-"""TFX's Pusher with an executor that publishes a version by an atomic rename."""
+"""TFX's Pusher with an executor that never exposes a partial version."""
 
 from tfx.components import Pusher
 from tfx.dsl.components.base import executor_spec
@@ -7,7 +7,7 @@ from components.atomic_pusher import executor
 
 
 class AtomicPusher(Pusher):
-    """Pusher of a blessed model to the next version folder; TF Serving never loads a partial version.
+    """Pusher that makes a blessed model the next version folder, by an atomic rename.
 
     Pushing the model that is already the newest version records that version and copies nothing.
     """

@@ -12,24 +12,36 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
 from components.artifacts import Artifacts, Properties
+from modules.common.errors import SerError
 from modules.export.contract import EXTRA_ASSETS, PROTOCOL_FILE
 from modules.reporting import model_card
 
-# TF Serving loads folders that are named by a number and ignores all others.
+# TF Serving loads folders that are named by a number and ignores others.
 _PARTIAL_PREFIX = ".partial-"
-# Which model artifact a version came from; in the folder for assets outside the graph.
+# Path of the model artifact that a version is a copy of.
 _SOURCE_FILE = os.path.join(EXTRA_ASSETS, "source_model")
 
 
-class NotWanted(RuntimeError):
-    """A version was pushed and cannot be served; the message gives the reason."""
+class PushRejected(SerError, RuntimeError):
+    """A pushed version cannot be deployed."""
+
+    code = "push.rejected"
 
 
 class Executor(tfx_pusher.Executor):
-    """Executor that copies to a temporary folder and renames it."""
+    """Push by a copy to a temporary folder and a rename."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Push the model if all blessings upstream are positive, and record its path and version."""
+        """Push the model if it is blessed, and record path and version.
+
+        Args:
+            input_dict: Model and blessings.
+            output_dict: The pushed model.
+            exec_properties: Those of TFX's Pusher.
+
+        Raises:
+            PushRejected: The version could not be deployed; it was removed if this push made it.
+        """
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed_model)
@@ -37,36 +49,45 @@ class Executor(tfx_pusher.Executor):
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
         model_path, base_directory = self.GetModelPath(input_dict), destination.filesystem.base_directory
-        was_there = newest_if_from(model_path, base_directory) is not None
+        existed = newest_if_from(model_path, base_directory) is not None
         version_path = push(model_path, base_directory, extra_assets=_from_evaluation(input_dict))
         try:
-            self.announce(version_path, model_path, pushed_model, exec_properties)
-        except NotWanted:
-            if not was_there:
+            self.deploy(version_path, model_path, pushed_model, exec_properties)
+        except PushRejected:
+            if not existed:
                 fileio.rmtree(version_path)
             raise
         io_utils.copy_dir(version_path, pushed_model.uri)
         self._MarkPushed(pushed_model, pushed_destination=version_path, pushed_version=os.path.basename(version_path))
 
-    def announce(
+    def deploy(
         self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: Properties
     ) -> None:
-        """Announce the version. Does nothing here, as TF Serving polls the folder.
+        """Deploy the new version. A hook for subclasses; TF Serving finds the version without it.
+
+        Args:
+            version_path: Folder of the version.
+            model_path: Model that the version is a copy of.
+            pushed_model: Output artifact, for properties of the deployment.
+            exec_properties: Those of the component.
 
         Raises:
-            NotWanted: The version must be removed, if this push created it.
+            PushRejected: The version cannot be deployed and must be removed.
         """
 
 
 def push(model_path: str, base_directory: str, *, extra_assets: Sequence[str] = ()) -> str:
-    """Copy ``model_path`` to ``<base_directory>/<version>``, atomically, and return that path.
+    """Copy a model to ``<base_directory>/<version>`` by an atomic rename, unless it is the newest version already.
 
-    A version is the time of the push in seconds, or one more than the newest when two pushes fall into one second.
+    A version is the time of the push in seconds since 1970, or one more than the newest version if that is larger.
 
     Args:
-        model_path: Folder of the SavedModel; local or in a bucket.
-        base_directory: Folder of the versions that TF Serving watches; local or in a bucket.
-        extra_assets: Files to copy into the folder for assets outside the graph (``assets.extra``).
+        model_path: Folder of the SavedModel.
+        base_directory: Folder of the versions.
+        extra_assets: Files to copy into ``assets.extra``, which TF Serving ignores.
+
+    Returns:
+        Path of the version.
     """
     fileio.makedirs(base_directory)
     _clear_partial(base_directory)
@@ -84,21 +105,31 @@ def push(model_path: str, base_directory: str, *, extra_assets: Sequence[str] = 
 
 
 def newest_if_from(model_path: str, base_directory: str) -> str | None:
-    """Path of the newest version, if it is a copy of ``model_path``."""
+    """Return the path of the newest version, or None if it is not a copy of ``model_path``.
+
+    Args:
+        model_path: Folder of the SavedModel.
+        base_directory: Folder of the versions.
+    """
     newest = max(_versions(base_directory), default=0) if fileio.exists(base_directory) else 0
     version_path = os.path.join(base_directory, str(newest))
     return version_path if newest and _source(version_path) == model_path else None
 
 
 def find_pushed(model_path: str, base_directory: str) -> str | None:
-    """Return the path of the newest version that is a copy of ``model_path``, if there is one."""
+    """Return the path of the newest copy of ``model_path`` among the versions; None without one.
+
+    Args:
+        model_path: Folder of the SavedModel.
+        base_directory: Folder of the versions.
+    """
     versions = sorted(_versions(base_directory), reverse=True) if fileio.exists(base_directory) else []
     paths = (os.path.join(base_directory, str(version)) for version in versions)
     return next((path for path in paths if _source(path) == model_path), None)
 
 
 def _from_evaluation(input_dict: Artifacts) -> list[str]:
-    """Return what the evaluation left with its blessing: the model card, and the speakers of each split."""
+    """Return the paths of model card and protocol in the blessing."""
     folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.MODEL_BLESSING_KEY])
     paths = [os.path.join(folder, name) for name in (model_card.JSON_FILE, model_card.MARKDOWN_FILE, PROTOCOL_FILE)]
     return [path for path in paths if fileio.exists(path)]
@@ -114,7 +145,7 @@ def _source(version_path: str) -> str | None:
 
 
 def _clear_partial(base_directory: str) -> None:
-    """Remove the files of a killed push; in a bucket, which renames file by file, also a partial version."""
+    """Remove the files of a killed push. In a bucket, where a rename copies file by file, they include a version."""
     for name in fileio.listdir(base_directory):
         if name.startswith(_PARTIAL_PREFIX):
             partial = name.rstrip("/")

@@ -1,1 +1,1 @@
-"""From folders of recordings to ``tf.Example``s of audio features, in splits."""
+"""ExampleGen of folders of recordings: ``tf.Example``s of audio features, in splits."""

@@ -1,4 +1,4 @@
-"""The ExampleGen of this pipeline."""
+"""ExampleGen of this pipeline."""
 
 from google.protobuf import any_pb2, wrappers_pb2
 from tfx.components.example_gen import component
@@ -13,17 +13,15 @@ from modules.data.labels import SPLITS
 
 
 class AudioExampleGen(component.FileBasedExampleGen):
-    """ExampleGen that reads folders of emotional speech and writes ``tf.Example``s per split.
+    """Reader of folders of emotional speech and writer of ``tf.Example``s (:mod:`modules.data.examples`) per split.
 
-    :mod:`modules.data.examples` defines the features.
+    Output ``examples`` is a standard Examples artifact with the splits ``train``, ``eval`` and ``test``. It also has
+    ``ingest.json``, a summary, ``quarantine.jsonl``, a line with path and reason for every unusable recording, and
+    ``clips.jsonl``, a line for every recording.
 
-    Output ``examples``: standard Examples with the splits ``train``, ``eval`` and ``test``. Next to the splits are
-    ``ingest.json``, a summary, ``quarantine.jsonl``, a line with path and reason for every quarantined recording,
-    and ``clips.jsonl``, a line for every recording.
-
-    TFX's own driver for files finds the span and watches the files, here and on Vertex alike. So a run is repeated
-    when a file of the newest span, or of an ``input_base`` without spans, comes, goes or changes. Of a window of spans,
-    a local run watches all; Vertex AI runs no driver but TFX's, so that spans must be left as they are there.
+    The driver for files finds the span and computes a fingerprint of the files, so that a run is repeated when a file
+    of the newest span, or of an ``input_base`` without spans, appears, disappears or changes. Of a window of spans, the
+    fingerprint of a local run covers all. That of Vertex AI covers the newest alone, so earlier spans must not change.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
@@ -36,16 +34,19 @@ class AudioExampleGen(component.FileBasedExampleGen):
         settings: IngestSettings | None = None,
         range_config: range_config_pb2.RangeConfig | data_types.RuntimeParameter | None = None,
     ) -> None:
-        """Create the component.
+        """Configure the ingestion.
 
         Args:
-            input_base: Folder that holds one or several corpora; local or on any file system that TensorFlow supports.
-            settings: All other settings of the ingestion.
-            range_config: Span to read; the latest by default.
+            input_base: Folder of one or several corpora; local or on any file system of TensorFlow.
+            settings: Settings of the ingestion.
+            range_config: Span to read; the newest without it.
+
+        Raises:
+            ValueError: ``input_base`` has wildcards.
         """
         settings = settings or IngestSettings()
         if any(character in input_base for character in "*?[]\\"):
-            raise ValueError(f"input_base is {input_base!r}; wildcards are not allowed in it, rename the folder")
+            raise ValueError(f"input_base is {input_base!r}; allowed: a path without wildcards. Rename the folder")
         super().__init__(
             input_base=input_base,
             input_config=example_gen_pb2.Input(
@@ -54,7 +55,7 @@ class AudioExampleGen(component.FileBasedExampleGen):
                     for level, pattern in enumerate(level_patterns(settings.pattern), start=1)
                 ]
             ),
-            # Only the names matter: the executor assigns speakers and hashes nothing.
+            # Only the names have an effect: the executor assigns speakers and does not hash.
             output_config=example_gen_pb2.Output(
                 split_config=example_gen_pb2.SplitConfig(
                     splits=[example_gen_pb2.SplitConfig.Split(name=split, hash_buckets=1) for split in SPLITS]
@@ -66,7 +67,11 @@ class AudioExampleGen(component.FileBasedExampleGen):
 
 
 def pack_settings(settings: IngestSettings) -> example_gen_pb2.CustomConfig:
-    """Return ``settings`` as JSON in a string, as a Struct would turn integers into floats."""
+    """Return the settings as JSON in a string, since a Struct would turn integers into floats.
+
+    Args:
+        settings: Settings of the ingestion.
+    """
     packed = any_pb2.Any()
     packed.Pack(wrappers_pb2.StringValue(value=settings.to_json()))
     return example_gen_pb2.CustomConfig(custom_config=packed)

@@ -1,4 +1,4 @@
-"""Driver that finds the newest span, and fingerprints the files of all spans that are read."""
+"""Driver of local runs: finds the newest span, and computes the fingerprint of all spans that are read."""
 
 import posixpath
 from typing import Any
@@ -13,7 +13,7 @@ from components.audio_example_gen.spans import in_window, level_patterns, spans_
 
 
 class Driver(driver.FileBasedDriver):
-    """TFX's driver, with earlier spans added to its fingerprint, which covers the newest span alone."""
+    """TFX's driver, with earlier spans of the window added to the fingerprint, which otherwise covers the newest."""
 
     def resolve_exec_properties(
         self,
@@ -21,7 +21,13 @@ class Driver(driver.FileBasedDriver):
         pipeline_info: data_types.PipelineInfo,
         component_info: data_types.ComponentInfo,
     ) -> dict[str, Any]:
-        """Add span and fingerprint."""
+        """Add span and fingerprint to the properties.
+
+        Args:
+            exec_properties: Properties of the component.
+            pipeline_info: Pipeline.
+            component_info: Component.
+        """
         with used_by_tfx():
             resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
         settings = executor.read_settings(resolved)

@@ -1,4 +1,4 @@
-"""Executor of :class:`components.audio_example_gen.component.AudioExampleGen`."""
+"""Executor of the AudioExampleGen."""
 
 import collections
 import dataclasses
@@ -29,9 +29,9 @@ from components.audio_example_gen.ingestion import (
     WriteShard,
     drop_duplicates,
     find_duplicates,
-    lot,
+    shuffle_key,
 )
-from components.audio_example_gen.report import IngestError, Report
+from components.audio_example_gen.report import IngestError, NoRecordings, Report
 from components.audio_example_gen.settings import IngestSettings
 from components.audio_example_gen.spans import Span, fixed_folder, in_window, level_patterns, spans_until
 from modules.common.addresses import read_bytes
@@ -46,17 +46,22 @@ _T = TypeVar("_T")
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Executor that identifies the recordings and assigns speakers to splits; Beam processes the clips.
+    """Identification of recordings and assignment of speakers to splits; Beam processes the clips.
 
-    Derived from Beam's base, not from BaseExampleGenExecutor: that one splits by hash, and shuffles at random before
-    it writes, so that no two runs would write the same files.
+    It is derived from Beam's base, not from BaseExampleGenExecutor, which splits by hash and shuffles at random before
+    it writes, so that two runs would write different files.
     """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Write examples, ``clips.jsonl``, ``quarantine.jsonl`` and ``ingest.json``.
 
+        Args:
+            input_dict: Empty.
+            output_dict: The examples.
+            exec_properties: Those of TFX's FileBasedExampleGen.
+
         Raises:
-            IngestError: No recording can be used, or too few can; the examples are void then.
+            IngestError: Too few recordings are usable; the examples are incomplete then.
             ValueError: The speakers cannot fill the splits.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -67,7 +72,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         spans = _spans(exec_properties, settings)
         window = _read_window(input_base, spans, settings) if settings.spans > 1 else _read_folder(exec_properties)
         identified = _identify(window, settings)
-        arrivals = [_arrived(span, input_base, settings) for span in spans]
+        arrivals = [_clips_of(span, input_base, settings) for span in spans]
         split_of = assign(identified.clips, settings.splits, arrivals=arrivals)
         shards = list(make_shards(identified.clips, split_of, settings))
         self._run_beam(shards, window.root, examples.uri, settings)
@@ -97,22 +102,34 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 def read_settings(exec_properties: Properties) -> IngestSettings:
-    """Return the settings of :func:`components.audio_example_gen.component.pack_settings`."""
+    """Return the settings that :func:`components.audio_example_gen.component.pack_settings` packed.
+
+    Args:
+        exec_properties: Properties of the component.
+
+    Raises:
+        ValueError: ``custom_config`` has another message.
+    """
     custom_config = example_gen_pb2.CustomConfig()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], custom_config)
     text = wrappers_pb2.StringValue()
     if not custom_config.custom_config.Unpack(text):
-        raise ValueError(f"custom_config holds {custom_config.custom_config.type_url!r}; IngestSettings are expected")
+        raise ValueError(f"custom_config has {custom_config.custom_config.type_url!r}; allowed: packed IngestSettings")
     return IngestSettings.from_json(text.value)
 
 
 def make_shards(clips: Iterable[Clip], split_of: Mapping[str, str], settings: IngestSettings) -> Iterator[Shard]:
-    """Shuffle each split's clips and yield shards of batches of about :data:`EXAMPLES_PER_BATCH` examples.
+    """Yield the shards of each split: shuffled clips in batches of about :data:`EXAMPLES_PER_BATCH` examples.
 
     The result depends on clips and settings alone, so the files do not depend on the number of workers.
+
+    Args:
+        clips: All clips.
+        split_of: Split of each clip, by its id.
+        settings: Settings of the ingestion.
     """
     clips_of: dict[str, list[Clip]] = collections.defaultdict(list)
-    for clip in sorted(clips, key=lambda clip: lot(settings.seed, clip.clip_id)):
+    for clip in sorted(clips, key=lambda clip: shuffle_key(settings.seed, clip.clip_id)):
         clips_of[split_of[clip.clip_id]].append(clip)
     for split in SPLITS:
         copies = len(settings.augmentation.variants) if split == TRAIN else 1
@@ -128,11 +145,11 @@ def _cut(items: Sequence[_T], size: int) -> list[tuple[_T, ...]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Window:
-    """Spans that a run reads.
+    """Folders that a run reads.
 
     Attributes:
-        root: What the paths of all clips are relative to.
-        folders: By their own path below ``root``: empty for the only one, ``span-2`` for a span among others.
+        root: Folder that the paths of all clips are relative to.
+        folders: Folders by their path below ``root``: empty for the only one, ``span-2`` for a span among others.
     """
 
     root: str
@@ -140,7 +157,7 @@ class _Window:
 
 
 def _read_folder(exec_properties: Properties) -> _Window:
-    """Return the folder, or span, that the driver found. The paths in it do not depend on the number of the span."""
+    """Return the folder or span that the driver found. The paths in it do not depend on the number of the span."""
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
     input_base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
@@ -149,7 +166,7 @@ def _read_folder(exec_properties: Properties) -> _Window:
 
 
 def _spans(exec_properties: Properties, settings: IngestSettings) -> list[Span]:
-    """Up to the one that the driver found; none where recordings do not arrive in spans."""
+    """Return the spans up to the one that the driver found; empty if the recordings have no spans."""
     if not settings.in_spans:
         return []
     newest = int(exec_properties[utils.SPAN_PROPERTY_NAME])
@@ -161,8 +178,8 @@ def _spans(exec_properties: Properties, settings: IngestSettings) -> list[Span]:
 def _require_complete(marker: str) -> None:
     if fileio.exists(marker):
         raise IngestError(
-            f"{marker} says that {read_bytes(marker).decode()} is still arriving. Run again when `ser corpus arrive` "
-            "has ended; if it was interrupted, give its command again"
+            f"{read_bytes(marker).decode()} is incomplete: {marker} exists. Run again when `ser corpus arrive` has "
+            "ended; if it was interrupted, run it again"
         )
 
 
@@ -172,22 +189,22 @@ def _read_window(input_base: str, spans: Sequence[Span], settings: IngestSetting
     return _Window(root, {posixpath.relpath(folder.root, root): folder for folder in folders})
 
 
-def _arrived(span: Span, input_base: str, settings: IngestSettings) -> tuple[Clip, ...]:
-    """Return the speakers of a span, from the names of its files."""
+def _clips_of(span: Span, input_base: str, settings: IngestSettings) -> tuple[Clip, ...]:
+    """Return the clips of a span by the names of its files."""
     folder = Folder(input_base, span.patterns)
     return identify(folder.paths(), read_text=folder.read_text, labels=settings.labels).clips
 
 
 def _identify(window: _Window, settings: IngestSettings) -> Identified:
-    """Span by span: one corpus has one name in all of them, and so has a speaker."""
+    """Identify the recordings span by span, so that a corpus or speaker has the same name in all of them."""
     if not fileio.isdir(window.root):
-        raise IngestError(f"{window.root} is not a folder; give the folder that holds the recordings")
-    found = [_identify_in(folder, below, settings) for below, folder in window.folders.items()]
-    clips = [clip for part in found for clip in part.clips]
-    rejected = tuple(file for part in found for file in part.rejected)
+        raise NoRecordings(f"{window.root} is not a folder; give the folder of the recordings")
+    parts = [_identify_in(folder, below, settings) for below, folder in window.folders.items()]
+    clips = [clip for part in parts for clip in part.clips]
+    rejected = tuple(file for part in parts for file in part.rejected)
     if not clips:
-        raise IngestError(f"no recording in {window.root} can be used{_first_reason(rejected)}. {supported_layouts()}")
-    dropped = sum((collections.Counter(part.dropped) for part in found), collections.Counter[str]())
+        raise NoRecordings(f"{window.root} has no usable recordings{_first_reason(rejected)}. {supported_layouts()}")
+    dropped = sum((collections.Counter(part.dropped) for part in parts), collections.Counter[str]())
     return Identified(
         clips=tuple(sorted(clips, key=lambda clip: clip.clip_id)),
         rejected=rejected,
@@ -196,19 +213,20 @@ def _identify(window: _Window, settings: IngestSettings) -> Identified:
 
 
 def _identify_in(folder: Folder, below: str, settings: IngestSettings) -> Identified:
-    found = identify(folder.paths(), read_text=folder.read_text, labels=settings.labels)
+    identified = identify(folder.paths(), read_text=folder.read_text, labels=settings.labels)
     return dataclasses.replace(
-        found,
-        clips=tuple(dataclasses.replace(clip, path=posixpath.join(below, clip.path)) for clip in found.clips),
+        identified,
+        clips=tuple(dataclasses.replace(clip, path=posixpath.join(below, clip.path)) for clip in identified.clips),
         rejected=tuple(
-            Rejected(posixpath.join(below, file.path), file.reason) for file in (*found.rejected, *folder.too_deep())
+            Rejected(posixpath.join(below, file.path), file.reason)
+            for file in (*identified.rejected, *folder.too_deep())
         ),
     )
 
 
 def _first_reason(rejected: Sequence[Rejected]) -> str:
     if not rejected:
-        return ": it holds no sound files"
+        return ": it has no sound files"
     return f": {len(rejected)} files are rejected, the first, {rejected[0].path}, because {rejected[0].reason}"
 
 
@@ -231,15 +249,15 @@ def _read_outcomes(folder: str) -> list[Outcome]:
 
 
 def _finish(report: Report, uri: str) -> None:
-    """TFX deletes the outputs of a failed execution, so the list of what was wrong must lie elsewhere then."""
+    """Write the report; of a failure outside the artifact, since TFX deletes the outputs of a failed execution."""
     try:
-        report.require_usable(posixpath.join(_failed(uri), "quarantine.jsonl"))
+        report.require_usable(posixpath.join(_failure_folder(uri), "quarantine.jsonl"))
     except IngestError:
-        fileio.makedirs(_failed(uri))
-        report.write_quarantine(_failed(uri))
+        fileio.makedirs(_failure_folder(uri))
+        report.write_quarantine(_failure_folder(uri))
         raise
     report.write(uri)
 
 
-def _failed(uri: str) -> str:
+def _failure_folder(uri: str) -> str:
     return f"{uri.rstrip('/')}-failed"

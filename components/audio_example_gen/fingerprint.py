@@ -1,4 +1,4 @@
-"""The fingerprint of the recordings, by which a run decides whether to read them again."""
+"""Fingerprint of the recordings, a part of the cache key of the AudioExampleGen."""
 
 import contextlib
 import hashlib
@@ -14,9 +14,9 @@ _State = tuple[str, int, float, float]
 
 
 def fingerprint(split: str, pattern: str) -> str:
-    """Return a text that differs when a file that matches comes, goes, changes or gets another name.
+    """Return a text that differs when a matching file appears, disappears, changes or is renamed.
 
-    TFX's fingerprint sends a request per file to a bucket and ignores names. Listing takes one for a thousand files.
+    TFX's own sends a request to a bucket for each file and ignores names. This one lists a thousand files per request.
 
     Args:
         split: Name of TFX's input split.
@@ -29,20 +29,20 @@ def fingerprint(split: str, pattern: str) -> str:
 
 @contextlib.contextmanager
 def used_by_tfx() -> Iterator[None]:
-    """Let TFX's drivers, which offer no hook for it, compute this fingerprint."""
+    """Replace the fingerprint of TFX's drivers, which have no hook for it, by this one."""
     with mock.patch.object(io_utils, "generate_fingerprint", fingerprint):
         yield
 
 
 def _listed(pattern: str) -> Iterator[_State]:
-    """Yield files in a bucket. An object that is renamed is written again."""
+    """Yield the files in a bucket, where a renamed object has a new time of update."""
     (match,) = FileSystems.match([pattern])
-    for found in match.metadata_list:
-        yield found.path, found.size_in_bytes, found.last_updated_in_seconds, 0.0
+    for file in match.metadata_list:
+        yield file.path, file.size_in_bytes, file.last_updated_in_seconds, 0.0
 
 
 def _stated(pattern: str) -> Iterator[_State]:
-    """Yield files of this machine. A rename changes the time of the status, not that of the content."""
+    """Yield local files. A rename changes ``st_ctime``, not ``st_mtime``."""
     for path in map(str, fileio.glob(pattern)):
         if os.path.isfile(path):
             status = os.stat(path)

@@ -1,4 +1,4 @@
-"""Results of an ingestion, for the report."""
+"""Reader of the AudioExampleGen's reports."""
 
 import json
 import os
@@ -13,7 +13,11 @@ from modules.reporting import summary
 
 
 def protocol(examples_uri: str) -> summary.Protocol:
-    """Return the speakers of each split."""
+    """Return the speakers of each split.
+
+    Args:
+        examples_uri: Folder of the examples.
+    """
     ingest = _read_json(examples_uri, SUMMARY_FILE)
     return summary.Protocol(
         kind="speaker" if ingest["protocol"] == "speaker-disjoint" else "random_clip",
@@ -23,7 +27,11 @@ def protocol(examples_uri: str) -> summary.Protocol:
 
 
 def data(examples_uri: str) -> summary.Data:
-    """Return the counts of ingested and quarantined recordings."""
+    """Return the numbers of ingested recordings, and the rejected ones.
+
+    Args:
+        examples_uri: Folder of the examples.
+    """
     ingest = _read_json(examples_uri, SUMMARY_FILE)
     quarantine = io_utils.read_string_file(os.path.join(examples_uri, QUARANTINE_FILE)).splitlines()
     return summary.Data(

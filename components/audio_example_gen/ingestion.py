@@ -29,12 +29,13 @@ BATCHES_PER_SHARD = 16
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One file of examples, and the clips that they come from.
+    """A file of examples, and the clips that they come from.
 
     Attributes:
-        path: Relative to the folder of all examples.
-        batches: Clips whose features are extracted together. Batches are fixed before any worker starts, as
-            the last bits of a sum depend on the size of the batch.
+        split: Name of the split.
+        path: Path relative to the folder of all examples.
+        batches: Clips whose features are extracted together. They are fixed before the workers start, since the last
+            bits of a sum depend on the size of the batch.
     """
 
     split: str
@@ -44,14 +45,18 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Result of the ingestion of one recording.
+    """Outcome of the ingestion of a recording.
 
     Attributes:
-        reason: Why it is quarantined; empty when it is not.
-        duplicate_of: Path of the recording with the same content that is used instead; empty when there is none.
-        sha256: Digest of the file; empty when it could not be read.
+        clip: The recording.
+        split: Its split.
+        shard: Path of the file of its examples.
+        reason: Why it is unusable; empty if it is usable.
+        duplicate_of: Path of the recording with the same content that is used instead; empty if there is none.
+        sha256: Digest of the file's content; empty if it could not be read.
+        duration_sec: Duration in seconds; 0 if it is unusable.
+        native_sample_rate_hz: Sample rate of the file in hertz; 0 if it is unusable.
         examples: Number of its examples.
-        shard: Path of the file that holds them.
     """
 
     clip: Clip
@@ -66,17 +71,21 @@ class Outcome:
 
     @property
     def used(self) -> bool:
-        """True if the recording is neither quarantined nor a duplicate."""
+        """Whether the recording has examples."""
         return not self.reason and not self.duplicate_of
 
     def to_json(self) -> str:
-        """Return one line with the attributes of the outcome and those of its clip."""
+        """Return a line of JSON, with the clip's attributes at the top level."""
         fields = dataclasses.asdict(self)
         return json.dumps(fields.pop("clip") | fields)
 
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
-        """Read a line of :meth:`to_json`."""
+        """Read a line that :meth:`to_json` returned.
+
+        Args:
+            text: The line.
+        """
         fields = json.loads(text)
         clip = Clip(**{field.name: fields.pop(field.name) for field in dataclasses.fields(Clip)})
         return cls(clip=clip, **fields)
@@ -84,7 +93,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class _Copy:
-    """One variant of one clip, ready for extraction."""
+    """A variant of a clip, ready for extraction."""
 
     clip: Clip
     variant: str
@@ -95,31 +104,38 @@ class _Copy:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Record:
-    """A serialized example; records sort into the order in which they are written."""
+    """A serialized example, ordered by its position in the file."""
 
-    place: str
+    key: str
     example: bytes
 
 
 class WriteShard(beam.DoFn):
-    """Beam function that decodes, augments, extracts and writes; yields an :class:`Outcome` for every clip.
+    """Beam function that reads, decodes, resamples and augments clips, extracts features and writes a shard.
 
-    A worker writes the file itself, because the examples of a large corpus would not fit through a local runner's
-    memory, and in an order of our own, because Beam's writers have none.
+    It writes the file itself for two reasons: the examples of a large corpus would exceed the memory of a local runner,
+    and Beam's writers have no fixed order.
     """
 
     def __init__(self, root: str, folder: str, settings: IngestSettings) -> None:
-        """Create the function.
+        """Store what all shards share.
 
         Args:
             root: Folder that the clips' paths are relative to.
-            folder: Folder that the shards' paths are relative to; also the key of the progress bar.
+            folder: Folder that the shards' paths are relative to; also the key of the progress.
             settings: Settings of the ingestion.
         """
         self._root, self._folder, self._settings = root, folder, settings
 
     def process(self, shard: Shard) -> Iterator[Outcome]:
-        """Write one shard and yield the outcome of each of its clips."""
+        """Write a shard.
+
+        Args:
+            shard: The shard.
+
+        Yields:
+            The outcome of every clip.
+        """
         outcomes: list[Outcome] = []
         records: list[Record] = []
         for clips in shard.batches:
@@ -182,25 +198,36 @@ class WriteShard(beam.DoFn):
                 native_sample_rate_hz=copy.recording.sample_rate_hz,
                 spec=spec,
             )
-            place = lot(self._settings.seed, copy.clip.clip_id, copy.variant)
-            yield Record(place, example.SerializeToString(deterministic=True))
+            key = shuffle_key(self._settings.seed, copy.clip.clip_id, copy.variant)
+            yield Record(key, example.SerializeToString(deterministic=True))
 
 
 def find_duplicates(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Sort by ``clip_id`` and keep the first of several recordings with the same content.
+    """Sort by ``clip_id`` and mark all but the first of several recordings with the same content.
 
-    A recording under two names would count twice, or be in both training and evaluation.
+    A recording with two names would count twice, or be in the training data and in the test data.
+
+    Args:
+        outcomes: Outcomes of all recordings.
+
+    Returns:
+        The outcomes with ``duplicate_of``.
     """
     first: dict[str, str] = {}
-    found = []
+    marked = []
     for outcome in sorted(outcomes, key=lambda outcome: outcome.clip.clip_id):
         kept = outcome.clip.path if outcome.reason else first.setdefault(outcome.sha256, outcome.clip.path)
-        found.append(outcome if kept == outcome.clip.path else dataclasses.replace(outcome, duplicate_of=kept))
-    return found
+        marked.append(outcome if kept == outcome.clip.path else dataclasses.replace(outcome, duplicate_of=kept))
+    return marked
 
 
 def drop_duplicates(outcomes: Iterable[Outcome], *, folder: str) -> None:
-    """Remove the examples of duplicates; only the few shards that hold any are rewritten."""
+    """Remove the examples of duplicates by writing the few shards that have any again.
+
+    Args:
+        outcomes: Outcomes with duplicates marked.
+        folder: Folder of all examples.
+    """
     dropped: dict[str, set[bytes]] = collections.defaultdict(set)
     for outcome in outcomes:
         if outcome.duplicate_of:
@@ -221,8 +248,13 @@ def _write(path: str, examples: Iterable[bytes]) -> None:
             writer.write(example)
 
 
-def lot(seed: int, *names: str) -> str:
-    """Return a sort key for a random order that is the same in every run."""
+def shuffle_key(seed: int, *names: str) -> str:
+    """Return a key whose order is a permutation of the named items, the same in every run.
+
+    Args:
+        seed: Seed of the permutation.
+        names: Names that identify the item.
+    """
     return hashlib.sha256("\n".join([str(seed), *names]).encode()).hexdigest()
 
 

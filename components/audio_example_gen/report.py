@@ -1,4 +1,4 @@
-"""Summary and quarantine that an ingestion writes next to the examples."""
+"""Report of an ingestion: a summary and the quarantined recordings."""
 
 import collections
 import dataclasses
@@ -13,6 +13,7 @@ from tfx.dsl.io import fileio
 from components.audio_example_gen.corpora import Rejected
 from components.audio_example_gen.ingestion import Outcome
 from components.audio_example_gen.settings import IngestSettings
+from modules.common.errors import SerError
 from modules.data.labels import SPLITS
 
 QUARANTINE_FILE = "quarantine.jsonl"
@@ -21,19 +22,40 @@ SUMMARY_FILE = "ingest.json"
 _WORST_REASONS = 5
 
 
-class IngestError(RuntimeError):
-    """The recordings do not make a data set; the message gives what is missing."""
+class IngestError(SerError, RuntimeError):
+    """The recordings do not make a data set."""
+
+    code = "ingest.failed"
+
+
+class NoRecordings(IngestError):
+    """The folder is missing or has no usable recordings."""
+
+    code = "ingest.no_recordings"
+
+
+class TooManyQuarantined(IngestError):
+    """The share of quarantined recordings is above ``ingest.max_quarantined_share``."""
+
+    code = "ingest.too_many_quarantined"
+
+
+class EmptySplit(IngestError):
+    """A split has no usable recordings."""
+
+    code = "ingest.empty_split"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """Results of an ingestion for every recording.
+    """Outcome of every recording.
 
     Attributes:
         root: The ingested folder.
-        outcomes: Of the recordings whose names were understood, duplicates found.
-        rejected: The others.
-        dropped: How many recordings have a label without a place among the seven emotions, by label.
+        settings: Settings of the ingestion.
+        outcomes: Outcomes of the identified recordings, with duplicates marked.
+        rejected: Files that could not be identified.
+        dropped: Number of recordings with a label outside the seven emotions, by label.
         spans: Folder of each span that was read, relative to ``root``, the newest last.
     """
 
@@ -46,18 +68,18 @@ class Report:
 
     @property
     def used(self) -> list[Outcome]:
-        """Outcomes of the recordings that are used."""
+        """Outcomes of the recordings with examples."""
         return [outcome for outcome in self.outcomes if outcome.used]
 
     @property
     def quarantined(self) -> list[Rejected]:
-        """Quarantined files, sorted by path."""
+        """Unusable files with reasons, sorted by path."""
         failed = [Rejected(outcome.clip.path, outcome.reason) for outcome in self.outcomes if outcome.reason]
         return sorted([*self.rejected, *failed], key=lambda file: (file.path, file.reason))
 
     @property
     def quarantined_share(self) -> float:
-        """Share of quarantined recordings, 0 to 1."""
+        """Share of the recordings that are quarantined, 0 to 1."""
         recordings = len(self.outcomes) + len(self.rejected)
         return len(self.quarantined) / recordings if recordings else 0.0
 
@@ -65,7 +87,7 @@ class Report:
         return sum(outcome.clip.path.startswith(posixpath.join(folder, "")) for outcome in self.used)
 
     def reasons(self) -> dict[str, int]:
-        """How many recordings each kind of reason has put into quarantine, the most frequent first."""
+        """Return the number of quarantined recordings by kind of reason, the most frequent first."""
         return dict(collections.Counter(_kind(file.reason) for file in self.quarantined).most_common())
 
     def summary(self) -> dict[str, Any]:
@@ -91,18 +113,26 @@ class Report:
         }
 
     def require_usable(self, quarantine_path: str) -> None:
-        """Raise :class:`IngestError` if too much was quarantined or a split has no clip."""
+        """Check that enough recordings are usable.
+
+        Args:
+            quarantine_path: Path of the list of quarantined recordings, for the message.
+
+        Raises:
+            TooManyQuarantined: The share of quarantined recordings is too large.
+            EmptySplit: A split has no clip.
+        """
         if self.quarantined_share > self.settings.max_quarantined_share:
-            raise IngestError(
+            raise TooManyQuarantined(
                 f"{len(self.quarantined)} of {len(self.outcomes) + len(self.rejected)} recordings "
-                f"({self.quarantined_share:.1%}) cannot be used; ingest.max_quarantined_share allows "
+                f"({self.quarantined_share:.1%}) are unusable; ingest.max_quarantined_share allows "
                 f"{self.settings.max_quarantined_share:.1%}. Most frequent: {self._worst()}. "
                 f"Every path with its reason: {quarantine_path}"
             )
         empty = sorted(set(SPLITS) - {outcome.split for outcome in self.used})
         if empty:
-            raise IngestError(
-                f"no clip of {', '.join(empty)} can be used: {self._worst()}. "
+            raise EmptySplit(
+                f"{', '.join(empty)} has no usable clips: {self._worst()}. "
                 f"Every path with its reason: {quarantine_path}"
             )
 
@@ -111,19 +141,27 @@ class Report:
         return "; ".join(f"{count} x {reason}" for reason, count in worst)
 
     def write_quarantine(self, folder: str) -> str:
-        """Write ``quarantine.jsonl`` into ``folder`` and return its path."""
+        """Write ``quarantine.jsonl`` and return its path.
+
+        Args:
+            folder: Folder to write into.
+        """
         path = posixpath.join(folder, QUARANTINE_FILE)
         _write_lines(path, (json.dumps(dataclasses.asdict(file)) for file in self.quarantined))
         return path
 
     def write(self, folder: str) -> None:
-        """Write the summary and the quarantine into ``folder``."""
+        """Write the summary and the quarantine.
+
+        Args:
+            folder: Folder to write into.
+        """
         self.write_quarantine(folder)
         _write_lines(posixpath.join(folder, SUMMARY_FILE), [json.dumps(self.summary(), indent=2)])
 
 
 def _kind(reason: str) -> str:
-    """Return the code of ``AUDIO_TOO_SHORT: 0.050 s; at least …``; numbers and names differ from clip to clip."""
+    """Return the code of ``AUDIO_TOO_SHORT: 0.050 s; at least …``, since numbers and names differ between clips."""
     return re.sub(r"\d[\d.e+-]*", "N", re.split(r"[:;]", reason, maxsplit=1)[0])
 
 
@@ -143,7 +181,7 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 
 
 def _duplicates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return groups of recordings with the same content; only the first of each group is used."""
+    """Return groups of recordings with the same content, the used one first."""
     groups: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.duplicate_of:

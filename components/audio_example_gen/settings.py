@@ -1,4 +1,4 @@
-"""Everything that decides what the ExampleGen writes. Light to import: the configuration reads it."""
+"""Settings of the AudioExampleGen. It imports nothing slow, since every command reads the configuration."""
 
 from typing import Self
 
@@ -13,11 +13,11 @@ from modules.data.splits import SplitSettings
 
 FIVE_LEVELS = "*/*/*/*/*"
 
-_SPAN = "{SPAN"  # what may follow is its width
+_SPAN = "{SPAN"  # a width may follow, as in {SPAN:4}
 
 
 class InputSettings(Settings):
-    """Which files are read, and how many of them may be unusable."""
+    """Files to read, and the share of them that may be unusable."""
 
     pattern: str = Field(
         FIVE_LEVELS,
@@ -49,7 +49,7 @@ class InputSettings(Settings):
 
 
 class IngestSettings(InputSettings):
-    """Everything that decides what the ExampleGen writes."""
+    """All settings of the AudioExampleGen."""
 
     audio: AudioSpec = AudioSpec()
     labels: LabelSettings = LabelSettings()

@@ -1,7 +1,7 @@
-"""Recordings that arrive in numbered spans: which of them a run reads, and which came before.
+"""Numbered spans of recordings: those that a run reads, and earlier ones.
 
-TFX's driver finds the newest span, and reads no other ("ExampleGen only support single span"). So the window of spans
-is opened here, in the executor, which every platform runs; the newest span stays the driver's affair.
+TFX's driver finds the newest span and supports no others ("ExampleGen only support single span"). So the executor,
+which every platform runs, finds the earlier spans of the window.
 """
 
 import dataclasses
@@ -17,10 +17,11 @@ _PLACE = re.compile(r"\{(SPAN|VERSION)(?::\d+)?\}")
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """One span, in its newest version.
+    """A span in its newest version.
 
     Attributes:
-        patterns: What is read of it, one for each level of folders, as ``span-2/*``, ``span-2/*/*``.
+        number: Number of the span.
+        patterns: Pattern of each level of folders, as ``span-2/*``, ``span-2/*/*``.
     """
 
     number: int
@@ -28,7 +29,10 @@ class Span:
 
 
 def level_patterns(pattern: str) -> list[str]:
-    """Split ``span-{SPAN}/*/*`` into ``span-{SPAN}/*`` and ``span-{SPAN}/*/*``: TFX does not support ``**``.
+    """Return a pattern for each level of folders, since TFX's patterns do not support ``**``.
+
+    Args:
+        pattern: Pattern of the deepest level: ``span-{SPAN}/*/*`` gives ``span-{SPAN}/*`` and ``span-{SPAN}/*/*``.
 
     Raises:
         ValueError: The pattern has a wildcard elsewhere than in the levels at its end.
@@ -50,17 +54,17 @@ def spans_until(newest: int, input_base: str, patterns: Sequence[str]) -> list[S
     """Return the existing spans up to ``newest``, the oldest first.
 
     Args:
-        newest: Number of the span that the driver found.
-        input_base: Folder of the spans.
-        patterns: One for each level of folders, with ``{SPAN}`` in it.
+        newest: The span that the driver found.
+        input_base: Folder of the component.
+        patterns: Pattern of each level of folders, with ``{SPAN}``.
     """
     fixed = patterns[0].removesuffix("/*")
     shape = re.compile("".join(_regex(part, number) for number, part in enumerate(_PLACE.split(fixed))))
     versions: dict[int, int | None] = {}
     for path in fileio.glob(posixpath.join(input_base, _PLACE.sub("*", fixed))):
-        found = shape.fullmatch(posixpath.relpath(str(path), input_base))
-        if found and int(found["SPAN"]) <= newest:
-            number, version = int(found["SPAN"]), found.groupdict().get("VERSION")
+        match = shape.fullmatch(posixpath.relpath(str(path), input_base))
+        if match and int(match["SPAN"]) <= newest:
+            number, version = int(match["SPAN"]), match.groupdict().get("VERSION")
             versions[number] = None if version is None else max(int(version), versions.get(number) or 0)
     return [
         Span(number, tuple(_filled(pattern, number, version) for pattern in patterns))
@@ -69,12 +73,21 @@ def spans_until(newest: int, input_base: str, patterns: Sequence[str]) -> list[S
 
 
 def in_window(spans: Sequence[Span], size: int) -> list[Span]:
-    """Those of the newest ``size`` numbers, as TFX defines a ``RollingRange``: where a number is missing, fewer."""
+    """Return the spans of the newest ``size`` numbers, as TFX defines a ``RollingRange``; missing numbers count.
+
+    Args:
+        spans: Spans, the newest last.
+        size: Size of the window.
+    """
     return [span for span in spans if span.number > spans[-1].number - size]
 
 
 def fixed_folder(pattern: str) -> str:
-    """Return the part of the pattern that all spans share: ``new`` of ``new/span-{SPAN}/*``."""
+    """Return the folder that contains the spans: ``new`` of ``new/span-{SPAN}/*``.
+
+    Args:
+        pattern: Pattern with ``{SPAN}``.
+    """
     parts = pattern.split("/")
     varying = next(number for number, part in enumerate(parts) if _PLACE.search(part))
     return "/".join(parts[:varying])

@@ -1,8 +1,8 @@
-"""The driver on Vertex AI: TFX's, with this project's fingerprint of the recordings, which also changes with time.
+"""Driver on Vertex AI: TFX's, with this project's fingerprint of the recordings and a period of time.
 
-Vertex's cache reuses an execution of any age and ignores its files, which the bucket's lifecycle rule deletes.
-So the fingerprint names the present period of ``--cache_max_age_days``: in a new period the recordings are read again,
-and every other node depends on what is read.
+Vertex AI's cache reuses an execution of any age without checking its files, which the bucket's lifecycle rule deletes.
+So the fingerprint includes the number of the present period of ``--cache_max_age_days``. In a new period the recordings
+are read again, and with them all nodes run again.
 """
 
 import argparse
@@ -23,10 +23,10 @@ _DAY_SEC = 24 * 3600
 
 
 def main(arguments: list[str]) -> None:
-    """Run TFX's driver and add the period to the fingerprint that it wrote.
+    """Run TFX's driver and add the period to its fingerprint.
 
     Args:
-        arguments: Those of TFX's driver, and ``--cache_max_age_days``.
+        arguments: Arguments of TFX's driver, and ``--cache_max_age_days``.
     """
     options = _parse(arguments)
     with used_by_tfx():
@@ -42,7 +42,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json_serialized_invocation_args", required=True)
     parser.add_argument("--json_serialized_inputs_spec_args")
     parser.add_argument(MAX_AGE_FLAG, type=int, required=True)
-    options, _ = parser.parse_known_args(arguments)  # Beam's arguments come too
+    options, _ = parser.parse_known_args(arguments)  # the others are Beam's
     return options
 
 

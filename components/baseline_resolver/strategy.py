@@ -1,4 +1,4 @@
-"""Resolver strategy for the baseline of a candidate."""
+"""Resolver strategy of the baseline, the earlier model that a candidate is compared with."""
 
 import ml_metadata as mlmd
 from tfx import types
@@ -11,14 +11,19 @@ CANDIDATE_KEY = "candidate"
 class LatestOtherBlessedModel(resolver.ResolverStrategy):
     """The latest blessed model that is not the candidate itself.
 
-    TFX's own strategy would hand a run that changes nothing the very model that it is about to evaluate, and
-    evaluation and push would run again for the comparison of a model with itself.
+    TFX's own strategy would resolve to the candidate in a run without changes, so that evaluation and push would run
+    again to compare a model with itself.
     """
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]] | None:
-        """Resolve channels ``model`` and ``model_blessing``; channel ``candidate`` passes through."""
+        """Resolve channels ``model`` and ``model_blessing``; channel ``candidate`` is returned as it is.
+
+        Args:
+            store: ML Metadata.
+            input_dict: All artifacts of each channel.
+        """
         candidates = input_dict[CANDIDATE_KEY]
         candidate_ids = {candidate.id for candidate in candidates}
         others = {key: artifacts for key, artifacts in input_dict.items() if key != CANDIDATE_KEY}

@@ -1,4 +1,4 @@
-"""Component that imports the curated schema."""
+"""Component that writes the curated schema as an artifact."""
 
 from typing import ClassVar
 
@@ -25,19 +25,25 @@ class CuratedSchemaSpec(types.ComponentSpec):
 
 
 class CuratedSchema(base_component.BaseComponent):
-    """Importer of a curated schema; output ``schema`` is a Schema artifact.
+    """Source of the Schema artifact.
 
-    TFX's ImportSchemaGen takes a path, and a cached run would not see that the file behind it has changed.
-    Here the text itself is the parameter, which also needs no file where the component runs.
+    TFX's ImportSchemaGen takes a path, so a cached run would miss a change of the file. Here the text is the parameter,
+    and the machine of the component needs no file.
 
-    The executor does not read ``examples``. They make a schema from the cache as young as the examples are, so that
-    its file is still there on Vertex AI (:mod:`components.audio_example_gen.vertex_driver`).
+    The executor does not read ``examples``. As an input they limit the age of a cached schema to theirs, so that its
+    file still exists on Vertex AI (:mod:`components.audio_example_gen.vertex_driver`).
     """
 
     SPEC_CLASS = CuratedSchemaSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(self, schema: schema_pb2.Schema, *, examples: types.BaseChannel) -> None:
+        """Connect the input.
+
+        Args:
+            schema: The schema.
+            examples: Output of the AudioExampleGen.
+        """
         spec = CuratedSchemaSpec(
             **{
                 executor.TEXT_KEY: text_format.MessageToString(schema),

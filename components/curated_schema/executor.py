@@ -1,4 +1,4 @@
-"""Executor of CuratedSchema."""
+"""Executor of the CuratedSchema."""
 
 import os
 
@@ -12,14 +12,20 @@ TEXT_KEY = "schema_text"
 EXAMPLES_KEY = "examples"
 SCHEMA_KEY = "schema"
 
-# The name that every TFX component looks for in a Schema artifact.
+# File name that TFX components read in a Schema artifact.
 _SCHEMA_FILE = "schema.pbtxt"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Executor that writes the schema's text into the artifact."""
+    """Writer of the schema's text."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Write ``schema.pbtxt``."""
+        """Write ``schema.pbtxt``.
+
+        Args:
+            input_dict: Examples, which are not read.
+            output_dict: The schema.
+            exec_properties: Text of the schema.
+        """
         folder = artifact_utils.get_single_uri(output_dict[SCHEMA_KEY])
         io_utils.write_string_file(os.path.join(folder, _SCHEMA_FILE), exec_properties[TEXT_KEY])

@@ -1,6 +1,6 @@
-"""Drift by two criteria: differences beyond chance, and those that the curated schema does not allow.
+"""Decision on drift from two tests: permutations of speakers, and the comparators of the curated schema.
 
-The DriftMonitor and ``ser drift`` share this module, so that their results agree.
+The DriftMonitor and ``ser drift`` share it and so agree.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from modules.drift.settings import DriftSettings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two samples, compared.
+    """Result of the comparison of two samples.
 
     Attributes:
-        report: Differences of the features, with permutation tests.
-        differences: Measurements of the comparators of the schema that apply.
-        remarks: Further findings that are not drift.
+        report: Result of the permutation tests.
+        differences: Measurements of the applicable comparators of the schema.
+        remarks: Sentences for the report that do not count as drift.
     """
 
     report: DriftReport
@@ -31,16 +31,16 @@ class Comparison:
 
     @property
     def drifted(self) -> bool:
-        """Whether the data drifted by either criterion."""
+        """Whether either test found drift."""
         return self.report.drifted or any(each.exceeded for each in self.differences)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Reasons for the drift, as sentences, and the remarks."""
+        """Sentences about each drift, and the remarks."""
         return (*self.report.reasons, *(each.text for each in self.differences if each.exceeded), *self.remarks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: the report's, with this verdict and these reasons."""
+        """Return plain values for JSON: those of the report, with this decision and these reasons."""
         return self.report.to_dict() | {
             "drifted": self.drifted,
             "reasons": list(self.reasons),
@@ -49,10 +49,19 @@ class Comparison:
 
 
 def compare(reference: Clips, current: Clips, schema: schema_pb2.Schema, settings: DriftSettings) -> Comparison:
-    """Compare new clips with the reference, both of one audio spec.
+    """Compare new data with a reference of the same audio spec.
 
-    Requests and recordings are compared by the skew comparators of the schema; requests in ``current`` are also
-    checked against its serving environment. All else is compared by its drift comparators.
+    Requests are compared with recordings by the schema's skew comparators and, if they are ``current``, checked by its
+    environment ``SERVING``. Other pairs are compared by its drift comparators.
+
+    Args:
+        reference: Reference sample.
+        current: New sample.
+        schema: The curated schema.
+        settings: Settings of the permutation tests.
+
+    Returns:
+        The comparison.
 
     Raises:
         NotComparable: See :func:`modules.drift.comparison.compare`.

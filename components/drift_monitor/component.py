@@ -1,4 +1,4 @@
-"""Component that compares new data with the data that the blessed baseline was trained on."""
+"""Component that compares new data with the training data of the blessed baseline."""
 
 from typing import ClassVar
 
@@ -21,15 +21,15 @@ class DriftMonitorSpec(types.ComponentSpec):
         executor.REFERENCE_KEY: ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
     OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
-        # Vertex AI does not support custom artifact types; this type of TFX fits best.
+        # Vertex AI accepts TFX's artifact types alone; this one is the closest.
         executor.DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies),
     }
 
 
 class DriftMonitor(base_component.BaseComponent):
-    """Component that writes ``drift.json``: drift of this span and of the requests since the baseline was trained.
+    """Writer of ``drift.json``: drift of this run's data and of logged requests since the baseline was trained.
 
-    It stops the run on drift in ``settings.stop_on``. Nodes that must wait for it name it with ``add_upstream_node``.
+    It stops the run as ``settings.stop_on`` demands. Nodes that must run after it name it with ``add_upstream_node``.
     """
 
     SPEC_CLASS = DriftMonitorSpec
@@ -43,13 +43,13 @@ class DriftMonitor(base_component.BaseComponent):
         settings: MonitorSettings,
         reference: types.BaseChannel | None = None,
     ) -> None:
-        """Create the component.
+        """Connect the inputs.
 
         Args:
-            examples: Channel of the examples of this run; the training split of the newest span is compared.
-            schema: Channel of the schema with the comparators.
-            settings: Settings of the comparison.
-            reference: Channel of the examples that the blessed baseline was trained on; empty in a first run.
+            examples: Examples of this run. Their training split is compared; of several spans, the newest alone.
+            schema: Schema with comparators.
+            settings: Settings of the comparisons.
+            reference: Examples that the blessed baseline was trained on; the channel may be empty, as in a first run.
         """
         super().__init__(
             spec=DriftMonitorSpec(

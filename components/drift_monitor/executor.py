@@ -11,12 +11,13 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.artifacts import Artifacts, Properties
+from components.artifacts import DRIFT_FILE, Artifacts, Properties
 from components.audio_example_gen import ingest_summary
 from components.drift_monitor import sources
 from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.settings import MonitorSettings
 from modules.audio.spec import AudioSpecMismatch
+from modules.common.errors import SerError
 from modules.drift import comparison as drift
 from modules.evaluation import gate
 
@@ -25,7 +26,6 @@ SCHEMA_KEY = "schema"
 REFERENCE_KEY = "reference"
 SETTINGS_KEY = "settings"
 DRIFT_KEY = "drift"
-DRIFT_FILE = "drift.json"
 
 NEW_DATA = "new data"
 REQUESTS = "requests"
@@ -33,27 +33,40 @@ REQUESTS = "requests"
 _LOG = logging.getLogger(__name__)
 
 
-class DriftAlarm(RuntimeError):
-    """The data drifted so that nothing may be trained on them; the message lists what drifted.
+class DriftAlarm(SerError, RuntimeError):
+    """The data drifted and ``drift.stop_on`` demands that the run stops.
 
     Attributes:
         folder: Folder of ``drift.json``.
     """
 
+    code = "drift.alarm"
+
     def __init__(self, message: str, *, folder: str) -> None:
+        """Keep the folder.
+
+        Args:
+            message: What drifted and what to do.
+            folder: Folder of ``drift.json``.
+        """
         super().__init__(message)
         self.folder = folder
 
 
 class Executor(base_executor.BaseExecutor):
-    """Compares the run's training split, and the requests where a log is named, with the reference's training split."""
+    """Comparison of the run's training split and of logged requests with the reference's training split."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
         """Write ``drift.json``.
 
+        Args:
+            input_dict: Examples, schema, and the reference if one was resolved.
+            output_dict: The comparisons.
+            exec_properties: Settings of the monitor.
+
         Raises:
-            DriftAlarm: ``stop_on`` names what drifted. ``drift.json`` is then next to the artifact's folder, which
-                TFX deletes.
+            DriftAlarm: ``stop_on`` applies to the drift. ``drift.json`` is in a folder next to that of the artifact
+                then, since TFX deletes the latter.
         """
         settings = MonitorSettings.from_json(exec_properties[SETTINGS_KEY])
         schema = _read_schema(input_dict)
@@ -62,7 +75,7 @@ class Executor(base_executor.BaseExecutor):
         reference_uri = settings.reference or (artifact_utils.get_single_uri(resolved) if resolved else "")
         comparisons = [_compare_new_data(reference_uri, examples_uri, settings, schema)]
         if settings.request_log:
-            # Without a baseline, requests are compared with the training split of this run.
+            # Without a baseline, requests are compared with the data that will be trained on.
             comparisons.append(_compare_requests(reference_uri or examples_uri, settings, schema))
         folder = artifact_utils.get_single_uri(output_dict[DRIFT_KEY])
         stops = _stops_run(comparisons[0], settings)
@@ -81,9 +94,9 @@ def _read_schema(input_dict: Artifacts) -> schema_pb2.Schema:
 def _compare_new_data(
     reference_uri: str, examples_uri: str, settings: MonitorSettings, schema: schema_pb2.Schema
 ) -> dict[str, Any]:
-    """Return an entry of ``drift.json``, with ``not_compared`` instead of ``report`` if nothing is comparable.
+    """Return an entry of ``drift.json``, with ``not_compared`` in place of ``report`` if it cannot be computed.
 
-    Of a window of spans, the newest alone is compared: the others were new before.
+    Of a window of spans, the newest alone is compared, since earlier runs compared the others.
     """
     newest = sources.newest_span(examples_uri)
     comparison: dict[str, Any] = {
@@ -98,11 +111,11 @@ def _compare_new_data(
             sources.spec_of_examples(examples_uri).fingerprint, whose=examples_uri
         )
         reference, current = sources.read_clips(reference_uri), sources.read_clips(examples_uri, below=newest)
-        found = compare(reference, current, schema, settings)
+        result = compare(reference, current, schema, settings)
     except (drift.NotComparable, sources.UnreadableSample, AudioSpecMismatch) as error:
         return comparison | _not_compared(comparison["what"], error)
-    found = dataclasses.replace(found, remarks=(*found.remarks, *_heard(reference_uri, examples_uri)))
-    return comparison | _compared(comparison["what"], found)
+    result = dataclasses.replace(result, remarks=(*result.remarks, *_shared_speakers(reference_uri, examples_uri)))
+    return comparison | _compared(comparison["what"], result)
 
 
 def _compare_requests(reference_uri: str, settings: MonitorSettings, schema: schema_pb2.Schema) -> dict[str, Any]:
@@ -110,10 +123,10 @@ def _compare_requests(reference_uri: str, settings: MonitorSettings, schema: sch
     try:
         spec = sources.spec_of_examples(reference_uri)
         reference, current = sources.read_clips(reference_uri), sources.read_requests(settings.request_log, spec=spec)
-        found = compare(reference, current, schema, settings)
+        result = compare(reference, current, schema, settings)
     except (drift.NotComparable, sources.UnreadableSample, AudioSpecMismatch) as error:
         return comparison | _not_compared(REQUESTS, error)
-    return comparison | _compared(REQUESTS, found)
+    return comparison | _compared(REQUESTS, result)
 
 
 def _not_compared(what: str, error: Exception) -> dict[str, Any]:
@@ -121,20 +134,21 @@ def _not_compared(what: str, error: Exception) -> dict[str, Any]:
     return {"not_compared": str(error)}
 
 
-def _compared(what: str, found: Comparison) -> dict[str, Any]:
-    if found.drifted:
-        _LOG.warning("%s drifted: %s", what, " ".join(found.reasons))
-    return {"report": found.to_dict()}
+def _compared(what: str, result: Comparison) -> dict[str, Any]:
+    if result.drifted:
+        _LOG.warning("%s drifted: %s", what, " ".join(result.reasons))
+    return {"report": result.to_dict()}
 
 
-def _heard(reference_uri: str, examples_uri: str) -> list[str]:
-    """Return a warning if the baseline was trained on test speakers, which would favour it over the new model."""
-    known = gate.baseline_only_speakers(ingest_summary.protocol(examples_uri), ingest_summary.protocol(reference_uri))
-    if not known:
+def _shared_speakers(reference_uri: str, examples_uri: str) -> list[str]:
+    """Return a remark if the baseline was trained on present test speakers, which would favour it."""
+    protocols = (ingest_summary.protocol(examples_uri), ingest_summary.protocol(reference_uri))
+    shared = gate.baseline_only_speakers(*protocols)
+    if not shared:
         return []
     return [
-        f"The blessed model was trained on {len(known)} of the speakers who test now ({', '.join(known)}): the gate "
-        "compares with it on the others alone. Name splits.test_speakers, or let recordings arrive in spans."
+        f"The blessed model was trained on {len(shared)} of the test speakers ({', '.join(shared)}); the gate "
+        "compares it on the others alone. Set splits.test_speakers, or add recordings as spans."
     ]
 
 
@@ -148,9 +162,9 @@ def _stops_run(comparison: dict[str, Any], settings: MonitorSettings) -> bool:
 def _alarm(comparison: dict[str, Any], settings: MonitorSettings, folder: str) -> DriftAlarm:
     return DriftAlarm(
         f"The {comparison['what']} at {comparison['current']} drifted from those of {comparison['reference']}, and "
-        f"drift.stop_on is {settings.stop_on!r}; the run stops before anything is trained on them:\n  "
+        f"drift.stop_on is {settings.stop_on!r}; the run stops before training:\n  "
         + "\n  ".join(comparison["report"]["reasons"])
-        + f"\nAll that was compared: {os.path.join(folder, DRIFT_FILE)}"
-        + "\nMend the recordings or their labels; or, if they are right, set drift.stop_on=never.",
+        + f"\nAll comparisons: {os.path.join(folder, DRIFT_FILE)}"
+        + "\nFix the recordings or their labels; or, if they are correct, set drift.stop_on=never.",
         folder=folder,
     )

@@ -1,4 +1,4 @@
-"""Settings of the DriftMonitor. Imports nothing heavy: the configuration is made of it."""
+"""Settings of the DriftMonitor. It imports nothing slow, since every command reads the configuration."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from modules.drift.settings import DriftSettings
 
 
 class MonitorSettings(DriftSettings):
-    """What is compared with the data that the blessed baseline was trained on, and what follows from drift."""
+    """Comparison with the training data of the blessed baseline, and the consequences of drift."""
 
     enabled: bool = Field(False, description="Whether the pipeline has a DriftMonitor.")
     stop_on: Literal["never", "labels", "any"] = Field(

@@ -1,4 +1,4 @@
-"""Sources of samples for the measurement of drift: examples, recordings or a request log."""
+"""Sources of the samples that are compared for drift: examples, recordings and request logs."""
 
 import functools
 import json
@@ -20,6 +20,7 @@ from modules.audio.features import feature_names
 from modules.audio.spec import AudioSpec, AudioSpecMismatch
 from modules.common.addresses import files as list_files
 from modules.common.addresses import read_bytes
+from modules.common.errors import SerError
 from modules.data import examples
 from modules.data.splits import TRAIN
 from modules.drift.sample import Sample, band_means
@@ -33,12 +34,14 @@ _TEXTS = (examples.CLIP_ID, examples.SPEAKER, examples.EMOTION, examples.AUGMENT
 Change = Callable[[np.ndarray, int], np.ndarray]
 
 
-class UnreadableSample(ValueError):
-    """Nothing to compare was found; the message names what was searched for."""
+class UnreadableSample(SerError, ValueError):
+    """An address has no data to compare."""
+
+    code = "drift.unreadable_sample"
 
 
 class Recordings(NamedTuple):
-    """Clips of a folder of recordings, and the rejected files."""
+    """Usable clips of a folder, and its rejected files."""
 
     clips: "Clips"
     rejected: tuple[Rejected, ...]
@@ -50,11 +53,12 @@ class Recordings(NamedTuple):
 
 
 class Clips(NamedTuple):
-    """A sample, and further features of its clips.
+    """A sample with further columns.
 
     Attributes:
-        numbers: Values ``[clips]`` of each feature of the schema that describes a whole clip.
-        served: Whether these are requests to a server.
+        sample: Features of the clips.
+        numbers: Values of shape ``[clips]`` for each feature of the schema that describes a whole clip.
+        served: Whether the clips are requests to a server.
     """
 
     sample: Sample
@@ -62,13 +66,17 @@ class Clips(NamedTuple):
     served: bool = False
 
     def take(self, rows: np.ndarray) -> "Clips":
-        """Return the clips with the indices ``rows``, int ``[n]``, in this order."""
+        """Return some of the clips.
+
+        Args:
+            rows: Positions of the clips, int64 of shape ``[clips]``.
+        """
         numbers = {name: values[rows] for name, values in self.numbers.items()}
         return self._replace(sample=self.sample.take(rows), numbers=numbers)
 
 
 class _Part(NamedTuple):
-    """Some clips: what is compared of their features, ``[clips, features]``, and lists or arrays ``[clips]``."""
+    """A batch of clips: compared features of shape ``[clips, features]``, and columns of shape ``[clips]``."""
 
     values: np.ndarray
     numbers: Mapping[str, np.ndarray]
@@ -77,52 +85,78 @@ class _Part(NamedTuple):
 
 
 def holds_examples(uri: str) -> bool:
-    """Return whether an AudioExampleGen wrote this folder."""
+    """Return whether an AudioExampleGen wrote a folder.
+
+    Args:
+        uri: Address of the folder.
+    """
     return fileio.exists(posixpath.join(uri, SUMMARY_FILE))
 
 
 def holds_request_log(uri: str) -> bool:
-    """Return whether the embedded server logged requests in this folder."""
+    """Return whether the embedded server logged requests in a folder.
+
+    Args:
+        uri: Address of the folder.
+    """
     return bool(fileio.glob(posixpath.join(uri, REQUEST_LOG_FILES)))
 
 
 def spec_of_examples(uri: str) -> AudioSpec:
-    """Return the audio spec that an Examples artifact was made with."""
+    """Return the audio spec of an Examples artifact.
+
+    Args:
+        uri: Folder that an AudioExampleGen wrote.
+    """
     return AudioSpec.model_validate(_summary(uri)["audio_spec"])
 
 
 def read_clips(uri: str, *, split: str | None = TRAIN, below: str = "") -> Clips:
-    """Return the recordings of an Examples artifact, without augmented copies.
+    """Read the plain examples of an Examples artifact, without augmented copies.
 
     Args:
-        uri: Folder that an AudioExampleGen wrote; local or on any file system that TensorFlow supports.
-        split: One split, or all with ``None``.
-        below: Only recordings below this folder of the ingested ones, such as ``span-3``.
+        uri: Folder that an AudioExampleGen wrote; local or on any file system of TensorFlow.
+        split: Name of a split; None for all.
+        below: Folder of the ingested recordings, such as ``span-3``, that the examples must come from; empty for all.
+
+    Returns:
+        The clips.
 
     Raises:
-        UnreadableSample: The artifact has no such example.
+        UnreadableSample: There are no such examples.
     """
     spec = spec_of_examples(uri)
     files = sorted(map(str, fileio.glob(posixpath.join(uri, f"Split-{split or '*'}", "*"))))
     parts = list(_parsed(files, spec, below))
     if not sum(len(part.values) for part in parts):
         where = f" from {below}" if below else ""
-        raise UnreadableSample(f"{uri} holds no plain example{where} of the split {split or 'train, eval or test'}")
-    return _joined(parts, spec)
+        raise UnreadableSample(
+            f"{uri} has no plain examples{where} of the split {split or 'train, eval or test'}; give examples of "
+            "a completed run"
+        )
+    return _concatenate(parts, spec)
 
 
 def newest_span(uri: str) -> str:
-    """Folder of the newest of several spans that the examples come from; empty where they come from one alone."""
+    """Return the folder of the newest of several spans that the examples come from; empty if they come from one.
+
+    Args:
+        uri: Folder that an AudioExampleGen wrote.
+    """
     return next(reversed(_summary(uri).get("spans", {})), "")
 
 
 def read_recordings(folder: str, *, settings: IngestSettings, change: Change | None = None) -> Recordings:
-    """Extract the features of all recordings of a folder, local or in a bucket, as the ExampleGen does.
+    """Extract the features of all recordings of a folder, as the AudioExampleGen does.
 
     Args:
-        folder: Folder with one corpus or several, at any depth.
-        settings: Settings of the ingestion; splits and augmentation are ignored.
-        change: Applied to every waveform, float32 ``[samples]``, with its sample rate in hertz; for experiments.
+        folder: Folder of one or several corpora at any depth, local or in a bucket.
+        settings: Settings of the ingestion; splits and augmentation have no effect.
+        change: Function of a waveform, float32 of shape ``[samples]``, and its sample rate in hertz that returns a
+            changed waveform; for experiments.
+
+    Returns:
+        Clips and rejected files.
 
     Raises:
         UnreadableSample: No recording can be used.
@@ -149,18 +183,21 @@ def read_recordings(folder: str, *, settings: IngestSettings, change: Change | N
         parts.append(part._replace(speakers=[clip.speaker], emotions=[clip.emotion]))
     if not parts:
         raise UnreadableSample(
-            f"{folder} holds no recording that can be used ({len(rejected)} files cannot); "
-            f"`ser corpus scan {folder}` says why"
+            f"{folder} has no usable recordings ({len(rejected)} files are rejected); "
+            f"`ser corpus scan {folder}` lists the reasons"
         )
-    return Recordings(_joined(parts, settings.audio), tuple(rejected))
+    return Recordings(_concatenate(parts, settings.audio), tuple(rejected))
 
 
 def read_requests(folder: str, *, spec: AudioSpec) -> Clips:
-    """Return the features of logged requests, without speaker and emotion.
+    """Read the features of logged requests; their speakers and emotions are unknown.
 
     Args:
         folder: Folder of the request log.
-        spec: Audio spec of the model that was served.
+        spec: Audio spec of the served model.
+
+    Returns:
+        The clips.
 
     Raises:
         UnreadableSample: No request was logged.
@@ -169,8 +206,8 @@ def read_requests(folder: str, *, spec: AudioSpec) -> Clips:
     files = sorted(map(str, fileio.glob(posixpath.join(folder, REQUEST_LOG_FILES))))
     parts = list(_logged(files, spec, folder))
     if not parts:
-        raise UnreadableSample(f"{folder} holds no request in files named {REQUEST_LOG_FILES}")
-    return _joined(parts, spec)._replace(served=True)
+        raise UnreadableSample(f"{folder} has no requests in files named {REQUEST_LOG_FILES}; give a server's log")
+    return _concatenate(parts, spec)._replace(served=True)
 
 
 def _summary(uri: str) -> dict[str, Any]:
@@ -178,7 +215,7 @@ def _summary(uri: str) -> dict[str, Any]:
 
 
 def _parsed(files: list[str], spec: AudioSpec, below: str) -> Iterator[_Part]:
-    """Batch by batch, since the spectrograms of a large corpus would not fit into memory."""
+    """Yield batches, since the spectrograms of a large corpus do not fit into memory."""
     parsing = examples.model_input_spec(spec) | {name: tf.io.FixedLenFeature([], tf.string) for name in _TEXTS}
     parsing |= {examples.DURATION_SEC: tf.io.FixedLenFeature([], tf.float32)}
     parsing |= {examples.NATIVE_SAMPLE_RATE_HZ: tf.io.FixedLenFeature([], tf.int64)}
@@ -186,8 +223,8 @@ def _parsed(files: list[str], spec: AudioSpec, below: str) -> Iterator[_Part]:
         parsed: Mapping[str, np.ndarray] = {
             name: value.numpy() for name, value in tf.io.parse_example(batch, parsing).items()
         }
-        wanted = [_is_below(clip_id, below) for clip_id in parsed[examples.CLIP_ID]]
-        rows = np.flatnonzero((parsed[examples.AUGMENTATION] == PLAIN.encode()) & wanted)
+        in_folder = [_is_below(clip_id, below) for clip_id in parsed[examples.CLIP_ID]]
+        rows = np.flatnonzero((parsed[examples.AUGMENTATION] == PLAIN.encode()) & in_folder)
         column = {name: values[rows] for name, values in parsed.items()}
         part = _part(column[examples.FEATURES], column[examples.VALID_FRAMES], spec)
         part = _with_origin(part, column[examples.DURATION_SEC], column[examples.NATIVE_SAMPLE_RATE_HZ])
@@ -198,7 +235,7 @@ def _parsed(files: list[str], spec: AudioSpec, below: str) -> Iterator[_Part]:
 
 
 def _is_below(clip_id: bytes, folder: str) -> bool:
-    _, _, path = clip_id.decode().partition("/")  # in front is the corpus
+    _, _, path = clip_id.decode().partition("/")  # the first part is the corpus
     return path.startswith(posixpath.join(folder, ""))
 
 
@@ -210,25 +247,25 @@ def _logged(files: list[str], spec: AudioSpec, folder: str) -> Iterator[_Part]:
         features = tf.make_ndarray(inputs[examples.FEATURES])
         if features.shape[1:] != spec.feature_shape:
             raise AudioSpecMismatch(
-                f"{folder} holds features of shape {features.shape[1:]}; the reference's audio spec gives "
+                f"{folder} has features of shape {features.shape[1:]}; the reference's audio spec gives "
                 f"{spec.feature_shape}. Compare with the examples that the served model was trained on."
             )
         yield _part(features, tf.make_ndarray(inputs[examples.VALID_FRAMES]), spec)
 
 
 def _part(features: np.ndarray, valid_frames: np.ndarray, spec: AudioSpec) -> _Part:
-    """Return features ``[clips, ...]`` for the comparison: unchanged, or the mean of each mel band over frames."""
+    """Return the compared values of features ``[clips, ...]``: themselves, or means over a clip's frames."""
     values = band_means(features, valid_frames) if spec.has_frames else features
     return _Part(values=values, numbers={examples.VALID_FRAMES: valid_frames.astype(np.int64)})
 
 
 def _with_origin(part: _Part, durations_sec: np.ndarray, rates_hz: np.ndarray) -> _Part:
-    """Add the features that recordings have and requests do not."""
+    """Return the batch with the columns that recordings have and requests do not."""
     origin = {examples.DURATION_SEC: durations_sec, examples.NATIVE_SAMPLE_RATE_HZ: rates_hz}
     return part._replace(numbers={**part.numbers, **origin})
 
 
-def _joined(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
+def _concatenate(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
     values, names = np.concatenate([part.values for part in parts]), tuple(feature_names(spec))
     sample = Sample(
         values=values,

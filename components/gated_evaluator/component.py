@@ -1,4 +1,4 @@
-"""TFX's Evaluator with a gate, for criteria that TFMA's thresholds cannot express."""
+"""TFX's Evaluator with an executor whose blessing also depends on checks that TFMA's thresholds cannot express."""
 
 from typing import Any, ClassVar
 
@@ -29,11 +29,11 @@ class GatedEvaluatorSpec(standard_component_specs.EvaluatorSpec):
 
 
 class GatedEvaluator(Evaluator):
-    """Evaluator with TFMA on one split that blesses a model that also passes :func:`modules.evaluation.gate.decide`.
+    """Evaluator whose blessing needs TFMA's thresholds and :func:`modules.evaluation.gate.decide`.
 
-    Outputs are the Evaluator's. ``verdict.json`` next to the blessing lists every check; ``metrics.json`` and, where
-    there is a baseline to compare with, ``comparison.json`` next to TFMA's results hold intervals over speakers.
-    ``protocol.json`` next to the blessing lists the training speakers, for later runs with this model as baseline.
+    Outputs are the Evaluator's. The evaluation also has ``metrics.json`` and, if there is a baseline to compare with,
+    ``comparison.json``, both with intervals over speakers. The blessing also has ``verdict.json``, which lists every
+    check, and ``protocol.json``, the speakers of each split, for runs in which the model is the baseline.
     """
 
     SPEC_CLASS = GatedEvaluatorSpec
@@ -52,15 +52,15 @@ class GatedEvaluator(Evaluator):
         extractors_module: str,
         gate: GateSettings,
     ) -> None:
-        """Create the component.
+        """Connect the inputs.
 
         Args:
-            examples: Channel of the examples.
+            examples: Examples of the run.
             split: Name of the split to evaluate on.
-            model: Channel of the candidate.
-            baseline_model: Channel of the blessed model; may be empty.
-            baseline_blessing: Channel of the blessing of that model.
-            serving_dir: Folder of pushed versions, the source of the baseline once its artifact is deleted.
+            model: Candidate.
+            baseline_model: The blessed model; the channel may be empty.
+            baseline_blessing: Its blessing.
+            serving_dir: Folder of pushed versions, from which the baseline is read if its artifact was deleted.
             eval_config: Configuration of TFMA.
             extractors_module: Import path of the module whose ``custom_extractors`` TFMA calls.
             gate: Settings of the gate.

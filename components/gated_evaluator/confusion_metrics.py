@@ -1,8 +1,8 @@
-"""Metrics that TensorFlow Model Analysis lacks. Importing the module registers them.
+"""Metrics of the confusion matrix that TensorFlow Model Analysis lacks. Importing the module registers them.
 
 TFMA has no macro average over the classes that occur and no multi-class Matthews correlation, and its per-class
-precision and recall compare a class's own probability with a threshold, not with those of the other classes. All
-these follow from the confusion matrix, which is TFMA's; the formulas are :func:`confusion_scores`.
+precision and recall compare a class's own probability with a threshold, not with those of the other classes. The
+confusion matrix is TFMA's; the formulas are :func:`modules.evaluation.intervals.confusion_scores`.
 """
 
 import json
@@ -21,16 +21,16 @@ from modules.evaluation.intervals import CLASS_METRICS, confusion_scores
 NAME = "unweighted_average_recall"
 SCORES = ("macro_precision", "macro_f1", "mcc", *CLASS_METRICS)
 
-# Every prediction passes this threshold, except the replacement of a non-finite one.
+# Every prediction passes this threshold, except non-finite ones, which are replaced by it.
 _ANY = -math.inf
 
 
 class ConfusionScore(metric_types.Metric):
-    """A metric of the confusion matrix, as scikit-learn has it, macro averages over the labels that occur.
+    """Metric of the confusion matrix by scikit-learn's definition, with macro averages over the labels that occur.
 
-    The UAR is its ``balanced_accuracy_score``. A class that a slice has no example of is left out of that slice's mean;
-    TFMA's own macro-averaged ``Recall`` counts it as 0. A prediction that holds a NaN is wrong. Scores of single
-    classes appear under the class's number.
+    The UAR is its ``balanced_accuracy_score``. A class without examples in a slice is left out of that slice's mean;
+    TFMA's own macro-averaged ``Recall`` counts it as 0. A prediction with a NaN is wrong. Scores of single classes have
+    the class's number as sub-key.
     """
 
     def __init__(self, score: str, name: str | None = None) -> None:
@@ -47,12 +47,12 @@ metric_types.register_metric(ConfusionScore)
 
 
 def metric_config() -> config_pb2.MetricConfig:
-    """How an ``EvalConfig`` names the UAR, the mean recall over the classes."""
+    """Return the configuration of the UAR, the mean recall over the classes."""
     return _config("uar", NAME)
 
 
 def score_configs() -> list[config_pb2.MetricConfig]:
-    """How an ``EvalConfig`` names the other metrics of the confusion matrix."""
+    """Return the configurations of the other metrics of the confusion matrix."""
     return [_config(score, score) for score in SCORES]
 
 
@@ -62,19 +62,26 @@ def _config(score: str, name: str) -> config_pb2.MetricConfig:
 
 
 def dense_confusion(matrix: dict[confusion.MatrixEntryKey, float]) -> np.ndarray:
-    """Return TFMA's confusion matrix as an array, float64; the last class holds non-finite predictions."""
+    """Return TFMA's confusion matrix as an array.
+
+    Args:
+        matrix: Weights by entry.
+
+    Returns:
+        float64 of shape ``[true, predicted]``; the last predicted class is that of non-finite predictions.
+    """
     classes = 1 + max(len(EMOTIONS), *(entry.actual_class_id + 1 for entry in matrix)) if matrix else 1
     dense = np.zeros((classes, classes))
     for entry, weight in matrix.items():
-        dense[entry.actual_class_id, entry.predicted_class_id] += weight  # no class is -1, the last
+        dense[entry.actual_class_id, entry.predicted_class_id] += weight  # TFMA's "no class" is -1, the last index
     return dense
 
 
 def _scores(matrix: dict[confusion.MatrixEntryKey, float]) -> dict[str, np.ndarray]:
-    return confusion_scores(dense_confusion(matrix)) if matrix else _nothing()
+    return confusion_scores(dense_confusion(matrix)) if matrix else _undefined_scores()
 
 
-def _nothing() -> dict[str, np.ndarray]:
+def _undefined_scores() -> dict[str, np.ndarray]:
     names = ("uar", *SCORES)
     return {name: np.full(len(EMOTIONS) if name in CLASS_METRICS else (), math.nan) for name in names}
 
@@ -87,7 +94,7 @@ def _computations(
     output_name: str = "",
     example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
-    """Derive the score from TFMA's confusion matrix, which supports its slices and confidence intervals."""
+    """Derive the metric from TFMA's confusion matrix, so that slices and confidence intervals work as for its own."""
     counting = confusion.multi_class_confusion_matrices(
         thresholds=[_ANY],
         name="_confusion_of_decisions",
@@ -122,7 +129,7 @@ def _computations(
 def _nan_as_no_prediction(
     inputs: metric_types.StandardMetricInputs, **options: Any
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Extract as TFMA does, but without a class for the ``argmax`` of a NaN."""
+    """Extract as TFMA does, and replace predictions with a NaN, whose ``argmax`` would be a class."""
     for label, prediction, weight in metric_util.to_label_prediction_example_weight(inputs, **options):
         usable = not np.isnan(prediction).any()
         yield label, prediction if usable else np.full_like(prediction, _ANY), weight

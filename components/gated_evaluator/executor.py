@@ -15,7 +15,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils
 
-from components.artifacts import Artifacts, Properties
+from components.artifacts import COMPARISON_FILE, METRICS_FILE, VERDICT_FILE, Artifacts, Properties
 from components.atomic_pusher.executor import find_pushed
 from components.audio_example_gen import ingest_summary
 from components.gated_evaluator.tfma_results import read_uars
@@ -33,33 +33,36 @@ BASELINE_BLESSING_KEY = "baseline_blessing"
 SERVING_DIR_KEY = "serving_dir"
 OVERRIDE_PROPERTY = "gate_override"
 
-VERDICT_FILE = "verdict.json"
-METRICS_FILE = "metrics.json"
-COMPARISON_FILE = "comparison.json"
 
 _SAVED_MODEL = "saved_model.pb"
 
-# Folder of the evaluation into which a pushed baseline is copied, in the layout of a Model artifact.
+# Folder in the evaluation for the copy of a pushed baseline, in the layout of a Model artifact.
 _BASELINE = "baseline"
 
 _SLICES = (example_keys.CORPUS, example_keys.SEX, example_keys.INTENSITY)
 
 
 class Executor(tfx_evaluator.Executor):
-    """TFX's evaluation and blessing, then the gate's."""
+    """TFX's evaluation and blessing, followed by the gate's."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Evaluate the model, and write metrics with intervals, the verdict and the blessing."""
+        """Evaluate the candidate, apply the gate, and write metrics with intervals, verdict and blessing.
+
+        Args:
+            input_dict: Examples, candidate, and the baseline with its blessing if there is one.
+            output_dict: Evaluation and blessing.
+            exec_properties: Those of TFX's Evaluator, settings of the gate, and folder of pushed versions.
+        """
         settings = gate.GateSettings.from_json(exec_properties[GATE_KEY])
         candidate = _model_dir(input_dict[standard_component_specs.MODEL_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[standard_component_specs.EXAMPLES_KEY])
         protocol = ingest_summary.protocol(examples_uri)
         evaluation_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
         input_dict = restore_baseline(input_dict, exec_properties[SERVING_DIR_KEY], evaluation_uri)
-        opponent = _Opponent.of(input_dict, candidate, protocol)
-        if opponent.missing or opponent.incomparable or opponent.heard:
-            # It would refuse the examples, and the evaluation fail with it; or TFMA's threshold of the change would
-            # count test speakers that it remembers.
+        baseline = _BaselineModel.of(input_dict, candidate, protocol)
+        if baseline.missing or baseline.incomparable or baseline.training_speakers:
+            # TFMA cannot score an incompatible baseline, and its change threshold would include speakers that the
+            # baseline was trained on.
             input_dict = {**input_dict, standard_component_specs.BASELINE_MODEL_KEY: []}
         super().Do(input_dict, output_dict, exec_properties)
 
@@ -68,43 +71,45 @@ class Executor(tfx_evaluator.Executor):
             artifact_utils.get_split_uri(input_dict[standard_component_specs.EXAMPLES_KEY], split_name)
         )
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
-        evaluation, comparison = _measure(candidate, opponent, split, split_name)
+        evaluation, comparison = _measure(candidate, baseline, split, split_name)
         evidence = gate.Evidence(
             evaluation=evaluation,
             uars=read_uars(evaluation_uri),
             tfma_passed=blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1,
             baseline=comparison,
-            missing=opponent.missing,
-            incomparable=opponent.incomparable,
-            baseline_speakers=opponent.heard,
+            missing=baseline.missing,
+            incomparable=baseline.incomparable,
+            baseline_speakers=baseline.training_speakers,
         )
         verdict = gate.decide(evidence, settings)
         _write(evaluation_uri, METRICS_FILE, evaluation)
-        if counted := gate.compared(evidence, settings):
-            _write(evaluation_uri, COMPARISON_FILE, counted)
+        if used_comparison := gate.compared(evidence, settings):
+            _write(evaluation_uri, COMPARISON_FILE, used_comparison)
         record(verdict, blessing)
         _write(blessing.uri, PROTOCOL_FILE, protocol)
         _write_card(candidate, examples_uri, evaluation, verdict, blessing.uri)
 
 
-class _Opponent(NamedTuple):
+class _BaselineModel(NamedTuple):
     """The blessed baseline, as far as the candidate can be compared with it.
 
     Attributes:
-        name: Name of the baseline; None without one that can be evaluated.
+        name: Name in reports; None without a comparable baseline.
+        model_dir: Folder of its SavedModel.
         missing: See :class:`modules.evaluation.gate.Evidence`.
         incomparable: The same.
-        heard: Its ``baseline_speakers``.
+        training_speakers: ``baseline_speakers`` of the same class.
     """
 
     name: str | None = None
     model_dir: str = ""
     missing: str | None = None
     incomparable: str | None = None
-    heard: tuple[str, ...] | None = ()
+    training_speakers: tuple[str, ...] | None = ()
 
     @classmethod
-    def of(cls, input_dict: Artifacts, candidate: str, protocol: Protocol) -> "_Opponent":
+    def of(cls, input_dict: Artifacts, candidate: str, protocol: Protocol) -> "_BaselineModel":
+        """Read the baseline among the inputs."""
         models = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY)
         if not models:
             return cls()
@@ -115,15 +120,23 @@ class _Opponent(NamedTuple):
             return cls(incomparable=incomparable)
         blessings = input_dict.get(BASELINE_BLESSING_KEY) or []
         theirs = _read_protocol([*(blessing.uri for blessing in blessings), os.path.join(model_dir, EXTRA_ASSETS)])
-        heard = gate.baseline_only_speakers(protocol, theirs) if theirs else None
-        return cls(name=f"model {models[0].id}", model_dir=model_dir, heard=heard)
+        speakers = gate.baseline_only_speakers(protocol, theirs) if theirs else None
+        return cls(name=f"model {models[0].id}", model_dir=model_dir, training_speakers=speakers)
 
 
 def restore_baseline(input_dict: Artifacts, serving_dir: str, evaluation_uri: str) -> Artifacts:
     """Replace the baseline by a copy of the version that was pushed from it, if there is one.
 
-    Artifacts of runs are deleted after some months, file by file, while ML Metadata goes on naming the newest blessed
+    Artifacts of runs are deleted after some months, file by file, while ML Metadata still names the newest blessed
     model. Pushed versions are kept.
+
+    Args:
+        input_dict: Inputs of the evaluation.
+        serving_dir: Folder of pushed versions.
+        evaluation_uri: Folder of the evaluation, for the copy.
+
+    Returns:
+        The inputs, with the baseline replaced.
     """
     models = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY)
     pushed = find_pushed(_model_dir(models), serving_dir) if models else None
@@ -138,23 +151,36 @@ def restore_baseline(input_dict: Artifacts, serving_dir: str, evaluation_uri: st
 def _read_protocol(folders: Sequence[str]) -> Protocol | None:
     """Return the speakers of a blessed model's splits from the first folder that has them; None without."""
     paths = [os.path.join(folder, PROTOCOL_FILE) for folder in folders]
-    found = [path for path in paths if fileio.exists(path)]
-    return Protocol.model_validate_json(io_utils.read_string_file(found[0])) if found else None
+    existing = [path for path in paths if fileio.exists(path)]
+    return Protocol.model_validate_json(io_utils.read_string_file(existing[0])) if existing else None
 
 
 def why_incomparable(candidate_dir: str, baseline_dir: str) -> str | None:
-    """Return why the baseline cannot be evaluated on the candidate's examples; None if it can."""
+    """Return why a baseline cannot predict the candidate's examples; None if it can.
+
+    Args:
+        candidate_dir: Folder of the candidate's SavedModel.
+        baseline_dir: Folder of the baseline's SavedModel.
+
+    Raises:
+        FileNotFoundError: The candidate was not exported by this project.
+    """
     theirs = _read_contract(baseline_dir)
     if theirs is None:
         return "since it was not exported by this project"
     ours = _own_contract(candidate_dir)
     if ours[0].fingerprint != theirs[0].fingerprint:
         return f"since it was trained on audio spec {theirs[0].fingerprint} and they have {ours[0].fingerprint}"
-    return None if ours[1] == theirs[1] else f"since it knows other emotions: {theirs[1]}"
+    return None if ours[1] == theirs[1] else f"since it has other emotions: {theirs[1]}"
 
 
 def record(verdict: Verdict, blessing: types.Artifact) -> None:
-    """Write the gate's verdict into ``blessing``, as files and properties for the Pusher and the resolvers."""
+    """Write the gate's decision into the blessing, in the files and properties that Pusher and resolvers read.
+
+    Args:
+        verdict: Decision and checks of the gate.
+        blessing: Artifact with TFMA's blessing.
+    """
     for name in (constants.BLESSED_FILE_NAME, constants.NOT_BLESSED_FILE_NAME):
         path = os.path.join(blessing.uri, name)
         if fileio.exists(path):
@@ -169,28 +195,28 @@ def record(verdict: Verdict, blessing: types.Artifact) -> None:
 
 
 def _measure(
-    candidate: str, opponent: _Opponent, split: SplitExamples, split_name: str
+    candidate: str, baseline: _BaselineModel, split: SplitExamples, split_name: str
 ) -> tuple[Evaluation, Baseline | None]:
-    """Evaluate the candidate on the split, and with the baseline on the speakers that are new to the baseline."""
+    """Return the candidate's metrics, and its comparison with the baseline without the latter's training speakers."""
     labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
     slices = {name: split.text(name) for name in _SLICES}
     slices["length"] = [evaluate.length_slice(float(sec)) for sec in split.columns[example_keys.DURATION_SEC]]
     probabilities = predict(candidate, split)
     evaluation = evaluate.evaluate(labels, probabilities, speakers, slices=slices, split=split_name)
-    heard = opponent.heard or ()
-    unheard = ~np.isin(speakers, heard)
-    if opponent.name is None or not unheard.any() or not np.isfinite(probabilities).all():
+    excluded = baseline.training_speakers or ()
+    unseen = ~np.isin(speakers, excluded)
+    if baseline.name is None or not unseen.any() or not np.isfinite(probabilities).all():
         return evaluation, None
     ours, theirs = (
-        Predictions.of(labels, rows, speakers).take(unheard)
-        for rows in (probabilities, predict(opponent.model_dir, split))
+        Predictions.of(labels, rows, speakers).take(unseen)
+        for rows in (probabilities, predict(baseline.model_dir, split))
     )
-    comparison = evaluate.compare(ours, theirs, name=opponent.name, split=split_name)
-    return evaluation, comparison.model_copy(update={"excluded_speakers": heard})
+    comparison = evaluate.compare(ours, theirs, name=baseline.name, split=split_name)
+    return evaluation, comparison.model_copy(update={"excluded_speakers": excluded})
 
 
 def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdict: Verdict, folder: str) -> None:
-    """Write the model card next to the blessing, where the Pusher reads it."""
+    """Write the model card into the blessing, from which the Pusher copies it."""
     spec, _ = _own_contract(model_dir)
     card = model_card.describe(
         name="speech emotion",
@@ -212,12 +238,12 @@ def _write(folder: str, name: str, section: BaseModel) -> None:
 def _own_contract(model_dir: str) -> tuple[AudioSpec, str]:
     contract = _read_contract(model_dir)
     if contract is None:
-        raise FileNotFoundError(f"{model_dir} holds no {AUDIO_SPEC_FILE}: it was not exported by this project")
+        raise FileNotFoundError(f"{model_dir} has no {AUDIO_SPEC_FILE}; give a model that this project exported")
     return contract
 
 
 def _read_contract(model_dir: str) -> tuple[AudioSpec, str] | None:
-    """Audio spec and labels, from whatever file system."""
+    """Return audio spec and labels of a model on any file system; None if either is missing."""
     spec, labels = (_read_asset(model_dir, name) for name in (AUDIO_SPEC_FILE, LABELS_FILE))
     return (AudioSpec.from_json(spec), labels) if spec and labels else None
 

@@ -1,4 +1,4 @@
-"""TFMA extractors for slices that are not features of the examples."""
+"""Extractors of TFMA, for slices by values that are not features."""
 
 from typing import Any
 
@@ -11,13 +11,19 @@ from modules.data import examples
 from modules.evaluation.evaluate import length_slice
 
 LENGTH = "length"
-"""Slices clips by their duration, in the classes of :func:`modules.evaluation.evaluate.length_slice`."""
+"""Slice by the classes of duration of :func:`modules.evaluation.evaluate.length_slice`."""
 
 
 def custom_extractors(
     eval_shared_model: Any, eval_config: config_pb2.EvalConfig, tensor_adapter_config: Any
 ) -> list[Any]:
-    """Return TFMA's extractors with the clip length before the slices. TFX's Evaluator calls this."""
+    """Return TFMA's own extractors, and one of the length before they slice. TFX's Evaluator calls it.
+
+    Args:
+        eval_shared_model: Model of TFMA.
+        eval_config: Configuration of TFMA.
+        tensor_adapter_config: Configuration of the examples' tensors.
+    """
     extractors = tfma.default_extractors(
         eval_shared_model=eval_shared_model,
         eval_config=eval_config,
@@ -29,7 +35,7 @@ def custom_extractors(
 
 
 def _add_length(example: dict[str, Any]) -> dict[str, Any]:
-    """One example: TFMA takes batches apart before it slices."""
+    """Add the length to one example, since TFMA splits batches before it slices."""
     features = example[tfma.FEATURES_KEY]
     length = length_slice(float(np.ravel(features[examples.DURATION_SEC])[0]))
     return {**example, tfma.FEATURES_KEY: {**features, LENGTH: np.array([length.encode()])}}

@@ -1,8 +1,8 @@
 """Metrics that need every prediction at once. Importing the module registers them with TFMA.
 
 TFMA approximates the area under the ROC curve from a histogram of thresholds and has no calibration error of the
-decision; both are exact here, by the formulas of :mod:`modules.evaluation.intervals`. A slice's predictions are held in
-memory for it: eight numbers per example.
+decision. Both are exact here, by the formulas of :mod:`modules.evaluation.intervals`. They hold the predictions of a
+slice in memory, eight numbers per example.
 """
 
 import json
@@ -24,7 +24,7 @@ _Pairs = list[tuple[int, np.ndarray]]
 class PredictionScore(metric_types.Metric):
     """Mean one-vs-rest AUC over the classes that occur, or the expected calibration error in ten bins of equal width.
 
-    NaN if a prediction is not finite.
+    It is NaN if a prediction is not finite.
     """
 
     def __init__(self, score: str, name: str | None = None) -> None:
@@ -41,7 +41,7 @@ metric_types.register_metric(PredictionScore)
 
 
 def score_configs() -> list[config_pb2.MetricConfig]:
-    """How an ``EvalConfig`` names the metrics."""
+    """Return the configurations of the metrics."""
     return [
         config_pb2.MetricConfig(
             class_name=PredictionScore.__name__, module=__name__, config=json.dumps({"score": score, "name": score})
@@ -78,7 +78,7 @@ def _score(pairs: _Pairs, score: str) -> float:
 
 
 class _Collect(beam.CombineFn):
-    """Combiner that collects labels and predictions in a list."""
+    """Combiner of labels and predictions into a list."""
 
     def __init__(self, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig | None) -> None:
         self._key = key

@@ -30,15 +30,15 @@ class RunReportSpec(types.ComponentSpec):
         executor.DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies, optional=True),
     }
     OUTPUTS: ClassVar[dict[str, ChannelParameter]] = {
-        # Vertex AI does not support custom artifact types; this type of TFX fits best.
+        # Vertex AI accepts TFX's artifact types alone; this one is the closest.
         executor.REPORT_KEY: ChannelParameter(type=standard_artifacts.ModelEvaluation),
     }
 
 
 class RunReport(base_component.BaseComponent):
-    """Component for ``summary.json`` and ``report.html``: data, training, evaluation with intervals, verdict, push.
+    """Writer of ``summary.json`` and ``report.html``: data, training, evaluation with intervals, verdict, push.
 
-    Evaluation and verdict are those that the GatedEvaluator left, with the check of the ServingValidator.
+    Evaluation and verdict are those of the GatedEvaluator, with the check of the ServingValidator.
     """
 
     SPEC_CLASS = RunReportSpec
@@ -58,19 +58,19 @@ class RunReport(base_component.BaseComponent):
         drift: types.BaseChannel | None = None,
         experiment: ExperimentSettings | None = None,
     ) -> None:
-        """Create the component.
+        """Connect the inputs.
 
         Args:
-            config: Configuration of the run, shown unchanged in the report.
-            examples: Channel of the AudioExampleGen's examples.
-            model_run: Channel of the Trainer's log.
-            evaluation: Channel of the evaluation.
-            blessing: Channel of the gate's blessing.
-            infra_blessing: Channel of the ServingValidator's blessing.
-            pushed_model: Channel of the pushed model.
-            tuner_results: Channel of the Tuner's results, if it ran.
-            drift: Channel of the DriftMonitor's comparisons, if it ran.
-            experiment: Where parameters and metrics are logged, in addition to the metadata of the report.
+            config: Configuration of the run as plain values.
+            examples: Output of the AudioExampleGen.
+            model_run: Output of the Trainer, with the history of the training.
+            evaluation: Output of the GatedEvaluator.
+            blessing: The same.
+            infra_blessing: Output of the ServingValidator.
+            pushed_model: Output of the Pusher.
+            tuner_results: Output of the Tuner, if there is one.
+            drift: Output of the DriftMonitor, if there is one.
+            experiment: Experiment that parameters and metrics are logged to in addition to ML Metadata.
         """
         super().__init__(
             spec=RunReportSpec(

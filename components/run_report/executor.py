@@ -29,10 +29,16 @@ REPORT_KEY = "report"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Executor that reads the run's artifacts, logs their values and writes both files."""
+    """Reader of the run's artifacts and writer of summary and report."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Write ``summary.json`` and ``report.html``."""
+        """Write ``summary.json`` and ``report.html``, and log parameters and metrics.
+
+        Args:
+            input_dict: Outputs of the other components.
+            output_dict: The report.
+            exec_properties: Configuration, and experiment if one is set.
+        """
         config = json.loads(exec_properties[CONFIG_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
         evaluation_uri = artifact_utils.get_single_uri(input_dict[EVALUATION_KEY])
@@ -60,9 +66,9 @@ class Executor(base_executor.BaseExecutor):
         _write(report.model_copy(update={"logged": experiments.log(logged, sinks)}), artifact.uri)
 
     def _run_id(self, report_uri: str) -> str:
-        """Return the run id; Vertex AI has it in the address ``<root>/<project>/<run>/<task>_<number>/report``."""
-        told = self._context.pipeline_run_id if self._context else None
-        return told or report_uri.rstrip("/").split("/")[-3]
+        """Return the run's id; on Vertex AI from the address, ``<root>/<project>/<run>/<task>_<number>/report``."""
+        run_id = self._context.pipeline_run_id if self._context else None
+        return run_id or report_uri.rstrip("/").split("/")[-3]
 
 
 def _sinks(artifact: types.Artifact, experiment: str | None) -> list[experiments.Sink]:
@@ -73,7 +79,7 @@ def _sinks(artifact: types.Artifact, experiment: str | None) -> list[experiments
 
 
 def _write(report: summary.RunSummary, folder: str) -> None:
-    """Through a local folder, since ``folder`` may be on any file system."""
+    """Write to a local folder and copy, since ``folder`` may be on any file system."""
     with tempfile.TemporaryDirectory() as local:
         for path in write.write(report, local):
             io_utils.copy_file(str(path), os.path.join(folder, path.name), overwrite=True)

@@ -1,7 +1,7 @@
-"""Logging of a run's parameters and metrics: with its report in ML Metadata, and to a Vertex AI experiment if named.
+"""Logging of a run's parameters and metrics to ML Metadata and, if configured, to Vertex AI Experiments.
 
-Both are sinks of the same record. Logging comes last, when a model may be pushed already: a sink that fails does not
-fail the run; the error is in the log, the summary and the report.
+Both are sinks of the same record. Logging is the last step, when a model may have been pushed already. So a failing
+sink does not fail the run; log, summary and report name the failure.
 """
 
 import re
@@ -17,7 +17,7 @@ from modules.common.settings import Settings
 from modules.reporting import summary
 
 _DEADLINE_SEC = 60.0
-# Of an experiment's name, a hyphen and a run's name together: 128, less what the SDK appends for a TensorBoard.
+# Limit of "<experiment>-<run>": 128 characters, less the suffix that the SDK appends for a TensorBoard.
 _MAX_ID_CHARACTERS = 121
 
 
@@ -25,17 +25,24 @@ class Sink(Protocol):
     """Destination of records. Writing a record again replaces it.
 
     Attributes:
-        where: What it is called.
+        where: Name in reports.
     """
 
     where: str
 
     def write(self, record: Record) -> str | None:
-        """Write a record and return where to find it."""
+        """Write a record.
+
+        Args:
+            record: The record.
+
+        Returns:
+            Address at which a person finds it, if there is one.
+        """
 
 
 class ExperimentSettings(Settings):
-    """An experiment of Vertex AI, made if there is none."""
+    """Experiment of Vertex AI; created if missing."""
 
     project: str
     region: str
@@ -43,20 +50,28 @@ class ExperimentSettings(Settings):
 
 
 def log(record: Record, sinks: Iterable[Sink]) -> tuple[summary.Logged, ...]:
-    """Write a record to every sink and return the result of each."""
+    """Write a record to every sink.
+
+    Args:
+        record: The record.
+        sinks: The sinks.
+
+    Returns:
+        Address or error of each sink.
+    """
     return tuple(_log(record, sink) for sink in sinks)
 
 
 def _log(record: Record, sink: Sink) -> summary.Logged:
     try:
         return summary.Logged(where=sink.where, address=sink.write(record))
-    except Exception as error:  # a model may be pushed by now: no failure of a log may turn its run into a failed one
+    except Exception as error:  # a failure to log must not fail a run whose model may have been pushed
         logging.exception("The run was not logged to %s", sink.where)
         return summary.Logged(where=sink.where, error=f"{type(error).__name__}: {error}")
 
 
 class ArtifactProperties:
-    """The properties of the report's artifact, which whoever runs the pipeline keeps in its metadata store."""
+    """Custom properties of the report's artifact, which the runner stores in ML Metadata."""
 
     where = "ML Metadata"
 
@@ -64,7 +79,14 @@ class ArtifactProperties:
         self._artifact = artifact
 
     def write(self, record: Record) -> str:
-        """Set a property per value, named as in ``aiplatform.get_experiment_df``: ``param.…``, ``metric.…``."""
+        """Set a property for each value, named as by ``aiplatform.get_experiment_df``: ``param.…``, ``metric.…``.
+
+        Args:
+            record: The record.
+
+        Returns:
+            Address of the artifact.
+        """
         values = {f"param.{name}": value for name, value in record.parameters.items()}
         values |= {f"metric.{name}": value for name, value in record.metrics.items()}
         for name, value in values.items():
@@ -78,7 +100,7 @@ class ArtifactProperties:
 
 
 class VertexExperiments:
-    """A run of an experiment, named after the pipeline's run: trying again updates it."""
+    """Run of an experiment, named after the pipeline's run, so that another attempt updates it."""
 
     where = "Vertex AI Experiments"
 
@@ -86,15 +108,22 @@ class VertexExperiments:
         self._settings = settings
 
     def write(self, record: Record) -> str | None:
-        """Create experiment and run if they are missing, and log the record."""
+        """Create experiment and run if missing, and set parameters and metrics.
+
+        Args:
+            record: The record.
+
+        Returns:
+            Address of the experiment in the console.
+        """
         when_unavailable = retry.Retry(predicate=_is_transient, initial=1, maximum=10, timeout=_DEADLINE_SEC)
         return when_unavailable(self._write)(record)
 
     def _write(self, record: Record) -> str | None:
-        from google.cloud import aiplatform  # takes seconds, which a local run need not wait for
+        from google.cloud import aiplatform  # takes seconds, and local runs do not need it
 
-        # Some of the SDK's calls go to the default region whatever they are given. Naming the experiment here would
-        # create a TensorBoard that is not needed.
+        # Some of the SDK's calls use the default region instead of their argument. With the experiment's name, init
+        # would also create a TensorBoard.
         aiplatform.init(project=self._settings.project, location=self._settings.region)
         experiment = aiplatform.Experiment.get_or_create(self._settings.name)
         name = run_name(record.run, experiment=experiment.name)
@@ -102,7 +131,7 @@ class VertexExperiments:
         if run is None:
             run = aiplatform.ExperimentRun.create(name, experiment=experiment)
         else:
-            # An earlier attempt may have ended between making the run and putting it into the experiment.
+            # An earlier attempt may have ended after it created the run and before it added it to the experiment.
             child = aiplatform.Context(run.resource_name)
             aiplatform.Context(experiment.resource_name).add_context_children([child])
         run.log_params(record.parameters)
@@ -112,12 +141,17 @@ class VertexExperiments:
 
 
 def run_name(run: str, *, experiment: str) -> str:
-    """Return ``run`` with the letters and the length that Vertex AI allows."""
+    """Return a run's id in the characters and the length that Vertex AI allows.
+
+    Args:
+        run: Id of the pipeline's run.
+        experiment: Name of the experiment.
+    """
     name = re.sub(r"[^a-z0-9-]+", "-", run.lower()).strip("-")
     return name[: _MAX_ID_CHARACTERS - len(experiment) - 1].rstrip("-")
 
 
 def _is_transient(error: Exception) -> bool:
-    """Return True for an unavailable service, also where the SDK wraps its error."""
+    """Return whether the service was unavailable; the SDK wraps some errors in a RuntimeError."""
     cause = error.__cause__ if isinstance(error, RuntimeError) else error
     return isinstance(cause, exceptions.ServiceUnavailable)

@@ -1,4 +1,4 @@
-"""The sections of a summary, each from its artifact."""
+"""Readers of the artifacts that make the sections of a summary."""
 
 import datetime
 import json
@@ -10,17 +10,21 @@ from tfx import types
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-from components.drift_monitor.executor import DRIFT_FILE
-from components.gated_evaluator.executor import COMPARISON_FILE, METRICS_FILE, VERDICT_FILE
-from components.resumable_tuner.executor import TRIALS_FILE
+from components.artifacts import (
+    COMPARISON_FILE,
+    DRIFT_FILE,
+    ENDPOINT_PROPERTY,
+    METRICS_FILE,
+    TRIALS_FILE,
+    VERDICT_FILE,
+)
 from components.serving_validator.executor import CHECK_FILE
 from modules.reporting import summary
 from modules.training.trainer import HISTORY_FILE
 
 TUNER_RESULTS_FILE = "tuner_results.json"
 
-# The VertexPusher's; importing it would bring clients of the cloud along.
-_ENDPOINT_PROPERTY = "endpoint"
+
 _DRIFT_FEATURES = 20
 _DRIFT_FIELDS = (
     *("drifted", "reasons", "p_value", "mean_ks"),
@@ -29,7 +33,11 @@ _DRIFT_FIELDS = (
 
 
 def run(config: dict[str, Any]) -> summary.Run:
-    """Return the run as this node can describe it; a local runner replaces it, with command and timings."""
+    """Return the run without command and timings, which a local runner fills in.
+
+    Args:
+        config: Configuration as plain values.
+    """
     return summary.Run(
         name=config["name"],
         started=datetime.datetime.now(datetime.UTC),
@@ -40,7 +48,11 @@ def run(config: dict[str, Any]) -> summary.Run:
 
 
 def training(model_run_uri: str) -> summary.Training:
-    """How the model was fitted."""
+    """Return history and settings of the training.
+
+    Args:
+        model_run_uri: Artifact of the Trainer.
+    """
     report = _read_json(model_run_uri, HISTORY_FILE)
     return summary.Training(
         family=report["family"],
@@ -55,7 +67,12 @@ def training(model_run_uri: str) -> summary.Training:
 
 
 def tuning(tuner_results_uri: str, config: dict[str, Any]) -> summary.Tuning:
-    """Every trial with its curves; where TFX's own Tuner searched, only the trials that finished, without them."""
+    """Return every trial with its curves; from TFX's own Tuner, the finished trials without curves.
+
+    Args:
+        tuner_results_uri: Artifact of the Tuner.
+        config: Configuration as plain values.
+    """
     objective = config["tuner"]["objective"]
     search: dict[str, Any] = {
         "algorithm": config["tuner"]["algorithm"],
@@ -88,19 +105,31 @@ def _finished_trials(tuner_results_uri: str) -> tuple[summary.Trial, ...]:
 
 
 def evaluation(evaluation_uri: str) -> summary.Evaluation:
-    """How the candidate does on ``test``."""
+    """Return the candidate's metrics.
+
+    Args:
+        evaluation_uri: Artifact of the GatedEvaluator.
+    """
     return summary.Evaluation.model_validate(_read_json(evaluation_uri, METRICS_FILE))
 
 
 def baseline(evaluation_uri: str) -> summary.Baseline | None:
-    """Return the comparison with the blessed baseline, if there was one."""
+    """Return the comparison with the blessed baseline; None without a comparable one.
+
+    Args:
+        evaluation_uri: Artifact of the GatedEvaluator.
+    """
     if not fileio.exists(os.path.join(evaluation_uri, COMPARISON_FILE)):
         return None
     return summary.Baseline.model_validate(_read_json(evaluation_uri, COMPARISON_FILE))
 
 
 def drift(drift_uri: str) -> tuple[summary.Drift, ...]:
-    """Return the comparisons of the DriftMonitor."""
+    """Return the DriftMonitor's comparisons.
+
+    Args:
+        drift_uri: Artifact of the DriftMonitor.
+    """
     return tuple(_drift(comparison) for comparison in _read_json(drift_uri, DRIFT_FILE)["comparisons"])
 
 
@@ -121,20 +150,30 @@ def _drift(comparison: dict[str, Any]) -> summary.Drift:
 
 
 def verdict(blessing_uri: str, infra_blessing_uri: str) -> summary.Verdict:
-    """Return the checks of the gate and of the ServingValidator."""
+    """Return decision and checks of the gate, with the check of the ServingValidator.
+
+    Args:
+        blessing_uri: Artifact of the GatedEvaluator.
+        infra_blessing_uri: Artifact of the ServingValidator.
+    """
     gate = summary.Verdict.model_validate(_read_json(blessing_uri, VERDICT_FILE))
     serving = summary.Check.model_validate(_read_json(infra_blessing_uri, CHECK_FILE))
     return gate.model_copy(update={"checks": (*gate.checks, serving)})
 
 
 def push(pushed_model: types.Artifact, verdict: summary.Verdict) -> summary.Push:
-    """Where the model went, or why it did not."""
+    """Return where the model was pushed to, or why it was not pushed.
+
+    Args:
+        pushed_model: Artifact of the Pusher.
+        verdict: Result of :func:`verdict`; its last check is the ServingValidator's.
+    """
     if not pushed_model.get_int_custom_property("pushed"):
         serving = verdict.checks[-1]
         reasons = (*(() if verdict.blessed else verdict.reasons), *(() if serving.passed else (serving.text,)))
         return summary.Push(reason="Not pushed: " + " ".join(reasons))
     path = pushed_model.get_string_custom_property("pushed_destination")
-    endpoint = pushed_model.get_string_custom_property(_ENDPOINT_PROPERTY) or None
+    endpoint = pushed_model.get_string_custom_property(ENDPOINT_PROPERTY) or None
     where = f"--address {endpoint}" if endpoint else f"--model-base-path {os.path.dirname(path)}"
     return summary.Push(
         version=pushed_model.get_string_custom_property("pushed_version"),

@@ -1,4 +1,4 @@
-"""Values of a run that are logged for comparison with other runs: flat parameters and metrics."""
+"""Flat record of a run's parameters and metrics, for comparison with other runs."""
 
 import dataclasses
 import json
@@ -7,20 +7,20 @@ from typing import Any
 
 from modules.reporting import summary
 
-Value = float | int | str  # what Vertex AI Experiments takes
+Value = float | int | str  # types that Vertex AI Experiments accepts
 
-# A metric for each speaker would bury the rest; the report has them.
+# Metrics of single speakers are in the report alone, since they would outnumber the others.
 _UNLOGGED_SLICES = ("speaker",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """A run as names and values.
+    """Parameters and metrics of a run.
 
     Attributes:
-        run: The run's id, where the platform gives one.
-        parameters: Settings of the run (``training.epochs``), and the folder of its results, ``report``.
-        metrics: Results of the run: ``test_uar`` with its interval, ``test_uar_low`` and ``test_uar_high``.
+        run: Id of the run.
+        parameters: Configuration, such as ``training.epochs``, and addresses of results, such as ``report``.
+        metrics: Results, such as ``test_uar`` with the bounds of its interval, ``test_uar_low`` and ``test_uar_high``.
             Non-finite values are left out.
     """
 
@@ -29,29 +29,29 @@ class Record:
     metrics: dict[str, Value]
 
 
-def record(found: summary.RunSummary, *, config: Mapping[str, Any], run: str, report: str) -> Record:
+def record(results: summary.RunSummary, *, config: Mapping[str, Any], run: str, report: str) -> Record:
     """Return the record of a summary.
 
     Args:
-        found: Summary of the run.
-        config: The configuration as a tree.
+        results: Summary of the run.
+        config: Configuration as a tree.
         run: Id of the run.
         report: Folder of ``report.html``.
     """
     parameters = dict(_flat(config)) | {"report": report}
-    if found.training:
-        parameters |= dict(_flat({"trained": {"family": found.training.family, **found.training.hyperparameters}}))
-    if found.data:
-        parameters["audio_spec_fingerprint"] = found.data.audio_spec_fingerprint
-    if found.pushed and found.pushed.version:
-        told = {"version": found.pushed.version, "to": found.pushed.path, "endpoint": found.pushed.endpoint}
-        parameters |= {f"pushed_{name}": value for name, value in told.items() if value is not None}
-    values: dict[str, Value] = {name: value for name, value in _metrics(found) if value is not None}
+    if results.training:
+        parameters |= dict(_flat({"trained": {"family": results.training.family, **results.training.hyperparameters}}))
+    if results.data:
+        parameters["audio_spec_fingerprint"] = results.data.audio_spec_fingerprint
+    if results.pushed and results.pushed.version:
+        pushed = {"version": results.pushed.version, "to": results.pushed.path, "endpoint": results.pushed.endpoint}
+        parameters |= {f"pushed_{name}": value for name, value in pushed.items() if value is not None}
+    values: dict[str, Value] = {name: value for name, value in _metrics(results) if value is not None}
     return Record(run=run, parameters=parameters, metrics=values)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    """Yield leaves by dotted name; lists are JSON, unset values are omitted."""
+    """Yield leaves by dotted name, lists as JSON, without unset ones."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
@@ -61,17 +61,17 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Valu
             yield prefix + key, json.dumps(value)
 
 
-def _metrics(found: summary.RunSummary) -> Iterator[tuple[str, float | None]]:
-    if found.evaluation:
-        yield from _evaluation(found.evaluation)
-    for difference in found.baseline.differences if found.baseline else ():
+def _metrics(results: summary.RunSummary) -> Iterator[tuple[str, float | None]]:
+    if results.evaluation:
+        yield from _evaluation(results.evaluation)
+    for difference in results.baseline.differences if results.baseline else ():
         yield from _with_bounds(f"{difference.name}_minus_baseline", difference.difference, difference)
-    if found.verdict:
-        yield "blessed", float(found.verdict.blessed)
-    if found.training:
-        yield "epochs", found.training.epochs_run
-        yield "training_sec", found.training.seconds
-    for split in found.data.splits if found.data else ():
+    if results.verdict:
+        yield "blessed", float(results.verdict.blessed)
+    if results.training:
+        yield "epochs", results.training.epochs_run
+        yield "training_sec", results.training.seconds
+    for split in results.data.splits if results.data else ():
         yield f"{split.split}_clips", split.clips
 
 

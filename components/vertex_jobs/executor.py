@@ -20,24 +20,33 @@ from tfx.utils import io_utils, json_utils
 
 from components.artifacts import Artifacts, Properties
 
-_UNDER_WAY = {
+_ACTIVE = {
     vertex.JobState.JOB_STATE_QUEUED,
     vertex.JobState.JOB_STATE_PENDING,
     vertex.JobState.JOB_STATE_RUNNING,
 }
-_REUSED = _UNDER_WAY | {vertex.JobState.JOB_STATE_SUCCEEDED}
+_REUSED = _ACTIVE | {vertex.JobState.JOB_STATE_SUCCEEDED}
 _CALL_SEC = 60.0
 _TERMINATED = 128 + signal.SIGTERM
 
 
 class JobClient(training_clients.VertexJobClient):
-    """TFX's client, which looks for a job of the same name before it launches one."""
+    """TFX's client, with a search for a job of the same name before it launches one.
+
+    Attributes:
+        reused: The job that an earlier attempt launched; None without one.
+    """
 
     reused: vertex.CustomJob | None = None
     _display_name = ""
 
     def launch_job(self, project: str, training_job: dict[str, Any]) -> None:
-        """Wait for the job of this name that is under way or succeeded; launch one where there is none."""
+        """Reuse the job of this name that is active or succeeded; launch one if there is none.
+
+        Args:
+            project: Google Cloud project.
+            training_job: The CustomJob.
+        """
         self._parent = f"projects/{project}/locations/{self._region}"
         self._display_name = training_job["display_name"]
         self.reused = next(self._jobs(_REUSED), None)
@@ -47,21 +56,26 @@ class JobClient(training_clients.VertexJobClient):
             self._job_name = self.reused.name
 
     def cancel(self) -> None:
-        """Cancel every job of this name that is under way; one whose launch was cut off, too."""
-        for job in self._jobs(_UNDER_WAY) if self._display_name else ():
+        """Cancel every active job of this name, including one whose launch was interrupted."""
+        for job in self._jobs(_ACTIVE) if self._display_name else ():
             self._client.cancel_custom_job(name=job.name, retry=retry.Retry(), timeout=_CALL_SEC)
 
     def _jobs(self, states: set[int]) -> Iterator[vertex.CustomJob]:
         request = vertex.ListCustomJobsRequest(parent=self._parent, filter=f'display_name="{self._display_name}"')
-        found = self._client.list_custom_jobs(request, retry=retry.Retry(), timeout=_CALL_SEC)
-        return (job for job in found if job.state in states)
+        jobs = self._client.list_custom_jobs(request, retry=retry.Retry(), timeout=_CALL_SEC)
+        return (job for job in jobs if job.state in states)
 
 
 class _OneJob(base_executor.BaseExecutor):
-    """Part of an executor of TFX's that launches a CustomJob: names the job after the run and the task."""
+    """Mixin for TFX's executors of CustomJobs that names the job after the run and the task."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Run the job, or wait for the one that an earlier attempt of this task launched and take its outputs.
+        """Run the job, or wait for the one that an earlier attempt of this task launched and copy its outputs.
+
+        Args:
+            input_dict: Those of TFX's executor.
+            output_dict: The same.
+            exec_properties: The same.
 
         Raises:
             RuntimeError: The job failed or was cancelled.
@@ -85,9 +99,10 @@ class TunerExecutor(_OneJob, vertex_tuner.Executor):
 
 
 def job_id(output_uri: str) -> str:
-    """Return what run and task have in common in each attempt.
+    """Return a name that is the same for each attempt of a task of a run.
 
-    On Vertex AI artifacts lie in ``<root>/<project>/<run>/<task>_<id>/<output>``.
+    Args:
+        output_uri: Artifact of the task, on Vertex AI ``<root>/<project>/<run>/<task>_<id>/<output>``.
     """
     run, task = output_uri.rstrip("/").split("/")[-3:-1]
     return f"{run}-{task.rpartition('_')[0]}"
@@ -95,7 +110,7 @@ def job_id(output_uri: str) -> str:
 
 @contextlib.contextmanager
 def _cancelled_on_sigterm(client: JobClient) -> Iterator[None]:
-    """Vertex AI sends SIGTERM to the container of a run that is cancelled; nothing else would stop its job."""
+    """Cancel the job on SIGTERM, which Vertex AI sends to the containers of a cancelled run."""
 
     def stop(*_: object) -> None:
         raise SystemExit(_TERMINATED)
@@ -111,7 +126,7 @@ def _cancelled_on_sigterm(client: JobClient) -> Iterator[None]:
 
 
 def _copy_outputs(job: vertex.CustomJob, output_dict: Artifacts) -> None:
-    """Copy what an earlier attempt's job wrote to where this attempt's outputs belong."""
+    """Copy the outputs of an earlier attempt's job to those of this attempt."""
     command = list(job.job_spec.worker_pool_specs[0].container_spec.command)
     earlier = json.loads(command[command.index("--outputs") + 1])
     for key, (artifact,) in output_dict.items():

@@ -10,13 +10,10 @@ from tfx.dsl.io import fileio
 from tfx.types import standard_component_specs
 from tfx.utils import io_utils, json_utils
 
-from components.artifacts import Properties
+from components.artifacts import ENDPOINT_PROPERTY, Properties
 from components.atomic_pusher import executor as atomic_pusher
 from components.vertex_pusher import smoke
 from serving.rollout.vertex import Candidate, EndpointKind, Hosting, PushFailed, VertexTarget
-
-ENDPOINT_PROPERTY = "endpoint"
-"""Custom property of the pushed model: the address that clients use."""
 
 _DEPLOYED = "deployed"
 _COPIED = "copied_from"  # written last; TF Serving ignores names that are not numbers
@@ -24,7 +21,7 @@ _NOT_IN_A_LABEL = re.compile(r"[^a-z0-9_-]")
 
 
 class Options(pydantic.BaseModel):
-    """Where and how a model is registered and deployed; without an image it is not deployed."""
+    """Settings of registration and deployment; without an image the model is not deployed."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -43,20 +40,26 @@ class Options(pydantic.BaseModel):
 
 
 class Executor(atomic_pusher.Executor):
-    """Executor that copies as the AtomicPusher does; a version that cannot be deployed leaves nothing.
+    """The AtomicPusher's push, followed by registration and deployment; a version that fails is removed.
 
-    ``<serving_dir>/<version>/`` is for TF Serving anywhere. Vertex gets ``<serving_dir>/deployed/<version>/``, which
-    holds a copy of that folder alone: TF Serving on the endpoint serves the newest version that it sees.
+    ``<serving_dir>/<version>/`` is for TF Serving anywhere. Vertex AI reads ``<serving_dir>/deployed/<version>/``,
+    which has a copy of that folder alone, since TF Serving on the endpoint serves the newest version in its folder.
     """
 
-    def announce(
+    def deploy(
         self, version_path: str, model_path: str, pushed_model: types.Artifact, exec_properties: Properties
     ) -> None:
-        """Register the version. Where there is an image, deploy it, test it and record the endpoint's address.
+        """Register the version. If an image is set, deploy it, test it and record the endpoint's address.
+
+        Args:
+            version_path: Folder of the version.
+            model_path: Model that the version is a copy of.
+            pushed_model: Output artifact.
+            exec_properties: ``custom_config`` with the options.
 
         Raises:
-            NotWanted: It could not be registered or deployed, or did not answer as the model does, and was taken back.
-            RolloutError: The same, and something of it is left.
+            PushRejected: Registration, deployment or test failed, and the version was removed.
+            RolloutError: The same, and removing the version failed too.
         """
         options = Options.model_validate(json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY]))
         version = posixpath.basename(version_path)
@@ -81,12 +84,12 @@ class Executor(atomic_pusher.Executor):
             target.push(candidate, _hosting(options, options.image), check)
         except PushFailed as error:
             fileio.rmtree(artifact_uri)
-            raise atomic_pusher.NotWanted(str(error)) from error
+            raise atomic_pusher.PushRejected(str(error)) from error
         pushed_model.set_string_custom_property(ENDPOINT_PROPERTY, target.address)
 
 
 def _copy_once(version_path: str, artifact_uri: str) -> None:
-    """Whole, and never again: the endpoint may be reading it."""
+    """Copy unless a complete copy exists, which the endpoint may be reading."""
     marker = posixpath.join(artifact_uri, _COPIED)
     if not fileio.exists(marker):
         io_utils.copy_dir(version_path, posixpath.join(artifact_uri, posixpath.basename(version_path)))
@@ -106,5 +109,5 @@ def _hosting(options: Options, image: str) -> Hosting:
 
 
 def _run(artifact_uri: str) -> str:
-    """Return the run id as a label; Vertex AI stores artifacts in ``<root>/<project>/<run>/<task>/<output>``."""
+    """Return the run's id as a label, from the address ``<root>/<project>/<run>/<task>/<output>``."""
     return _NOT_IN_A_LABEL.sub("-", artifact_uri.rstrip("/").split("/")[-3].lower())[:63]

@@ -1,7 +1,7 @@
-"""Smoke test of a newly deployed version: the model's warm-up requests are sent through the endpoint.
+"""Smoke test of a newly deployed version: the model's warm-up requests, sent through the endpoint.
 
-A request cannot choose a version of an endpoint. But the answer to RawPredict names its deployment, and so
-the version: each request is repeated until the new version has answered it.
+A request cannot select a version of an endpoint. But the response to RawPredict names the deployment and so the
+version, and each request is repeated until the new version has answered it.
 """
 
 import contextlib
@@ -23,41 +23,41 @@ from serving.server.servable import Servable
 from serving.wire import predict_pb2 as wire
 
 TOLERANCE = 1e-3
-"""Of a probability: the endpoint's machine rounds otherwise than this one."""
+"""Largest allowed difference of a probability, since the endpoint's machine rounds in another way."""
 
 _TIMEOUT_SEC = 60.0
-_CHANCE_OF_BAD_LUCK = 1e-6
+_MISS_PROBABILITY = 1e-6
 _PAUSE_SEC = 0.05
 
 
 def check(address: str, percent: int, *, model_dir: str, version: str, patience_sec: float) -> None:
-    """Compare the version's answers with those of the SavedModel itself.
+    """Compare the version's predictions with those of the SavedModel.
 
     Args:
         address: Address of the endpoint.
-        percent: Share of the requests that the version gets, in percent.
-        model_dir: Folder of the SavedModel.
-        version: Number of the version.
-        patience_sec: Time until the traffic split must be in effect, in seconds; until then the version may get no
-            request, or no request may be answered.
+        percent: Percentage of the requests that the version gets.
+        model_dir: Folder of the SavedModel, with warm-up requests.
+        version: The version.
+        patience_sec: Seconds that the endpoint may need to apply the new traffic split, during which the version may
+            get no request and requests may fail.
 
     Raises:
-        RolloutError: The version did not answer, or its answers differ from those of the model.
+        RolloutError: The version did not answer, or its predictions differ from the model's.
         serving.client.errors.RequestFailed: The endpoint answered with an error.
     """
     own = Servable(MODEL_NAME, int(version), model_dir)
-    asked = list(warmup_requests(model_dir))
-    if not asked:
-        raise RolloutError(f"{model_dir} has no warm-up requests to ask: it was not exported by this project")
+    requests = list(warmup_requests(model_dir))
+    if not requests:
+        raise RolloutError(f"{model_dir} has no warm-up requests; push a model that this project exported")
     with contextlib.closing(connect(address)) as transport:
-        for request in asked:
+        for request in requests:
             request.model_spec.name = MODEL_NAME
             answer = _answer_of(version, transport, request, tries=_tries(percent), patience_sec=patience_sec)
             gap = largest_difference(own.run(request.model_spec.signature_name, _inputs(request)), answer)
             if not gap <= TOLERANCE:
                 raise RolloutError(
-                    f"asked for signature {request.model_spec.signature_name!r} on {address}, version {version} "
-                    f"answers otherwise than the model that was pushed: by {gap:g}, at most {TOLERANCE:g} is allowed"
+                    f"version {version} on {address} differs from the pushed model by {gap:g} in signature "
+                    f"{request.model_spec.signature_name!r}; at most {TOLERANCE:g} is allowed"
                 )
 
 
@@ -66,7 +66,7 @@ def _inputs(request: Any) -> dict[str, np.ndarray]:
 
 
 def _answer_of(version: str, transport: Transport, request: Any, *, tries: int, patience_sec: float) -> Any:
-    """Output tensors by name."""
+    """Return output tensors by name."""
     encoded = wire.PredictRequest.FromString(request.SerializeToString())
     deadline_sec = time.monotonic() + patience_sec
     others: set[str] = set()
@@ -90,5 +90,8 @@ def _answer_of(version: str, transport: Transport, request: Any, *, tries: int, 
 
 
 def _tries(percent: int) -> int:
-    """Return how many requests reach a version with this share, except with a chance of one in a million."""
-    return 1 if percent >= 100 else math.ceil(math.log(_CHANCE_OF_BAD_LUCK) / math.log(1 - percent / 100))
+    """Return a number of requests of which a version with this share misses all with a probability of one in a million.
+
+    The number is the least n with (1 - share)^n at most that probability.
+    """
+    return 1 if percent >= 100 else math.ceil(math.log(_MISS_PROBABILITY) / math.log(1 - percent / 100))

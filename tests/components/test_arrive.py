@@ -124,24 +124,25 @@ def test_a_manifest_is_cut_to_the_batch(tmp_path):
 
 
 @pytest.mark.parametrize("clips", [0, EVERYTHING + 1])
-def test_a_batch_that_the_reservoir_has_not_is_refused(reservoir, tmp_path, clips):
-    with pytest.raises(arrive.CannotArrive, match=f"the reservoir has {EVERYTHING}"):
+def test_a_batch_larger_than_the_reservoir_is_refused(reservoir, tmp_path, clips):
+    with pytest.raises(arrive.ReservoirTooSmall):
         arrive_into(reservoir, tmp_path / "data", clips=clips)
     assert len(clips_in(reservoir)) == EVERYTHING
 
 
 def test_spans_inside_the_reservoir_are_refused(reservoir):
-    with pytest.raises(arrive.CannotArrive, match="lies inside the reservoir"):
+    with pytest.raises(arrive.CannotArrive) as error:
         arrive_into(reservoir, reservoir / "data", clips=1)
+    assert str(reservoir / "data") in str(error.value)
 
 
 def test_one_arrival_at_a_time(reservoir, tmp_path):
     other = arrive._LocalFolder(str(tmp_path / "data"))
-    with other.locked(), pytest.raises(arrive.CannotArrive, match="another arrival"):
+    with other.locked(), pytest.raises(arrive.ArrivalUnderWay):
         arrive_into(reservoir, tmp_path / "data", clips=1)
 
 
-def test_the_command_says_where_the_clips_are(reservoir, tmp_path, capsys):
+def test_the_command_prints_the_new_span(reservoir, tmp_path, capsys):
     words = ["corpus", "arrive", "--reservoir", str(reservoir), "--into", str(tmp_path / "data"), "--clips"]
     with pytest.raises(SystemExit) as stopped:
         main([*words, "8"])
@@ -150,4 +151,4 @@ def test_the_command_says_where_the_clips_are(reservoir, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*words, "8000"])
     assert stopped.value.code == 1
-    assert "8000 clips were asked for" in capsys.readouterr().err
+    assert "8000" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def serving(tmp_path):
     return tmp_path / "serving"
 
 
-def test_a_push_makes_a_numbered_version_with_all_files(model, serving):
+def test_a_version_has_a_number_and_all_files(model, serving):
     version = push(str(model), str(serving))
     assert os.path.basename(version).isdigit()
     assert (serving / os.path.basename(version) / "variables" / "variables.index").read_bytes() == b"weights"
@@ -35,14 +35,14 @@ def test_the_same_model_is_not_pushed_twice(model, serving):
     assert len(list(serving.iterdir())) == 1
 
 
-def test_what_lies_beside_the_model_is_pushed_with_it(model, serving, tmp_path):
+def test_extra_assets_are_pushed_with_the_model(model, serving, tmp_path):
     card = tmp_path / "model_card.md"
     card.write_text("not for hiring")
     version = push(str(model), str(serving), extra_assets=[str(card)])
     assert (serving / os.path.basename(version) / "assets.extra" / "model_card.md").read_text() == "not for hiring"
 
 
-def test_another_model_becomes_the_next_version_even_within_a_second(model, serving, tmp_path):
+def test_two_pushes_within_a_second_have_two_versions(model, serving, tmp_path):
     first = push(str(model), str(serving))
     other = tmp_path / "other"
     model.rename(other)
@@ -60,7 +60,7 @@ def test_the_version_of_a_model_is_found_among_newer_ones(model, serving, tmp_pa
     assert find_pushed(str(tmp_path / "unknown"), str(serving)) is None
 
 
-def test_a_push_that_dies_before_the_rename_shows_no_version_and_the_next_clears_up(model, serving, monkeypatch):
+def test_a_killed_push_makes_no_version(model, serving, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -78,7 +78,7 @@ def test_a_push_that_dies_before_the_rename_shows_no_version_and_the_next_clears
 
 
 @pytest.mark.parametrize(("gate", "infra", "pushed"), [(1, 1, 1), (0, 1, 0), (1, 0, 0)])
-def test_only_what_the_gate_and_the_server_accept_is_pushed(model, serving, tmp_path, gate, infra, pushed):
+def test_only_a_model_with_both_blessings_is_pushed(model, serving, tmp_path, gate, infra, pushed):
     trained, blessing, infra_blessing, out = (
         standard_artifacts.Model(),
         standard_artifacts.ModelBlessing(),

@@ -7,6 +7,7 @@ import filecmp
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -29,7 +30,7 @@ from components.audio_example_gen.component import AudioExampleGen
 from components.audio_example_gen.executor import Executor, make_shards, read_settings
 from components.audio_example_gen.fingerprint import used_by_tfx
 from components.audio_example_gen.ingestion import Shard, WriteShard
-from components.audio_example_gen.report import IngestError
+from components.audio_example_gen.report import EmptySplit, NoRecordings, TooManyQuarantined
 from modules.audio import frontend
 from modules.audio.decoding import AudioLimits, decode
 from modules.data.clips import Clip
@@ -226,14 +227,14 @@ def test_bad_audio_is_quarantined_with_its_reason(name, odd):
     [
         (ODD_PATHS["a folder"], "cannot be read"),
         ("interview.wav", "its name follows no known corpus"),
-        (f"a/b/c/d/e/{stem(6, 15)}.wav", "lies deeper than the 5 levels"),
+        (f"a/b/c/d/e/{stem(6, 15)}.wav", "the 5 levels"),
     ],
 )
-def test_what_is_no_recording_of_a_corpus_is_quarantined_too(path, reason, odd):
+def test_files_that_are_not_recordings_are_quarantined(path, reason, odd):
     assert reason in odd[1].reasons[path]
 
 
-def test_nothing_else_is_quarantined_and_nothing_disappears(odd):
+def test_every_file_is_used_or_quarantined(odd):
     _, run = odd
     assert len(run.reasons) == len(UNUSABLE) + 3
     assert run.summary["clips"] == 6 * 8 + len(USABLE)
@@ -259,7 +260,7 @@ def unprivileged():
         os.seteuid(0)
 
 
-def test_a_file_that_may_not_be_read_is_quarantined():
+def test_an_unreadable_file_is_quarantined():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         path = Path(folder) / f"{stem(1, 0)}.wav"
@@ -283,7 +284,7 @@ def test_a_file_above_the_size_limit_is_quarantined(tmp_path):
     assert outcome.reason.startswith("AUDIO_TOO_LARGE: ")
 
 
-def test_training_clips_have_their_copies_and_the_others_have_none(artifact_and_run):
+def test_only_training_clips_have_augmented_copies(artifact_and_run):
     _, run = artifact_and_run
     copies = collections.defaultdict(set)
     for example in run.examples("train"):
@@ -294,7 +295,7 @@ def test_training_clips_have_their_copies_and_the_others_have_none(artifact_and_
         assert {text_of(example["augmentation"]) for example in run.examples(split)} == {"plain"}
 
 
-def test_an_example_says_who_speaks_and_by_which_spec_it_was_made(artifact_and_run):
+def test_an_example_has_speaker_and_audio_spec(artifact_and_run):
     _, run = artifact_and_run
     for split in ("train", "eval", "test"):
         for example in run.examples(split):
@@ -373,7 +374,7 @@ def test_logmel_frames_beyond_a_short_clip_are_marked(corpus, tmp_path):
         assert example["valid_frames"].int64_list.value[0] == 1 + round(1.2 * 22_050) // 512
 
 
-def test_one_content_under_two_names_is_used_once(tmp_path):
+def test_duplicates_are_used_once(tmp_path):
     data = write_corpus(tmp_path / "data", actors=3, clips_each=2)
     shutil.copytree(data / "Actor_01", data / "copy" / "Actor_01")
     shutil.copy(data / "Actor_02" / f"{stem(2, 0)}.wav", data / "Actor_03" / f"{stem(3, 7)}.wav")
@@ -386,13 +387,13 @@ def test_one_content_under_two_names_is_used_once(tmp_path):
     assert not any("copy" in clip_id for clip_id in written)
 
 
-def test_above_the_share_the_run_fails_and_the_list_survives(tmp_path):
+def test_too_many_quarantined_files_fail_the_run(tmp_path):
     data = write_corpus(tmp_path / "data", actors=4, clips_each=2)
     for actor in (1, 2):
         (data / f"Actor_{actor:02d}" / f"{stem(actor, 7)}.wav").write_bytes(truncated())
-    message = r"2 of 10 recordings \(20\.0%\) cannot be used.*allows 19\.0%.*2 x AUDIO_TRUNCATED.*quarantine\.jsonl"
+
     settings = ORIGINAL_INGEST.replace(augmentation=CHEAP, max_quarantined_share=0.19)
-    with pytest.raises(IngestError, match=message) as raised:
+    with pytest.raises(TooManyQuarantined) as raised:
         execute(data, tmp_path / "out", settings)
     listed = [json.loads(line) for line in Path(str(raised.value).split()[-1]).read_text().splitlines()]
     assert [line["path"] for line in listed] == [f"Actor_{actor:02d}/{stem(actor, 7)}.wav" for actor in (1, 2)]
@@ -404,30 +405,31 @@ def test_a_split_without_a_usable_clip_is_an_error(tmp_path):
     (data / "Actor_02" / f"{stem(2, 0)}.wav").write_bytes(b"")
     fold = ORIGINAL_SPLITS.replace(eval_speakers=("ravdess-01",), test_speakers=("ravdess-02",))
     settings = ORIGINAL_INGEST.replace(augmentation=CHEAP, splits=fold, max_quarantined_share=1)
-    with pytest.raises(IngestError, match="no clip of test can be used: 1 x AUDIO_EMPTY"):
+    with pytest.raises(EmptySplit) as error:
         execute(data, tmp_path / "out", settings)
+    assert "1 x AUDIO_EMPTY" in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: None, "is not a folder"),
-        (lambda root: root.mkdir(), r"it holds no sound files\. Known: ravdess"),
-        (lambda root: root.touch(), "is not a folder"),
+        (lambda root: None, "/data "),
+        (lambda root: root.mkdir(), "ravdess"),
+        (lambda root: root.touch(), "/data "),
         (
             lambda root: (root.mkdir(), (root / "me.wav").write_bytes(b"RIFF")),
-            r"1 files are rejected, the first, me\.wav, .*manifest\.csv",
+            r"me\.wav, .*manifest\.csv",
         ),
     ],
     ids=["missing", "empty", "a file", "unknown names"],
 )
-def test_a_folder_without_recordings_is_an_error_that_names_the_layouts(make, message, tmp_path):
+def test_a_folder_without_recordings_is_an_error(make, message, tmp_path):
     make(tmp_path / "data")
-    with pytest.raises(IngestError, match=message):
+    with pytest.raises(NoRecordings, match=message):
         execute(tmp_path / "data", tmp_path / "out", ORIGINAL_INGEST)
 
 
-def test_shards_are_fixed_by_clips_and_settings_and_mix_the_speakers():
+def test_shards_depend_on_clips_and_settings_alone():
     clips = [
         Clip(path=f"{number:04d}.wav", corpus="own", emotion="sad", speaker=f"own-{number // 100}")
         for number in range(2000)
@@ -447,7 +449,7 @@ def test_shards_are_fixed_by_clips_and_settings_and_mix_the_speakers():
     assert all(len({clip.speaker for batch in shard.batches for clip in batch}) > 5 for shard in shards)
 
 
-def test_settings_survive_the_way_to_the_executor():
+def test_the_executor_reads_the_packed_settings():
     settings = ORIGINAL_INGEST.replace(
         audio=ORIGINAL_AUDIO.replace(feature_family="logmel", window_sec=3.0),
         splits=ORIGINAL_SPLITS.replace(test_speakers=("ravdess-01",), seed=2**40 + 1),
@@ -477,12 +479,12 @@ def test_every_level_of_folders_has_its_pattern(pattern, levels):
 
 @pytest.mark.parametrize("pattern", ["", "**", "span-{SPAN}", "*/a/*", "*.wav", "a*/*", "span-{SPAN}/**"])
 def test_patterns_with_other_wildcards_are_refused(pattern):
-    with pytest.raises(ValueError, match="it must be one '\\*' for each level"):
+    with pytest.raises(ValueError, match=re.escape(repr(pattern))):
         spans.level_patterns(pattern)
 
 
 def test_wildcards_in_the_folder_are_refused():
-    with pytest.raises(ValueError, match="wildcards are not allowed"):
+    with pytest.raises(ValueError, match=r"/data/\[old\]"):
         AudioExampleGen(input_base="/data/[old]")
 
 
@@ -498,7 +500,7 @@ def resolve(data, pattern="*/*/*/*/*"):
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
-def test_the_driver_notices_every_change_on_every_level(levels, tmp_path):
+def test_the_fingerprint_covers_every_level(levels, tmp_path):
     data = write_corpus(tmp_path, actors=1, clips_each=1, levels=levels)
     [wav] = data.rglob("*.wav")
     os.utime(wav, (1_000_000_000, 1_000_000_000))
@@ -513,7 +515,7 @@ def test_the_driver_notices_every_change_on_every_level(levels, tmp_path):
     assert len(set(seen)) == 4
 
 
-def test_the_driver_notices_that_two_recordings_swapped_names(tmp_path):
+def test_the_fingerprint_covers_names(tmp_path):
     one, other = tmp_path / "angry.wav", tmp_path / "happy.wav"
     for path in (one, other):
         path.write_bytes(b"the same length")
@@ -555,7 +557,7 @@ def run_dag(root, data, *, spans=1):
     return sorted((root / "artifacts" / "AudioExampleGen" / "examples").iterdir(), key=lambda path: int(path.name))
 
 
-def test_a_new_span_is_ingested_and_an_old_one_is_not_ingested_twice(tmp_path):
+def test_a_new_span_is_ingested_and_an_old_one_is_cached(tmp_path):
     data = tmp_path / "data"
     write_corpus(data / "span-1", actors=3, clips_each=1)
     [first] = run_dag(tmp_path, data)
@@ -572,7 +574,7 @@ def splits_of_speakers(run):
     return {line["speaker"]: line["split"] for line in run.lines("clips.jsonl")}
 
 
-def test_a_window_of_spans_rolls_and_speakers_keep_their_splits(tmp_path):
+def test_speakers_keep_their_splits_in_a_rolling_window(tmp_path):
     data = tmp_path / "data"
     write_corpus(data / "span-1", actors=3, clips_each=1)
     write_corpus(data / "span-2", actors=4, clips_each=2)
@@ -592,7 +594,7 @@ def test_a_window_of_spans_rolls_and_speakers_keep_their_splits(tmp_path):
     assert len(late) == len(early) + 1
 
 
-def test_a_change_in_any_span_of_the_window_is_noticed(tmp_path):
+def test_the_fingerprint_covers_the_window_of_spans(tmp_path):
     data = tmp_path / "data"
     for span in (1, 2, 3):
         write_corpus(data / f"span-{span}", actors=3, clips_each=span)

@@ -1,4 +1,4 @@
-"""What TFDV makes of the curated schema's comparators and environments."""
+"""Comparators and environments of the curated schema in TFDV."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ UTTERANCE = ORIGINAL_AUDIO.replace(feature_family="utterance")
 
 
 def clips(seed: int, *, count: int = 200, louder_db: float = 0.0, slower: float = 1.0, narrow: int = 0) -> Clips:
-    """Mean log-mel levels of recordings as spread as RAVDESS's are; the first ``narrow`` from another source."""
+    """Return mean log-mel levels with RAVDESS's spread; the first ``narrow`` clips come from another source."""
     rng = np.random.default_rng(seed)
     levels_db = np.linspace(-20, -55, 128) + rng.normal(0, 4, (count, 1)) + rng.normal(0, 4, (count, 128))
     rates_hz = np.full(count, 22_050)
@@ -56,7 +56,7 @@ def test_a_comparator_fires_on_what_changed(change, feature):
     assert exceeded(comparators.drift(clips(0), clips(1, **change), schema.load(LOGMEL))) == {feature}
 
 
-def test_requests_are_compared_in_what_they_have():
+def test_requests_are_compared_in_their_own_columns():
     requests = clips(1, louder_db=8.0)
     requests = requests._replace(numbers={"valid_frames": np.full(200, 60)})
     found = comparators.skew(clips(0), requests, schema.load(LOGMEL))
@@ -72,13 +72,13 @@ def test_one_histogram_of_the_270_features_is_not_compared():
     assert {each.feature for each in found} == {"duration_sec", "native_sample_rate_hz"}
 
 
-def test_small_samples_are_left_alone():
+def test_small_samples_are_not_compared():
     few = clips(1, count=comparators.MIN_CLIPS - 1, slower=2.0)
     assert comparators.drift(clips(0), few, schema.load(LOGMEL)) == []
 
 
 @pytest.mark.parametrize("family", ["logmel", "utterance"])
-def test_labels_are_wanted_in_training_and_not_in_serving(family):
+def test_labels_are_required_in_training_alone(family):
     curated = schema.load(ORIGINAL_AUDIO.replace(feature_family=family))
     unlabelled = comparators._statistics(clips(0))
     missing = tfdv.validate_statistics(unlabelled, curated, environment="TRAINING").anomaly_info
@@ -87,7 +87,7 @@ def test_labels_are_wanted_in_training_and_not_in_serving(family):
     assert not {"emotion", "emotion_id", "speaker", "audio_spec"} & served.keys()
 
 
-def test_what_no_microphone_gives_is_named_in_serving():
+def test_impossible_levels_are_serving_anomalies():
     requests = clips(0, louder_db=200.0)._replace(numbers={"valid_frames": np.full(200, 60)})
     (anomaly,) = comparators.serving_anomalies(requests, schema.load(LOGMEL))
     assert anomaly.startswith("features: Unexpectedly high value")

@@ -1,4 +1,4 @@
-"""Through TFMA itself, with its slices, thresholds and confidence intervals."""
+"""Metrics in TFMA itself, with its slices, thresholds and confidence intervals."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ CLASSES = 7
 
 @pytest.fixture(scope="module")
 def predictions() -> pd.DataFrame:
-    """Of four speakers; the second has no example of two classes, and one prediction is not a number."""
+    """Predictions for four speakers. The second has no example of two classes, and a prediction is NaN."""
     rng = np.random.default_rng(5)
     labels = rng.choice(CLASSES, size=240, p=[0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
     probabilities = rng.dirichlet(np.ones(CLASSES), size=labels.size) + 0.4 * np.eye(CLASSES)[labels]
@@ -60,7 +60,7 @@ def result(predictions):
 
 
 def decisions(frame: pd.DataFrame) -> np.ndarray:
-    """Of a prediction with a NaN: a class that no example has."""
+    """Return predicted classes; for a NaN, a class without examples."""
     stacked = np.stack(frame["prediction"])
     return np.where(np.isnan(stacked).any(axis=1), CLASSES, stacked.argmax(axis=1))
 

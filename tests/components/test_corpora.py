@@ -170,7 +170,7 @@ def test_sound_that_cannot_be_named_is_rejected_with_a_reason(path, seen):
     assert seen in reason(look(path))
 
 
-def test_an_unknown_name_is_told_the_ways_in():
+def test_an_unknown_name_is_rejected_with_the_layouts():
     text = reason(look("hello.wav"))
     assert all(
         word in text for word in ("ravdess", "crema-d", "tess", "savee", "emodb", "manifest.csv", "path,emotion")
@@ -200,7 +200,7 @@ def test_the_demo_corpus_is_not_called_ravdess():
 HEAD = "path,emotion,speaker,sex,intensity\n"
 
 
-def test_a_manifest_speaks_for_the_files_it_lists():
+def test_a_manifest_identifies_the_files_it_lists():
     text = "\ufeff" + HEAD + "one.wav,Happy,ann, Female ,strong\nsub/03-01-05-01-01-01-03.flac,sad,bob,,\n\n"
     found = look("My Calls/one.wav", "My Calls/sub/03-01-05-01-01-01-03.flac", texts={"My Calls/manifest.csv": text})
     assert found.rejected == ()
@@ -222,7 +222,7 @@ def test_a_manifest_needs_three_columns_in_any_order():
     assert (clip.corpus, clip.speaker, clip.emotion) == ("own", "own-1", "neutral")
 
 
-def test_a_manifest_may_hold_quoted_commas_and_composed_or_decomposed_letters():
+def test_manifests_may_have_quoted_commas_and_any_unicode_form():
     text = 'path,emotion,speaker\n"a, b.wav",sad,1\nM\u00e4rz.wav,sad,1\n'
     found = look("d/a, b.wav", "d/Ma\u0308rz.wav", texts={"d/manifest.csv": text})
     assert not found.rejected
@@ -230,27 +230,27 @@ def test_a_manifest_may_hold_quoted_commas_and_composed_or_decomposed_letters():
 
 
 @pytest.mark.parametrize(
-    ("row", "path", "told"),
+    ("row", "path", "reason"),
     [
         ("one.wav,glad,ann,,", "d/one.wav", "line 2: emotion is 'glad'; known: angry, disgust"),
         ("one.wav,sad,,,", "d/one.wav", "line 2: speaker is empty"),
         ("one.wav,sad,ann,woman,", "d/one.wav", "line 2: sex is 'woman'; known: female, male, unknown"),
         ("one.wav,sad,ann,,loud", "d/one.wav", "line 2: intensity is 'loud'; known: low, normal"),
         ("gone.wav,sad,ann,,", "d/gone.wav", "line 2: no such file"),
-        ("../../up.wav,sad,ann,,", "../up.wav", "line 2: path leads out"),
-        ("/abs.wav,sad,ann,,", "/abs.wav", "line 2: path leads out"),
+        ("../../up.wav,sad,ann,,", "../up.wav", "line 2: path is outside"),
+        ("/abs.wav,sad,ann,,", "/abs.wav", "line 2: path is outside"),
         ("notes.txt,sad,ann,,", "d/notes.txt", "line 2: neither .wav nor .flac"),
         (",sad,ann,,", "d", "line 2: path is empty"),
         ("a,b.wav,sad,ann,,", "d/manifest.csv", "line 2: 6 cells, the header has 5"),
     ],
 )
-def test_a_wrong_row_is_rejected_with_its_line_and_the_others_are_used(row, path, told):
+def test_a_wrong_row_is_rejected_with_its_line(row, path, reason):
     names = ("d/one.wav", "d/two.wav", "d/notes.txt")
     found = look(*names, texts={"d/manifest.csv": f"{HEAD}{row}\ntwo.wav,sad,ann,,\n"})
     assert [clip.path for clip in found.clips] == ["d/two.wav"]
     rejected = [file for file in found.rejected if "no known corpus" not in file.reason]
     assert [file.path for file in rejected] == [path]
-    assert told in rejected[0].reason
+    assert reason in rejected[0].reason
 
 
 @pytest.mark.parametrize("text", ["", "file;emotion;speaker\n", "path,emotion\none.wav,sad\n"])
@@ -259,7 +259,7 @@ def test_a_manifest_without_its_columns_is_rejected(text):
     assert "it must be path,emotion,speaker[,sex,intensity]" in reason(found)
 
 
-def test_a_file_listed_twice_goes_to_the_nearest_manifest_and_its_first_row():
+def test_the_nearest_manifest_and_its_first_row_win():
     texts = {
         "manifest.csv": "path,emotion,speaker\nd/one.wav,angry,far\n",
         "d/manifest.csv": "path,emotion,speaker\none.wav,sad,near\n./one.wav,happy,later\n",
@@ -285,7 +285,7 @@ def write_tone(path: Path, *, pitch_hz: float = 220, rate_hz: int = 16_000, seco
     soundfile.write(path, (16_000 * np.sin(2 * np.pi * pitch_hz * time_sec)).astype(np.int16), rate_hz)
 
 
-def test_scan_counts_what_is_usable_and_finds_the_same_sound_in_another_format(tmp_path):
+def test_scan_finds_usable_and_duplicate_sounds(tmp_path):
     write_tone(tmp_path / "r/03-01-05-01-01-01-03.wav")
     write_tone(tmp_path / "r/03-01-05-01-01-02-03.flac")
     write_tone(tmp_path / "r/03-01-05-01-02-01-03.wav", pitch_hz=330)
@@ -304,7 +304,7 @@ def test_scan_counts_what_is_usable_and_finds_the_same_sound_in_another_format(t
     assert calls[-1] == (4, 4)
 
 
-def test_scan_tells_what_it_cannot_use_and_goes_on(tmp_path):
+def test_scan_reports_unusable_files(tmp_path):
     write_tone(tmp_path / "03-01-05-01-01-01-03.wav")
     (tmp_path / "03-01-05-01-01-02-03.wav").write_text("no sound")
     (tmp_path / "03-01-05-01-02-01-03.wav").write_bytes(b"")
@@ -345,7 +345,7 @@ def no_privileges() -> Iterator[None]:
         os.seteuid(user)
 
 
-def test_scan_reports_what_it_may_not_read():
+def test_scan_reports_unreadable_files():
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
         root = Path(name)
         root.chmod(0o755)

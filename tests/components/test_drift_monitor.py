@@ -139,7 +139,7 @@ def monitor(reference, tmp_path):
     return run
 
 
-def test_more_of_the_same_is_no_drift(monitor, tmp_path):
+def test_similar_data_do_not_drift(monitor, tmp_path):
     (found,) = monitor(write_examples(tmp_path / "new", seed=1), SETTINGS.replace(stop_on="any"))
     report = found["report"]
     assert not report["drifted"]
@@ -147,19 +147,19 @@ def test_more_of_the_same_is_no_drift(monitor, tmp_path):
     assert report["shared_speakers"] == SPEAKERS
 
 
-def test_drift_is_reported_and_stops_the_run_only_on_request(monitor, tmp_path):
+def test_drift_stops_the_run_only_if_configured(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1, shift=1.0)
     (found,) = monitor(current)
     assert found["report"]["drifted"]
     assert not found["report"]["labels_suspect"]
-    with pytest.raises(executor.DriftAlarm, match="features drifted"):
+    with pytest.raises(executor.DriftAlarm):
         monitor(current, SETTINGS.replace(stop_on="any"))
 
 
 def test_a_broken_label_mapping_stops_the_run(monitor, tmp_path):
     swapped = {"angry": "sad", "sad": "happy", "happy": "angry"}
     current = write_examples(tmp_path / "new", seed=1, names=swapped)
-    with pytest.raises(executor.DriftAlarm, match="sound different: angry") as alarm:
+    with pytest.raises(executor.DriftAlarm, match="angry") as alarm:
         monitor(current)
     written = json.loads((Path(alarm.value.folder) / executor.DRIFT_FILE).read_text())
     assert written["comparisons"][0]["report"]["labels_suspect"]
@@ -177,7 +177,7 @@ def test_of_a_window_the_newest_span_is_compared(monitor, tmp_path):
     assert found["report"]["drifted"]
 
 
-def test_what_the_schema_compares_alarms_where_the_sound_is_the_same(monitor, tmp_path):
+def test_the_comparators_of_the_schema_raise_the_alarm(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1, slower=1.5)
     (found,) = monitor(current)
     (duration, rate) = sorted(found["report"]["comparators"], key=lambda each: each["feature"])
@@ -192,38 +192,39 @@ def test_what_the_schema_compares_alarms_where_the_sound_is_the_same(monitor, tm
 
 
 @pytest.mark.parametrize("change", [{}, {"slower": 1.5}, {"shift": 1.0}], ids=["same", "slower", "shifted"])
-def test_the_command_says_what_the_monitor_says(monitor, reference, tmp_path, capsys, change):
+def test_command_and_monitor_agree(monitor, reference, tmp_path, capsys, change):
     current = write_examples(tmp_path / "new", seed=1, **change)
     (found,) = monitor(current)
     with pytest.raises(SystemExit) as ended:
         main(["drift", str(reference), str(current), "--permutations=100", "--json"])
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     assert ended.value.code == (3 if change else 0)
-    assert told["drifted"] == bool(change)
-    assert {**told, "settings": None} == {**found["report"], "settings": None}
+    assert printed["drifted"] == bool(change)
+    assert {**printed, "settings": None} == {**found["report"], "settings": None}
 
 
-def test_a_baseline_that_heard_who_tests_it_is_said(monitor, tmp_path):
+def test_shared_test_speakers_are_a_remark(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
     (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], train=("toy-0",), test=("toy-3", "toy-9"))))
     (found,) = monitor(current, SETTINGS.replace(stop_on="any"))
     assert not found["report"]["drifted"]
-    assert "trained on 1 of the speakers who test now (toy-3)" in found["report"]["reasons"][0]
+    assert "toy-3" in found["report"]["reasons"][0]
+    assert "toy-9" not in found["report"]["reasons"][0]
 
 
-def test_clips_dealt_out_are_known_to_both_models(monitor, tmp_path):
+def test_training_speakers_of_both_models_are_no_remark(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
     (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], test=("toy-3",))))
     (found,) = monitor(current)
     assert found["report"]["reasons"] == []
 
 
-def test_a_first_run_has_nothing_to_be_compared_with(monitor, tmp_path):
+def test_a_first_run_has_no_reference(monitor, tmp_path):
     (found,) = monitor(write_examples(tmp_path / "new", seed=1), first_run=True)
     assert "No blessed model" in found["not_compared"]
 
 
-def test_too_few_clips_are_said_not_judged(monitor, tmp_path):
+def test_too_few_clips_are_not_compared(monitor, tmp_path):
     settings = SETTINGS.replace(min_clips=1000, stop_on="any")
     (found,) = monitor(write_examples(tmp_path / "new", seed=1, shift=1.0), settings)
     assert "at least 1000" in found["not_compared"]
@@ -245,7 +246,7 @@ def test_logged_requests_are_compared_too(monitor, tmp_path, shift):
     assert requests["report"]["labels"] is None
 
 
-def test_requests_are_held_against_the_schema_as_it_is_in_serving(monitor, tmp_path):
+def test_requests_are_checked_by_the_serving_environment(monitor, tmp_path):
     log = write_request_log(tmp_path / "log", seed=2, valid_frames=SPEC.window_frames + 1)
     current = write_examples(tmp_path / "new", seed=1)
     _, requests = monitor(current, SETTINGS.replace(request_log=str(log)))
@@ -277,7 +278,7 @@ def test_log_mel_examples_become_means_over_their_own_frames(tmp_path):
     assert sample.emotions == ("sad",)
 
 
-def test_recordings_are_read_with_their_speakers_and_bad_ones_named(tmp_path):
+def test_recordings_are_read_and_bad_ones_rejected(tmp_path):
     rng = np.random.default_rng(0)
     for emotion in ("01", "05"):
         soundfile.write(tmp_path / f"03-01-{emotion}-01-01-01-07.wav", rng.normal(scale=0.1, size=30_000), 16_000)
@@ -298,6 +299,6 @@ def test_recordings_are_read_with_their_speakers_and_bad_ones_named(tmp_path):
     np.testing.assert_allclose(louder.sample.values[:, rms], 2 * found.sample.values[:, rms], rtol=1e-4)
 
 
-def test_an_empty_place_is_said(tmp_path):
-    with pytest.raises(sources.UnreadableSample, match="no recording that can be used"):
+def test_an_empty_folder_is_unreadable(tmp_path):
+    with pytest.raises(sources.UnreadableSample):
         sources.read_recordings(str(tmp_path), settings=ORIGINAL_INGEST)

@@ -111,7 +111,7 @@ def failed(verdict: Verdict) -> set[str]:
     return {check.code for check in verdict.checks if not check.passed}
 
 
-def test_answers_that_are_no_numbers_end_in_a_rejection_and_not_in_a_crash(export, evaluate, tmp_path):
+def test_non_finite_predictions_are_rejected(export, evaluate, tmp_path):
     blessing, verdict = evaluate(export([np.nan] * 7), gate=LENIENT.replace(override="Ada: hurry"))
     assert not verdict.blessed
     assert FINITE in failed(verdict)
@@ -120,7 +120,7 @@ def test_answers_that_are_no_numbers_end_in_a_rejection_and_not_in_a_crash(expor
     assert not blessing.has_custom_property(OVERRIDE_PROPERTY)
 
 
-def test_one_emotion_for_all_is_rejected_unless_someone_answers_for_it(export, evaluate, tmp_path):
+def test_a_constant_model_is_rejected_without_override(export, evaluate, tmp_path):
     constant = export([5.0, 0, 0, 0, 0, 0, 0])
     blessing, verdict = evaluate(constant)
     assert failed(verdict) == {VARIETY}
@@ -133,7 +133,7 @@ def test_one_emotion_for_all_is_rejected_unless_someone_answers_for_it(export, e
     assert [path.name for path in (tmp_path / "blessing").glob("*BLESSED")] == ["BLESSED"]
 
 
-def test_a_baseline_on_another_audio_spec_is_not_asked(trained, evaluate, tmp_path):
+def test_a_baseline_on_another_audio_spec_is_not_used(trained, evaluate, tmp_path):
     other = with_contract(tmp_path / "other", hop_samples=256)
     blessing, verdict = evaluate(trained, baseline=other)
     assert comparable(verdict).passed
@@ -157,7 +157,7 @@ def protocol_of(artifacts: Path) -> Protocol:
     return Protocol.model_validate_json((blessing / PROTOCOL_FILE).read_text())
 
 
-def test_a_blessing_says_whom_the_model_was_trained_on(artifacts, local_run):
+def test_a_blessing_has_the_speakers_of_each_split(artifacts, local_run):
     summary = RunSummary.from_json((local_run.root / "summary.json").read_text())
     assert protocol_of(artifacts) == summary.protocol
     assert len(summary.protocol.training_speakers) > len(summary.protocol.speakers["test"]) > 2
@@ -166,9 +166,7 @@ def test_a_blessing_says_whom_the_model_was_trained_on(artifacts, local_run):
 STRICT = LENIENT.replace(max_uar_loss=0.0)
 
 
-def test_a_baseline_is_compared_on_the_test_speakers_whom_it_had_not_heard(
-    artifacts, trained, export, evaluate, tmp_path
-):
+def test_a_baseline_is_compared_on_unseen_speakers(artifacts, trained, export, evaluate, tmp_path):
     """TFMA and the gate reject a candidate that always predicts one emotion and has a better baseline."""
     constant, test = export([5.0, 0, 0, 0, 0, 0, 0]), protocol_of(artifacts).speakers["test"]
     _, verdict = evaluate(constant, trained, STRICT, protocol_of(artifacts))
@@ -192,9 +190,7 @@ def test_a_baseline_is_compared_on_the_test_speakers_whom_it_had_not_heard(
     assert not (tmp_path / "evaluation" / COMPARISON_FILE).exists()
 
 
-def test_a_baseline_whose_artifacts_are_deleted_is_read_from_its_pushed_version(
-    artifacts, trained, export, evaluate, tmp_path
-):
+def test_a_deleted_baseline_is_read_from_its_pushed_version(artifacts, trained, export, evaluate, tmp_path):
     """As the lifecycle rule of a bucket leaves it: ML Metadata names a model, and some files or all are gone."""
     baseline = tmp_path / "old" / "model"
     shutil.copytree(trained, baseline)
@@ -210,7 +206,7 @@ def test_a_baseline_whose_artifacts_are_deleted_is_read_from_its_pushed_version(
         assert (tmp_path / "evaluation" / COMPARISON_FILE).exists()
 
 
-def test_a_baseline_that_is_gone_rejects_the_candidate_unless_someone_answers_for_it(trained, evaluate, tmp_path):
+def test_a_missing_baseline_rejects_without_override(trained, evaluate, tmp_path):
     gone = tmp_path / "gone"
     _, verdict = evaluate(trained, gone)
     assert failed(verdict) == {COMPARABLE}

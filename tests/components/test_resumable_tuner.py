@@ -8,14 +8,14 @@ from components.run_report import gather
 CONFIG = {"tuner": {"algorithm": "hyperband", "objective": "val_accuracy"}}
 
 
-def test_searches_lie_beside_the_executions_and_not_in_one_of_them():
+def test_searches_are_not_in_the_folder_of_an_execution():
     assert searches_folder("output/artifacts/Tuner/tuner_results/7") == "output/artifacts/Tuner/searches"
     assert searches_folder("gs://bucket/run/Tuner/tuner_results/8/") == "gs://bucket/run/Tuner/searches"
 
 
 @pytest.fixture
 def results(tmp_path):
-    """What TFX's own Tuner leaves."""
+    """Results of TFX's own Tuner."""
     trials = [
         {"trial_id": "0001", "score": 0.5, "filters": 8, "tuner/epochs": 3},
         {"trial_id": "0000", "score": 0.4, "filters": 16, "tuner/epochs": 1},
@@ -24,7 +24,7 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_without_curves_the_finished_trials_are_told(results):
+def test_finished_trials_of_tfx_are_read(results):
     tuning = gather.tuning(str(results), CONFIG)
     assert [(trial.name, trial.score, trial.hyperparameters) for trial in tuning.trials] == [
         ("2", 0.5, {"filters": 8}),
@@ -34,7 +34,7 @@ def test_without_curves_the_finished_trials_are_told(results):
     assert tuning.splits is None
 
 
-def test_every_trial_is_told_with_its_curve(results):
+def test_every_trial_is_read_with_its_curve(results):
     splits = {
         "train_examples": 84,
         "eval_clips": 28,

@@ -1,4 +1,4 @@
-"""What a run logs, and where to: Google's own SDK, against a stand-in that it reaches over TLS."""
+"""Logging of runs by Google's own SDK, against a fake service that it reaches over TLS."""
 
 import datetime
 
@@ -7,9 +7,9 @@ import pytest
 from google.cloud import aiplatform
 from tfx.types import standard_artifacts
 
+from components.artifacts import ENDPOINT_PROPERTY
 from components.run_report import experiments, gather
 from components.run_report.record import record
-from components.vertex_pusher.executor import ENDPOINT_PROPERTY
 from modules.reporting import summary
 from modules.reporting.html import render
 from tests.fakes.vertex import FakeVertex
@@ -107,7 +107,7 @@ def test_what_was_not_pushed_has_no_version():
     ("endpoint", "where"),
     [("vertex://example/region/7", "--address vertex://example/region/7"), ("", "--model-base-path /models")],
 )
-def test_a_pushed_model_is_told_with_where_to_ask_it(endpoint, where):
+def test_a_pushed_model_has_its_commands(endpoint, where):
     pushed = standard_artifacts.PushedModel()
     pushed.set_int_custom_property("pushed", 1)
     for name, value in (("pushed_version", "3"), ("pushed_destination", "/models/3"), (ENDPOINT_PROPERTY, endpoint)):
@@ -159,7 +159,7 @@ def test_a_retried_task_updates_its_run(metadata):
 
 @pytest.mark.parametrize("method", ["create_context", "add_context_children", "update_context"])
 @pytest.mark.parametrize("trouble", ["fail_next", "lose_next"])
-def test_an_unavailable_service_is_asked_again(served, metadata, method, trouble):
+def test_a_request_is_repeated_while_unavailable(served, metadata, method, trouble):
     arguments = [grpc.StatusCode.UNAVAILABLE] if trouble == "fail_next" else []
     getattr(served, trouble)(method, *arguments)
     assert logged().error is None
@@ -169,7 +169,7 @@ def test_an_unavailable_service_is_asked_again(served, metadata, method, trouble
     assert run.metadata["_metrics"]["test_uar"] == 0.4
 
 
-def test_a_refusal_is_told_and_fails_nothing(served, metadata):
+def test_a_refusal_is_reported_and_does_not_fail_the_run(served, metadata):
     served.fail_next("create_context", grpc.StatusCode.PERMISSION_DENIED, "aiplatform.contexts.create denied")
     artifact = standard_artifacts.ModelEvaluation()
     sinks = [experiments.VertexExperiments(SETTINGS), experiments.ArtifactProperties(artifact)]
@@ -179,7 +179,7 @@ def test_a_refusal_is_told_and_fails_nothing(served, metadata):
     assert kept.error is None
 
 
-def test_the_report_says_what_was_logged_and_what_was_not():
+def test_the_report_lists_logs_and_failures():
     logged = (
         summary.Logged(where="ML Metadata", address="/runs/1"),
         summary.Logged(where="Vertex AI Experiments", error="PermissionDenied: no"),
@@ -190,7 +190,7 @@ def test_the_report_says_what_was_logged_and_what_was_not():
 
 
 @pytest.mark.parametrize("run", ["2027-01-01T12:00:00.123456", "ser_" + "x" * 200, "-Ser."])
-def test_a_runs_name_has_the_letters_and_the_length_that_vertex_allows(run):
+def test_a_runs_name_is_valid_on_vertex(run):
     name = experiments.run_name(run, experiment="ser")
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert 0 < len(f"ser-{name}") <= 121

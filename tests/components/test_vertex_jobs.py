@@ -96,7 +96,7 @@ def start_poller(folder: Path, jobs: HeldJobs) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_a_killed_attempt_leaves_its_job_to_the_next(jobs, tmp_path):
+def test_the_next_attempt_reuses_the_job_of_a_killed_one(jobs, tmp_path):
     poller = start_poller(tmp_path, jobs)
     poller.kill()
     assert poller.wait() == -signal.SIGKILL
@@ -117,7 +117,7 @@ def test_a_terminated_attempt_cancels_its_job(jobs, tmp_path):
 
 
 @pytest.mark.parametrize(("before", "launched"), [(SUCCEEDED, 1), (FAILED, 2), (CANCELLED, 2)])
-def test_a_job_that_ended_is_repeated_unless_it_succeeded(jobs, tmp_path, before, launched):
+def test_an_ended_job_is_repeated_unless_it_succeeded(jobs, tmp_path, before, launched):
     jobs.looks = 1
     TrainerExecutor().Do({}, outputs(tmp_path, 1), properties())
     (job,) = jobs.jobs.values()
@@ -126,9 +126,9 @@ def test_a_job_that_ended_is_repeated_unless_it_succeeded(jobs, tmp_path, before
     assert len(jobs.jobs) == launched
 
 
-def test_a_job_that_fails_fails_the_task(jobs, served, tmp_path, monkeypatch):
+def test_a_failed_job_fails_the_task(jobs, served, tmp_path, monkeypatch):
     monkeypatch.setattr(HeldJobs, "_work", lambda _, job: setattr(job, "state", FAILED))
-    with pytest.raises(RuntimeError, match="did not succeed"):
+    with pytest.raises(RuntimeError, match="did not succeed"):  # TFX's own message
         TrainerExecutor().Do({}, outputs(tmp_path, 1), properties())
 
 

@@ -8,7 +8,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
-from components.atomic_pusher.executor import NotWanted
+from components.atomic_pusher.executor import PushRejected
 from components.vertex_pusher.executor import Executor, Options
 from components.vertex_pusher.smoke import _tries
 from pipeline.config import load_config
@@ -84,7 +84,7 @@ def push(tmp_path, options) -> Push:
     return Push(tmp_path, options)
 
 
-def test_the_pipeline_says_what_the_executor_wants_to_know(options):
+def test_the_pipeline_sets_the_options(options):
     found = Options.model_validate(json_utils.loads(options))
     assert (found.project, found.region, found.endpoint, found.model_id) == (
         "example-project",
@@ -102,7 +102,7 @@ def registering() -> str:
     return pusher_options("vertex.endpoint.image=null")
 
 
-def test_without_an_image_a_model_is_registered_and_not_deployed(cloud, tmp_path, registering):
+def test_without_an_image_a_model_is_only_registered(cloud, tmp_path, registering):
     push = Push(tmp_path, registering)
     for _ in range(2):  # again, as a task that was cut off
         push.do()
@@ -115,14 +115,12 @@ def test_without_an_image_a_model_is_registered_and_not_deployed(cloud, tmp_path
     assert not push.pushed.has_custom_property("endpoint")
 
 
-def test_a_registered_version_is_registered_again_with_the_image_that_deploys_it(
-    served, cloud, tmp_path, options, registering
-):
+def test_a_version_is_registered_again_with_another_image(served, cloud, tmp_path, options, registering):
     push = Push(tmp_path, registering)
     push.do()
     cloud.break_deployment(grpc.StatusCode.INTERNAL, "no machines")
     push._options = options
-    with pytest.raises(NotWanted, match="no machines"):
+    with pytest.raises(PushRejected, match="no machines"):
         push.do()
     images = [request.model.container_spec.image_uri for request in served.called("upload_model")]
     assert images[0].startswith("us-docker.pkg.dev/vertex-ai/prediction/")
@@ -130,25 +128,25 @@ def test_a_registered_version_is_registered_again_with_the_image_that_deploys_it
     assert cloud.models == {}
 
 
-def test_a_model_that_cannot_be_registered_leaves_nothing(served, cloud, tmp_path, registering):
+def test_a_failed_registration_leaves_no_files(served, cloud, tmp_path, registering):
     push = Push(tmp_path, registering)
     served.fail_next("upload_model", grpc.StatusCode.PERMISSION_DENIED, "not you")
-    with pytest.raises(NotWanted, match="not you"):
+    with pytest.raises(PushRejected, match="not you"):
         push.do()
     assert push.versions() == push.deployed() == []
     assert cloud.models == {}
 
 
-def test_without_blessing_nothing_is_asked_of_vertex(served, cloud, push):
+def test_without_blessing_no_request_is_sent(served, cloud, push):
     push.do(blessed=0)
     assert push.pushed.get_int_custom_property("pushed") == 0
     assert not push.serving.exists()
     assert served.calls == []
 
 
-def test_what_is_uploaded_is_one_version_folder_with_its_run(served, cloud, push):
+def test_the_upload_is_one_version_folder_with_its_run(served, cloud, push):
     cloud.break_deployment(grpc.StatusCode.RESOURCE_EXHAUSTED, "no machines")
-    with pytest.raises(NotWanted, match="no machines"):
+    with pytest.raises(PushRejected, match="no machines"):
         push.do()
     (request,) = served.called("upload_model")
     version = request.model.labels["pushed_version"]
@@ -160,12 +158,12 @@ def test_what_is_uploaded_is_one_version_folder_with_its_run(served, cloud, push
 
 
 @pytest.mark.parametrize("way", ["quota", "deployment", "smoke"])
-def test_a_push_that_fails_leaves_no_file_and_no_version(served, cloud, push, way):
+def test_a_failed_push_leaves_no_files_and_no_version(served, cloud, push, way):
     if way == "quota":
         served.fail_next("upload_model", grpc.StatusCode.RESOURCE_EXHAUSTED, "quota exceeded")
     elif way == "deployment":
         cloud.break_deployment(grpc.StatusCode.INTERNAL, "no machines")
-    with pytest.raises(NotWanted):
+    with pytest.raises(PushRejected):
         push.do()
     assert push.versions() == push.deployed() == []
     assert cloud.models == {}
@@ -173,14 +171,14 @@ def test_a_push_that_fails_leaves_no_file_and_no_version(served, cloud, push, wa
     assert push.pushed.get_int_custom_property("pushed") == 0
 
 
-def test_a_version_folder_that_was_there_before_stays(served, cloud, push):
+def test_an_existing_version_folder_is_kept(served, cloud, push):
     cloud.break_deployment(grpc.StatusCode.INTERNAL, "no machines")
     served.fail_next("delete_model", grpc.StatusCode.PERMISSION_DENIED, "not you")
     with pytest.raises(RuntimeError, match="Taking it back failed too") as failure:
         push.do()
-    assert not isinstance(failure.value, NotWanted)
+    assert not isinstance(failure.value, PushRejected)
     (version,) = push.versions()
-    with pytest.raises(NotWanted):  # what is no model passes no smoke test
+    with pytest.raises(PushRejected):  # what is no model passes no smoke test
         push.do()
     assert push.versions() == [version]
     assert push.deployed() == []
@@ -188,6 +186,6 @@ def test_a_version_folder_that_was_there_before_stays(served, cloud, push):
 
 
 @pytest.mark.parametrize(("percent", "tries"), [(100, 1), (50, 20), (10, 132), (1, 1375)])
-def test_bad_luck_is_told_from_a_version_that_is_never_asked(percent, tries):
+def test_the_number_of_tries_follows_from_the_share(percent, tries):
     assert _tries(percent) == tries
     assert (1 - percent / 100) ** tries <= 1e-6

@@ -1,10 +1,10 @@
-"""A stand-in for the Vertex AI services, for unmodified clients: gRPC and HTTPS on loopback, reached through proxies.
+"""Fake of the Vertex AI services for unmodified clients: gRPC and HTTPS on loopback, reached through proxies.
 
 What it imitates is the wire: every client of ``<region>-aiplatform.googleapis.com`` that obeys the environment in
 :attr:`FakeVertex.environ` talks to it, with TLS, HTTP/2 and credentials as in production. Method paths and message
-types are read from the installed Google client, so they are Google's. What a method does is told by services: objects
+types are read from the installed Google client, so they are Google's. Services define what a method does: objects
 with a method for each RPC that they answer (``create_pipeline_job`` for ``CreatePipelineJob``), which take the request
-and a :class:`grpc.ServicerContext` and return the response, or raise :class:`Refused`. An RPC that nobody answers is
+and a :class:`grpc.ServicerContext` and return the response, or raise :class:`Refused`. An RPC without a service is
 UNIMPLEMENTED. Long-running operations are answered as done at once: :func:`done`. Over HTTPS there are tokens for
 service accounts, and RawPredict, which a service answers in ``raw_predict_http`` (:class:`HttpAnswer`).
 
@@ -62,7 +62,7 @@ _MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 class Refused(Exception):
-    """What a service raises to answer with an error."""
+    """Error that a service answers with."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -72,7 +72,7 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class HttpAnswer:
-    """What a service answers over HTTPS."""
+    """Answer of a service over HTTPS."""
 
     status: int
     body: bytes
@@ -81,7 +81,7 @@ class HttpAnswer:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One RPC as the installed client knows it."""
+    """An RPC of the installed client."""
 
     path: str
     request: Any
@@ -89,13 +89,13 @@ class Method:
 
     @property
     def name(self) -> str:
-        """As services name it: ``create_pipeline_job``."""
+        """Name in services, such as ``create_pipeline_job``."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", self.path.rpartition("/")[2]).lower()
 
 
 @functools.cache
 def methods(service: str) -> dict[str, Method]:
-    """The RPCs of a service such as ``pipeline_service``, by path, from Google's own client."""
+    """Return the RPCs of a service such as ``pipeline_service``, by path, from Google's own client."""
     module = importlib.import_module(f"{_CLIENTS}.{service}.transports.grpc")
     transport_class = next(value for name, value in vars(module).items() if name.endswith("ServiceGrpcTransport"))
     recorder = _Recorder()
@@ -109,7 +109,7 @@ def methods(service: str) -> dict[str, Method]:
 
 
 class _Recorder(grpc.Channel):
-    """A channel that only remembers what it is asked to make."""
+    """Channel that records the methods it is asked for."""
 
     def __init__(self) -> None:
         self.methods: dict[str, Method] = {}
@@ -143,14 +143,14 @@ class _Recorder(grpc.Channel):
 
 
 def done(response: Any, name: str = "projects/1/locations/r/operations/1") -> operations_pb2.Operation:
-    """A finished long-running operation with a result."""
+    """Return a finished long-running operation with a result."""
     operation = operations_pb2.Operation(name=name, done=True)
     operation.response.Pack(type(response).pb(response))
     return operation
 
 
 class FakeVertex(grpc.GenericRpcHandler):
-    """Serves services over TLS on loopback; a context manager.
+    """Server of fake services over TLS on loopback; a context manager.
 
     Attributes:
         environ: For the processes of clients: proxies, certificate authority, a service account's key.
@@ -160,7 +160,7 @@ class FakeVertex(grpc.GenericRpcHandler):
     """
 
     def __init__(self, folder: Path, services: dict[str, Any], *, region: str = "europe-west4") -> None:
-        """Takes the services by the name of Google's client for them: ``{"pipeline_service": …}``."""
+        """Take the services by the name of Google's client for them: ``{"pipeline_service": …}``."""
         self.calls: list[tuple[str, Any]] = []
         self.environ: dict[str, str] = {}
         self.https_ports: dict[str, int] = {}
@@ -209,15 +209,15 @@ class FakeVertex(grpc.GenericRpcHandler):
         self._lost.clear()
 
     def lose_next(self, method: str) -> None:
-        """Lets the next call of a method do its work, and its answer never arrive."""
+        """Execute the next call of a method and lose its answer."""
         self._lost[method] += 1
 
     def fail_next(self, method: str, code: grpc.StatusCode, message: str = "injected", *, times: int = 1) -> None:
-        """Lets the next calls of a method (``create_schedule``) end with an error."""
+        """Answer the next calls of a method, such as ``create_schedule``, with an error."""
         self._failures[method].extend([Refused(code, message)] * times)
 
     def called(self, method: str) -> list[Any]:
-        """The requests that a method has had."""
+        """Return the requests of a method so far."""
         return [request for name, request in self.calls if name == method]
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -303,10 +303,10 @@ def _serialize(message: Any) -> bytes:
 
 @contextlib.contextmanager
 def connect_proxy(ports: dict[str, int], path: str | None = None) -> Iterator[int]:
-    """An HTTP proxy on loopback that tunnels to local ports by host name or pattern, and refuses every other host.
+    """Run an HTTP proxy on loopback that tunnels to local ports by host name or pattern, and refuses others.
 
     Args:
-        path: Of a Unix socket where it listens, too.
+        path: Unix socket that it also listens on.
     """
 
     class Handler(socketserver.BaseRequestHandler):
@@ -340,7 +340,7 @@ def _read_head(connection: socket.socket) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Certificates:
-    """PEM files."""
+    """Paths of PEM files."""
 
     authority: Path
     chain: Path
@@ -348,7 +348,7 @@ class Certificates:
 
 
 def make_certificates(folder: Path, *hosts: str) -> Certificates:
-    """A certificate for ``hosts`` and loopback, and the authority that signed it."""
+    """Make a certificate for ``hosts`` and loopback, and the authority that signs it."""
     authority_key, authority = _authority()
     key = _make_key()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0])])
@@ -366,7 +366,7 @@ def make_certificates(folder: Path, *hosts: str) -> Certificates:
 
 @functools.cache
 def _authority() -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
-    """One for all servers of a process: its gRPC clients read the authorities' file once."""
+    """Return the authority of all servers of a process, whose gRPC clients read the file of authorities once."""
     key, name = _make_key(), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
     certificate = _certificate(name, name, key, key)
     certificate = certificate.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -401,7 +401,7 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 def make_service_account(folder: Path) -> Path:
-    """A key that nobody knows. Clients of gRPC sign their own tokens with it; others get one from ``token_uri``."""
+    """Make a key of a service account. gRPC clients sign tokens with it; others get one from ``token_uri``."""
     path = folder / "service_account.json"
     account = {
         "type": "service_account",

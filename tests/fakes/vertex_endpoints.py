@@ -73,7 +73,7 @@ Serve = Callable[[Path], str]
 
 
 def _failed(code: grpc.StatusCode, message: str) -> operations_pb2.Operation:
-    """A long-running operation that ended with an error."""
+    """Return a long-running operation that ended with an error."""
     error = status_pb2.Status(code=code.value[0], message=message)
     return operations_pb2.Operation(name="projects/1/locations/r/operations/2", done=True, error=error)
 
@@ -85,7 +85,7 @@ def _finished() -> operations_pb2.Operation:
 
 
 def _numbered(name: str) -> str:
-    """A resource name with the project's number."""
+    """Return a resource name with the project's number."""
     return re.sub(r"^projects/[^/]+", f"projects/{PROJECT_NUMBER}", name)
 
 
@@ -94,7 +94,7 @@ def _refuse(code: grpc.StatusCode, message: str) -> None:
 
 
 def _rpc(method: Callable[..., Any]) -> Callable[..., Any]:
-    """One at a time; what :meth:`Cloud.before` was told comes first, outside of the lock."""
+    """Execute one call at a time, after the action of :meth:`Cloud.before`, which runs outside of the lock."""
 
     @functools.wraps(method)
     def answer(self: "_Service", request: Any, context: grpc.ServicerContext) -> Any:
@@ -109,13 +109,13 @@ def _rpc(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclasses.dataclass
 class Cloud:
-    """What the three services share.
+    """State that the three services share.
 
     Attributes:
-        serve: Starts what a deployed container would; without it no prediction is answered.
-        fetch: Gives a local folder with what lies at an artifact's address.
+        serve: Function that starts the server of a deployed container; without it predictions fail.
+        fetch: Function that returns a local copy of an artifact's folder.
         models: Versions by name, ``…/models/ser@1``.
-        endpoints: By name.
+        endpoints: Endpoints by name.
         slow_deployments: Number of reads of the endpoint before the next deployed model is listed.
         split_so_far: Traffic split that requests go by, whatever the endpoint's is: a change takes a while to spread.
         are_ids_refused: An id of the caller's for a deployed model is INVALID_ARGUMENT.
@@ -140,7 +140,7 @@ class Cloud:
     addresses: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def services(self) -> dict[str, Any]:
-        """For :class:`tests.fakes.vertex.FakeVertex`."""
+        """Return the services for :class:`tests.fakes.vertex.FakeVertex`."""
         return {
             "model_service": Models(self),
             "endpoint_service": Endpoints(self),
@@ -148,24 +148,24 @@ class Cloud:
         }
 
     def before(self, method: str, interruption: Callable[[], Any]) -> None:
-        """Lets something happen before the next call of a method (``update_endpoint``) is answered."""
+        """Run an action before the next call of a method, such as ``update_endpoint``, is answered."""
         self.interruptions[method].append(interruption)
 
     def break_deployment(self, code: grpc.StatusCode, message: str) -> None:
-        """Lets the next deployment be accepted, and fail in the end."""
+        """Accept the next deployment and let its operation fail."""
         self.broken_deployments.append(_failed(code, message))
 
     def deployed(self) -> list[tuple[str, vertex.DeployedModel]]:
-        """Every deployed model, with its endpoint's name."""
+        """Return every deployed model with its endpoint's name."""
         return [(name, one) for name, endpoint in self.endpoints.items() for one in endpoint.deployed_models]
 
     def traffic(self) -> dict[str, int]:
-        """Of the only endpoint: percent by display name of what is deployed, 0 for what gets nothing."""
+        """Return the traffic of the only endpoint in percent, by display name of the deployed model."""
         (endpoint,) = self.endpoints.values()
         return {one.display_name: endpoint.traffic_split.get(one.id, 0) for one in endpoint.deployed_models}
 
     def aliases(self) -> dict[str, list[str]]:
-        """Other aliases of each version, by the number in its alias ``v<number>``."""
+        """Return the other aliases of each version, by the number in its alias ``v<number>``."""
         found = {}
         for model in self.models.values():
             (own,) = [alias for alias in model.version_aliases if re.fullmatch(r"v\d+", alias)]
@@ -179,7 +179,7 @@ class _Service:
 
 
 def find_model(cloud: Cloud, name: str) -> vertex.Model:
-    """The version that a name means: ``…@2``, ``…@golden``, or the default one."""
+    """Return the version of a name: ``…@2``, ``…@golden``, or the default one."""
     base, _, version = _numbered(name).partition("@")
     for model in cloud.models.values():
         if model.name == base and (version == model.version_id or (version or "default") in model.version_aliases):
@@ -270,7 +270,7 @@ class Models(_Service):
             _refuse(grpc.StatusCode.INVALID_ARGUMENT, "display_name and container_spec.image_uri are required")
 
     def _returned(self, model: vertex.Model) -> vertex.Model:
-        """The version with the labels that it and the model have."""
+        """Return the version with its own labels and those of the model."""
         first = self._versions(model.name)[0].labels if self.cloud.do_model_labels_win else {}
         returned = vertex.Model(model)
         returned.labels = {**model.labels, **first}
@@ -444,7 +444,7 @@ def _require_split(split: dict[str, int], known: set[str]) -> None:
 
 
 def _unservable(model: vertex.Model, artifact: Path) -> str | None:
-    """Why TF Serving would load nothing."""
+    """Return why TF Serving would load no model; None if it would load one."""
     folders = [path for path in artifact.glob("*") if path.name.isdigit()]
     if len(folders) != 1 or not (folders[0] / "saved_model.pb").is_file():
         return f"{model.artifact_uri} holds {sorted(path.name for path in folders)}"
@@ -499,7 +499,7 @@ class Predictions(_Service):
         return HttpAnswer(answer.status_code, answer.content, served_by)
 
     def _choose(self, endpoint: vertex.Endpoint) -> vertex.DeployedModel:
-        """The next in turn: that which has waited longest for its share."""
+        """Return the deployed model that is furthest below its share."""
         current = self.cloud.split_so_far or endpoint.traffic_split
         split = {key: percent for key, percent in current.items() if percent}
         if not split:

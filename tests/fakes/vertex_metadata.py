@@ -2,12 +2,12 @@
 
 The contract that is imitated, from Google's reference:
 
-* A project has no metadata store until ``CreateMetadataStore`` makes one, a long-running operation. What is asked of a
-  store that is not there is NOT_FOUND.
+* A project has no metadata store until ``CreateMetadataStore`` makes one, a long-running operation. Requests to
+  a missing store are NOT_FOUND.
 * ``CreateContext`` takes the id from the caller: lower-case letters, digits and hyphens, at most 128. One that is taken
   is ALREADY_EXISTS. A context needs a schema's title and version.
 * ``UpdateContext`` without a mask replaces what can be changed. An ``etag`` that is not the newest is ABORTED.
-* ``AddContextChildren`` wants contexts that exist; those that are children already are skipped.
+* ``AddContextChildren`` needs contexts that exist; present children are skipped.
 * Names in answers have the project's number, whichever name the request had.
 
 Experiments are contexts of type ``system.Experiment``, their runs contexts of type ``system.ExperimentRun`` below them.
@@ -29,8 +29,8 @@ class Metadata:
     """MetadataService.
 
     Attributes:
-        stores: By name.
-        contexts: By name.
+        stores: Stores by name.
+        contexts: Contexts by name.
         children: Names of contexts, by that of the context above them.
     """
 
@@ -40,7 +40,7 @@ class Metadata:
         self.children: dict[str, list[str]] = {}
 
     def context(self, context_id: str) -> vertex.Context:
-        """The one context of that id."""
+        """Return the only context of an id."""
         (found,) = [context for name, context in self.contexts.items() if name.endswith(f"/contexts/{context_id}")]
         return found
 

@@ -1,6 +1,6 @@
-"""Executes a compiled pipeline as Vertex AI Pipelines does, with processes of this machine in the place of containers.
+"""Fake of Vertex AI Pipelines that executes a compiled pipeline in processes instead of containers.
 
-The contract that is imitated, as TFX's container entrypoint and Google's pipeline spec 2.1 tell it:
+The contract that is imitated, from TFX's container entrypoint and Google's pipeline spec 2.1:
 
 * A task runs when those that it depends on are done, and those whose artifacts it takes; independent tasks run at once.
 * A container gets its command and arguments with ``{{$}}`` replaced by the ExecutorInput as JSON: parameters from
@@ -40,12 +40,12 @@ _NAME = re.compile(r'name="([^"]*)"')
 
 
 class TaskFailed(RuntimeError):
-    """A container ended with another status than 0, as often as it was tried."""
+    """A container failed in every attempt."""
 
 
 @dataclasses.dataclass
 class Task:
-    """What became of a task in a run."""
+    """Outcome of a task in a run."""
 
     inputs: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     outputs: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
@@ -55,7 +55,7 @@ class Task:
 
 
 class LocalPipelines:
-    """Runs compiled jobs; remembers their artifacts from run to run, as the metadata store of a project does."""
+    """Runner of compiled jobs, with a metadata store that all runs share."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class LocalPipelines:
         concurrency: int = 2,
         read_text: Callable[[str], str] = lambda address: Path(address).read_text(),
     ) -> None:
-        """Takes where logs go, the environment that the image would give, and how many tasks may run at once.
+        """Take the folder of logs, the environment of the image, and the number of tasks that may run at once.
 
         Args:
-            read_text: Reads a file at an address below the pipeline root.
+            read_text: Function that reads a file at an address below the pipeline root.
         """
         self.artifacts: list[dict[str, Any]] = []
         self._cache: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -82,7 +82,7 @@ class LocalPipelines:
     def run(
         self, job: dict[str, Any], *, run_id: str = "run-1", until: Collection[str] | None = None
     ) -> dict[str, Task]:
-        """Runs a job, or no more of it than ``until`` and what these tasks depend on.
+        """Run a job, or the tasks ``until`` and their dependencies alone.
 
         Returns:
             The tasks that ran, by name.
@@ -108,7 +108,7 @@ class LocalPipelines:
         return run.done
 
     def log(self, run_id: str, task: str) -> Path:
-        """What a task's containers printed."""
+        """Return the output of a task's containers."""
         return self._folder / f"{run_id}_{task}.log"
 
     def _task(self, run: "_Run", name: str) -> None:
@@ -220,7 +220,7 @@ class LocalPipelines:
 
 
 class _Run:
-    """A compiled job, read."""
+    """A compiled job."""
 
     def __init__(self, job: dict[str, Any], run_id: str) -> None:
         spec = job["pipelineSpec"]
@@ -243,7 +243,7 @@ class _Run:
         return self._executors[self.component(task)["executorLabel"]]
 
     def inputs(self, task: str) -> Iterator[tuple[str, str, str]]:
-        """Key of the input, task that makes it, key of its output."""
+        """Yield key of the input, task that makes it, and key of its output."""
         for key, source in self.tasks[task].get("inputs", {}).get("artifacts", {}).items():
             output = source["taskOutputArtifact"]
             yield key, output["producerTask"], output["outputArtifactKey"]
@@ -271,7 +271,7 @@ class _Run:
 
 
 def _merge(outputs: dict[str, Any], written: dict[str, Any]) -> None:
-    """What a container says of its outputs wins, but it never says their type."""
+    """Merge a container's report on its outputs, which never has their type, into the artifacts."""
     for key, value in written.get("artifacts", {}).items():
         for known, said in zip(outputs[key]["artifacts"], value["artifacts"], strict=True):
             known["uri"] = said.get("uri", known["uri"])

@@ -7,10 +7,10 @@ The contract that is imitated, from Google's reference:
 * ``CreateSchedule`` gives the id; cron and a limit of concurrent runs are required; names are not unique.
 * ``UpdateSchedule`` changes what the mask names. ``PauseSchedule`` of a paused one and ``ResumeSchedule`` of an
   active one are FAILED_PRECONDITION.
-* ``CreateCustomJob`` starts the command of every replica of every pool, each with a ``CLUSTER_SPEC`` that says who the
-  others are, and what it is itself. ``GetCustomJob`` says how it goes: a replica that fails fails the job. The service
+* ``CreateCustomJob`` starts the command of every replica of every pool, each with a ``CLUSTER_SPEC`` that names the
+  others and its own role. ``GetCustomJob`` returns its state: a replica that fails fails the job. The service
   gives the id; names that the caller gives are not unique, and ``ListCustomJobs`` can be filtered by them.
-* ``CancelCustomJob`` ends the processes of a job that is under way, and changes nothing of one that has ended.
+* ``CancelCustomJob`` ends the processes of an active job, and does not change one that has ended.
 """
 
 import datetime
@@ -35,7 +35,7 @@ _CRON = re.compile(r"^((CRON_)?TZ=\S+ )?(\S+ ){4}\S+$")
 
 
 class Pipelines:
-    """PipelineService. A run goes through the states that ``progress`` holds, one at each look."""
+    """PipelineService. A run goes through the states of ``progress``, one for each request."""
 
     def __init__(self, progress: tuple[vertex.PipelineState, ...] = (vertex.PipelineState.PIPELINE_STATE_SUCCEEDED,)):
         self.jobs: dict[str, vertex.PipelineJob] = {}
@@ -65,7 +65,7 @@ class Pipelines:
 
 
 def validate(job: vertex.PipelineJob) -> None:
-    """Refuses what Vertex would refuse."""
+    """Refuse jobs that Vertex AI would refuse."""
     values = json_format.MessageToDict(vertex.PipelineJob.pb(job))
     spec = values["pipelineSpec"]
     if not spec.get("schemaVersion", "").startswith("2."):
@@ -135,10 +135,10 @@ def _validate_schedule(schedule: vertex.Schedule) -> None:
 
 
 class CustomJobs:
-    """JobService. A job's commands run in processes of this machine in the place of its image, in their own network."""
+    """JobService. A job's commands run in processes of this machine instead of its image, in their own network."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str], sockets: Mapping[int, str] | None = None) -> None:
-        """Takes where logs go, the environment that the image would give, and what the jobs may reach.
+        """Take the folder of logs, the environment of the image, and the servers that the jobs may connect to.
 
         Args:
             sockets: See :func:`tests.fakes.isolated.command`.
@@ -180,7 +180,7 @@ class CustomJobs:
         return empty_pb2.Empty()
 
     def log(self, name: str) -> Path:
-        """What a job printed."""
+        """Return the output of a job."""
         return self._folder / f"custom_job_{name.rpartition('/')[2]}.log"
 
     def _work(self, job: vertex.CustomJob) -> None:
@@ -199,7 +199,7 @@ class CustomJobs:
 
 
 def _replicas(job: vertex.CustomJob) -> Iterator[dict[str, Any]]:
-    """Command and ``CLUSTER_SPEC`` of each; the only replica of a job is called chief."""
+    """Yield command and ``CLUSTER_SPEC`` of each replica; the only replica of a job is called chief."""
     pools = job.job_spec.worker_pool_specs
     ports = itertools.count(2222)
     names = [f"workerpool{index}" for index in range(len(pools))] if len(pools) > 1 else ["chief"]

@@ -135,7 +135,7 @@ def test_drifted_labels_stop_the_run_before_training(runs):
     assert "sound different: angry" in drift.reasons[0]
     assert drift.reasons[0] in run.summary.run.error
     assert "Kolmogorov-Smirnov statistic by feature" in run.report
-    (written,) = re.findall(r"All that was compared: (\S+)", run.summary.run.error)
+    (written,) = re.findall(r"\S+drift\.json", run.summary.run.error)
     assert json.loads(Path(written).read_text())["comparisons"][0]["report"]["labels_suspect"]
     assert run.summary.evaluation is None
     assert run.versions == runs["normal"].versions
@@ -169,4 +169,4 @@ def test_the_gate_leaves_out_the_baselines_training_speakers(demo_data, tmp_path
     assert check.value == len(test) - len(heard)
     assert list(second.baseline.excluded_speakers) == heard
     assert second.baseline.speakers == check.value
-    assert f"trained on {len(heard)} of the speakers who test now" in " ".join(second.drift[0].reasons)
+    assert ", ".join(heard) in " ".join(second.drift[0].reasons)

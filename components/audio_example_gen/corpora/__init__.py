@@ -1,7 +1,7 @@
-"""Emotion and speaker of each recording, from the names of files, without their sound.
+"""Corpus, emotion and speaker of recordings, from the names of their files.
 
-One root may hold several corpora, each at any depth. Works on any file system: it is given a listing and a way
-to read small text files.
+A root may have several corpora, each at any depth. The file system does not matter: callers pass a listing and a
+function that reads small text files.
 """
 
 import collections
@@ -28,11 +28,11 @@ _UNREAD_SUFFIXES = (".aac", ".aif", ".aiff", ".au", ".m4a", ".mp3", ".ogg", ".op
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identified:
-    """Recordings that are identified by the names in a folder.
+    """Recordings of a folder, identified by their names.
 
     Attributes:
         clips: The usable recordings, sorted by ``clip_id``.
-        rejected: Files that cannot be used, with reasons, sorted by path.
+        rejected: Unusable files with reasons, sorted by path.
         dropped: Number of recordings with a label outside the seven emotions, by label.
     """
 
@@ -42,14 +42,14 @@ class Identified:
 
 
 def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: LabelSettings) -> Identified:
-    """Identify corpus, emotion and speaker of every recording.
+    """Return corpus, emotion and speaker of every recording.
 
     Args:
         paths: All files below the ingested root, relative, with ``/`` between the parts. Hidden files and files
             that are not sound are ignored.
-        read_text: Reads a side file, such as ``manifest.csv``, given its path. Where it cannot, it raises
-            ``OSError`` or ``UnicodeError``, and the file is reported as rejected.
-        labels: How labels outside the seven emotions are treated.
+        read_text: Function that reads a side file, such as ``manifest.csv``, by its path. If it raises ``OSError`` or
+            ``UnicodeError``, the file is reported as rejected.
+        labels: Settings of labels outside the seven emotions.
     """
     visible = [path for path in paths if not is_hidden(path)]
     tree = Tree(filter(_is_text, visible), read_text=read_text, labels=labels)
@@ -69,12 +69,16 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether the file, or a folder above it, is hidden or was left behind by an archiver."""
+    """Return whether a file or one of its folders is hidden or a remnant of an archiver.
+
+    Args:
+        path: Relative path with ``/`` between the parts.
+    """
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
 def _is_text(path: str) -> bool:
-    """Return whether the name is UTF-8; other bytes are represented as lone surrogates."""
+    """Return whether the name is UTF-8; Python represents other bytes as lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
@@ -100,6 +104,6 @@ def _read_name(path: str, tree: Tree) -> Finding:
 
 
 def supported_layouts() -> str:
-    """Return the supported layouts of a folder, for an error message."""
+    """Return a sentence about the supported layouts of folders, for error messages."""
     known = ", ".join(f"{adapter.NAME} ({adapter.LAYOUT})" for adapter in _ADAPTERS)
     return f"Known: {known}; or list the recordings in a {manifest.FILE_NAME} in their folder ({manifest.HEADER})"

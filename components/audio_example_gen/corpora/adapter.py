@@ -1,4 +1,4 @@
-"""Input and results of a corpus adapter."""
+"""Arguments and results of the corpus adapters."""
 
 import dataclasses
 import posixpath
@@ -7,15 +7,22 @@ from typing import Literal
 
 from pydantic import Field
 
+from modules.common.errors import SerError
 from modules.common.settings import Settings
 from modules.data.clips import Clip
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
 
+class UnknownCode(SerError, ValueError):
+    """A code in the name of a file or in a manifest is not one of its corpus."""
+
+    code = "corpus.unknown_code"
+
+
 @dataclasses.dataclass(frozen=True)
 class Rejected:
-    """A file that cannot be used, and why."""
+    """An unusable file and the reason."""
 
     path: str
     reason: str
@@ -23,14 +30,14 @@ class Rejected:
 
 @dataclasses.dataclass(frozen=True)
 class Dropped:
-    """A sound file with a label outside the seven emotions, which is counted and not quarantined."""
+    """A sound file with a known label outside the seven emotions; it is counted, not quarantined."""
 
     path: str
     label: str
 
 
 class LabelSettings(Settings):
-    """How labels outside the seven emotions are treated."""
+    """Labels outside the seven emotions."""
 
     calm_as: Literal["neutral", "drop"] = Field(
         "neutral", description="Label that RAVDESS's `calm` becomes; `drop` leaves those clips out."
@@ -41,15 +48,21 @@ Finding = Clip | Rejected | Dropped
 
 
 class Tree:
-    """The ingested folder, for adapters that need more than the path of a clip."""
+    """The ingested folder, for adapters that need files other than the recording.
+
+    Attributes:
+        paths: All files below the root.
+        labels: Settings of labels outside the seven emotions.
+        unreadable: Side files that could not be read, with reasons.
+    """
 
     def __init__(self, paths: Iterable[str], *, read_text: Callable[[str], str], labels: LabelSettings) -> None:
-        """Create the tree from the listing of a folder.
+        """Store the listing of a folder.
 
         Args:
             paths: All files below the root, relative, with ``/`` between the parts.
-            read_text: Reads a small side file; raises ``OSError`` or ``UnicodeError`` where it cannot.
-            labels: How labels outside the seven emotions are treated.
+            read_text: Function that reads a small side file; it may raise ``OSError`` or ``UnicodeError``.
+            labels: Settings of labels outside the seven emotions.
         """
         self.paths = frozenset(paths)
         self.labels = labels
@@ -58,7 +71,12 @@ class Tree:
         self._texts: dict[str, str] = {}
 
     def nearest(self, name: str, *, path: str) -> str | None:
-        """Path of the file called ``name`` in the folder of ``path``, or in the closest folder above it."""
+        """Return the path of a file in the folder of ``path`` or in the closest folder above it; None without one.
+
+        Args:
+            name: Name of the file.
+            path: Path to start from.
+        """
         while path:
             path = posixpath.dirname(path)
             if (candidate := posixpath.join(path, name)) in self.paths:
@@ -66,7 +84,11 @@ class Tree:
         return None
 
     def text(self, path: str) -> str:
-        """Text of a side file, read once; empty, and noted in ``unreadable``, where it cannot be read."""
+        """Return the text of a side file; if it cannot be read, an empty text, with the reason in ``unreadable``.
+
+        Args:
+            path: Path of the file, which is read once.
+        """
         if path not in self._texts:
             try:
                 self._texts[path] = self._read_text(path).removeprefix("\ufeff")  # Excel writes one
@@ -77,21 +99,25 @@ class Tree:
 
 
 def stem_of(path: str) -> str:
-    """Return the name of the file without its folder and extension."""
+    """Return the name of a file without its suffix.
+
+    Args:
+        path: Path with ``/`` between the parts.
+    """
     return posixpath.splitext(posixpath.basename(path))[0]
 
 
-def pick(field: str, seen: str, allowed: Mapping[str, str]) -> str:
-    """Translate a code of a corpus.
+def translate_code(field: str, code: str, meanings: Mapping[str, str]) -> str:
+    """Return the meaning of a corpus's code.
 
     Args:
-        field: Name of the field, for the error.
-        seen: Code in the name of the file.
-        allowed: Translation of each code of the corpus.
+        field: Name of the field, for the message.
+        code: The code.
+        meanings: Meaning of each code.
 
     Raises:
-        ValueError: ``seen`` is not a code of this corpus; the message lists the codes.
+        UnknownCode: ``code`` is not among them.
     """
-    if seen not in allowed:
-        raise ValueError(f"{field} is {seen!r}; known: {', '.join(allowed)}")
-    return allowed[seen]
+    if code not in meanings:
+        raise UnknownCode(f"{field} is {code!r}; known: {', '.join(meanings)}")
+    return meanings[code]

@@ -1,9 +1,9 @@
-"""Arrival of new recordings: a batch is moved from a reservoir to the next span.
+"""Simulation of new recordings: a batch is moved from a reservoir into the next span.
 
-Whatever interrupts it, every clip is in the reservoir or in a span. In a local folder a span appears complete or not at
-all: it is built in a hidden folder and renamed. Buckets have neither folders to rename nor locks: there a hidden object
-names the span until it is complete, and the AudioExampleGen reads no recordings while there is one. Only then do the
-clips leave the reservoir. The next arrival ends an interrupted one first.
+After any interruption every clip is in the reservoir or in a span. In a local folder a span is built in a hidden folder
+and renamed, so it is complete or missing. Buckets have neither renames of folders nor locks: a hidden object names the
+span until it is complete, and the AudioExampleGen refuses to read while that object exists. Clips are removed from the
+reservoir after their span is complete. The next arrival completes an interrupted one first.
 """
 
 import collections
@@ -21,42 +21,57 @@ from collections.abc import Collection, Iterator, Sequence
 from components.audio_example_gen.corpora import crema_d, identify, is_hidden, manifest
 from components.audio_example_gen.corpora.adapter import LabelSettings
 from modules.common import addresses
+from modules.common.errors import SerError
 from modules.data.clips import Clip
 from modules.demo_corpus import MARKER_FILE
 
 SPAN = re.compile(r"span-(\d+)")
 ARRIVING_FILE = ".arriving-span"
-"""Object next to the spans of a bucket that names the span which is still being written."""
+"""Object in a bucket of spans that names the span being written, and is removed when that is complete."""
 
 _LOCK_FILE = ".arrive.lock"
 _TEMPORARY = ".arriving"
 _SIDE_FILES = (MARKER_FILE, crema_d.DEMOGRAPHICS_FILE)
 
 
-class CannotArrive(ValueError):
-    """No span was made; the message gives the reason."""
+class CannotArrive(SerError, ValueError):
+    """A span cannot be made from the reservoir."""
+
+    code = "arrive.refused"
+
+
+class ReservoirTooSmall(CannotArrive):
+    """The reservoir has fewer usable clips than the batch needs."""
+
+    code = "arrive.reservoir_too_small"
+
+
+class ArrivalUnderWay(CannotArrive):
+    """Another process is writing a span."""
+
+    code = "arrive.under_way"
 
 
 def arrive(reservoir: str, into: str, *, clips: int, seed: int = 0) -> str:
-    """Move a batch, balanced as the reservoir is, into the next ``span-K``.
+    """Move a batch with the reservoir's proportions of corpora, emotions and speakers into the next ``span-K``.
 
     Args:
         reservoir: Folder of recordings, of any corpora at any depth, local or in a bucket; the batch keeps the paths
             below it.
-        into: Folder of the spans; ``span-{SPAN}/*/*`` is the pattern that the pipeline reads them by.
+        into: Folder of the spans; the pipeline reads them with the pattern ``span-{SPAN}/*/*``.
         clips: Size of the batch.
-        seed: Another seed draws another batch.
+        seed: Seed of the random sample.
 
     Returns:
-        The new span.
+        Address of the new span.
 
     Raises:
-        CannotArrive: The reservoir has not as many clips, or another arrival is under way.
+        CannotArrive: The reservoir has too few clips, ``into`` is inside of it, or another arrival is under way.
         OSError: A file cannot be read or written.
     """
     reservoir, into = addresses.absolute(reservoir).rstrip("/"), addresses.absolute(into).rstrip("/")
     if f"{into}/".startswith(f"{reservoir}/"):
-        raise CannotArrive(f"{into} lies inside the reservoir {reservoir}; spans would arrive again")
+        raise CannotArrive(f"--into {into} is inside of --reservoir {reservoir}; give a folder outside")
     place = _Bucket(into) if addresses.in_bucket(into) else _LocalFolder(into)
     with place.locked():
         spans = place.spans()
@@ -72,23 +87,28 @@ def arrive(reservoir: str, into: str, *, clips: int, seed: int = 0) -> str:
 
 
 def choose(clips: Sequence[Clip], size: int, seed: int) -> list[Clip]:
-    """Every n-th clip in the order of corpus, emotion and speaker: each has its share of the batch.
+    """Return a systematic sample: every n-th clip in the order of corpus, emotion and speaker, from a random start.
+
+    Args:
+        clips: All clips.
+        size: Size of the sample.
+        seed: Seed of the sample.
 
     Raises:
-        CannotArrive: There are not as many.
+        ReservoirTooSmall: ``size`` is not between 1 and the number of clips.
     """
     if not 0 < size <= len(clips):
-        raise CannotArrive(f"{size} clips were asked for; the reservoir has {len(clips)} that can be used")
-    lots = random.Random(seed)
-    mixed = sorted(clips, key=lambda clip: clip.path)
-    lots.shuffle(mixed)
-    ordered = sorted(mixed, key=lambda clip: (clip.corpus, clip.emotion, clip.speaker))
-    start = lots.random()
+        raise ReservoirTooSmall(f"--clips is {size}; allowed: 1 to {len(clips)}, the usable clips of the reservoir")
+    generator = random.Random(seed)
+    shuffled = sorted(clips, key=lambda clip: clip.path)
+    generator.shuffle(shuffled)
+    ordered = sorted(shuffled, key=lambda clip: (clip.corpus, clip.emotion, clip.speaker))
+    start = generator.random()
     return [ordered[int((number + start) * len(ordered) / size)] for number in range(size)]
 
 
 def _identify(root: str, paths: Sequence[str]) -> tuple[Clip, ...]:
-    # Calm is neutral to the balance, and dropped only when the span is read, if it is.
+    # Calm counts as neutral here; the AudioExampleGen drops it if it is configured to.
     def read_text(path: str) -> str:
         return addresses.read_bytes(posixpath.join(root, path)).decode()
 
@@ -96,7 +116,7 @@ def _identify(root: str, paths: Sequence[str]) -> tuple[Clip, ...]:
 
 
 class _LocalFolder:
-    """Spans in a local folder: built in a hidden one and renamed."""
+    """Spans in a local folder, which are built in a hidden one and renamed."""
 
     def __init__(self, into: str) -> None:
         self._into = into
@@ -108,7 +128,7 @@ class _LocalFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise CannotArrive(f"another arrival into {self._into} is under way; wait for it") from None
+                raise ArrivalUnderWay(f"another arrival into {self._into} is under way; wait for its end") from None
             yield
 
     def spans(self) -> list[int]:
@@ -116,7 +136,7 @@ class _LocalFolder:
 
     @contextlib.contextmanager
     def appearing(self, span: str) -> Iterator[str]:
-        """Yield the folder to write into, which becomes the span at the end."""
+        """Yield the folder to write into, which is renamed to the span afterwards."""
         temporary = os.path.join(self._into, _TEMPORARY)
         shutil.rmtree(temporary, ignore_errors=True)  # of an interrupted arrival; its clips are in the reservoir
         yield temporary
@@ -125,7 +145,7 @@ class _LocalFolder:
 
 
 class _Bucket:
-    """Spans in a bucket: written in place; a hidden object marks the span as incomplete."""
+    """Spans in a bucket, which are written in place while a hidden object names them."""
 
     def __init__(self, into: str) -> None:
         self._into = into
@@ -133,18 +153,18 @@ class _Bucket:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nothing to hold: of two arrivals at once into one bucket, each may add to the other's span."""
+        """Hold no lock, since buckets have none: simultaneous arrivals into a bucket may add to each other's span."""
         yield
 
     def spans(self) -> list[int]:
-        """Return the complete spans; files of an interrupted arrival are still in the reservoir."""
+        """Return the complete spans. Clips of an interrupted one are still in the reservoir and are written again."""
         if not addresses.is_folder(self._into):
             return []
         paths = addresses.files(self._into)
-        found = {path.partition("/")[0] for path in paths}
+        names = {path.partition("/")[0] for path in paths}
         if ARRIVING_FILE in paths:
-            found.discard(addresses.read_bytes(self._marker).decode())
-        return sorted(int(match[1]) for name in found if (match := SPAN.fullmatch(name)))
+            names.discard(addresses.read_bytes(self._marker).decode())
+        return sorted(int(match[1]) for name in names if (match := SPAN.fullmatch(name)))
 
     @contextlib.contextmanager
     def appearing(self, span: str) -> Iterator[str]:
@@ -165,7 +185,7 @@ def _write(reservoir: str, folder: str, taken: Collection[str], paths: Sequence[
 
 
 def _write_manifest(reservoir: str, folder: str, path: str, taken: Collection[str]) -> None:
-    """Write the rows of the batch only, as rows of missing files would be reported."""
+    """Write a manifest's rows of the batch, since rows of missing files would be rejected."""
     text = addresses.read_bytes(posixpath.join(reservoir, path)).decode("utf-8-sig")
     reader = csv.DictReader(io.StringIO(text, newline=""))
     named = {name.strip().lower(): name for name in reader.fieldnames or ()}
@@ -183,7 +203,7 @@ def _write_manifest(reservoir: str, folder: str, path: str, taken: Collection[st
 
 
 def _leave(reservoir: str, span: str) -> None:
-    """Remove from the reservoir the files that are in the span with identical bytes."""
+    """Remove the files from the reservoir whose content is in the span."""
     left = set(addresses.files(reservoir))
     emptied = collections.Counter[str]()
     for path in addresses.files(span):
@@ -193,7 +213,7 @@ def _leave(reservoir: str, span: str) -> None:
             emptied[posixpath.dirname(path)] += 1
     if not addresses.in_bucket(reservoir):  # which has no folders
         for folder in filter(None, emptied):
-            with contextlib.suppress(OSError):  # others are still in it
+            with contextlib.suppress(OSError):  # it is not empty
                 os.rmdir(os.path.join(reservoir, folder))
 
 

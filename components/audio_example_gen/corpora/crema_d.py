@@ -1,13 +1,13 @@
 """CREMA-D: Cao et al. (2014), IEEE Transactions on Affective Computing 5(4): 377-390.
 
-A stem is ``actor_sentence_emotion_intensity``. Who is female stands in ``VideoDemographics.csv``.
+A stem is ``actor_sentence_emotion_intensity``. ``VideoDemographics.csv`` has the sex of each actor.
 """
 
 import csv
 import functools
 import re
 
-from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, pick, stem_of
+from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, UnknownCode, stem_of, translate_code
 from modules.data.clips import Clip
 
 NAME = "crema-d"
@@ -21,12 +21,17 @@ _INTENSITIES = {
     "MD": "normal",
     "HI": "strong",
     "XX": "unspecified",
-    "X": "unspecified",  # one stem of the published corpus, 1040_ITH_SAD_X, is cut short
+    "X": "unspecified",  # a stem of the published corpus, 1040_ITH_SAD_X, lacks a letter
 }
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Return the labels of the clip at ``path``; ``None`` when its name is not CREMA-D's."""
+    """Return the clip at a path; None if its name is not CREMA-D's.
+
+    Args:
+        path: Relative path.
+        tree: The ingested folder.
+    """
     match = _STEM.fullmatch(stem_of(path))
     if not match:
         return None
@@ -35,12 +40,12 @@ def read(path: str, tree: Tree) -> Finding | None:
         return Clip(
             path=path,
             corpus=NAME,
-            emotion=pick("emotion", emotion_code, _EMOTIONS),
+            emotion=translate_code("emotion", emotion_code, _EMOTIONS),
             speaker=f"{NAME}-{actor}",
             sex=_sexes(path, tree).get(actor, "unknown"),
-            intensity=pick("intensity", intensity_code, _INTENSITIES),
+            intensity=translate_code("intensity", intensity_code, _INTENSITIES),
         )
-    except ValueError as error:
+    except UnknownCode as error:
         return Rejected(path, f"named as in CREMA-D, but its {error}")
 
 
@@ -49,7 +54,7 @@ def _sexes(path: str, tree: Tree) -> dict[str, str]:
     return _parse_sexes(tree.text(table)) if table else {}
 
 
-@functools.lru_cache(maxsize=8)  # one table serves thousands of clips
+@functools.lru_cache(maxsize=8)  # thousands of clips share a table
 def _parse_sexes(table: str) -> dict[str, str]:
     rows = csv.DictReader(table.splitlines())
     sexes = {(row.get("ActorID") or "").strip(): (row.get("Sex") or "").strip().lower() for row in rows}

@@ -5,7 +5,15 @@ A stem is speaker (two digits), text (letter and two digits), emotion (a letter)
 
 import re
 
-from components.audio_example_gen.corpora.adapter import Dropped, Finding, Rejected, Tree, pick, stem_of
+from components.audio_example_gen.corpora.adapter import (
+    Dropped,
+    Finding,
+    Rejected,
+    Tree,
+    UnknownCode,
+    stem_of,
+    translate_code,
+)
 from modules.data.clips import Clip
 
 NAME = "emodb"
@@ -21,7 +29,7 @@ _EMOTIONS = {
     "T": "sad",  # Trauer
     "N": "neutral",
 }
-# Table of speakers on the corpus's own page.
+# Table of speakers on the page of the corpus.
 _SEXES = {
     "03": "male",
     "08": "female",
@@ -37,15 +45,20 @@ _SEXES = {
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Return the labels of the clip at ``path``; ``None`` when its name is not EmoDB's."""
+    """Return the clip at a path; None if its name is not EmoDB's.
+
+    Args:
+        path: Relative path.
+        tree: The ingested folder.
+    """
     match = _STEM.fullmatch(stem_of(path))
     if not match:
         return None
     speaker, code = match.groups()
     try:
-        emotion = pick("emotion", code, _EMOTIONS)
-        sex = pick("speaker", speaker, _SEXES)
-    except ValueError as error:
+        emotion = translate_code("emotion", code, _EMOTIONS)
+        sex = translate_code("speaker", speaker, _SEXES)
+    except UnknownCode as error:
         return Rejected(path, f"named as in EmoDB, but its {error}")
     if emotion == "boredom":
         return Dropped(path, f"{NAME} boredom")

@@ -1,6 +1,6 @@
-"""Recordings of the user: ``manifest.csv`` in their folder, ``path,emotion,speaker[,sex,intensity]``.
+"""Adapter of other corpora: a ``manifest.csv`` with the columns ``path,emotion,speaker[,sex,intensity]``.
 
-Paths are relative to the manifest. It takes precedence over the names of the files it lists.
+Paths are relative to the manifest. Listed files are identified by the manifest alone, not by their names.
 """
 
 import csv
@@ -12,7 +12,14 @@ import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from components.audio_example_gen.corpora.adapter import AUDIO_SUFFIXES, Dropped, Finding, Rejected, Tree, pick
+from components.audio_example_gen.corpora.adapter import (
+    AUDIO_SUFFIXES,
+    Dropped,
+    Finding,
+    Rejected,
+    Tree,
+    translate_code,
+)
 from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS, INTENSITIES, SEXES
 
@@ -44,10 +51,13 @@ class _Row:
 def read_all(tree: Tree) -> tuple[dict[str, Finding], list[Rejected]]:
     """Read every manifest of the tree.
 
-    Where two rows list one file, the manifest in the deeper folder counts, and in that one the first row.
+    If two rows list a file, the manifest in the deeper folder takes precedence, and in a manifest the first row.
+
+    Args:
+        tree: The ingested folder.
 
     Returns:
-        The finding for each listed file, keyed by its path, and the errors of the manifests themselves.
+        The finding for each listed file by its path, and the problems of the manifests.
     """
     manifests = [path for path in tree.paths if posixpath.basename(path) == FILE_NAME]
     manifests.sort(key=lambda path: (-path.count("/"), path))
@@ -72,7 +82,7 @@ def read_all(tree: Tree) -> tuple[dict[str, Finding], list[Rejected]]:
 
 
 def _corpus_names(manifests: list[str]) -> dict[str, str]:
-    """Return the name of each manifest's folder; the whole path of folders where two folders share a name."""
+    """Return the name of the folder for each manifest; the path of the folder if two folders share a name."""
     folders = {manifest: posixpath.dirname(manifest) for manifest in manifests}
     short = {manifest: _slug(posixpath.basename(folder)) for manifest, folder in folders.items()}
     names = list(short.values())
@@ -104,7 +114,7 @@ def _parse(reader: "_csv.Reader", manifest: str, corpus: str) -> Iterator[_Row |
             values = dict(zip(header, (cell.strip() for cell in cells), strict=True))
             yield _Row(manifest=manifest, corpus=corpus, line=reader.line_num, cells=values)
         elif cells:
-            reason = f"{len(cells)} cells, the header has {len(header)}; quote a cell that holds a comma"
+            reason = f"{len(cells)} cells, the header has {len(header)}; quote cells with commas"
             yield Rejected(manifest, f"line {reader.line_num}: {reason}")
 
 
@@ -115,9 +125,9 @@ def _resolve(row: _Row) -> str:
 def _describe(row: _Row, path: str, tree: Tree) -> Finding:
     try:
         _require_usable(row, path, tree)
-        emotion = pick("emotion", row.cells["emotion"].lower(), _EMOTIONS)
-        sex = pick("sex", row.cells.get("sex", "").lower(), _SEXES)
-        intensity = pick("intensity", row.cells.get("intensity", "").lower(), _INTENSITIES)
+        emotion = translate_code("emotion", row.cells["emotion"].lower(), _EMOTIONS)
+        sex = translate_code("sex", row.cells.get("sex", "").lower(), _SEXES)
+        intensity = translate_code("intensity", row.cells.get("intensity", "").lower(), _INTENSITIES)
     except ValueError as error:
         return Rejected(path, f"{row.where}: {error}")
     if emotion == "calm":
@@ -138,7 +148,7 @@ def _require_usable(row: _Row, path: str, tree: Tree) -> None:
     if not row.cells["path"]:
         raise ValueError("path is empty")
     if posixpath.isabs(path) or path.startswith("../"):
-        raise ValueError("path leads out of the ingested folder; it must be relative to the manifest")
+        raise ValueError("path is outside of the ingested folder; it must be relative to the manifest")
     if path not in tree.paths:
         raise ValueError("no such file; paths are relative to the manifest")
     if not path.lower().endswith(AUDIO_SUFFIXES):

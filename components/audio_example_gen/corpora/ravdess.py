@@ -5,7 +5,15 @@ A stem is ``modality-channel-emotion-intensity-statement-repetition-actor``, two
 
 import re
 
-from components.audio_example_gen.corpora.adapter import Dropped, Finding, Rejected, Tree, pick, stem_of
+from components.audio_example_gen.corpora.adapter import (
+    Dropped,
+    Finding,
+    Rejected,
+    Tree,
+    UnknownCode,
+    stem_of,
+    translate_code,
+)
 from modules.data.clips import Clip
 from modules.demo_corpus import CORPUS_NAME as DEMO
 from modules.demo_corpus import MARKER_FILE
@@ -32,27 +40,32 @@ _ACTORS = range(1, 25)
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Return the labels of the clip at ``path``; ``None`` when its name is not RAVDESS's."""
+    """Return the clip at a path; None if its name is not RAVDESS's.
+
+    Args:
+        path: Relative path.
+        tree: The ingested folder.
+    """
     stem = stem_of(path)
     if not _STEM.fullmatch(stem):
         return None
     try:
         return _describe(path, stem.split("-"), tree)
-    except ValueError as error:
+    except UnknownCode as error:
         return Rejected(path, f"named as in RAVDESS, but its {error}")
 
 
 def _describe(path: str, fields: list[str], tree: Tree) -> Finding:
     modality, channel, emotion_code, intensity_code, _, _, actor = fields
-    # The demo corpus wears RAVDESS's names; a result from it must never be taken for one on RAVDESS.
+    # The demo corpus has names like RAVDESS's; the marker keeps its results apart from those on RAVDESS.
     corpus = DEMO if tree.nearest(MARKER_FILE, path=path) else NAME
-    pick("modality", modality, _MODALITIES)
-    if pick("channel", channel, _CHANNELS) == "song":
+    translate_code("modality", modality, _MODALITIES)
+    if translate_code("channel", channel, _CHANNELS) == "song":
         return Dropped(path, f"{corpus} song")
-    emotion = pick("emotion", emotion_code, _EMOTIONS)
-    intensity = pick("intensity", intensity_code, _INTENSITIES)
+    emotion = translate_code("emotion", emotion_code, _EMOTIONS)
+    intensity = translate_code("intensity", intensity_code, _INTENSITIES)
     if int(actor) not in _ACTORS:
-        raise ValueError(f"actor is {actor!r}; known: 01 to 24")
+        raise UnknownCode(f"actor is {actor!r}; known: 01 to 24")
     if emotion == "calm":
         if tree.labels.calm_as == "drop":
             return Dropped(path, f"{corpus} calm")

@@ -1,6 +1,6 @@
 """SAVEE: Haq & Jackson (2010), Machine Audition, IGI Global, 398-423.
 
-As published, ``DC/a01.wav``; in the flat copy that circulates, ``DC_a01.wav``.
+Names are ``DC/a01.wav`` as published, and ``DC_a01.wav`` in a common flat copy.
 """
 
 import posixpath
@@ -26,7 +26,12 @@ _NAME = re.compile(rf"({'|'.join(_SPEAKERS)})_({'|'.join(_EMOTIONS)})\d\d", re.A
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Return the labels of the clip at ``path``; ``None`` when neither its name nor its folder is SAVEE's."""
+    """Return the clip at a path; None if neither its name nor its folder is SAVEE's.
+
+    Args:
+        path: Relative path.
+        tree: The ingested folder.
+    """
     stem = stem_of(path)
     folder = posixpath.basename(posixpath.dirname(path))
     match = _NAME.fullmatch(stem) or _NAME.fullmatch(f"{folder}_{stem}")

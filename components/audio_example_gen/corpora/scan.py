@@ -1,4 +1,4 @@
-"""Scan of a folder of recordings, names and sound, before anything is ingested."""
+"""Check of a folder of recordings, names and sound, without ingesting it."""
 
 import collections
 import concurrent.futures
@@ -22,9 +22,9 @@ class Sound:
     """A usable recording.
 
     Attributes:
-        clip: Labels from its name.
+        clip: Corpus, emotion and speaker by its name.
         duration_sec: Duration in seconds.
-        sample_rate_hz: Sample rate of the file.
+        sample_rate_hz: Sample rate of the file in hertz.
         digest: SHA-256 of rate and decoded samples: equal for the same sound as WAV and as FLAC.
     """
 
@@ -36,12 +36,12 @@ class Sound:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScanReport:
-    """Contents of a folder.
+    """Recordings of a folder.
 
     Attributes:
         sounds: The usable recordings, sorted by ``clip_id``.
-        rejected: Files that cannot be used, with reasons, sorted by path.
-        dropped: Recordings whose label has no place among the seven emotions: how many, by label.
+        rejected: Unusable files with reasons, sorted by path.
+        dropped: Number of recordings with a label outside the seven emotions, by label.
     """
 
     sounds: tuple[Sound, ...]
@@ -50,7 +50,7 @@ class ScanReport:
 
     @property
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
-        """Paths of usable recordings that hold the same sound, group by group."""
+        """Groups of paths of usable recordings with the same sound."""
         groups = collections.defaultdict(list)
         for sound in self.sounds:
             groups[sound.digest].append(sound.clip.path)
@@ -65,14 +65,17 @@ def scan(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScanReport:
-    """Identify and decode every recording below ``root``; errors are collected in the report.
+    """Identify and decode every recording of a folder. Unusable files are reported, not raised.
 
     Args:
         root: An existing folder, local or in a bucket. Links to folders are followed.
-        labels: How labels outside the seven emotions are treated.
-        limits: Limits of a usable recording.
-        workers: Threads; decoding releases the interpreter's lock. All the machine's cores by default.
-        progress: Called with the number of clips decoded so far and the total.
+        labels: Settings of labels outside the seven emotions.
+        limits: Limits of usable sound.
+        workers: Number of threads, since decoding releases the interpreter's lock; by default that of the cores.
+        progress: Called with the number of decoded clips and the total.
+
+    Returns:
+        The recordings of the folder.
     """
     paths, rejected = _list_files(root)
 
@@ -83,7 +86,7 @@ def scan(
     rejected += identified.rejected
     sounds = []
     with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        results = pool.map(lambda clip: _listen(root, clip, limits), identified.clips)
+        results = pool.map(lambda clip: _decode(root, clip, limits), identified.clips)
         for done, result in enumerate(results, start=1):
             if isinstance(result, Sound):
                 sounds.append(result)
@@ -94,7 +97,7 @@ def scan(
     return ScanReport(sounds=tuple(sounds), rejected=tuple(rejected), dropped=identified.dropped)
 
 
-def _listen(root: str, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
+def _decode(root: str, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
     try:
         data = addresses.read_bytes(posixpath.join(root, clip.path), max_bytes=limits.max_bytes + 1)
         FILE_SIZE.require(limits, size=len(data))
@@ -114,7 +117,7 @@ def _listen(root: str, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
 
 
 def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
-    """Return regular files below ``root``, relative, and other entries that are named like a sound."""
+    """Return regular files below ``root``, relative, and rejected other entries with the suffix of sound files."""
     if addresses.in_bucket(root):
         return addresses.files(root), []
     paths: list[str] = []
@@ -136,7 +139,7 @@ def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
 
 
 def _walk(root: str, rejected: list[Rejected]) -> Iterator[str]:
-    """Everything below ``root``, folders included; a folder reached twice through links is entered once."""
+    """Yield all entries below ``root``, folders included; a folder reached twice through links is entered once."""
 
     def note(error: OSError) -> None:
         rejected.append(Rejected(os.path.relpath(error.filename, root), _why(error)))

@@ -1,6 +1,6 @@
 """TESS, the Toronto Emotional Speech Set: Pichora-Fuller & Dupuis (2020), doi:10.5683/SP2/E8H2MF.
 
-A stem is ``speaker_word_emotion``. The emotion is read from there: the folders differ in case and wording.
+A stem is ``speaker_word_emotion``. Folders are ignored, since copies differ in their case and wording.
 """
 
 import re
@@ -22,14 +22,19 @@ _EMOTIONS = {
 }
 _SPEAKERS = {
     "OAF": "OAF",
-    "OA": "OAF",  # one stem of the published corpus, OA_bite_neutral, lacks the letter
+    "OA": "OAF",  # a stem of the published corpus, OA_bite_neutral, lacks a letter
     "YAF": "YAF",
 }
 _STEM = re.compile(rf"({'|'.join(_SPEAKERS)})_[A-Za-z]+_({'|'.join(_EMOTIONS)})")
 
 
 def read(path: str, tree: Tree) -> Finding | None:
-    """Return the labels of the clip at ``path``; ``None`` when its name is not TESS's."""
+    """Return the clip at a path; None if its name is not TESS's.
+
+    Args:
+        path: Relative path.
+        tree: The ingested folder.
+    """
     match = _STEM.fullmatch(stem_of(path))
     if not match:
         return None
