@@ -1,3 +1,5 @@
+import ast
+
 import nbclient
 import nbformat
 
@@ -19,4 +21,6 @@ def test_notebook_goes_from_recordings_to_a_served_answer(local_run, monkeypatch
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     status, answer = (cell.outputs[-1]["data"]["text/plain"] for cell in cells[-2:])
     assert status == "'completed'"
-    assert any(answer.startswith(f"('{emotion}', ") for emotion in EMOTIONS)
+    emotion, probabilities = ast.literal_eval(answer)
+    assert emotion == max(probabilities, key=probabilities.get)
+    assert sorted(probabilities) == sorted(EMOTIONS)

@@ -40,6 +40,7 @@ from modules.data.labels import EMOTIONS
 from modules.export import signatures
 from serving.server.app import Server
 from serving.server.options import ServerOptions
+from tests import encoder_arrays
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
@@ -102,7 +103,8 @@ def export_random_model(family: str, folder: Path, limits: AudioLimits = DEFAULT
     for statistics in model.non_trainable_weights:  # of batch normalisation: other than those of a fresh variable
         statistics.assign_add(rng.uniform(0, 0.1, statistics.shape))
     transform = tft.TFTransformOutput(str(folder / "graph"))
-    signatures.export(model, transform, spec, str(folder / "exported"), limits=limits)
+    with encoder_arrays.fetched(folder / "encoders"):
+        signatures.export(model, transform, spec, str(folder / "exported"), limits=limits)
     return folder / "exported"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from modules.audio.encoder import weights
-from modules.audio.encoder.catalog import encoder_named
+from modules.audio.encoder.catalog import Encoder, encoder_named
 
 SAMPLE_RATE_HZ = 16_000
 N_FFT = 400
@@ -62,7 +62,7 @@ def outputs(waveforms: tf.Tensor, encoder: str, blocks: tuple[int, ...]) -> tf.T
     Raises:
         WeightsError: The weights were not fetched.
     """
-    arrays, heads = _arrays(encoder), encoder_named(encoder).heads
+    arrays, heads = _arrays(encoder_named(encoder)), encoder_named(encoder).heads
     x = _gelu(_convolve(log_mel(waveforms), arrays, "conv1", stride=1))
     x = _gelu(_convolve(x, arrays, "conv2", stride=STRIDE))
     x += _constant(arrays["position_encodings/encodings"])[: tf.shape(x)[1]]
@@ -117,8 +117,8 @@ def _constant(array: np.ndarray) -> tf.Tensor:
 
 
 @functools.cache
-def _arrays(encoder: str) -> dict[str, np.ndarray]:
-    return weights.load(encoder)
+def _arrays(encoder: Encoder) -> dict[str, np.ndarray]:
+    return weights.load(encoder.name)
 
 
 def _hann_window() -> np.ndarray:

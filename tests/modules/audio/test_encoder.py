@@ -12,24 +12,10 @@ from modules.audio import features
 from modules.audio.encoder import catalog, weights, whisper
 from modules.audio.encoder.weights import WeightsError
 from modules.audio.spec import AudioSpec
+from tests import encoder_arrays
+from tests.encoder_arrays import BLOCKS, WIDTH
 
-WIDTH, BLOCKS = 384, 4
 SPEC = AudioSpec(feature_family="encoder", sample_rate_hz=16_000, window_sec=2.0)
-
-
-def random_arrays() -> dict[str, np.ndarray]:
-    """Return arrays of the shapes of whisper-tiny.en's encoder."""
-    rng = np.random.default_rng(0)
-    shapes = {"conv1/weight": (WIDTH, 80, 3), "conv1/bias": (WIDTH,), "conv2/weight": (WIDTH, WIDTH, 3)}
-    shapes |= {"conv2/bias": (WIDTH,), "position_encodings/encodings": (1500, WIDTH)}
-    shapes |= {"layer_norm/gamma": (WIDTH,), "layer_norm/beta": (WIDTH,)}
-    for block in range(BLOCKS):
-        for part, layers in (("self_attention", ((3, 1), (1, 1))), ("ffn", ((4, 1), (1, 4)))):
-            shapes |= {f"layer_{block}/{part}/layer_norm/{name}": (WIDTH,) for name in ("gamma", "beta")}
-            for number, (rows, columns) in enumerate(layers):
-                shapes[f"layer_{block}/{part}/linear_{number}/weight"] = (rows * WIDTH, columns * WIDTH)
-                shapes[f"layer_{block}/{part}/linear_{number}/bias"] = (rows * WIDTH,)
-    return {name: (0.05 * rng.standard_normal(shape)).astype(np.float16) for name, shape in shapes.items()}
 
 
 def ctranslate2_file(arrays: dict[str, np.ndarray]) -> bytes:
@@ -48,18 +34,13 @@ def ctranslate2_file(arrays: dict[str, np.ndarray]) -> bytes:
 
 @pytest.fixture(scope="module")
 def arrays() -> dict[str, np.ndarray]:
-    return random_arrays()
+    return encoder_arrays.random_arrays()
 
 
 @pytest.fixture
 def encoder(arrays, tmp_path, monkeypatch) -> catalog.Encoder:
     """The catalogue knows the random arrays as whisper-tiny.en, and nothing is fetched yet."""
-    known = dataclasses.replace(catalog.ENCODERS["whisper-tiny.en"], arrays_sha256=weights.arrays_digest(arrays))
-    monkeypatch.setitem(catalog.ENCODERS, known.name, known)
-    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path / "encoders"))
-    whisper._arrays.cache_clear()
-    yield known
-    whisper._arrays.cache_clear()
+    return encoder_arrays.publish(arrays, tmp_path / "encoders", monkeypatch)
 
 
 @pytest.fixture
