@@ -237,7 +237,7 @@ def answers(task: Task, values: Values, folder: Path) -> np.ndarray:
         trained = trainer.train_model(
             with_values(task.settings, values), task.config.audio, task.splits[TRAIN], task.splits[EVAL]
         )
-        asked = trained.model.predict(task.splits[TEST].inputs, batch_size=256, verbose=0)
+        asked = trainer.predict(trained.model, task.splits[TEST])
         write_whole(path, json.dumps(asked.tolist()))
     return np.array(json.loads(path.read_text()))
 
@@ -247,8 +247,11 @@ def make_task(config: PipelineConfig, planned: Plan, fold: Fold, budget_epochs: 
     corpus = planned.corpus
     speakers = {TRAIN: fold.train, EVAL: fold.eval, TEST: fold.test}
     positions = {name: corpus.of(names, plain=True) for name, names in speakers.items()}
-    normalise = whole_corpus.normaliser(config, corpus, positions[TRAIN], planned.folder.parent / "normalisation")
-    splits = {name: whole_corpus.split(corpus, normalise, chosen) for name, chosen in positions.items()}
+    normalise = whole_corpus.normaliser(config, corpus, fold.train)
+    splits = {
+        name: whole_corpus.split(corpus, normalise, chosen, max_bytes=config.training.max_bytes)
+        for name, chosen in positions.items()
+    }
     return Task(fold.name, config, splits, budget_epochs, seed)
 
 

@@ -1,7 +1,8 @@
-"""Transformed examples in memory, in an order that does not depend on the number of workers."""
+"""Transformed examples, in an order that does not depend on the number of workers."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -9,10 +10,12 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from modules.audio.spec import AudioSpec
+from modules.common.arrays import ArrayOnDisk
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 
 _READ_BATCH = 256
+_ORDER = (examples.CLIP_ID, examples.AUGMENTATION)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,13 +23,13 @@ class Split:
     """Normalised clips with their labels, ordered by clip and augmentation.
 
     Attributes:
-        features: Normalised features, float32 ``[clips, *feature_shape]``.
+        features: Normalised features, float32 ``[clips, *feature_shape]``, in memory or on disk.
         valid_frames: Frames that each recording fills, int32 ``[clips]``.
         emotion_ids: Indices into :data:`modules.data.labels.EMOTIONS`, int32 ``[clips]``.
         speakers: Names of the speakers, ``[clips]``.
     """
 
-    features: np.ndarray
+    features: np.ndarray | ArrayOnDisk
     valid_frames: np.ndarray
     emotion_ids: np.ndarray
     speakers: np.ndarray
@@ -34,10 +37,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.features)
 
-    @property
-    def inputs(self) -> dict[str, np.ndarray]:
-        """Inputs of a model family."""
-        return {examples.FEATURES: self.features, examples.VALID_FRAMES: self.valid_frames}
+    def inputs(self, rows: slice | np.ndarray) -> dict[str, np.ndarray]:
+        """Return the inputs of a model family for some clips.
+
+        Args:
+            rows: Positions of the clips.
+        """
+        return {examples.FEATURES: np.asarray(self.features[rows]), examples.VALID_FRAMES: self.valid_frames[rows]}
 
     @property
     def targets(self) -> np.ndarray:
@@ -45,64 +51,107 @@ class Split:
         return keras.utils.to_categorical(self.emotion_ids, len(EMOTIONS)).astype(np.float32)
 
 
-def read_split(file_patterns: Sequence[str], transform: tft.TFTransformOutput, spec: AudioSpec) -> Split:
+def read_split(
+    file_patterns: Sequence[str], transform: tft.TFTransformOutput, spec: AudioSpec, *, max_bytes: float = math.inf
+) -> Split:
     """Read gzipped TFRecord files of transformed examples.
-
-    The files are read twice, first for the names that order the clips, so that memory holds the features only once.
 
     Args:
         file_patterns: Glob patterns of the files.
         transform: Output of the Transform component, for the types of the features.
         spec: Audio spec of the examples.
+        max_bytes: Size in bytes up to which the features are kept in memory; larger ones go to a temporary file.
 
     Raises:
         FileNotFoundError: The files hold no example.
         ValueError: A feature is not finite. ReLU turns NaN into 0, so a network would train on it silently.
         AudioSpecMismatch: The examples were made with another audio spec.
+        OSError: The disk has no room for the temporary file.
     """
     files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
     feature_spec = transform.transformed_feature_spec()
-    positions = _positions(files, feature_spec, spec)
-    if not len(positions):
+    names = (examples.FEATURES, examples.VALID_FRAMES, examples.EMOTION_ID, examples.SPEAKER, examples.AUDIO_SPEC)
+    clips, batches = ordered_batches(files, feature_spec, names)
+    if not clips:
         raise FileNotFoundError(
             f"the {len(files)} files that match {', '.join(file_patterns)} hold no example; ingest recordings first"
         )
-    split = Split(
-        features=np.empty((len(positions), *spec.feature_shape), np.float32),
-        valid_frames=np.empty(len(positions), np.int32),
-        emotion_ids=np.empty(len(positions), np.int32),
-        speakers=np.empty(len(positions), object),
-    )
-    names = (examples.FEATURES, examples.VALID_FRAMES, examples.EMOTION_ID, examples.SPEAKER)
-    start = 0
-    for batch in _batches(files, {name: feature_spec[name] for name in names}):
-        rows = positions[start : start + len(batch[examples.EMOTION_ID])]
+    split = _empty_split((clips, *spec.feature_shape), max_bytes)
+    for rows, batch in batches:
+        for fingerprint in set(batch[examples.AUDIO_SPEC].tolist()):
+            spec.require_same(fingerprint.decode(), whose="an example to train on")
+        _require_finite(batch[examples.FEATURES])
         split.features[rows] = batch[examples.FEATURES]
         split.valid_frames[rows] = batch[examples.VALID_FRAMES]
         split.emotion_ids[rows] = batch[examples.EMOTION_ID]
         split.speakers[rows] = batch[examples.SPEAKER]
-        start += len(rows)
-    if not np.isfinite(split.features).all():
-        raise ValueError(
-            f"{(~np.isfinite(split.features)).sum()} values of {len(split)} clips are non-finite; check the recordings"
-        )
     return split
 
 
-def _positions(files: list[str], feature_spec: dict[str, object], spec: AudioSpec) -> np.ndarray:
-    """Return the rank of each example of the files by clip and augmentation, int64 ``[examples]``."""
-    names = (examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC)
-    keys: list[tuple[bytes, bytes]] = []
-    for batch in _batches(files, {name: feature_spec[name] for name in names}):
-        for fingerprint in set(batch[examples.AUDIO_SPEC].tolist()):
-            spec.require_same(fingerprint.decode(), whose="an example to train on")
-        keys.extend(zip(batch[examples.CLIP_ID].tolist(), batch[examples.AUGMENTATION].tolist(), strict=True))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    positions = np.empty(len(keys), np.int64)
-    positions[order] = np.arange(len(keys))
-    return positions
+def empty_features(shape: tuple[int, ...], max_bytes: float) -> np.ndarray | ArrayOnDisk:
+    """Return room for features, float32: in memory up to ``max_bytes``, else in a temporary file.
+
+    Args:
+        shape: ``[clips, *feature_shape]``.
+        max_bytes: Size in bytes.
+    """
+    in_memory = np.dtype(np.float32).itemsize * math.prod(shape) <= max_bytes
+    return np.empty(shape, np.float32) if in_memory else ArrayOnDisk.temporary(shape)
 
 
-def _batches(files: list[str], feature_spec: dict[str, object]) -> tf.data.NumpyIterator:
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_READ_BATCH)
-    return records.map(lambda serialized: tf.io.parse_example(serialized, feature_spec)).as_numpy_iterator()
+def ordered_batches(
+    files: Sequence[str], feature_spec: Mapping[str, object], names: Sequence[str]
+) -> tuple[int, Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]]:
+    """Return the number of examples in gzipped TFRecord files and an iterator over their values.
+
+    The files are read twice, first for what orders the clips, so that memory never holds all features.
+
+    Args:
+        files: Paths of the files.
+        feature_spec: Types of the features by name, with clip id and augmentation among them.
+        names: Names of the wanted features.
+
+    Returns:
+        The number of examples, and batches of examples: their ranks by clip and augmentation, int64 ``[batch]``, and
+        their values by name, each ``[batch, ...]``.
+    """
+    keys = [
+        np.stack([batch[name] for name in _ORDER]).astype(np.bytes_) for batch in _batches(files, feature_spec, _ORDER)
+    ]
+    order = np.lexsort(np.concatenate(keys, axis=1)[::-1]) if keys else np.empty(0, np.int64)
+    rank = np.argsort(order)
+    return len(rank), _with_rank(rank, _batches(files, feature_spec, names))
+
+
+def _with_rank(
+    rank: np.ndarray, batches: Iterator[dict[str, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    start = 0
+    for batch in batches:
+        stop = start + len(next(iter(batch.values())))
+        yield rank[start:stop], batch
+        start = stop
+
+
+def _batches(
+    files: Sequence[str], feature_spec: Mapping[str, object], names: Sequence[str]
+) -> Iterator[dict[str, np.ndarray]]:
+    chosen = {name: feature_spec[name] for name in names}
+    records = tf.data.TFRecordDataset(list(files), compression_type="GZIP").batch(_READ_BATCH)
+    yield from records.map(lambda serialized: tf.io.parse_example(serialized, chosen)).as_numpy_iterator()
+
+
+def _empty_split(shape: tuple[int, ...], max_bytes: float) -> Split:
+    return Split(
+        features=empty_features(shape, max_bytes),
+        valid_frames=np.empty(shape[0], np.int32),
+        emotion_ids=np.empty(shape[0], np.int32),
+        speakers=np.empty(shape[0], object),
+    )
+
+
+def _require_finite(features: np.ndarray) -> None:
+    if not np.isfinite(features).all():
+        raise ValueError(
+            f"{(~np.isfinite(features)).sum()} of {features.size} values are non-finite; check the recordings"
+        )

@@ -1,7 +1,7 @@
 """Normalisation, learned on ``train`` by TensorFlow Transform and part of the served model."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -13,6 +13,19 @@ Normalisation = Literal["zscore", "minmax"]
 
 # Relative resolution of a float32: a smaller spread is rounding.
 _RELATIVE_RESOLUTION = 1e-6
+
+
+class Constants(NamedTuple):
+    """Constants of the normalisation, float64 ``[features]``.
+
+    Attributes:
+        centre: Offset that is subtracted from each feature.
+        width: Divisor of each feature; 0 marks a constant feature, which becomes 0.
+    """
+
+    centre: tf.Tensor
+    width: tf.Tensor
+
 
 PASSED_THROUGH = (
     examples.VALID_FRAMES,
@@ -44,17 +57,61 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     """
     spec = AudioSpec.from_json(custom_config["audio_spec"])
     features = _dense_features(inputs[examples.FEATURES], spec)
+    valid_frames = tf.reshape(inputs[examples.VALID_FRAMES], [-1])
     # In float64 the sums do not depend on how many workers added them up, to the last bit of a float32.
     values = tf.cast(features, tf.float64)
-    mask = None
     if spec.has_frames:
-        mask = tf.sequence_mask(tf.reshape(inputs[examples.VALID_FRAMES], [-1]), spec.window_frames)
-    centre, width = _centre_and_width(values if mask is None else tf.boolean_mask(values, mask), custom_config)
-    normalised = tf.math.divide_no_nan(values - centre, width)
-    if mask is not None:
-        normalised = tf.where(mask[..., tf.newaxis], normalised, tf.zeros_like(normalised))
+        values = tf.boolean_mask(values, _valid(valid_frames, spec))
+    if custom_config["normalisation"] == "minmax":
+        lowest = tft.min(values, reduce_instance_dims=False)
+        constants = minmax_constants(lowest, tft.max(values, reduce_instance_dims=False))
+    else:
+        mean = tft.mean(values, reduce_instance_dims=False)
+        constants = zscore_constants(mean, tft.var(values, reduce_instance_dims=False))
     passed = {name: inputs[name] for name in PASSED_THROUGH}
-    return {examples.FEATURES: tf.cast(normalised, tf.float32), **passed}
+    return {examples.FEATURES: normalise(features, valid_frames, constants, spec), **passed}
+
+
+def zscore_constants(mean: tf.Tensor, variance: tf.Tensor) -> Constants:
+    """Return the constants that give each feature mean 0 and variance 1.
+
+    Args:
+        mean: Mean of each feature, float64 ``[features]``.
+        variance: Variance of each feature, float64 ``[features]``.
+    """
+    deviation = tf.sqrt(variance)
+    varies = deviation > _RELATIVE_RESOLUTION * tf.abs(mean)
+    return Constants(mean, tf.where(varies, deviation, tf.zeros_like(deviation)))
+
+
+def minmax_constants(lowest: tf.Tensor, highest: tf.Tensor) -> Constants:
+    """Return the constants that map each feature to the range from 0 to 1.
+
+    Args:
+        lowest: Least value of each feature, float64 ``[features]``.
+        highest: Greatest value of each feature, float64 ``[features]``.
+    """
+    return Constants(lowest, highest - lowest)
+
+
+def normalise(features: tf.Tensor, valid_frames: tf.Tensor, constants: Constants, spec: AudioSpec) -> tf.Tensor:
+    """Return normalised features, float32 ``[batch, *feature_shape]``; frames that are not valid become 0.
+
+    Args:
+        features: float32 ``[batch, *feature_shape]``.
+        valid_frames: Number of valid frames, integer ``[batch]``.
+        constants: Constants of the normalisation.
+        spec: Audio spec of the features.
+    """
+    normalised = tf.math.divide_no_nan(tf.cast(features, tf.float64) - constants.centre, constants.width)
+    if spec.has_frames:
+        valid = _valid(valid_frames, spec)[..., tf.newaxis]
+        normalised = tf.where(valid, normalised, tf.zeros_like(normalised))
+    return tf.cast(normalised, tf.float32)
+
+
+def _valid(valid_frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+    return tf.sequence_mask(valid_frames, spec.window_frames)
 
 
 def _dense_features(features: Any, spec: AudioSpec) -> tf.Tensor:
@@ -65,14 +122,3 @@ def _dense_features(features: Any, spec: AudioSpec) -> tf.Tensor:
             "Give the feature this fixed shape in the schema."
         )
     return features
-
-
-def _centre_and_width(values: tf.Tensor, custom_config: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the offset and the divisor of each feature; a divisor of 0 marks a constant feature."""
-    if custom_config["normalisation"] == "minmax":
-        lowest = tft.min(values, reduce_instance_dims=False)
-        return lowest, tft.max(values, reduce_instance_dims=False) - lowest
-    mean = tft.mean(values, reduce_instance_dims=False)
-    deviation = tf.sqrt(tft.var(values, reduce_instance_dims=False))
-    varies = deviation > _RELATIVE_RESOLUTION * tf.abs(mean)
-    return mean, tf.where(varies, deviation, tf.zeros_like(deviation))

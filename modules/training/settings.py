@@ -67,6 +67,12 @@ class TrainingSettings(Settings):
     deterministic: bool = Field(
         True, description="Whether the same input gives the same weights, at some cost in speed on a GPU."
     )
+    memory_mib: int = Field(
+        2048,
+        ge=0,
+        description="Size in MiB up to which the features of a split are kept in memory while training. Larger ones "
+        "are read from a temporary file in `$TMPDIR` or `/var/tmp`, with the same results.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the clips, dropout and augmentation.")
 
     @field_validator("family")
@@ -87,6 +93,11 @@ class TrainingSettings(Settings):
         if self.xla and self.deterministic:
             raise ValueError("xla and deterministic are both true; allowed: one of them")
         return self
+
+    @property
+    def max_bytes(self) -> int:
+        """``memory_mib`` in bytes."""
+        return self.memory_mib * 2**20
 
     @property
     def model_family(self) -> ModelFamily[Any]:

@@ -21,13 +21,13 @@ from modules.data.dataset import Split, read_split
 from modules.data.labels import EMOTIONS
 from modules.evaluation import calibration
 from modules.export import signatures
+from modules.training.batches import Batches, TrainingBatches
 from modules.training.devices import (
     accelerators_of,
     divisible,
     strategy_of,
     synchronise_batch_statistics,
 )
-from modules.training.mixup import MixedBatches
 from modules.training.settings import TrainingSettings
 
 HISTORY_FILE = "history.json"
@@ -95,8 +95,7 @@ def run_fn(fn_args: Any) -> None:
     spec, settings = read_config(fn_args.custom_config)
     settings = with_tuned_hyperparameters(settings, fn_args.hyperparameters)
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
-    train = read_split(fn_args.train_files, transform, spec)
-    held_out = read_split(fn_args.eval_files, transform, spec)
+    train, held_out = read_splits(fn_args, transform, spec, settings)
     run_dir = fn_args.model_run_dir
     logs = keras.callbacks.TensorBoard(f"{run_dir}/logs", write_graph=False)
     trained = train_model(settings, spec, train, held_out, callbacks=[logs], devices=devices)
@@ -111,6 +110,29 @@ def run_fn(fn_args: Any) -> None:
     )
     report = training_report(trained, settings, clips={"train": len(train), "eval": len(held_out)})
     _write_text(run_dir, HISTORY_FILE, json.dumps(report, indent=2))
+
+
+def read_splits(
+    fn_args: Any, transform: tft.TFTransformOutput, spec: AudioSpec, settings: TrainingSettings
+) -> tuple[Split, Split]:
+    """Return the clips to train on and the held-out clips of TFX's ``FnArgs``, within ``training.memory_mib``.
+
+    Args:
+        fn_args: TFX's ``FnArgs``.
+        transform: Output of the Transform component.
+        spec: Audio spec of the examples.
+        settings: Settings of the training.
+
+    Raises:
+        FileNotFoundError: A split has no example.
+        ValueError: A feature is not finite.
+        AudioSpecMismatch: The examples were made with another audio spec.
+    """
+    train, held_out = (
+        read_split(files, transform, spec, max_bytes=settings.max_bytes)
+        for files in (fn_args.train_files, fn_args.eval_files)
+    )
+    return train, held_out
 
 
 def read_config(custom_config: Mapping[str, Any]) -> tuple[AudioSpec, TrainingSettings]:
@@ -206,17 +228,18 @@ def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split, *, 
             f"training.batch_size is {batch_size} and {devices} accelerators share each batch; allowed: multiples of "
             f"{devices}"
         )
-    if settings.mixup:
-        mixed = MixedBatches(train, batch_size=batch_size, alpha=settings.mixup, seed=settings.seed)
-        clips: dict[str, Any] = {"x": mixed, "shuffle": False}  # MixedBatches has its own order
-    else:
-        clips = {"x": train.inputs, "y": train.targets, "batch_size": batch_size}
-    return clips | {
+    return {
+        "x": TrainingBatches(train, batch_size=batch_size, mixup=settings.mixup, seed=settings.seed),
+        "shuffle": False,  # the batches have their own order
         "epochs": settings.epochs,
-        "validation_data": (held_out.inputs, held_out.targets),
-        "validation_batch_size": _EVALUATION_BATCH * max(devices, 1),
+        "validation_data": Batches(held_out, batch_size=_EVALUATION_BATCH * max(devices, 1)),
         "verbose": 0,
     }
+
+
+def predict(model: keras.Model, split: Split) -> np.ndarray:
+    """Return the model's probabilities for the clips, float32 ``[clips, emotions]``."""
+    return model.predict(Batches(split, batch_size=_EVALUATION_BATCH), verbose=0)
 
 
 def make_repeatable(settings: TrainingSettings) -> None:
@@ -367,7 +390,7 @@ def _log(text: str) -> None:
 
 
 def _temperature(model: keras.Model, held_out: Split) -> float:
-    probabilities = model.predict(held_out.inputs, batch_size=_EVALUATION_BATCH, verbose=0)
+    probabilities = predict(model, held_out)
     return calibration.fit_temperature(probabilities, held_out.emotion_ids, held_out.speakers)
 
 

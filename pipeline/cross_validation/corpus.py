@@ -3,43 +3,46 @@
 The pipeline's own examples do not suffice, since only their training speakers have augmented copies.
 """
 
+import concurrent.futures
 import dataclasses
-import functools
 import json
+import multiprocessing
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
-from tfx_bsl.public import tfxio
 
-import schema
 from components.audio_example_gen.component import level_patterns
 from components.audio_example_gen.corpora import identify
 from components.audio_example_gen.executor import make_shards
 from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import Outcome, Shard, WriteShard, drop_duplicates, find_duplicates
 from modules.audio.augmentation import PLAIN
+from modules.common.arrays import ArrayOnDisk
 from modules.common.code_fingerprint import code_fingerprint
 from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.common.progress import Progress, shown
 from modules.data import examples, preprocessing
-from modules.data.dataset import Split
+from modules.data.dataset import Split, empty_features, ordered_batches
 from modules.data.labels import SPLITS
 from modules.data.splits import TRAIN
+from modules.data.statistics import Statistics
 from pipeline.config import PipelineConfig
 
 _CLIPS_FILE = "clips.json"
+_COLUMNS_FILE = "columns.npz"
+_FEATURES_FILE = "features.float32"
+_STATISTICS_FILE = "statistics.npz"
+_SHARDS = "shards"
 _BATCH = 512
 Normalise = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _TEXT = (examples.CLIP_ID, examples.SPEAKER, examples.CORPUS, examples.SEX, examples.INTENSITY, examples.AUGMENTATION)
+_COLUMNS = (*_TEXT, examples.EMOTION_ID, examples.VALID_FRAMES, examples.DURATION_SEC)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,16 +52,16 @@ class Corpus:
     Attributes:
         fingerprint: 16 hexadecimal digits that differ when recordings, settings or code of the ingestion do.
         outcomes: Outcome of the ingestion for each recording.
-        serialized: ``tf.Example`` bytes.
         columns: Values by name of the feature, each of shape ``[examples]``.
         features: float32 of shape ``[examples, *feature_shape]``, not normalised.
+        statistics: Statistics of the features by speaker.
     """
 
     fingerprint: str
     outcomes: tuple[Outcome, ...]
-    serialized: tuple[bytes, ...]
     columns: dict[str, np.ndarray]
-    features: np.ndarray
+    features: ArrayOnDisk
+    statistics: Statistics
 
     def of(self, speakers: Iterable[str], *, plain: bool) -> np.ndarray:
         """Return the positions of some speakers' examples, int64 of shape ``[examples of the speakers]``.
@@ -93,67 +96,44 @@ def load(config: PipelineConfig, *, data: Path, folder: Path) -> Corpus:
     return _read(config, fingerprint, outcomes, ingested)
 
 
-def normaliser(config: PipelineConfig, corpus: Corpus, train: np.ndarray, folder: Path) -> Normalise:
-    """Return the pipeline's own preprocessing, with constants learned on ``train`` alone.
+def normaliser(config: PipelineConfig, corpus: Corpus, speakers: Iterable[str]) -> Normalise:
+    """Return the pipeline's own preprocessing, with constants of some speakers' examples.
 
     Args:
         config: Configuration.
         corpus: All examples.
-        train: Positions of the examples to learn from, int64 of shape ``[examples]``.
-        folder: Cache of learned constants.
+        speakers: Ids of the speakers.
 
     Returns:
         A function from features, float32 of shape ``[clips, *feature_shape]``, and their valid frames, int64 of shape
         ``[clips]``, to normalised features of the same shape.
     """
-    settings = preprocessing.transform_config(config.audio, config.transform.normalisation)
-    code = code_fingerprint(preprocessing.__name__)
-    graph_dir = folder / digest([settings, corpus.fingerprint, train.tolist(), code])
-    if not graph_dir.exists():
-        _learn(config, [corpus.serialized[index] for index in train], settings, graph_dir)
-    transform = tft.TFTransformOutput(str(graph_dir))
+    constants = corpus.statistics.constants(speakers, config.transform.normalisation)
 
     @tf.function
-    def apply(features: tf.Tensor, valid_frames: tf.Tensor) -> tf.Tensor:
-        inputs = {examples.FEATURES: features, examples.VALID_FRAMES: valid_frames}
-        return transform.transform_raw_features(inputs)[examples.FEATURES]
+    def normalise(features: tf.Tensor, valid_frames: tf.Tensor) -> tf.Tensor:
+        return preprocessing.normalise(features, valid_frames, constants, config.audio)
 
-    def normalise(features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
-        starts = range(0, len(features), _BATCH)
-        parts = [apply(features[start : start + _BATCH], valid_frames[start : start + _BATCH]) for start in starts]
-        return np.concatenate([part.numpy() for part in parts])
-
-    return normalise
+    return lambda features, valid_frames: normalise(features, valid_frames).numpy()
 
 
-def _learn(config: PipelineConfig, serialized: list[bytes], settings: dict[str, str], graph_dir: Path) -> None:
-    source = tfxio.TFExampleBeamRecord(
-        physical_format="inmem", telemetry_descriptors=["ser"], schema=schema.load(config.audio)
-    )
-    preprocess = functools.partial(preprocessing.preprocessing_fn, custom_config=settings)
-    graph_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=graph_dir.parent, prefix=".") as scratch:
-        with (
-            beam.Pipeline("FnApiRunner") as pipeline,
-            tft_beam.Context(temp_dir=f"{scratch}/temp", force_tf_compat_v1=False),
-        ):
-            batches = pipeline | beam.Create(serialized) | source.BeamSource(_BATCH)
-            learned = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(preprocess)
-            _ = learned | tft_beam.WriteTransformFn(f"{scratch}/graph")
-        Path(scratch, "graph").rename(graph_dir)
-
-
-def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray) -> Split:
+def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray, *, max_bytes: float) -> Split:
     """Return examples in the form that training reads.
 
     Args:
         corpus: All examples.
         normalise: The result of :func:`normaliser`.
         positions: Positions of the examples, int64 of shape ``[examples]``.
+        max_bytes: Size in bytes up to which the features are kept in memory.
     """
     columns = {name: values[positions] for name, values in corpus.columns.items()}
+    features = empty_features((len(positions), *corpus.features.shape[1:]), max_bytes)
+    for start in range(0, len(positions), _BATCH):
+        rows = slice(start, start + _BATCH)
+        frames = columns[examples.VALID_FRAMES][rows]
+        features[rows] = normalise(corpus.features[positions[rows]], frames)
     return Split(
-        features=normalise(corpus.features[positions], columns[examples.VALID_FRAMES]),
+        features=features,
         valid_frames=columns[examples.VALID_FRAMES].astype(np.int32),
         emotion_ids=columns[examples.EMOTION_ID].astype(np.int32),
         speakers=columns[examples.SPEAKER],
@@ -161,43 +141,78 @@ def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray) -> Split:
 
 
 def _ingest(config: PipelineConfig, recordings: Folder, ingested: Path) -> None:
-    """Ingest every clip as a training clip, in this process. The list of clips, written last, marks completion."""
+    """Ingest every clip as a training clip. The list of clips, written last, marks completion."""
     identified = identify(recordings.paths(), read_text=recordings.read_text, labels=config.labels)
     shutil.rmtree(ingested, ignore_errors=True)
+    folder = ingested / _SHARDS
     for name in SPLITS:
-        (ingested / f"Split-{name}").mkdir(parents=True)
+        (folder / f"Split-{name}").mkdir(parents=True)
     split_of = {clip.clip_id: TRAIN for clip in identified.clips}
     shards = list(make_shards(identified.clips, split_of, config.ingest_settings))
-    clips = sum(len(batch) for shard in shards for batch in shard.batches)
-    with shown(str(ingested), Progress("Ingesting", total=clips, unit="clips")):
-        outcomes = find_duplicates(_outcomes(config, recordings, shards, ingested))
-    drop_duplicates(outcomes, folder=str(ingested))
+    write = WriteShard(recordings.root, str(folder), config.ingest_settings)
+    outcomes = find_duplicates(_outcomes(write, shards, folder, workers=config.beam.workers))
+    drop_duplicates(outcomes, folder=str(folder))
+    _arrange(config, sorted(str(path) for path in folder.glob("Split-*/*.gz")), ingested)
+    shutil.rmtree(folder)
     write_whole(ingested / _CLIPS_FILE, "".join(f"{outcome.to_json()}\n" for outcome in outcomes))
 
 
-def _outcomes(config: PipelineConfig, recordings: Folder, shards: list[Shard], ingested: Path) -> list[Outcome]:
-    write = WriteShard(recordings.root, str(ingested), config.ingest_settings)
-    return [outcome for shard in shards for outcome in write.process(shard)]
+def _outcomes(write: WriteShard, shards: Sequence[Shard], folder: Path, *, workers: int) -> list[Outcome]:
+    clips = sum(len(batch) for shard in shards for batch in shard.batches)
+    progress = Progress("Ingesting", total=clips, unit="clips")
+    if workers == 1:
+        with shown(str(folder), progress):
+            return [outcome for shard in shards for outcome in write.process(shard)]
+    context = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive a fork
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return [outcome for outcomes in _advancing(pool.map(_Process(write), shards), progress) for outcome in outcomes]
 
 
-def _read(config: PipelineConfig, fingerprint: str, outcomes: tuple[Outcome, ...], ingested: Path) -> Corpus:
+@dataclasses.dataclass(frozen=True)
+class _Process:
+    write: WriteShard
+
+    def __call__(self, shard: Shard) -> list[Outcome]:
+        return list(self.write.process(shard))
+
+
+def _advancing(results: Iterable[list[Outcome]], progress: Progress) -> Iterator[list[Outcome]]:
+    for outcomes in results:
+        progress.advance(len(outcomes))
+        yield outcomes
+
+
+def _arrange(config: PipelineConfig, files: Sequence[str], ingested: Path) -> None:
+    """Write the examples of the shards as arrays, in their order, and the statistics of their features."""
     spec = config.audio
-    files = sorted(str(path) for path in ingested.glob("Split-*/*.gz"))
-    serialized = list(tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator())
+    # An example of a shard holds a value of each of these.
     description = {name: tf.io.FixedLenFeature([], tf.string) for name in _TEXT}
     description |= {name: tf.io.FixedLenFeature([], tf.int64) for name in (examples.EMOTION_ID, examples.VALID_FRAMES)}
     description[examples.DURATION_SEC] = tf.io.FixedLenFeature([], tf.float32)
     description[examples.FEATURES] = tf.io.FixedLenFeature(spec.feature_shape, tf.float32)
-    parsed = {name: column.numpy() for name, column in tf.io.parse_example(serialized, description).items()}
-    columns = {name: column.astype(np.str_) if name in _TEXT else column for name, column in parsed.items()}
-    order = np.lexsort((columns[examples.AUGMENTATION], columns[examples.CLIP_ID]))
-    features = columns.pop(examples.FEATURES)
+    count, batches = ordered_batches(files, description, list(description))
+    features = ArrayOnDisk.create(ingested / _FEATURES_FILE, (count, *spec.feature_shape))
+    columns = {name: np.empty(count, object) for name in _COLUMNS}
+    statistics = Statistics(spec)
+    for rows, batch in batches:
+        features[rows] = batch[examples.FEATURES]
+        statistics.add(batch[examples.FEATURES], batch[examples.VALID_FRAMES], batch[examples.SPEAKER].astype(np.str_))
+        for name, column in columns.items():
+            column[rows] = batch[name]
+    arrays: dict[str, Any] = {name: np.array(column.tolist()) for name, column in columns.items()}
+    np.savez(ingested / _COLUMNS_FILE, allow_pickle=False, **arrays)
+    statistics.save(ingested / _STATISTICS_FILE)
+
+
+def _read(config: PipelineConfig, fingerprint: str, outcomes: tuple[Outcome, ...], ingested: Path) -> Corpus:
+    with np.load(ingested / _COLUMNS_FILE) as archive:
+        columns = {name: archive[name].astype(np.str_) if name in _TEXT else archive[name] for name in _COLUMNS}
     return Corpus(
         fingerprint=fingerprint,
         outcomes=outcomes,
-        serialized=tuple(serialized[index] for index in order),
-        columns={name: column[order] for name, column in columns.items()},
-        features=features[order],
+        columns=columns,
+        features=ArrayOnDisk.open(ingested / _FEATURES_FILE, config.audio.feature_shape),
+        statistics=Statistics.load(ingested / _STATISTICS_FILE, config.audio),
     )
 
 
@@ -207,5 +222,5 @@ def _fingerprint(config: PipelineConfig, recordings: Folder) -> str:
     del settings["splits"]
     stats = [(path, Path(recordings.root, path).stat()) for path in recordings.paths()]
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-    code = code_fingerprint(WriteShard.__module__)
+    code = code_fingerprint(WriteShard.__module__, __name__)
     return digest([settings, files, code])

@@ -199,8 +199,7 @@ def normaliser_of(planned: Plan, fold: Fold) -> Normalise:
         planned: All folds.
         fold: The fold.
     """
-    train = planned.corpus.of(fold.train, plain=False)
-    return whole_corpus.normaliser(planned.config, planned.corpus, train, planned.folder.parent / "normalisation")
+    return whole_corpus.normaliser(planned.config, planned.corpus, fold.train)
 
 
 def trained_model(planned: Plan, fold: Fold) -> keras.Model:
@@ -231,8 +230,10 @@ def predict(
         are not calibrated, float32 of shape ``[recordings, emotions]``.
     """
     positions = planned.corpus.of(speakers, plain=True)
-    inputs = whole_corpus.split(planned.corpus, normalise or normaliser_of(planned, fold), positions).inputs
-    return positions, trained_model(planned, fold).predict(inputs, batch_size=256, verbose=0)
+    normalise = normalise or normaliser_of(planned, fold)
+    max_bytes = planned.config.training.max_bytes
+    split = whole_corpus.split(planned.corpus, normalise, positions, max_bytes=max_bytes)
+    return positions, trainer.predict(trained_model(planned, fold), split)
 
 
 def predictions(planned: Plan, fold_results: Sequence[FoldResult]) -> Predictions:
@@ -268,9 +269,12 @@ def _train_and_predict(planned: Plan, fold: Fold) -> FoldResult:
         TEST: corpus.of(fold.test, plain=True),
     }
     normalise = normaliser_of(planned, fold)
-    splits = {name: whole_corpus.split(corpus, normalise, chosen) for name, chosen in positions.items()}
+    splits = {
+        name: whole_corpus.split(corpus, normalise, chosen, max_bytes=config.training.max_bytes)
+        for name, chosen in positions.items()
+    }
     trained = trainer.train_model(config.training, config.audio, splits[TRAIN], splits[EVAL])
-    probabilities = trained.model.predict(splits[TEST].inputs, batch_size=256, verbose=0)
+    probabilities = trainer.predict(trained.model, splits[TEST])
     trained.model.save_weights(_weights_of(planned, fold))
     return FoldResult(
         name=fold.name,

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from modules.audio.spec import AudioSpecMismatch
+from modules.common.arrays import ArrayOnDisk
 from modules.data.dataset import read_split
 from modules.training import trainer
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
@@ -44,6 +45,21 @@ def test_order_does_not_depend_on_how_examples_lie_in_files(transformed, splits,
     reread = read_split([str(tmp_path / "*")], tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
     np.testing.assert_array_equal(reread.features, splits[0].features)
     np.testing.assert_array_equal(reread.emotion_ids, splits[0].emotion_ids)
+
+
+def test_features_on_disk_train_the_same_model(transformed, splits):
+    transform = tft.TFTransformOutput(transformed.graph_dir)
+    on_disk = [
+        read_split(files, transform, transformed.spec, max_bytes=0)
+        for files in (transformed.train_files, transformed.eval_files)
+    ]
+    assert {type(split.features) for split in on_disk} == {ArrayOnDisk}
+    settings = ORIGINAL_TRAINING.replace(epochs=2, hyperparameters={"filters": 4})
+    in_memory, from_disk = (trainer.train_model(settings, transformed.spec, *pair) for pair in (splits, on_disk))
+    assert from_disk.history == in_memory.history
+    np.testing.assert_array_equal(
+        trainer.predict(from_disk.model, on_disk[1]), trainer.predict(in_memory.model, splits[1])
+    )
 
 
 def test_examples_of_another_spec_are_refused(transformed):
@@ -101,7 +117,7 @@ def test_features_that_are_no_numbers_are_refused(transformed, tmp_path):
     example.features.feature["features"].float_list.value[3] = float("nan")
     with tf.io.TFRecordWriter(str(tmp_path / "one"), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
         writer.write(example.SerializeToString())
-    with pytest.raises(ValueError, match="1 values of 1 clips"):
+    with pytest.raises(ValueError, match="1 of "):
         read_split([str(tmp_path / "*")], tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
 
 

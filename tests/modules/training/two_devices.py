@@ -53,7 +53,7 @@ def main(family: str) -> None:
     even = [divisible(split, len(DEVICES)) for split in (train, held_out)]
     one = trainer.train_model(settings, spec, *even)
     two = trainer.train_model(settings, spec, train, held_out, devices=DEVICES)
-    answers = [trained.model.predict(held_out.inputs, verbose=0) for trained in (one, two)]
+    answers = [trainer.predict(trained.model, held_out) for trained in (one, two)]
     losses = [[*trained.history["loss"], *trained.history["val_loss"]] for trained in (one, two)]
     print(json.dumps({
         "probabilities": float(np.abs(answers[0] - answers[1]).max()),

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modules.common.arrays import ArrayOnDisk
 from modules.data import examples
 from modules.data.clips import Clip
+from modules.data.statistics import Statistics
 from pipeline.config import load_config
 from pipeline.cross_validation import run as cross_validation
 from pipeline.cross_validation.corpus import Corpus
 from pipeline.cross_validation.folds import FoldsError, speaker_folds
 from pipeline.cross_validation.run import FoldResult, Plan
-from tests.original import ORIGINAL_SPLITS
+from tests.original import ORIGINAL_AUDIO, ORIGINAL_SPLITS
 
 OTHER_CODE = "0" * 64
 
@@ -28,7 +30,13 @@ def planned(tmp_path) -> Plan:
     """Three folds of a corpus that has no examples yet."""
     clips = [Clip(path=f"{number}.wav", corpus="toy", emotion="sad", speaker=f"toy-{number:02}") for number in range(9)]
     columns = {name: np.array([], np.str_) for name in (examples.SPEAKER, examples.AUGMENTATION)}
-    empty = Corpus(fingerprint="toy", outcomes=(), serialized=(), columns=columns, features=np.zeros((0, 1)))
+    empty = Corpus(
+        fingerprint="toy",
+        outcomes=(),
+        columns=columns,
+        features=ArrayOnDisk.temporary((0, *ORIGINAL_AUDIO.feature_shape)),
+        statistics=Statistics(ORIGINAL_AUDIO),
+    )
     return Plan(
         config=load_config(overrides=["training.family=original_cnn"]),
         kind="speakers",

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from modules.data.dataset import Split
-from modules.training.mixup import MixedBatches
+from modules.training.batches import TrainingBatches
 from modules.training.trainer import train_model
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
@@ -22,7 +22,7 @@ def split() -> Split:
 
 
 def mixed(split: Split, *, alpha: float = 1.0, seed: int = 0, epochs: int = 1) -> list[tuple]:
-    batches = MixedBatches(split, batch_size=8, alpha=alpha, seed=seed)
+    batches = TrainingBatches(split, batch_size=8, mixup=alpha, seed=seed)
     found = []
     for _ in range(epochs):
         found.append(joined([batches[index] for index in range(len(batches))]))

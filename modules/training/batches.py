@@ -1,0 +1,77 @@
+"""Batches of clips for Keras, read from memory or from disk, and mixup of training clips (Zhang et al. 2018)."""
+
+import keras
+import numpy as np
+
+from modules.data import examples
+from modules.data.dataset import Split
+
+Batch = tuple[dict[str, np.ndarray], np.ndarray]
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of clips in their order, to validate on or to predict.
+
+    Args:
+        split: Normalised clips.
+        batch_size: Clips of a batch; the last batch may have fewer.
+    """
+
+    def __init__(self, split: Split, *, batch_size: int) -> None:
+        super().__init__()
+        self._split, self._targets, self._batch_size = split, split.targets, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._split) // self._batch_size)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return inputs, ``{"features": float32 [batch, …], "valid_frames": int32 [batch]}``, and labels.
+
+        Labels are float32 ``[batch, classes]``.
+        """
+        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        return self._split.inputs(rows), self._targets[rows]
+
+
+class TrainingBatches(Batches):
+    """Batches in a new order each epoch; with mixup every clip is mixed with another of its batch.
+
+    A clip keeps the greater share of the mixture, drawn from Beta(mixup, mixup) for each clip, and its own number of
+    valid frames. The random numbers depend on the seed, the epoch and the index of the batch only, so that reading a
+    batch again gives the same clips.
+
+    Args:
+        split: Normalised clips; log-mel features are mixed in decibels.
+        batch_size: Clips of a batch; the last batch may have fewer.
+        mixup: Parameter of the distribution; larger values give more even mixtures, and 0 mixes nothing.
+        seed: Seed of order and mixtures.
+    """
+
+    def __init__(self, split: Split, *, batch_size: int, mixup: float, seed: int) -> None:
+        super().__init__(split, batch_size=batch_size)
+        self._mixup, self._seed = mixup, seed
+        self._epoch = 0
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return inputs and labels like :meth:`Batches.__getitem__`."""
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._split))
+        kept = order[index * self._batch_size :][: self._batch_size]
+        inputs, targets = self._split.inputs(kept), self._targets[kept]
+        if not self._mixup:
+            return inputs, targets
+        random = np.random.default_rng((self._seed, self._epoch, index))
+        added = random.permutation(len(kept))
+        share = random.beta(self._mixup, self._mixup, len(kept)).astype(np.float32)
+        share = np.maximum(share, 1 - share)
+        features = inputs[examples.FEATURES]
+        mixed = inputs | {examples.FEATURES: _mixed(features, features[added], share)}
+        return mixed, _mixed(targets, targets[added], share)
+
+    def on_epoch_end(self) -> None:
+        """Count the epoch, so that the next one draws other mixtures; Keras calls this."""
+        self._epoch += 1
+
+
+def _mixed(kept: np.ndarray, added: np.ndarray, share: np.ndarray) -> np.ndarray:
+    share = share.reshape(-1, *[1] * (kept.ndim - 1))
+    return share * kept + (1 - share) * added
