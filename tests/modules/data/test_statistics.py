@@ -22,10 +22,8 @@ def values_of(record: bytes) -> tuple[np.ndarray, int]:
 @pytest.mark.parametrize("spec", [UTTERANCE, LOGMEL], ids=lambda spec: spec.feature_family)
 def test_features_are_those_of_transform(spec, normalisation, make_raw_example, run_transform, tmp_path):
     records = [
-        make_raw_example(
-            spec, number % 7, number, valid_frames=1 + number % spec.window_frames, speaker=SPEAKERS[number % 3]
-        )
-        for number in range(24)
+        make_raw_example(spec, n % 7, n, valid_frames=1 + n % spec.window_frames, speaker=SPEAKERS[n % 3])
+        for n in range(24)
     ]
     features, frames = (np.array(column) for column in zip(*map(values_of, records), strict=True))
     features, speakers = features.reshape(-1, *spec.feature_shape), np.array([SPEAKERS[n % 3] for n in range(24)])
@@ -45,5 +43,5 @@ def test_features_are_those_of_transform(spec, normalisation, make_raw_example, 
 
 
 def test_speakers_without_examples_are_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="toy-09"):
         Statistics(LOGMEL).constants(["toy-09"], "zscore")
