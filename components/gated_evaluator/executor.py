@@ -86,7 +86,7 @@ class Executor(tfx_evaluator.Executor):
         if used_comparison := gate.compared(evidence, settings):
             _write(evaluation_uri, COMPARISON_FILE, used_comparison)
         record(verdict, blessing)
-        _write(blessing.uri, PROTOCOL_FILE, protocol)
+        _write(blessing.uri, PROTOCOL_FILE, protocol.hashed())
         _write_card(candidate, examples_uri, evaluation, verdict, blessing.uri)
 
 

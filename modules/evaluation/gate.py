@@ -11,7 +11,7 @@ from pydantic import Field
 
 from modules.common.settings import Settings
 from modules.data.splits import TEST
-from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, Verdict
+from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, Verdict, speaker_hash
 
 Slice = tuple[tuple[str, str], ...]
 """Pairs of a feature and its value; empty for the whole split."""
@@ -99,9 +99,11 @@ def baseline_only_speakers(candidate: Protocol, baseline: Protocol) -> tuple[str
 
     Args:
         candidate: Splits of the candidate's run.
-        baseline: Splits of the baseline's run.
+        baseline: Splits of the baseline's run, with ids or hashes of its speakers.
     """
-    return tuple(sorted(set(candidate.speakers[TEST]) & baseline.training_speakers - candidate.training_speakers))
+    trained = baseline.training_speakers
+    unseen = sorted(set(candidate.speakers[TEST]) - candidate.training_speakers)
+    return tuple(speaker for speaker in unseen if speaker in trained or speaker_hash(speaker) in trained)
 
 
 def compared(evidence: Evidence, settings: GateSettings) -> Baseline | None:

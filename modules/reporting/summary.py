@@ -6,6 +6,7 @@ as JSON requires.
 """
 
 import datetime
+import hashlib
 import json
 import math
 from typing import Annotated, Any, Final, Literal
@@ -41,6 +42,11 @@ Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_finite_or_none)]
 
 
+def speaker_hash(speaker: str) -> str:
+    """Return the SHA-256 of a speaker's id. It is a pseudonym: whoever knows the id can compute it."""
+    return hashlib.sha256(speaker.encode()).hexdigest()
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,11 +73,20 @@ class Run(_Section):
 
 
 class Protocol(_Section):
-    """How clips were split: by speaker, or at random, with test speakers in training too."""
+    """How clips were split: by speaker, or at random, with test speakers in training too.
+
+    Attributes:
+        speakers: Ids of the speakers of each split, or their hashes.
+    """
 
     kind: Literal["speaker", "random_clip"]
     seed: int | None = None
     speakers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    def hashed(self) -> "Protocol":
+        """Return a copy with hashes in place of the speakers' ids, for files that leave the pipeline with a model."""
+        speakers = {split: tuple(map(speaker_hash, ids)) for split, ids in self.speakers.items()}
+        return self.model_copy(update={"speakers": speakers})
 
     @property
     def training_speakers(self) -> frozenset[str]:

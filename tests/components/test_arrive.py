@@ -36,9 +36,9 @@ def contents(*folders: Path) -> collections.Counter[str]:
 
 def clips_in(folder: Path) -> list:
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-    found = identify(paths, read_text=lambda path: (folder / path).read_text(), labels=LabelSettings())
-    assert not found.rejected
-    return list(found.clips)
+    identified = identify(paths, read_text=lambda path: (folder / path).read_text(), labels=LabelSettings())
+    assert not identified.rejected
+    return list(identified.clips)
 
 
 def arrive_into(reservoir: Path, into: Path, **options: int) -> Path:

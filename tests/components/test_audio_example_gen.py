@@ -225,9 +225,9 @@ def test_bad_audio_is_quarantined_with_its_reason(name, odd):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        (ODD_PATHS["a folder"], "cannot be read"),
-        ("interview.wav", "its name follows no known corpus"),
-        (f"a/b/c/d/e/{stem(6, 15)}.wav", "the 5 levels"),
+        (ODD_PATHS["a folder"], "AUDIO_UNREADABLE: "),
+        ("interview.wav", "manifest.csv"),
+        (f"a/b/c/d/e/{stem(6, 15)}.wav", " 5 "),
     ],
 )
 def test_files_that_are_not_recordings_are_quarantined(path, reason, odd):
@@ -270,8 +270,8 @@ def test_an_unreadable_file_is_quarantined():
         with unprivileged():
             shard = Shard("eval", "examples.gz", ((clip,),))
             [outcome] = WriteShard(folder, folder, ORIGINAL_INGEST).process(shard)
-    assert "cannot be read" in outcome.reason
-    assert "ermission denied" in outcome.reason
+    assert outcome.reason.startswith("AUDIO_UNREADABLE: ")
+    assert "ermission denied" in outcome.reason  # the message of the file system
     assert outcome.examples == 0
 
 
@@ -536,7 +536,7 @@ def test_the_driver_finds_the_latest_span(levels, pattern, tmp_path):
 
 def test_a_pattern_deeper_than_the_spans_is_an_error(tmp_path):
     write_corpus(tmp_path / "span-1", actors=1, clips_each=1)
-    with pytest.raises(ValueError, match=r"Cannot find matching for split level_3 based on span-\{SPAN\}/\*/\*/\*"):
+    with pytest.raises(ValueError, match=re.escape("span-{SPAN}/*/*/*")):
         resolve(tmp_path, "span-{SPAN}/*/*/*")
 
 
@@ -610,8 +610,8 @@ def test_the_newest_version_of_each_span_is_read(tmp_path):
     for span, version in ((7, 1), (8, 2), (8, 10), (9, 1)):
         write_corpus(tmp_path / "new" / f"span-{span:03d}" / f"v{version}", actors=1, clips_each=1)
     (tmp_path / "new" / "span-abc" / "v1").mkdir(parents=True)
-    found = spans.spans_until(8, str(tmp_path), spans.level_patterns(pattern))
-    assert [(span.number, span.patterns) for span in found] == [
+    newest = spans.spans_until(8, str(tmp_path), spans.level_patterns(pattern))
+    assert [(span.number, span.patterns) for span in newest] == [
         (7, ("new/span-007/v1/*",)),
         (8, ("new/span-008/v10/*",)),
     ]

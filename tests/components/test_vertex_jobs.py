@@ -65,10 +65,10 @@ def served(tmp_path_factory):
 
 @pytest.fixture
 def jobs(served, tmp_path, monkeypatch) -> HeldJobs:
-    found = HeldJobs(tmp_path, {})
-    served.reset({"job_service": found})
+    held = HeldJobs(tmp_path, {})
+    served.reset({"job_service": held})
     monkeypatch.setattr(runner, "_POLLING_INTERVAL_IN_SECONDS", 0)
-    return found
+    return held
 
 
 def properties(key: str = "ai_platform_training_args") -> dict[str, str]:

@@ -168,7 +168,7 @@ def test_shapes_follow_the_spec_and_the_batch_may_be_unknown(spec):
 
 
 def test_windows_of_another_length_are_refused():
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1,55124\] is not compatible .* \[\?,55125\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1,55124\].*\[\?,55125\]"):
         extract(tf.zeros([1, 55_124]), tf.constant([55_124]), UTTERANCE)
 
 

@@ -49,5 +49,5 @@ def test_timeline_covers_the_recording_and_ends_with_it(samples, starts_sec):
 
 
 def test_timeline_hop_below_one_sample_is_refused():
-    with pytest.raises(ValueError, match=r"hop_sec is 0\.0; it must be at least one sample"):
+    with pytest.raises(ValueError, match=r"hop_sec is 0\.0"):
         timeline_windows(tf.constant(ramp(1000)), SPEC, hop_sec=0.0)

@@ -23,11 +23,11 @@ def split() -> Split:
 
 def mixed(split: Split, *, alpha: float = 1.0, seed: int = 0, epochs: int = 1) -> list[tuple]:
     batches = MixedBatches(split, batch_size=8, alpha=alpha, seed=seed)
-    found = []
+    per_epoch = []
     for _ in range(epochs):
-        found.append(joined([batches[index] for index in range(len(batches))]))
+        per_epoch.append(joined([batches[index] for index in range(len(batches))]))
         batches.on_epoch_end()
-    return found
+    return per_epoch
 
 
 def joined(epoch: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

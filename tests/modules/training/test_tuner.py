@@ -163,8 +163,8 @@ def test_an_outcome_is_given_for_its_own_values_alone(tmp_path):
 
 
 def test_trials_are_judged_on_speakers_that_they_were_not_trained_on(searched):
-    told = tuner.search_report(searched)["splits"]
-    assert told == {
+    splits = tuner.search_report(searched)["splits"]
+    assert splits == {
         "train_examples": 84,
         "eval_clips": 28,
         "train_speakers": 1,
@@ -214,7 +214,7 @@ def test_search_without_a_finished_trial_is_an_error(transformed, tmp_path, algo
     settings = TuningSettings(algorithm=algorithm, max_trials=max_trials, epochs=2)
     result = tuner.tuner_fn(tuner_args(transformed, tmp_path, settings))
     result.fit_kwargs["x"] = {"features": result.fit_kwargs["x"]["features"][:, :7]}
-    with pytest.raises(tuner.SearchFailed, match=r"(?s)none of \d+ trials finished.*filters.*features"):
+    with pytest.raises(tuner.SearchFailed, match=r"(?s)\d+ trials.*filters.*features"):
         result.tuner.search(**result.fit_kwargs)
 
 

@@ -67,15 +67,15 @@ def search(settings: TrainingSettings, spec: AudioSpec, train: Split, held_out: 
     """Return the status of each trial of a search on both devices."""
     hypermodel = tuner.make_hypermodel(settings, spec, steps_per_epoch=-(-len(train) // BATCH_SIZE))
     with tempfile.TemporaryDirectory() as folder:
-        found = tuner.make_tuner(
+        searcher = tuner.make_tuner(
             hypermodel,
             TuningSettings(max_trials=1, epochs=1),
             settings,
             directory=folder,
             strategy=strategy_of(DEVICES),
         )
-        found.search(**(trainer.fit_arguments(settings, train, held_out, devices=len(DEVICES)) | {"epochs": 1}))
-        return [trial.status for trial in found.oracle.trials.values()]
+        searcher.search(**(trainer.fit_arguments(settings, train, held_out, devices=len(DEVICES)) | {"epochs": 1}))
+        return [trial.status for trial in searcher.oracle.trials.values()]
 
 
 if __name__ == "__main__":

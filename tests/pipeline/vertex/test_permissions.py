@@ -155,13 +155,13 @@ def missing(grants: Iterable[Grant]) -> list[str]:
 
 def excessive(grants: Iterable[Grant]) -> list[str]:
     """Return grants that give access to data of others, or that no call needs."""
-    found = []
+    needless = []
     for grant in grants:
         if grant.place == ANYWHERE:
-            found += [f"{grant.role} on the project: {name}" for name in sorted(grant.permissions) if _reaches(name)]
+            needless += [f"{grant.role} on the project: {name}" for name in sorted(grant.permissions) if _reaches(name)]
         elif grant.account == BUILD and grant.place not in (COMPILED, SOURCE, IMAGES):
-            found.append(f"{grant.role} lets builds into {grant.place}")
-    return found
+            needless.append(f"{grant.role} lets builds into {grant.place}")
+    return needless
 
 
 def _reaches(permission: str) -> bool:

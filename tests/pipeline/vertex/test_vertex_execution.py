@@ -108,8 +108,8 @@ class Chain:
     """Two runs of the whole compiled pipeline, and what the cloud holds after them.
 
     Attributes:
-        asked: What ``ser predict`` printed about a recording, through the endpoint.
-        asked_here: The same from a server that it started on the pushed versions.
+        prediction: What ``ser predict`` printed about a recording, through the endpoint.
+        prediction_of_folder: The same from a server that it started on the pushed versions.
         folder: Of the processes' logs, where they work.
         listened: Addresses that containers and stand-ins listened at.
     """
@@ -125,8 +125,8 @@ class Chain:
     dataflow_jobs: list[DataflowJob]
     metadata: Metadata
     traffic: dict[str, int]
-    asked: dict[str, Any]
-    asked_here: dict[str, Any]
+    prediction: dict[str, Any]
+    prediction_of_folder: dict[str, Any]
     listened: set[str]
 
     @property
@@ -166,12 +166,13 @@ def chain(spans, storage, tmp_path_factory) -> Chain:
         pipelines = LocalPipelines(folder, IMAGE_ENVIRON | environ, read_text=storage.read_text)
         first, second = (pipelines.run(job, run_id=run_id) for run_id in ("run-1", "run-2"))
         recording = next(address for address in spans if address.endswith(".wav"))
-        asked = _ask(["--address", _summary(storage, first).pushed.endpoint], recording, environ)
-        asked_here = _ask(["--model-base-path", config.vertex.serving_dir], recording, environ)
+        prediction = _predict(["--address", _summary(storage, first).pushed.endpoint], recording, environ)
+        prediction_of_folder = _predict(["--model-base-path", config.vertex.serving_dir], recording, environ)
     return Chain(
         folder=folder, storage=storage, config=config, job=job, on_dataflow=on_dataflow, first=first, second=second,
         custom_jobs=list(custom_jobs.jobs.values()), dataflow_jobs=list(dataflow.jobs.values()),
-        metadata=metadata, traffic=endpoints.traffic(), asked=asked, asked_here=asked_here, listened=listened,
+        metadata=metadata, traffic=endpoints.traffic(),
+        prediction=prediction, prediction_of_folder=prediction_of_folder, listened=listened,
     )  # fmt: skip
 
 
@@ -275,13 +276,13 @@ def test_the_model_was_blessed_and_pushed(chain):
 def test_the_endpoint_answers_about_a_recording(chain, tmp_path):
     assert chain.traffic == {chain.summary.pushed.version: 100}
     assert chain.summary.pushed.endpoint == "vertex://example-project/europe-west4/ser"
-    assert chain.asked["model_version"] == int(chain.summary.pushed.version)
+    assert chain.prediction["model_version"] == int(chain.summary.pushed.version)
     chain.storage.download(f"{chain.config.vertex.serving_dir}/{chain.summary.pushed.version}", tmp_path)
     model = tf.saved_model.load(str(tmp_path))
-    own = model.signatures["serving_default"](audio=tf.constant([chain.storage.read_bytes(chain.asked["file"])]))
+    own = model.signatures["serving_default"](audio=tf.constant([chain.storage.read_bytes(chain.prediction["file"])]))
     expected = dict(zip(EMOTIONS, own["probabilities"][0].numpy(), strict=True))
-    for asked in (chain.asked, chain.asked_here):
-        assert asked["probabilities"] == pytest.approx(expected, abs=1e-3)
+    for prediction in (chain.prediction, chain.prediction_of_folder):
+        assert prediction["probabilities"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_second_run_finds_the_model_of_the_first(chain):
@@ -323,13 +324,13 @@ def test_everything_lies_in_buckets(chain):
 
 def _direct(job: dict, dataflow: FakeDataflow) -> list[str]:
     """Sends Dataflow's clients to the stand-in and returns which nodes they are of."""
-    found = []
+    on_dataflow = []
     for name, executor in job["pipelineSpec"]["deploymentSpec"]["executors"].items():
         arguments = executor.get("container", {}).get("args", [])
         if "--runner=DataflowRunner" in arguments:
             arguments += dataflow.beam_args
-            found.append(name)
-    return found
+            on_dataflow.append(name)
+    return on_dataflow
 
 
 def _fetch(storage: FakeStorage, folder: Path, address: str) -> Path:
@@ -339,7 +340,7 @@ def _fetch(storage: FakeStorage, folder: Path, address: str) -> Path:
     return local
 
 
-def _ask(where: list[str], recording: str, environ: dict[str, str]) -> dict[str, Any]:
+def _predict(where: list[str], recording: str, environ: dict[str, str]) -> dict[str, Any]:
     """Returns what ``ser predict`` prints, as a user would give it."""
     ser = ["-c", "from cli.main import main; main()"]
     return json.loads(_run([*ser, "predict", "--json", "--timeout-sec", "60", *where, recording], environ))
@@ -356,8 +357,8 @@ def _run(words: list[str], environ: dict[str, str]) -> str:
 def _files(storage: FakeStorage, ingest: Task) -> dict[str, bytes]:
     """What lies in the splits, by path."""
     (examples,) = ingest.outputs["examples"]
-    found = storage.addresses(f"{examples['uri']}/Split-")
-    return {address.removeprefix(f"{examples['uri']}/"): storage.read_bytes(address) for address in found}
+    addresses = storage.addresses(f"{examples['uri']}/Split-")
+    return {address.removeprefix(f"{examples['uri']}/"): storage.read_bytes(address) for address in addresses}
 
 
 def _summary(storage: FakeStorage, tasks: dict[str, Task]) -> RunSummary:
