@@ -30,10 +30,10 @@ def random_arrays() -> dict[str, np.ndarray]:
 
 def publish(arrays: dict[str, np.ndarray], folder: Path, patch: pytest.MonkeyPatch) -> catalog.Encoder:
     """Let the catalogue know the arrays as whisper-tiny.en, and name the folder of fetched weights."""
-    known = dataclasses.replace(catalog.ENCODERS["whisper-tiny.en"], arrays_sha256=weights.arrays_digest(arrays))
-    patch.setitem(catalog.ENCODERS, known.name, known)
+    random = dataclasses.replace(catalog.ENCODERS["whisper-tiny.en"], arrays_sha256=weights.arrays_digest(arrays))
+    patch.setitem(catalog.ENCODERS, random.name, random)
     patch.setenv(weights.FOLDER_VARIABLE, str(folder))
-    return known
+    return random
 
 
 @contextlib.contextmanager

@@ -43,14 +43,16 @@ _IS_RIFF_WAVE = Check(
 )
 _HAS_DATA = Check(
     AudioCode.TRUNCATED,
-    lambda limits, found, size: found,
+    lambda limits, in_file, size: in_file,
     f"no data chunk among the first {MAX_WAV_CHUNKS} in the WAV file's {{size}} bytes",
 )
-_HAS_FORMAT = Check(AudioCode.UNREADABLE, lambda limits, found: found, "no fmt chunk before the WAV file's data chunk")
+_HAS_FORMAT = Check(
+    AudioCode.UNREADABLE, lambda limits, in_file: in_file, "no fmt chunk before the WAV file's data chunk"
+)
 _WHOLE_FORMAT = Check(AudioCode.UNREADABLE, lambda limits, whole: whole, "the fmt chunk is shorter than 16 bytes")
-_KNOWN_ENCODING = Check(
+_READABLE_ENCODING = Check(
     AudioCode.UNREADABLE,
-    lambda limits, known, format_code, bits: known,
+    lambda limits, readable, format_code, bits: readable,
     f"format code {{format_code}} with {{bits}} bits; readable are {_ENCODING_TEXT}",
 )
 _WHOLE_FLOATS = Check(
@@ -202,8 +204,8 @@ def _check_file(
             size=size,
             head=tf.strings.reduce_join(numbers, separator=" "),
         ),
-        apply(_HAS_DATA, limits, found=(data_at != _NO_CHUNK) & (data_at + 8 <= size), size=size),
-        apply(_HAS_FORMAT, limits, found=format_at != _NO_CHUNK),
+        apply(_HAS_DATA, limits, in_file=(data_at != _NO_CHUNK) & (data_at + 8 <= size), size=size),
+        apply(_HAS_FORMAT, limits, in_file=format_at != _NO_CHUNK),
         apply(_WHOLE_FORMAT, limits, whole=format_at + 24 <= data_at),
     ]
 
@@ -217,9 +219,9 @@ def _check_layout(layout: _Layout, size: tf.Tensor, limits: AudioLimits) -> list
     frames = layout.data_bytes // tf.maximum(layout.channels * layout.bits // 8, 1)
     return [
         apply(
-            _KNOWN_ENCODING,
+            _READABLE_ENCODING,
             limits,
-            known=tf.reduce_any(_encodings_of(layout)),
+            readable=tf.reduce_any(_encodings_of(layout)),
             format_code=layout.format_code,
             bits=layout.bits,
         ),

@@ -216,7 +216,7 @@ def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Che
     elif comparison is None and evidence.baseline_speakers:
         yield _too_few_left_check(evidence, evidence.baseline_speakers, settings)
     elif comparison is None:
-        yield _comparable_check("There is no blessed baseline: the other checks decide.", passed=True)
+        yield _comparable_check("Without a blessed baseline, the other checks decide.", passed=True)
     else:
         yield _compared_check(comparison, evidence.baseline_speakers, settings)
         yield from _difference_checks(comparison, settings.max_uar_loss)
@@ -260,18 +260,18 @@ def _compared_check(comparison: Baseline, excluded: tuple[str, ...] | None, sett
 
 def _difference_checks(baseline: Baseline, max_loss: float) -> Iterator[Check]:
     name = "UAR against the blessed baseline"
-    found = next((each for each in baseline.differences if each.name == "uar"), None)
-    if found is None or found.difference is None or found.low is None or found.high is None:
+    uar = next((each for each in baseline.differences if each.name == "uar"), None)
+    if uar is None or uar.difference is None or uar.low is None or uar.high is None:
         text = f"{name} cannot be computed from these predictions."
         yield Check(code=UAR_LOSS, name=name, bound=-max_loss, passed=False, text=text)
         return
-    text = f"{name} is {found.difference:+.1%}; it may be at most {max_loss:.1%} lower."
-    passed = found.difference >= -max_loss
-    yield Check(code=UAR_LOSS, name=name, value=found.difference, bound=-max_loss, passed=passed, text=text)
-    significance = "reaches zero" if found.high >= 0 else "lies wholly below zero: significantly worse"
-    text = f"The interval of the difference in UAR, {found.low:+.1%} to {found.high:+.1%}, {significance}."
+    text = f"{name} is {uar.difference:+.1%}; it may be at most {max_loss:.1%} lower."
+    passed = uar.difference >= -max_loss
+    yield Check(code=UAR_LOSS, name=name, value=uar.difference, bound=-max_loss, passed=passed, text=text)
+    significance = "reaches zero" if uar.high >= 0 else "lies wholly below zero: significantly worse"
+    text = f"The interval of the difference in UAR, {uar.low:+.1%} to {uar.high:+.1%}, {significance}."
     name = "Interval of the difference in UAR"
-    yield Check(code=UAR_LOSS_INTERVAL, name=name, value=found.high, bound=0, passed=found.high >= 0, text=text)
+    yield Check(code=UAR_LOSS_INTERVAL, name=name, value=uar.high, bound=0, passed=uar.high >= 0, text=text)
 
 
 def _slice_checks(uars: Mapping[Slice, float], column: str, floor: float) -> Iterator[Check]:

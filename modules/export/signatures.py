@@ -191,7 +191,7 @@ def _on_features(classify: Classify, spec: AudioSpec) -> tf.types.experimental.G
 
 def _on_examples(classify: Classify, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
     # None of these makes the parser fail where an example lacks them. An example without a spec was made by hand.
-    wanted = {
+    feature_spec = {
         examples.FEATURES: tf.io.RaggedFeature(tf.float32),
         examples.VALID_FRAMES: tf.io.FixedLenFeature([], tf.int64, default_value=0),
         examples.AUDIO_SPEC: tf.io.FixedLenFeature([], tf.string, default_value=""),
@@ -200,17 +200,17 @@ def _on_examples(classify: Classify, spec: AudioSpec) -> tf.types.experimental.G
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
     def examples_signature(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = tf.io.parse_example(serialized, wanted)
-        found, stated = parsed[examples.FEATURES], parsed[examples.AUDIO_SPEC]
-        features = tf.reshape(found.to_tensor(shape=[None, values]), [-1, *spec.feature_shape])
+        parsed = tf.io.parse_example(serialized, feature_spec)
+        flat, specs = parsed[examples.FEATURES], parsed[examples.AUDIO_SPEC]
+        features = tf.reshape(flat.to_tensor(shape=[None, values]), [-1, *spec.feature_shape])
         valid_frames = parsed[examples.VALID_FRAMES]
         error = _first_text(
             (
-                (stated == "") | (stated == spec.fingerprint),
+                (specs == "") | (specs == spec.fingerprint),
                 f"{FeatureCode.AUDIO_SPEC}: made with another audio spec than this model, {spec.fingerprint}; make the "
                 "example again with the model's spec",
             ),
-            (found.row_lengths() == values, f"{FeatureCode.SHAPE}: an example needs {values} features"),
+            (flat.row_lengths() == values, f"{FeatureCode.SHAPE}: an example needs {values} features"),
         )
         error = tf.where(error == NO_ERROR, _feature_errors(features, valid_frames, spec), error)
         return _named(classify(features, valid_frames), error)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modules.common.errors import SerError
 from modules.data.labels import SPLITS
 from modules.data.splits import EVAL, TRAIN
-from modules.reporting.metric_names import metric_name
+from modules.reporting.metric_names import metric_name, metric_text, range_text
 
 SCHEMA_VERSION: Final = 2
 DEMO_CORPUS = "demo"
@@ -47,11 +47,13 @@ def speaker_hash(speaker: str) -> str:
     return hashlib.sha256(speaker.encode()).hexdigest()
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Part of a file that a run writes. Unlike settings, it may hold non-finite numbers."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Run(_Section):
+class Run(Section):
     """Request and outcome of a run.
 
     Attributes:
@@ -72,7 +74,7 @@ class Run(_Section):
     span: int | None = None
 
 
-class Protocol(_Section):
+class Protocol(Section):
     """How clips were split: by speaker, or at random, with test speakers in training too.
 
     Attributes:
@@ -104,7 +106,7 @@ class Protocol(_Section):
         )
 
 
-class SplitData(_Section):
+class SplitData(Section):
     """Clips of one split; ``examples`` includes augmented copies."""
 
     split: str
@@ -117,7 +119,7 @@ class SplitData(_Section):
     by_sex: dict[str, int] = Field(default_factory=dict)
 
 
-class QuarantinedClip(_Section):
+class QuarantinedClip(Section):
     """An unusable recording: a short ``reason`` for counting, and the ``detail`` of this recording."""
 
     path: str
@@ -125,14 +127,14 @@ class QuarantinedClip(_Section):
     detail: str = ""
 
 
-class Duplicate(_Section):
+class Duplicate(Section):
     """Two files with the same content; only ``kept`` was used."""
 
     kept: str
     dropped: str
 
 
-class Data(_Section):
+class Data(Section):
     """Ingested and refused recordings."""
 
     splits: tuple[SplitData, ...]
@@ -166,7 +168,7 @@ class Data(_Section):
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-class Training(_Section):
+class Training(Section):
     """Training of the model.
 
     Attributes:
@@ -184,7 +186,7 @@ class Training(_Section):
     hyperparameters: dict[str, Scalar] = Field(default_factory=dict)
 
 
-class Trial(_Section):
+class Trial(Section):
     """One trial of the tuner.
 
     Attributes:
@@ -203,7 +205,7 @@ class Trial(_Section):
     failure: str = ""
 
 
-class TuningSplits(_Section):
+class TuningSplits(Section):
     """Sizes of the splits that trials were trained and scored on."""
 
     train_examples: int
@@ -213,7 +215,7 @@ class TuningSplits(_Section):
     speakers_in_both: int
 
 
-class Tuning(_Section):
+class Tuning(Section):
     """The tuner's search."""
 
     algorithm: str
@@ -234,7 +236,7 @@ class Tuning(_Section):
         return tuple(sorted(self.trials, key=lambda t: math.inf if t.score is None else sign * t.score))
 
 
-class Metric(_Section):
+class Metric(Section):
     """Value with its interval.
 
     Attributes:
@@ -250,8 +252,14 @@ class Metric(_Section):
     source: Literal["predictions", "tfma"] = "predictions"
     resampled: Literal["speakers", "clips"] | None = None
 
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Title, value and interval as text; the latter is empty without an interval."""
+        name = self.name
+        return metric_name(name).title, metric_text(self.value, name), range_text(self.low, self.high, name)
 
-class IntervalMethod(_Section):
+
+class IntervalMethod(Section):
     """Method of the intervals of an evaluation."""
 
     level: float
@@ -261,7 +269,7 @@ class IntervalMethod(_Section):
     caution: str | None = None
 
 
-class ClassResult(_Section):
+class ClassResult(Section):
     """Scores of one emotion."""
 
     emotion: str
@@ -271,7 +279,7 @@ class ClassResult(_Section):
     f1: Metric
 
 
-class SliceResult(_Section):
+class SliceResult(Section):
     """Metrics of the clips that share one property."""
 
     dimension: str
@@ -285,7 +293,7 @@ class SliceResult(_Section):
         return _find(self.metrics, name)
 
 
-class CalibrationBin(_Section):
+class CalibrationBin(Section):
     """Clips whose confidence lies in ``(low, high]``."""
 
     low: float
@@ -295,7 +303,7 @@ class CalibrationBin(_Section):
     accuracy: Number = None
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """Evaluation of the model on one split.
 
     Attributes:
@@ -326,7 +334,7 @@ class Evaluation(_Section):
         return 1 / present if present else None
 
 
-class Check(_Section):
+class Check(Section):
     """One condition of the gate.
 
     Attributes:
@@ -345,7 +353,7 @@ class Check(_Section):
     bound: Number = None
 
 
-class Verdict(_Section):
+class Verdict(Section):
     """The gate's decision.
 
     Attributes:
@@ -359,7 +367,7 @@ class Verdict(_Section):
     override: str | None = None
 
 
-class Difference(_Section):
+class Difference(Section):
     """Candidate minus baseline on the same clips."""
 
     name: str
@@ -377,7 +385,7 @@ class Difference(_Section):
         return "better" if (self.low > 0) == metric_name(self.name).higher_is_better else "worse"
 
 
-class Baseline(_Section):
+class Baseline(Section):
     """Comparison with the previous blessed model.
 
     Attributes:
@@ -392,22 +400,22 @@ class Baseline(_Section):
     excluded_speakers: tuple[str, ...] = ()
 
 
-class Push(_Section):
+class Push(Section):
     """Destination of the model, or the reason why it was not pushed.
 
     Attributes:
         endpoint: Address of the endpoint that it was deployed to, if any.
-        ask: Commands that send a request to the pushed model.
+        commands: Commands that use the pushed model.
     """
 
     version: str | None = None
     path: str | None = None
     endpoint: str | None = None
     reason: str | None = None
-    ask: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
-class Component(_Section):
+class Component(Section):
     """One node of the pipeline."""
 
     name: str
@@ -415,7 +423,7 @@ class Component(_Section):
     state: Literal["ran", "cached", "failed", "skipped"]
 
 
-class Lineage(_Section):
+class Lineage(Section):
     """Inputs that determine the model."""
 
     config_fingerprint: str
@@ -426,7 +434,7 @@ class Lineage(_Section):
     data_fingerprint: str | None = None
 
 
-class Bounded(_Section):
+class Bounded(Section):
     """Statistic and the largest value that chance explains."""
 
     value: Number
@@ -438,7 +446,7 @@ class Bounded(_Section):
         return self.value is not None and self.threshold is not None and self.value > self.threshold
 
 
-class DriftedFeature(_Section):
+class DriftedFeature(Section):
     """One feature before and now; see :class:`modules.drift.report.FeatureDrift`."""
 
     name: str
@@ -447,7 +455,7 @@ class DriftedFeature(_Section):
     current_median: Number = None
 
 
-class Drift(_Section):
+class Drift(Section):
     """New data, or requests, against the data that the blessed baseline was trained on.
 
     Attributes:
@@ -476,7 +484,7 @@ class Drift(_Section):
     current_labels: dict[str, Number] = Field(default_factory=dict)
 
 
-class Logged(_Section):
+class Logged(Section):
     """Place of the logged parameters and metrics.
 
     Attributes:
@@ -488,7 +496,7 @@ class Logged(_Section):
     error: str | None = None
 
 
-class RunSummary(_Section):
+class RunSummary(Section):
     """Summary of a run."""
 
     schema_version: Literal[2] = SCHEMA_VERSION

@@ -234,10 +234,10 @@ class Search(keras_tuner.Tuner):
             *args: Positional arguments of ``fit``.
             **kwargs: Keyword arguments of ``fit``.
         """
-        known = self.records.find(trial.hyperparameters.values)
-        self._was_recorded = known is not None
-        if known:
-            return _as_keras_returned(known)
+        recorded = self.records.find(trial.hyperparameters.values)
+        self._was_recorded = recorded is not None
+        if recorded:
+            return _as_keras_returned(recorded)
         trainer.make_repeatable(self.training_settings)
         # MixedBatches counts epochs; each trial needs a copy that starts at the first.
         kwargs["x"] = copy.copy(kwargs["x"])

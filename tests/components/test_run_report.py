@@ -114,8 +114,8 @@ def test_a_pushed_model_has_its_commands(endpoint, where):
         pushed.set_string_custom_property(name, value)
     push = gather.push(pushed, summary.Verdict(blessed=True))
     assert (push.version, push.path, push.endpoint) == ("3", "/models/3", endpoint or None)
-    assert push.ask[0] == f"ser predict {where} recording.wav"
-    assert any("rollout status" in command for command in push.ask) == bool(endpoint)
+    assert push.commands[0] == f"ser predict {where} recording.wav"
+    assert any("rollout status" in command for command in push.commands) == bool(endpoint)
 
 
 def test_the_artifact_keeps_its_own_properties():

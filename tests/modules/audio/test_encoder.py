@@ -39,7 +39,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def encoder(arrays, tmp_path, monkeypatch) -> catalog.Encoder:
-    """The catalogue knows the random arrays as whisper-tiny.en, and nothing is fetched yet."""
+    """The catalogue lists the random arrays as whisper-tiny.en; none are fetched yet."""
     return encoder_arrays.publish(arrays, tmp_path / "encoders", monkeypatch)
 
 

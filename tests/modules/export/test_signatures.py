@@ -142,7 +142,7 @@ def test_timeline_covers_a_recording(served):
 
 BAD_FILES = [
     (b"", "AUDIO_EMPTY"),
-    (b"hello, this is no sound", "AUDIO_UNREADABLE"),
+    (b"hello, this is a text", "AUDIO_UNREADABLE"),
     (make_wav(1.0)[:30], "AUDIO_TRUNCATED"),
     (make_wav(0.05), "AUDIO_TOO_SHORT"),
 ]

@@ -361,7 +361,7 @@ def complete() -> RunSummary:
             checks=(Check(code="gate.uar", name="uar_floor", passed=True, text="above", value=0.6, bound=0.3),),
         ),
         baseline=compare(candidate, baseline, name="1763700000"),
-        pushed=Push(version="1763756123", path="output/serving/1763756123", ask=("ser predict a.wav",)),
+        pushed=Push(version="1763756123", path="output/serving/1763756123", commands=("ser predict a.wav",)),
         components=(Component(name="Trainer", seconds=63.4, state="ran"),
                     Component(name="Transform", seconds=0.1, state="cached")),
         lineage=Lineage(config_fingerprint="9f3c", code_version="0.1.0", python="3.11.7", packages={"keras": "3.15"}),

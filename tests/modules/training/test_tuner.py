@@ -183,8 +183,8 @@ def test_the_report_has_the_curve_of_every_trial(whole_hyperband):
     assert all(set(trial["hyperparameters"]) == {"dropout", "rate"} for trial in trials)
 
 
-def test_tfx_publishes_what_hyperband_found(whole_hyperband, tmp_path):
-    """It asks for as many of the best trials as the search has at most, and Hyperband has no such number."""
+def test_tfx_publishes_the_best_trials_of_hyperband(whole_hyperband, tmp_path):
+    """TFX requests up to `max_trials` best trials, which Hyperband does not have."""
     from tfx.components.tuner import executor
     from tfx.types import standard_artifacts
 
