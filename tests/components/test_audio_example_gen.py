@@ -52,7 +52,7 @@ def beam_args(*, workers=1):
 
 
 def voice(seed, *, seconds=1.2, rate_hz=16_000, channels=1):
-    """A buzz of harmonics with a syllable-like envelope; another seed, another sound."""
+    """Returns a buzz of harmonics with an envelope like syllables; it depends on the seed."""
     rng = np.random.default_rng(seed)
     time_sec = np.arange(round(seconds * rate_hz)) / rate_hz
     pitch_hz = rng.uniform(90, 250)
@@ -124,7 +124,7 @@ ODD_ACTOR = 5
 
 
 def odd_path(index):
-    """Odd recordings wear names that no other clip has: from the ninth number on."""
+    """Returns a path with a number that the ordinary recordings do not use."""
     return f"Actor_{ODD_ACTOR:02d}/{stem(ODD_ACTOR, 8 + index)}.wav"
 
 
@@ -246,7 +246,7 @@ def test_every_file_is_used_or_quarantined(odd):
 
 @contextlib.contextmanager
 def unprivileged():
-    """Permissions do not bind root: step down to nobody for a while."""
+    """Runs as user nobody for a while, since permissions do not bind root."""
     if os.geteuid() != 0:
         yield
         return
@@ -315,7 +315,7 @@ def test_copies_of_one_clip_differ(artifact_and_run):
     assert all(len(set(variants)) == 4 for variants in features.values())
 
 
-def test_the_summary_counts_what_was_written(artifact_and_run):
+def test_the_summary_counts_the_written_examples(artifact_and_run):
     _, run = artifact_and_run
     summary = run.summary
     assert summary["clips"] == 30
@@ -489,7 +489,7 @@ def test_wildcards_in_the_folder_are_refused():
 
 
 def resolve(data, pattern="*/*/*/*/*"):
-    """What the drivers find, on this machine and on Vertex AI: fingerprint and span."""
+    """Returns the fingerprint and the span that the driver finds."""
     component = AudioExampleGen(input_base=str(data), settings=ORIGINAL_INGEST.replace(pattern=pattern))
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(component.exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)

@@ -52,7 +52,7 @@ def test_two_halves_of_the_same_recordings_do_not_fire(seed):
         ({"narrow": 20}, "native_sample_rate_hz"),
     ],
 )
-def test_a_comparator_fires_on_what_changed(change, feature):
+def test_a_comparator_reports_the_changed_feature(change, feature):
     assert exceeded(comparators.drift(clips(0), clips(1, **change), schema.load(LOGMEL))) == {feature}
 
 

@@ -181,7 +181,7 @@ def test_an_unknown_name_is_rejected_with_the_layouts():
     )
 
 
-def test_what_is_not_sound_is_passed_over():
+def test_files_that_are_not_sound_are_ignored():
     identified = identify_names(
         "README.md", "names.csv", ".hidden.wav", ".git/a.wav", "__MACOSX/Actor_01/._03.wav", "a.mp4", "wav"
     )
@@ -344,7 +344,7 @@ def test_scan_reports_unusable_files(tmp_path):
 
 @contextlib.contextmanager
 def no_privileges() -> Iterator[None]:
-    """Permissions stop the administrator from nothing, so that a test run by one steps down for a while."""
+    """Runs as another user for a while, since permissions do not bind root."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65_534)

@@ -37,33 +37,6 @@ def clips(*, seed: int, shift: float = 0.0) -> list[tuple[str, str, np.ndarray]]
     return made
 
 
-def write_examples(
-    folder: Path,
-    *,
-    names: dict[str, str] | None = None,
-    earlier: dict[str, float] | None = None,
-    slower: float = 1.0,
-    **how: float,
-) -> Path:
-    """As an AudioExampleGen writes them, each clip with an augmented copy that is far from it.
-
-    Args:
-        earlier: Clips of an earlier span of the same window.
-    """
-    split = folder / "Split-train"
-    split.mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(split / "data_tfrecord-00000-of-00001.gz"), "GZIP") as writer:
-        for below, made in (("span-1/", clips(**earlier) if earlier else []), ("span-2/", clips(**how))):
-            for number, (speaker, emotion, values) in enumerate(made):
-                clip = Clip(path=f"{below}{number}.wav", corpus="toy", emotion=emotion, speaker=speaker)
-                clip = dataclasses.replace(clip, emotion=(names or {}).get(emotion, emotion))
-                for augmentation, offset in (("plain", 0.0), ("noise", 100.0)):
-                    duration_sec = slower * (2.5 + 0.01 * (number % 100))
-                    writer.write(make_example(clip, values + offset, augmentation, SPEC, duration_sec))
-    (folder / sources.SUMMARY_FILE).write_text(json.dumps(summary(["span-1", "span-2"] if earlier else [])))
-    return folder
-
-
 def summary(
     spans: list[str],
     *,
@@ -95,8 +68,35 @@ def make_example(
     ).SerializeToString()
 
 
+def write_examples(
+    folder: Path,
+    *,
+    names: dict[str, str] | None = None,
+    earlier: dict[str, float] | None = None,
+    slower: float = 1.0,
+    **how: float,
+) -> Path:
+    """Writes examples as an AudioExampleGen does, each clip with an augmented copy that is far from it.
+
+    Args:
+        earlier: Clips of an earlier span of the same window.
+    """
+    split = folder / "Split-train"
+    split.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(split / "data_tfrecord-00000-of-00001.gz"), "GZIP") as writer:
+        for below, made in (("span-1/", clips(**earlier) if earlier else []), ("span-2/", clips(**how))):
+            for number, (speaker, emotion, values) in enumerate(made):
+                clip = Clip(path=f"{below}{number}.wav", corpus="toy", emotion=emotion, speaker=speaker)
+                clip = dataclasses.replace(clip, emotion=(names or {}).get(emotion, emotion))
+                for augmentation, offset in (("plain", 0.0), ("noise", 100.0)):
+                    duration_sec = slower * (2.5 + 0.01 * (number % 100))
+                    writer.write(make_example(clip, values + offset, augmentation, SPEC, duration_sec))
+    (folder / sources.SUMMARY_FILE).write_text(json.dumps(summary(["span-1", "span-2"] if earlier else [])))
+    return folder
+
+
 def write_request_log(folder: Path, *, valid_frames: int = SPEC.window_frames - 9, **how: float) -> Path:
-    """As the embedded server writes it: one ``PredictionLog`` for a request of several clips."""
+    """Writes a log as the embedded server does: one ``PredictionLog`` for a request of several clips."""
     folder.mkdir()
     with tf.io.TFRecordWriter(str(folder / "requests-1.tfrecord")) as writer:
         made = clips(**how)

@@ -220,7 +220,7 @@ def test_a_baseline_is_compared_on_unseen_speakers(protocol, trained, export, ev
 
 
 def test_a_deleted_baseline_is_read_from_its_pushed_version(artifacts, protocol, trained, export, evaluate, tmp_path):
-    """As the lifecycle rule of a bucket leaves it: ML Metadata names a model, and some files or all are gone."""
+    """A bucket's lifecycle rule deletes files of a model that ML Metadata still names."""
     baseline = tmp_path / "old" / "model"
     shutil.copytree(trained, baseline)
     cards = tmp_path / "old" / PROTOCOL_FILE

@@ -70,7 +70,7 @@ def test_a_model_that_answers_is_blessed_for_the_pusher(model_uri, artifacts, tm
     assert 0 <= check["value"] <= TOLERANCE
 
 
-def test_a_model_that_cannot_be_loaded_is_refused_with_the_reason(model_uri, artifacts, tmp_path):
+def test_an_unloadable_model_is_refused(model_uri, artifacts, tmp_path):
     (model_uri / "Format-Serving" / "variables" / "variables.index").write_bytes(b"torn")
     blessing, check = bless(model_uri, artifacts, tmp_path)
     assert blessing.get_int_custom_property("blessed") == 0
@@ -108,7 +108,7 @@ def test_no_server_outlives_the_validation(model_uri, tmp_path):
     assert not processes_of(base)
 
 
-def test_what_counts_as_the_same_answer():
+def test_the_largest_difference_of_answers():
     ours = {"probabilities": np.array([[0.2, 0.8]], np.float32), "emotion": np.array([b"sad"], object)}
     assert largest_difference(ours, ours) == 0
     moved = ours | {"probabilities": np.array([[0.25, 0.75]], np.float32)}

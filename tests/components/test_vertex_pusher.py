@@ -1,4 +1,4 @@
-"""The VertexPusher's executor, against a stand-in for Vertex AI; with a real model in tests/serving."""
+"""The VertexPusher's executor against a fake Vertex AI; tests/serving pushes a real model."""
 
 from pathlib import Path
 
@@ -36,16 +36,16 @@ def cloud(served) -> Cloud:
     return vertex
 
 
-@pytest.fixture(scope="module")
-def options() -> str:
-    """The executor's property as the pipeline compiles it."""
-    return pusher_options()
-
-
 def pusher_options(*overrides: str) -> str:
     pipeline = make_pipeline(load_config(GOLDEN, overrides=overrides, tree=VertexConfig))
     (pusher,) = [node for node in pipeline.components if node.id == "Pusher"]
     return pusher.exec_properties["custom_config"]
+
+
+@pytest.fixture(scope="module")
+def options() -> str:
+    """The executor's property as the pipeline compiles it."""
+    return pusher_options()
 
 
 class Push:

@@ -1,4 +1,4 @@
-"""cloudbuild.yaml: its substitutions by Google's rules, and its scripts with stand-ins for docker and gcloud."""
+"""cloudbuild.yaml: its substitutions by Google's rules, and its scripts with fake docker and gcloud."""
 
 import json
 import re
@@ -104,7 +104,7 @@ def test_a_variable_of_the_shell_has_two_dollar_signs(build):
     ("text", "complaint"),
     [("$HOME", "HOME"), ("${_REGION}", "'_UNUSED'"), ("${_REGION}$$ok ${_UNUSED}", None)],
 )
-def test_the_interpreter_refuses_what_the_service_refuses(text, complaint, tmp_path):
+def test_the_interpreter_refuses_bad_substitutions(text, complaint, tmp_path):
     file = tmp_path / "cloudbuild.yaml"
     step = {"id": "a", "name": "image", "args": [text]}
     content = {"substitutions": {"_REGION": "x", "_UNUSED": "y"}, "options": {}, "steps": [step]}

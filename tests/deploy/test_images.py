@@ -1,4 +1,4 @@
-"""The images, built by an engine and run: deploy/images/check.sh where this machine allows it."""
+"""Build and run of the images by deploy/images/check.sh, if the machine allows it."""
 
 import os
 import shutil

@@ -81,6 +81,19 @@ def corpus(request) -> str:
     return request.param
 
 
+def start(data: Path, root: Path, *overrides: str) -> Run:
+    settings = [argument for setting in (*SETTINGS, *overrides) for argument in ("--set", setting)]
+    command = [sys.executable, "runner_local.py", "--data", str(data), "--root", str(root), *settings]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
+    assert (root / "summary.json").exists(), finished.stdout + finished.stderr
+    return Run(
+        status=finished.returncode,
+        summary=RunSummary.from_json((root / "summary.json").read_text()),
+        report=(root / "report.html").read_text(),
+        versions=sorted(path.name for path in (root / "serving").iterdir()),
+    )
+
+
 @pytest.fixture(scope="module")
 def runs(corpus, tmp_path_factory) -> dict[str, Run]:
     """Runs with one root, one after each of three spans."""
@@ -98,19 +111,6 @@ def runs(corpus, tmp_path_factory) -> dict[str, Run]:
         if not change:
             by_name["repeated"] = start(folder / "data", folder / "output")
     return by_name
-
-
-def start(data: Path, root: Path, *overrides: str) -> Run:
-    settings = [argument for setting in (*SETTINGS, *overrides) for argument in ("--set", setting)]
-    command = [sys.executable, "runner_local.py", "--data", str(data), "--root", str(root), *settings]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
-    assert (root / "summary.json").exists(), finished.stdout + finished.stderr
-    return Run(
-        status=finished.returncode,
-        summary=RunSummary.from_json((root / "summary.json").read_text()),
-        report=(root / "report.html").read_text(),
-        versions=sorted(path.name for path in (root / "serving").iterdir()),
-    )
 
 
 def test_the_first_span_has_no_reference_and_is_pushed(runs):

@@ -191,6 +191,18 @@ def test_an_override_pushes_a_rejected_model(retrained):
     assert set(versions(forced)) >= set(before)
 
 
+def _start_and_kill(run, component: str) -> None:
+    """Send SIGKILL as soon as the component runs."""
+    process = subprocess.Popen(run.command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+    with process:
+        for line in process.stderr:
+            if line.rstrip().endswith(f"] {component}"):
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stderr.read()
+    assert process.returncode == -signal.SIGKILL, f"{component} did not start"
+
+
 @pytest.mark.parametrize(
     "components", [["AudioExampleGen", "Trainer"], pytest.param(NODES, marks=pytest.mark.slow)], ids=["some", "all"]
 )
@@ -203,18 +215,6 @@ def test_the_run_after_a_kill_completes(local_run, tmp_path, components):
     assert run.start().returncode == 0
     assert summary_of(run).verdict.blessed
     assert len(versions(run)) == 1
-
-
-def _start_and_kill(run, component: str) -> None:
-    """Send SIGKILL as soon as the component runs."""
-    process = subprocess.Popen(run.command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
-    with process:
-        for line in process.stderr:
-            if line.rstrip().endswith(f"] {component}"):
-                process.send_signal(signal.SIGKILL)
-                break
-        process.stderr.read()
-    assert process.returncode == -signal.SIGKILL, f"{component} did not start"
 
 
 def test_two_runs_in_one_root_are_refused(local_run):

@@ -113,7 +113,7 @@ def test_files_above_the_size_limit_are_not_read():
         decode(encode(noise(8000)), AudioLimits(max_bytes=1000))
 
 
-def test_a_streamed_wav_of_unknown_length_is_checked_once_it_is_read():
+def test_a_streamed_wav_is_checked_after_it_is_read():
     data = bytearray(encode(noise(RATE_HZ)))
     struct.pack_into("<I", data, data.index(b"data") + 4, 0xFFFF_FFFF)
     with pytest.raises(BadAudio, match="AUDIO_TOO_SHORT"):

@@ -129,7 +129,7 @@ def test_log_mel_is_that_of_librosa_and_whispers_scale():
     np.testing.assert_allclose(whisper.log_mel(waveform[None])[0], expected.T, atol=1e-4)
 
 
-def test_features_have_the_shape_of_the_spec_and_end_with_the_recording(fetched):
+def test_features_have_the_specs_shape_and_end_with_the_sound(fetched):
     waveforms = (0.1 * np.random.default_rng(2).standard_normal((2, SPEC.window_samples))).astype(np.float32)
     valid_samples = np.array([SPEC.window_samples, 8_000], np.int32)
     extracted = features.extract(waveforms, valid_samples, SPEC).numpy()

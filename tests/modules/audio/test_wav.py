@@ -169,7 +169,7 @@ def test_graph_and_ingestion_format_the_same_text(name):
     assert error_in_graph(encoded) == caught.value.reason
 
 
-def test_an_error_names_the_measured_value_and_what_is_allowed():
+def test_an_error_has_measured_and_allowed_values():
     assert values_of(error_in_graph(BAD["truncated"][0])) == ["8956", "16000"]
     assert values_of(error_in_graph(BAD["text"][0]))[:4] == ["1120", "84", "104", "101"]
     assert values_of(error_in_graph(BAD_HEADERS["too many channels"][0])) == ["65535", "1", "64"]

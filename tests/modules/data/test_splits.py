@@ -217,7 +217,7 @@ def test_an_unknown_speaker_is_refused():
         assign(SAVEE, ORIGINAL_SPLITS.replace(test_speakers=("savee-XX",)))
 
 
-def test_naming_everybody_is_refused():
+def test_naming_all_speakers_is_refused():
     with pytest.raises(SplitError, match="train"):
         assign(
             SAVEE,
@@ -249,6 +249,10 @@ def test_five_clips_are_too_few():
         assign(clips_of("own", 1, 5), ORIGINAL_SPLITS.replace(by="clip"))
 
 
+def _no_side_files(path):
+    raise FileNotFoundError(path)
+
+
 @needs_corpora
 def test_all_real_names_together_split_well():
     with (CORPORA / "names.csv").open() as file:
@@ -258,7 +262,3 @@ def test_all_real_names_together_split_well():
     random.Random(0).shuffle(clips)
     split_of = assign(clips, ORIGINAL_SPLITS)
     assert shares(clips, split_of) == pytest.approx({"train": 0.7, "eval": 0.15, "test": 0.15}, abs=0.06)
-
-
-def _no_side_files(path):
-    raise FileNotFoundError(path)

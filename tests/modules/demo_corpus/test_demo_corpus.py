@@ -1,4 +1,4 @@
-"""The synthetic corpus: what it is made of, and that it is always the same."""
+"""Content and reproducibility of the synthetic corpus."""
 
 import collections
 import hashlib
@@ -251,7 +251,7 @@ def test_the_same_sentence_sounds_the_same_after_others():
     np.testing.assert_array_equal(rendered(Prosody()), first)
 
 
-def test_a_text_with_nothing_to_say_is_an_error():
+def test_a_text_without_speech_is_an_error():
     voice = draw_speaker(1, seed=0).voice(pitch_ratio=1, range_ratio=1)
     with pytest.raises(SynthesisFailed):
         process_espeak().synthesise("", voice=voice, words_per_minute=170, word_gap_10ms=0)

@@ -87,6 +87,11 @@ def _plain_ece(predictions: Predictions) -> float:
     return gap
 
 
+def _coarse(probabilities: np.ndarray) -> np.ndarray:
+    rounded = np.round(probabilities, 1) + 0.01
+    return rounded / rounded.sum(axis=1, keepdims=True)
+
+
 class TestPointEstimates:
     @pytest.mark.parametrize("seed", range(3))
     def test_agree_with_scikit_learn(self, seed):
@@ -124,11 +129,6 @@ class TestPointEstimates:
         assert ours["uar"] == pytest.approx(1 / 7)
         assert ours["mcc"] == 0
         assert ours["auc"] == 0.5
-
-
-def _coarse(probabilities: np.ndarray) -> np.ndarray:
-    rounded = np.round(probabilities, 1) + 0.01
-    return rounded / rounded.sum(axis=1, keepdims=True)
 
 
 class TestIntervals:
@@ -262,7 +262,7 @@ class TestEvaluate:
         assert by_key["speaker", "ravdess-03"].metric("uar").resampled == "clips"
         assert sum(each.clips for key, each in by_key.items() if key[0] == "emotion") == len(predictions.labels)
 
-    def test_recall_of_an_emotion_is_the_same_in_its_slice_and_its_row(self):
+    def test_recall_is_equal_in_slice_and_class_row(self):
         predictions = _predictions()
         evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
         for result in evaluation.per_class:

@@ -20,7 +20,7 @@ OTHER_CODE = "0" * 64
 
 
 class Trained(Exception):
-    """A model would have been trained."""
+    """Raised in place of training."""
 
 
 @pytest.fixture

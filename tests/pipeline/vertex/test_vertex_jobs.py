@@ -1,4 +1,4 @@
-"""Runs and schedules, against a stand-in for Vertex AI that unmodified clients reach over TLS."""
+"""Runs and schedules against a fake Vertex AI that unmodified clients reach over TLS."""
 
 import json
 
@@ -22,7 +22,7 @@ RUNNING, FAILED, SUCCEEDED = (
 
 
 class Cloud:
-    """The stand-in, and what it holds."""
+    """The fake Vertex AI with its state."""
 
     def __init__(self, fake: FakeVertex, pipelines: Pipelines, schedules: Schedules) -> None:
         self.fake, self.pipelines, self.schedules = fake, pipelines, schedules
@@ -178,7 +178,7 @@ def test_the_runner_manages_schedules(cloud, capsys, tmp_path):
 
 @pytest.fixture
 def compiled(golden_job, tmp_path):
-    """A compiled pipeline that differs from what the checkout compiles, on two file systems of TensorFlow's."""
+    """A compiled pipeline that differs from the checkout's, on two file systems of TensorFlow."""
     text = json.dumps(golden_job | {"displayName": "of the build"})
     places = [str(tmp_path / "latest.json"), f"ram://{tmp_path}/latest.json"]
     for place in places:
