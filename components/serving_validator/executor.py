@@ -88,7 +88,7 @@ def validate(model_dir: str, requests: list[Any], *, timeout_sec: float) -> Chec
     if not passed:
         wrong = sum(gap > TOLERANCE for gap in gaps)
         text = (
-            f"Served over gRPC, the model answered {wrong} of {len(requests)} requests otherwise than the SavedModel."
+            f"Served over gRPC, the model answered {wrong} of {len(requests)} requests differently from the SavedModel."
         )
     return Check(code=CODE, name=NAME, passed=passed, text=text, value=largest, bound=TOLERANCE)
 

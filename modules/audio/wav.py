@@ -92,7 +92,7 @@ def decode_wav(encoded: tf.Tensor, *, limits: AudioLimits = DEFAULT_LIMITS) -> D
 
     Args:
         encoded: string ``[]``, the bytes of the file.
-        limits: What counts as a usable recording.
+        limits: Limits of a usable recording.
     """
     size = tf.cast(tf.strings.length(encoded), tf.int64)
     format_at, data_at = _find_chunks(encoded, size)
@@ -110,7 +110,7 @@ def decode_floats(encoded: tf.Tensor, sample_rate_hz: tf.Tensor, *, limits: Audi
     Args:
         encoded: string ``[]``, one channel of little-endian float32 samples.
         sample_rate_hz: int32 ``[]``.
-        limits: What counts as a usable recording.
+        limits: Limits of a usable recording.
     """
     size = tf.cast(tf.strings.length(encoded), tf.int64)
     error = first_error(
@@ -177,7 +177,7 @@ def _read_layout(encoded: tf.Tensor, size: tf.Tensor, format_at: tf.Tensor, data
     fields = tf.unstack(_words(encoded, format_at + 8, 8))
     # The extensible header has the code that follows it 24 bytes into the chunk.
     (extended,) = tf.unstack(_words(encoded, format_at + 8 + 24, 1))
-    promised = _unsigned(encoded, data_at + 4)
+    expected = _unsigned(encoded, data_at + 4)
     present = size - data_at - 8
     return _Layout(
         format_code=tf.where(fields[0] == _EXTENSIBLE, extended, fields[0]),
@@ -185,7 +185,7 @@ def _read_layout(encoded: tf.Tensor, size: tf.Tensor, format_at: tf.Tensor, data
         sample_rate_hz=fields[2] + fields[3] * (1 << 16),
         bits=fields[7],
         data_start=data_at + 8,
-        data_bytes=tf.where(promised >= UNKNOWN_DATA_BYTES, present, promised),
+        data_bytes=tf.where(expected >= UNKNOWN_DATA_BYTES, present, expected),
     )
 
 
@@ -227,7 +227,7 @@ def _check_layout(layout: _Layout, size: tf.Tensor, limits: AudioLimits) -> list
         ),
         apply(CHANNELS, limits, channels=layout.channels),
         apply(SAMPLE_RATE, limits, rate_hz=layout.sample_rate_hz),
-        apply(WHOLE, limits, present=size - layout.data_start, promised=layout.data_bytes, unit="bytes of data"),
+        apply(WHOLE, limits, present=size - layout.data_start, expected=layout.data_bytes, unit="bytes of data"),
         *_check_duration(frames, layout.sample_rate_hz, limits),
     ]
 

@@ -205,7 +205,7 @@ def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Che
     if evidence.missing:
         text = (
             f"The files of the blessed baseline, {evidence.missing}, are missing, and no pushed version was copied "
-            "from them, so the candidate cannot be compared. Set gate.override to bless it nevertheless."
+            "from them, so the candidate cannot be compared. Set gate.override to bless it anyway."
         )
         yield _comparable_check(text, passed=False)
     elif evidence.incomparable:

@@ -323,8 +323,8 @@ def _draws(clusters: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarr
 def _limits(samples: np.ndarray, clusters: int, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Return expanded percentile limits over the first axis; NaN for one cluster or without a defined resample."""
     if clusters < 2:
-        nothing = np.full(samples.shape[1:], np.nan)
-        return nothing, nothing
+        unknown = np.full(samples.shape[1:], np.nan)
+        return unknown, unknown
     tail = (1 - level) / 2
     expanded = float(stats.norm.cdf(np.sqrt(clusters / (clusters - 1)) * stats.t.ppf(tail, clusters - 1)))
     with warnings.catch_warnings():

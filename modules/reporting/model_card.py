@@ -245,7 +245,7 @@ def _strictest(corpora: tuple[CorpusShare, ...]) -> CommercialUse:
 
 
 def _slices(evaluation: Evaluation) -> list[SliceScore]:
-    """Return UAR by slice without single speakers, since a card names nobody."""
+    """Return UAR by slice without single speakers, since a card does not name people."""
     return [
         SliceScore(dimension=each.dimension, value=each.value, clips=each.clips, speakers=each.speakers, uar=uar)
         for each in evaluation.slices

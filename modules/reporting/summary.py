@@ -43,7 +43,7 @@ Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_finite_or_n
 
 
 def speaker_hash(speaker: str) -> str:
-    """Return the SHA-256 of a speaker's id. It is a pseudonym: whoever knows the id can compute it."""
+    """Return the SHA-256 of a speaker's id. The hash is a pseudonym: it can be computed from the id."""
     return hashlib.sha256(speaker.encode()).hexdigest()
 
 

@@ -336,7 +336,7 @@ def test_scan_reports_unusable_files(tmp_path):
     }
     assert reasons["03-01-05-01-01-02-03.wav"].startswith("AUDIO_UNREADABLE: ")
     assert reasons["03-01-05-01-02-01-03.wav"].startswith("AUDIO_EMPTY: ")
-    assert reasons["03-01-05-01-02-02-03.wav"] == "a link to nothing"
+    assert reasons["03-01-05-01-02-02-03.wav"] == "a broken link"
     assert reasons["x.wav"] == "a folder, not a sound file"
     assert reasons["pipe.wav"] == "not a regular file"
     assert "cannot be read" in reasons["manifest.csv"]

@@ -148,4 +148,4 @@ def test_drift_reads_the_recordings_that_the_model_takes(model_dir, exported_mod
     assert ser_drift(reference, current, f"--model={model_dir}") in (0, 3)
     assert f"{ACTORS * CLIPS_EACH} clips of {ACTORS} speakers" in capsys.readouterr().out
     assert ser_drift(reference, current, f"--model={exported_model}") == 1
-    assert "holds no recording that can be used" in capsys.readouterr().err
+    assert str(reference) in capsys.readouterr().err

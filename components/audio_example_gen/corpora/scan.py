@@ -127,7 +127,7 @@ def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
         try:
             mode = os.stat(file).st_mode
         except OSError as error:
-            regular, reason = False, "a link to nothing" if os.path.islink(file) else _why(error)
+            regular, reason = False, "a broken link" if os.path.islink(file) else _why(error)
         else:
             regular = stat.S_ISREG(mode)
             reason = "a folder, not a sound file" if stat.S_ISDIR(mode) else "not a regular file"

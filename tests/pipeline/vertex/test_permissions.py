@@ -27,7 +27,7 @@ DATA, RUNS, MODELS, COMPILED, SOURCE, IMAGES, ACCOUNT = (
     "data", "pipelines", "models", "pipelines/compiled/", "pipelines/source/", "images", "ser-pipeline",
 )  # fmt: skip
 
-# Methods of Vertex AI, as the stand-ins name them.
+# Methods of Vertex AI, as the fakes name them.
 RPCS = {
     "add_context_children": ["aiplatform.contexts.addContextChildren"],
     "cancel_custom_job": ["aiplatform.customJobs.cancel"],
