@@ -110,7 +110,7 @@ def _features_of(
 def features_of_timeline(
     waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec, hop_sec: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return the features of windows that cover a recording (:func:`modules.audio.windowing.timeline_windows`).
+    """Return the features of windows that cover a recording (:func:`modules.audio.windowing.timeline_starts`).
 
     The windows are taken one after the other: the spectra of a long recording's windows would not fit into memory.
 

@@ -252,8 +252,8 @@ def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
         error = ragged.pop("error")
         windows = tf.cast(ragged["start_sec"].row_lengths(), tf.int32)
         filled = {name: values.to_tensor() for name, values in ragged.items()}
-        there = tf.sequence_mask(windows)
-        emotion = tf.where(there, _likeliest(filled["probabilities"]), "")
+        is_window = tf.sequence_mask(windows)
+        emotion = tf.where(is_window, _likeliest(filled["probabilities"]), "")
         labels = _labels_for(tf.size(audio))
         return {**filled, "windows": windows, "emotion": emotion, "labels": labels, "error": error}
 
@@ -261,10 +261,10 @@ def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
 
 
 def _timeline_of(encoded: tf.Tensor, classify: Classify, spec: AudioSpec, limits: AudioLimits) -> dict[str, tf.Tensor]:
-    """One recording, window by window: what a network computes of a long one would not fit into memory at once."""
+    """Return the timeline of one recording, window by window, since a long one would not fit into memory."""
     waveform, rate_hz, error = wav.decode_wav(encoded, limits=limits)
 
-    def look() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def classify_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         features, valid_frames, start_sec = frontend.features_of_timeline(waveform, rate_hz, spec, TIMELINE_HOP_SEC)
         probabilities = tf.map_fn(
             lambda window: classify(window[0][tf.newaxis], window[1][tf.newaxis])[0],
@@ -277,7 +277,7 @@ def _timeline_of(encoded: tf.Tensor, classify: Classify, spec: AudioSpec, limits
     def no_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return tf.zeros([0]), tf.zeros([0]), tf.zeros([0, len(EMOTIONS)])
 
-    start_sec, end_sec, probabilities = tf.cond(error == NO_ERROR, look, no_windows)
+    start_sec, end_sec, probabilities = tf.cond(error == NO_ERROR, classify_windows, no_windows)
     return {"start_sec": start_sec, "end_sec": end_sec, "probabilities": probabilities, "error": error}
 
 

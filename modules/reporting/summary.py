@@ -16,10 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modules.common.errors import SerError
 from modules.data.labels import SPLITS
 from modules.data.splits import EVAL, TRAIN
+from modules.demo_corpus import CORPUS_NAME as DEMO_CORPUS
 from modules.reporting.metric_names import metric_name, metric_text, range_text
 
 SCHEMA_VERSION: Final = 2
-DEMO_CORPUS = "demo"
 
 
 class SummaryVersionError(SerError, ValueError):

@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 
 from modules.common.files import write_whole
+from modules.demo_corpus import CORPUS_NAME
 from modules.reporting import html, summary
 from modules.reporting.markdown import table
 from pipeline.cross_validation.run import CrossValidation
@@ -84,7 +85,7 @@ def caution(result: CrossValidation) -> str:
     Args:
         result: The cross-validation.
     """
-    demo = summary.DEMO_CORPUS in result.data.corpora
+    demo = CORPUS_NAME in result.data.corpora
     synthetic = "Synthetic speech is among the data: the metrics are not accuracy on human speech." if demo else ""
     return " ".join(filter(None, [synthetic, result.evaluation.interval.caution]))
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from modules.audio.decoding import decode
 from modules.audio.features import PADDING_DB, extract, feature_names, valid_frames
-from modules.audio.windowing import window
+from tests.modules.audio.windows import window
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 

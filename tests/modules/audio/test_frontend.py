@@ -10,7 +10,7 @@ from modules.audio.decoding import decode
 from modules.audio.features import extract, valid_frames
 from modules.audio.frontend import features_of_timeline, features_of_waveform, features_of_wavs, window_of_waveform
 from modules.audio.resampling import resample
-from modules.audio.windowing import timeline_windows, window
+from tests.modules.audio.windows import timeline_windows, window
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 

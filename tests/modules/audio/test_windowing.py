@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from modules.audio.windowing import timeline_windows, window
+from tests.modules.audio.windows import timeline_windows, window
 from tests.original import ORIGINAL_AUDIO
 
 SPEC = ORIGINAL_AUDIO.replace(
