@@ -93,10 +93,10 @@ class CApiModel:
 
     def _call(self, function: Any, *arguments: Any) -> Any:
         status = self._tf.TF_NewStatus()
-        result = function(*map(_passed, arguments), ctypes.c_void_p(status))
+        found = function(*map(_passed, arguments), ctypes.c_void_p(status))
         if code := self._tf.TF_GetCode(status):
             raise CApiError(f"{code}: {self._tf.TF_Message(status).decode()}")
-        return result
+        return found
 
     def _output(self, name: str) -> _Output:
         operation, _, index = name.partition(":")
@@ -168,8 +168,8 @@ def main() -> None:
     print(tf.__version__)
     model_dir, requests, answers = sys.argv[1:]
     model = CApiModel(model_dir)
-    calls = pickle.loads(Path(requests).read_bytes())
-    Path(answers).write_bytes(pickle.dumps([model.run(signature, inputs) for signature, inputs in calls]))
+    asked = pickle.loads(Path(requests).read_bytes())
+    Path(answers).write_bytes(pickle.dumps([model.run(signature, inputs) for signature, inputs in asked]))
 
 
 if __name__ == "__main__":
