@@ -77,22 +77,19 @@ def _cross_validate(
 
 
 def _print(found: "CrossValidation") -> None:
-    from modules.reporting.metric_names import metric_name
-    from pipeline.cross_validation.report import caution, interval_text, value_text
+    from pipeline.cross_validation.report import caution, fold_rows
 
     evaluation = found.evaluation
     console = terminal.console()
     folds = terminal.table("fold", numbers=("clips", "UAR", "interval", "accuracy", "epochs"))
-    for fold in found.folds:
-        uar, accuracy = fold.metrics
-        cells = (str(fold.clips), value_text(uar), interval_text(uar), value_text(accuracy), str(fold.epochs))
-        folds.add_row(fold.name, *cells)
+    for row in fold_rows(found):
+        folds.add_row(*row)
     console.print(folds)
     metrics = terminal.table(
         f"all {evaluation.clips} clips, {evaluation.speakers} speakers", numbers=("value", "95 % interval")
     )
     for metric in evaluation.metrics:
-        metrics.add_row(metric_name(metric.name).title, value_text(metric), interval_text(metric))
+        metrics.add_row(*metric.texts)
     console.print(metrics)
     if text := caution(found):
-        terminal.say(text)
+        terminal.print_line(text)

@@ -1,7 +1,7 @@
 """The nodes of the pipeline and their wiring, which every runner shares.
 
-Four stages follow one another: data, training, evaluation and serving. Each returns its nodes, in the order of the run,
-and the channels that later stages read.
+The stages follow one another: data, drift, training, evaluation and serving. Each returns its nodes in the order of the
+run, and the channels that later stages read.
 """
 
 import dataclasses
@@ -84,13 +84,20 @@ class RunnerSettings:
 
 
 class _Data(NamedTuple):
-    """Validated examples; ``checks`` are the nodes that must pass before training."""
+    """Ingested examples and their schema; training waits for the gate."""
 
     nodes: tuple[BaseNode, ...]
     examples: BaseChannel
     schema: BaseChannel
-    checks: tuple[BaseNode, ...]
-    drift: BaseChannel | None
+    gate: BaseNode
+
+
+class _Drift(NamedTuple):
+    """Comparison of the examples with earlier ones; training waits for the monitor. Empty without ``drift.enabled``."""
+
+    nodes: tuple[BaseNode, ...] = ()
+    monitor: BaseNode | None = None
+    report: BaseChannel | None = None
 
 
 class _Training(NamedTuple):
@@ -126,7 +133,8 @@ def create_pipeline(config: PipelineConfig, runner: RunnerSettings) -> tfx_pipel
         runner: Settings of the runner that executes or compiles the DAG.
     """
     data = _data_stage(config, runner)
-    training = _training_stage(config, runner, data)
+    drift = _drift_stage(config, runner, data)
+    training = _training_stage(config, runner, data, drift)
     evaluation = _evaluation_stage(config, runner, data, training)
     serving = _serving_stage(runner, data, training, evaluation)
     report = RunReport(
@@ -138,13 +146,13 @@ def create_pipeline(config: PipelineConfig, runner: RunnerSettings) -> tfx_pipel
         infra_blessing=serving.infra_blessing,
         pushed_model=serving.pushed_model,
         tuner_results=training.tuner_results,
-        drift=data.drift,
+        drift=drift.report,
         experiment=runner.experiment,
     )
     return tfx_pipeline.Pipeline(
         pipeline_name=config.name,
         pipeline_root=runner.pipeline_root,
-        components=[*data.nodes, *training.nodes, *evaluation.nodes, *serving.nodes, report],
+        components=[*data.nodes, *drift.nodes, *training.nodes, *evaluation.nodes, *serving.nodes, report],
         enable_cache=config.cache,
         metadata_connection_config=runner.metadata,
         beam_pipeline_args=list(runner.beam_pipeline_args),
@@ -152,7 +160,7 @@ def create_pipeline(config: PipelineConfig, runner: RunnerSettings) -> tfx_pipel
 
 
 def _data_stage(config: PipelineConfig, runner: RunnerSettings) -> _Data:
-    """Ingest the recordings, and check the examples against the schema and, if enabled, for drift."""
+    """Ingest the recordings, and check the examples against the schema."""
     example_gen = AudioExampleGen(
         input_base=runner.input_base, settings=config.ingest_settings, range_config=runner.span_range
     )
@@ -165,23 +173,29 @@ def _data_stage(config: PipelineConfig, runner: RunnerSettings) -> _Data:
     anomaly_gate = AnomalyGate(
         anomalies=example_validator.outputs["anomalies"], statistics=statistics, audio_spec=config.audio.fingerprint
     )
-    nodes = (example_gen, statistics_gen, curated_schema, example_validator, anomaly_gate)
-    if not config.drift.enabled:
-        return _Data(nodes, examples, schema_channel, checks=(anomaly_gate,), drift=None)
-    resolvers = () if config.drift.reference or not runner.can_resolve_examples else (_drift_reference(examples),)
-    drift_monitor = DriftMonitor(
+    return _Data(
+        (example_gen, statistics_gen, curated_schema, example_validator, anomaly_gate),
         examples=examples,
         schema=schema_channel,
+        gate=anomaly_gate,
+    )
+
+
+def _drift_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data) -> _Drift:
+    """Compare the examples with ``drift.reference`` or with the examples of the baseline, if drift is monitored."""
+    if not config.drift.enabled:
+        return _Drift()
+    resolver = None
+    if runner.can_resolve_examples and not config.drift.reference:
+        resolver = _drift_reference(data.examples)
+    drift_monitor = DriftMonitor(
+        examples=data.examples,
+        schema=data.schema,
         settings=config.drift,
-        reference=resolvers[0].outputs[drift_strategy.EXAMPLES_KEY] if resolvers else None,
+        reference=resolver.outputs[drift_strategy.EXAMPLES_KEY] if resolver else None,
     )
-    return _Data(
-        (*nodes, *resolvers, drift_monitor),
-        examples,
-        schema_channel,
-        checks=(anomaly_gate, drift_monitor),
-        drift=drift_monitor.outputs["drift"],
-    )
+    nodes = (resolver, drift_monitor) if resolver else (drift_monitor,)
+    return _Drift(nodes, monitor=drift_monitor, report=drift_monitor.outputs["drift"])
 
 
 def _drift_reference(examples: BaseChannel) -> Resolver:
@@ -196,8 +210,8 @@ def _drift_reference(examples: BaseChannel) -> Resolver:
     ).with_id("DriftReferenceResolver")
 
 
-def _training_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data) -> _Training:
-    """Transform the examples, search hyperparameters if enabled, and train the candidate."""
+def _training_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data, drift: _Drift) -> _Training:
+    """Transform the examples once every check passed, search hyperparameters if enabled, and train the candidate."""
     transform = Transform(
         examples=data.examples,
         schema=data.schema,
@@ -205,23 +219,23 @@ def _training_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data)
         splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
         custom_config=preprocessing.transform_config(config.audio, config.transform.normalisation),
     )
-    transform.add_upstream_nodes(data.checks)
-    tuners = (_tuner(config, runner, transform),) if config.tuner.enabled else ()
+    transform.add_upstream_nodes([data.gate, drift.monitor] if drift.monitor else [data.gate])
+    tuner = _tuner(config, runner, transform) if config.tuner.enabled else None
     trainer = runner.trainer(
         run_fn=_RUN_FN,
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
-        hyperparameters=tuners[0].outputs["best_hyperparameters"] if tuners else None,
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         custom_config=training_module.trainer_config(config.audio, config.training, config.limits)
         | dict(runner.trainer_options),
     ).with_id(Trainer.__name__)
     return _Training(
-        (transform, *tuners, trainer),
+        (transform, tuner, trainer) if tuner else (transform, trainer),
         model=trainer.outputs["model"],
         model_run=trainer.outputs["model_run"],
-        tuner_results=tuners[0].outputs["tuner_results"] if tuners else None,
+        tuner_results=tuner.outputs["tuner_results"] if tuner else None,
     )
 
 

@@ -34,7 +34,7 @@ class NodeRecord:
             key: Output key.
 
         Raises:
-            KeyError: There is no such output.
+            KeyError: The output does not exist.
             ValueError: The output has several artifacts.
         """
         (artifact,) = self.outputs[key]

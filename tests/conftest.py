@@ -1,4 +1,4 @@
-"""What many tests share: real recordings where they are at hand, and one finished run of the pipeline."""
+"""Shared fixtures: recordings, where there are any, and one finished run of the pipeline."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def demo_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def local_run(demo_data, tmp_path_factory) -> LocalRun:
-    """The whole DAG, run once on the demo corpus: a few epochs, and a gate that what they teach can pass."""
+    """One run of the whole DAG on the demo corpus, with few epochs and a gate that the model can pass."""
     run = LocalRun(
         data=demo_data,
         root=tmp_path_factory.mktemp("run") / "output",

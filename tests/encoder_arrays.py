@@ -1,4 +1,4 @@
-"""Random weights in place of the published ones of whisper-tiny.en: the same shapes, nothing to fetch."""
+"""Random weights with the shapes of whisper-tiny.en, in place of the published ones."""
 
 import contextlib
 import dataclasses
@@ -29,11 +29,11 @@ def random_arrays() -> dict[str, np.ndarray]:
 
 
 def publish(arrays: dict[str, np.ndarray], folder: Path, patch: pytest.MonkeyPatch) -> catalog.Encoder:
-    """Let the catalogue know the arrays as whisper-tiny.en, and name the folder of fetched weights."""
-    known = dataclasses.replace(catalog.ENCODERS["whisper-tiny.en"], arrays_sha256=weights.arrays_digest(arrays))
-    patch.setitem(catalog.ENCODERS, known.name, known)
+    """Register the arrays as whisper-tiny.en in the catalogue, and set the folder of fetched weights."""
+    random = dataclasses.replace(catalog.ENCODERS["whisper-tiny.en"], arrays_sha256=weights.arrays_digest(arrays))
+    patch.setitem(catalog.ENCODERS, random.name, random)
     patch.setenv(weights.FOLDER_VARIABLE, str(folder))
-    return known
+    return random
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What must stay light to import. `[tool.importlinter]` in pyproject.toml forbids cycles and upward imports."""
+"""Modules that must stay light to import. `[tool.importlinter]` in pyproject.toml forbids cycles and upward imports."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def test_modules_load_no_orchestration_and_no_cloud():
 @pytest.mark.parametrize(
     "module", ["cli.main", "pipeline.config", "serving.client", "components.audio_example_gen.corpora"]
 )
-def test_what_people_wait_for_imports_nothing_heavy(module):
+def test_interactive_modules_import_nothing_heavy(module):
     assert loaded_by(f"import {module}", {"tensorflow", "tfx", "apache_beam", "librosa", "keras"}) == set()
 
 

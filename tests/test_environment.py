@@ -1,4 +1,4 @@
-"""What the set-up says where it cannot go on: a copy of its scripts, run on a system that has next to nothing."""
+"""Messages of the set-up on a system that lacks its programs."""
 
 import os
 import shutil

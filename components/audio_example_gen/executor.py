@@ -29,12 +29,12 @@ from components.audio_example_gen.ingestion import (
     WriteShard,
     drop_duplicates,
     find_duplicates,
-    shuffle_key,
 )
 from components.audio_example_gen.report import IngestError, NoRecordings, Report
 from components.audio_example_gen.settings import IngestSettings
 from components.audio_example_gen.spans import Span, fixed_folder, in_window, level_patterns, spans_until
 from modules.common.addresses import read_bytes
+from modules.common.digest import shuffle_key
 from modules.common.progress import Progress, shown
 from modules.data.clips import Clip
 from modules.data.labels import SPLITS

@@ -19,6 +19,7 @@ from modules.audio.decoding import FILE_SIZE, AudioCode, BadAudio, Recording, de
 from modules.audio.spec import AudioSpec
 from modules.common import progress
 from modules.common.addresses import read_bytes
+from modules.common.digest import shuffle_key
 from modules.data.clips import Clip
 from modules.data.examples import CLIP_ID, make_example
 from modules.data.splits import TRAIN
@@ -246,16 +247,6 @@ def _write(path: str, examples: Iterable[bytes]) -> None:
     with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
         for example in examples:
             writer.write(example)
-
-
-def shuffle_key(seed: int, *names: str) -> str:
-    """Return a key whose order is a permutation of the named items, the same in every run.
-
-    Args:
-        seed: Seed of the permutation.
-        names: Names that identify the item.
-    """
-    return hashlib.sha256("\n".join([str(seed), *names]).encode()).hexdigest()
 
 
 def _read(path: str, settings: IngestSettings) -> bytes:

@@ -113,7 +113,7 @@ def _too_few(*samples: Clips) -> bool:
 
 def _common_comparators(schema: schema_pb2.Schema, one: Clips, other: Clips) -> schema_pb2.Schema:
     """Return the comparators of columns that both samples have, without domains and shapes."""
-    known = _columns(one).keys() & _columns(other).keys()
+    common = _columns(one).keys() & _columns(other).keys()
     kept = (
         schema_pb2.Feature(
             name=feature.name,
@@ -122,7 +122,7 @@ def _common_comparators(schema: schema_pb2.Schema, one: Clips, other: Clips) -> 
             skew_comparator=feature.skew_comparator if feature.HasField("skew_comparator") else None,
         )
         for feature in schema.feature
-        if feature.name in known
+        if feature.name in common
     )
     return schema_pb2.Schema(feature=kept)
 

@@ -123,7 +123,7 @@ def read_clips(uri: str, *, split: str | None = TRAIN, below: str = "") -> Clips
         The clips.
 
     Raises:
-        UnreadableSample: There are no such examples.
+        UnreadableSample: Such examples are missing.
     """
     spec = spec_of_examples(uri)
     files = sorted(map(str, fileio.glob(posixpath.join(uri, f"Split-{split or '*'}", "*"))))
@@ -289,8 +289,8 @@ def _levels_db(values: np.ndarray, names: tuple[str, ...], spec: AudioSpec) -> n
 
 
 def _all_known(texts: Sequence[Sequence[str] | None]) -> tuple[str, ...] | None:
-    known = [part for part in texts if part is not None]
-    return tuple(text for part in known for text in part) if len(known) == len(texts) else None
+    present = [part for part in texts if part is not None]
+    return tuple(text for part in present for text in part) if len(present) == len(texts) else None
 
 
 @functools.cache

@@ -33,7 +33,7 @@ class GatedEvaluator(Evaluator):
 
     Outputs are the Evaluator's. The evaluation also has ``metrics.json`` and, if there is a baseline to compare with,
     ``comparison.json``, both with intervals over speakers. The blessing also has ``verdict.json``, which lists every
-    check, and ``protocol.json``, the speakers of each split, for runs in which the model is the baseline.
+    check, and ``protocol.json``, hashes of the speakers of each split, for runs in which the model is the baseline.
     """
 
     SPEC_CLASS = GatedEvaluatorSpec

@@ -39,8 +39,6 @@ _SAVED_MODEL = "saved_model.pb"
 # Folder in the evaluation for the copy of a pushed baseline, in the layout of a Model artifact.
 _BASELINE = "baseline"
 
-_SLICES = (example_keys.CORPUS, example_keys.SEX, example_keys.INTENSITY)
-
 
 class Executor(tfx_evaluator.Executor):
     """TFX's evaluation and blessing, followed by the gate's."""
@@ -86,7 +84,7 @@ class Executor(tfx_evaluator.Executor):
         if used_comparison := gate.compared(evidence, settings):
             _write(evaluation_uri, COMPARISON_FILE, used_comparison)
         record(verdict, blessing)
-        _write(blessing.uri, PROTOCOL_FILE, protocol)
+        _write(blessing.uri, PROTOCOL_FILE, protocol.hashed())
         _write_card(candidate, examples_uri, evaluation, verdict, blessing.uri)
 
 
@@ -199,8 +197,7 @@ def _measure(
 ) -> tuple[Evaluation, Baseline | None]:
     """Return the candidate's metrics, and its comparison with the baseline without the latter's training speakers."""
     labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
-    slices = {name: split.text(name) for name in _SLICES}
-    slices["length"] = [evaluate.length_slice(float(sec)) for sec in split.columns[example_keys.DURATION_SEC]]
+    slices = evaluate.clip_slices(split.text, split.columns[example_keys.DURATION_SEC])
     probabilities = predict(candidate, split)
     evaluation = evaluate.evaluate(labels, probabilities, speakers, slices=slices, split=split_name)
     excluded = baseline.training_speakers or ()

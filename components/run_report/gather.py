@@ -179,7 +179,7 @@ def push(pushed_model: types.Artifact, verdict: summary.Verdict) -> summary.Push
         version=pushed_model.get_string_custom_property("pushed_version"),
         path=path,
         endpoint=endpoint,
-        ask=(f"ser predict {where} recording.wav", *((f"ser rollout status {endpoint}",) if endpoint else ())),
+        commands=(f"ser predict {where} recording.wav", *((f"ser rollout status {endpoint}",) if endpoint else ())),
     )
 
 

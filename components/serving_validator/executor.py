@@ -15,7 +15,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.artifacts import Artifacts, Properties
-from components.serving_validator.requests import TOLERANCE, largest_difference, questions
+from components.serving_validator.requests import TOLERANCE, largest_difference, validation_requests
 from modules.data.predictions import read_examples
 from modules.reporting.summary import Check
 from serving.server.command import CannotServe
@@ -51,19 +51,19 @@ class Executor(base_executor.BaseExecutor):
         split_name = exec_properties[SPLIT_KEY]
         split = read_examples(artifact_utils.get_split_uri(input_dict[EXAMPLES_KEY], split_name))
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
-        asked = questions(model_dir, examples_uri, split_name, split)
-        check = validate(model_dir, asked, timeout_sec=exec_properties[TIMEOUT_SEC_KEY])
+        requests = validation_requests(model_dir, examples_uri, split_name, split)
+        check = validate(model_dir, requests, timeout_sec=exec_properties[TIMEOUT_SEC_KEY])
         _record(check, artifact_utils.get_single_instance(output_dict[BLESSING_KEY]))
 
 
-def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
+def validate(model_dir: str, requests: list[Any], *, timeout_sec: float) -> Check:
     """Compare answers of the served model with those of the evaluated one; the value is the largest difference.
 
     The server loads models as TF Serving does, so a model that TF Serving cannot run does not pass.
 
     Args:
         model_dir: Folder of the SavedModel.
-        asked: PredictRequests that name a signature.
+        requests: PredictRequests that name a signature.
         timeout_sec: Limit for loading the model, and again for all answers, in seconds.
     """
     with tempfile.TemporaryDirectory() as base_path:
@@ -75,8 +75,8 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
                 grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel,
             ):
                 predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-                answers = [_ask(predict, request, timeout_sec) for request in asked]
-            evaluated = _evaluated_answers(os.path.join(base_path, "1"), asked)
+                answers = [_predict(predict, request, timeout_sec) for request in requests]
+            evaluated = _evaluated_answers(os.path.join(base_path, "1"), requests)
             gaps = [largest_difference(own, answer) for own, answer in zip(evaluated, answers, strict=True)]
         except CannotServe as error:
             return _failed(f"The model could not be served: {error}")
@@ -84,23 +84,25 @@ def validate(model_dir: str, asked: list[Any], *, timeout_sec: float) -> Check:
             return _failed(f"The served model did not answer: {error.code().name}: {error.details()}")
     largest = max(gaps)
     passed = largest <= TOLERANCE
-    text = f"Served over gRPC, the model answered {len(asked)} requests as the SavedModel does."
+    text = f"Served over gRPC, the model answered {len(requests)} requests as the SavedModel does."
     if not passed:
         wrong = sum(gap > TOLERANCE for gap in gaps)
-        text = f"Served over gRPC, the model answered {wrong} of {len(asked)} requests otherwise than the SavedModel."
+        text = (
+            f"Served over gRPC, the model answered {wrong} of {len(requests)} requests differently from the SavedModel."
+        )
     return Check(code=CODE, name=NAME, passed=passed, text=text, value=largest, bound=TOLERANCE)
 
 
-def _evaluated_answers(model_dir: str, asked: list[Any]) -> Iterator[Answer]:
+def _evaluated_answers(model_dir: str, requests: list[Any]) -> Iterator[Answer]:
     """Answer by the loader that evaluates: served and evaluated answers have to be the same."""
     signatures = tf.saved_model.load(model_dir).signatures
-    for request in asked:
+    for request in requests:
         inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
         outputs = signatures[request.model_spec.signature_name](**inputs)
         yield {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-def _ask(predict: Callable[..., Any], request: Any, timeout_sec: float) -> Answer:
+def _predict(predict: Callable[..., Any], request: Any, timeout_sec: float) -> Answer:
     request.model_spec.name = _MODEL_NAME
     answered = predict(request, timeout=timeout_sec)
     return {name: tf.make_ndarray(tensor) for name, tensor in answered.outputs.items()}

@@ -26,21 +26,30 @@ _EXAMPLES = 16
 _RECORDINGS = 4
 
 
-def questions(model_dir: str, examples_uri: str, split_name: str, split: SplitExamples) -> list[Any]:
+def validation_requests(model_dir: str, examples_uri: str, split_name: str, split: SplitExamples) -> list[Any]:
     """Return requests as clients send them.
 
-    They are the model's own for every signature, then examples and recordings of a split: those that the limits of the
-    model's contract allow, each alone and all together with one that cannot be used.
+    First are the model's warm-up requests to every signature, then examples, then recordings within the limits of the
+    model's contract: each alone, and all together with an unusable one.
+
+    Args:
+        model_dir: Folder of the SavedModel.
+        examples_uri: Folder that the AudioExampleGen wrote.
+        split_name: Name of the split.
+        split: Its examples.
+
+    Returns:
+        PredictRequests that name a signature.
     """
-    asked = list(warmup_requests(model_dir))
+    requests = list(warmup_requests(model_dir))
     chosen = _spread(split.serialized, _EXAMPLES)
     if chosen:
-        asked.append(request("examples", examples=chosen))
+        requests.append(request("examples", examples=chosen))
     limits = load_contract(model_dir).limits
     recordings = list(_recordings(examples_uri, split_name, limits))
-    asked += [request("serving_default", audio=[wav]) for wav in recordings]
-    asked.append(request("serving_default", audio=[*recordings, _NO_RECORDING]))
-    return asked
+    requests += [request("serving_default", audio=[wav]) for wav in recordings]
+    requests.append(request("serving_default", audio=[*recordings, _NO_RECORDING]))
+    return requests
 
 
 def request(signature: str, **inputs: object) -> Any:

@@ -4,7 +4,6 @@ import functools
 import posixpath
 import re
 
-import pydantic
 from tfx import types
 from tfx.dsl.io import fileio
 from tfx.types import standard_component_specs
@@ -13,6 +12,7 @@ from tfx.utils import io_utils, json_utils
 from components.artifacts import ENDPOINT_PROPERTY, Properties
 from components.atomic_pusher import executor as atomic_pusher
 from components.vertex_pusher import smoke
+from modules.common.settings import Settings
 from serving.rollout.vertex import Candidate, EndpointKind, Hosting, PushFailed, VertexTarget
 
 _DEPLOYED = "deployed"
@@ -20,10 +20,8 @@ _COPIED = "copied_from"  # written last; TF Serving ignores names that are not n
 _NOT_IN_A_LABEL = re.compile(r"[^a-z0-9_-]")
 
 
-class Options(pydantic.BaseModel):
+class Options(Settings):
     """Settings of registration and deployment; without an image the model is not deployed."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     project: str
     region: str
@@ -36,7 +34,7 @@ class Options(pydantic.BaseModel):
     max_replicas: int
     canary_percent: int
     first_answer_sec: float
-    labels: dict[str, str] = {}
+    labels: dict[str, str]
 
 
 class Executor(atomic_pusher.Executor):

@@ -73,7 +73,7 @@ class Recording:
 
 
 class AudioLimits(Settings):
-    """What counts as a usable recording, at ingest and in the served model alike."""
+    """Limits of a usable recording, at ingest and in the served model."""
 
     min_duration_sec: float = Field(
         0.1, ge=0, description="Shortest recording in seconds: a syllable takes about 0.2 s."
@@ -164,8 +164,8 @@ SAMPLE_RATE = Check(
 HAS_SAMPLES = Check(AudioCode.NO_SAMPLES, lambda limits, frames: frames > 0, "the data has length zero")
 WHOLE = Check(
     AudioCode.TRUNCATED,
-    lambda limits, present, promised, unit: present >= promised,
-    "{present} of {promised} {unit}; send or copy the file again",
+    lambda limits, present, expected, unit: present >= expected,
+    "{present} of {expected} {unit}; send or copy the file again",
 )
 LONG_ENOUGH = Check(
     AudioCode.TOO_SHORT,
@@ -240,7 +240,7 @@ def _read_mono(file: soundfile.SoundFile, limits: AudioLimits) -> np.ndarray:
         SHORT_ENOUGH.require(limits, seconds=frames_read / file.samplerate)
         blocks.append(block.mean(axis=1))
     if _length_is_known(file):
-        WHOLE.require(limits, present=frames_read, promised=file.frames, unit="frames")
+        WHOLE.require(limits, present=frames_read, expected=file.frames, unit="frames")
     _check_duration(frames_read / file.samplerate, limits)
     return np.concatenate(blocks)
 
@@ -263,8 +263,8 @@ def _require_whole_riff(data: bytes, limits: AudioLimits) -> None:
         chunk_id, size = struct.unpack_from("<4sI", data, position)
         position += 8
         if chunk_id == b"data":
-            promised = 0 if size >= UNKNOWN_DATA_BYTES else size
-            WHOLE.require(limits, present=len(data) - position, promised=promised, unit="bytes of data")
+            expected = 0 if size >= UNKNOWN_DATA_BYTES else size
+            WHOLE.require(limits, present=len(data) - position, expected=expected, unit="bytes of data")
             return
         position += size + size % 2
     raise BadAudio(AudioCode.TRUNCATED, f"no data chunk among the first {MAX_WAV_CHUNKS} of the WAV file")

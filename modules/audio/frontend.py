@@ -58,7 +58,7 @@ def features_of_wavs(
     Args:
         encoded: string ``[batch]``.
         spec: How sound becomes features.
-        limits: What counts as a usable recording.
+        limits: Limits of a usable recording.
 
     Returns:
         float32 ``[batch, *spec.feature_shape]``, valid frames int64 ``[batch]`` and errors, string ``[batch]``: empty,
@@ -76,7 +76,7 @@ def features_of_floats(
         encoded: string ``[batch]``, one channel of little-endian float32 samples each.
         sample_rate_hz: int32 ``[batch]``.
         spec: How sound becomes features.
-        limits: What counts as a usable recording.
+        limits: Limits of a usable recording.
     """
     return _features_of(
         lambda item: wav.decode_floats(item[0], item[1], limits=limits), (encoded, sample_rate_hz), spec
@@ -110,7 +110,7 @@ def _features_of(
 def features_of_timeline(
     waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec, hop_sec: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return the features of windows that cover a recording (:func:`modules.audio.windowing.timeline_windows`).
+    """Return the features of windows that cover a recording (:func:`modules.audio.windowing.timeline_starts`).
 
     The windows are taken one after the other: the spectra of a long recording's windows would not fit into memory.
 

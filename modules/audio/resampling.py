@@ -15,7 +15,7 @@ PASSBAND = 0.913
 """Share of the lower of the two Nyquist frequencies that passes untouched, as in soxr's HQ recipe."""
 
 GUARD_SEC = 0.1
-"""Sound around the wanted range that is transformed with it. The filter's response has fallen below -120 dB there."""
+"""Sound around the returned range that is transformed with it. The filter's response has fallen below -120 dB there."""
 
 
 def resampled_length(samples: tf.Tensor | int, *, from_rate_hz: tf.Tensor | int, to_rate_hz: int) -> tf.Tensor:

@@ -43,14 +43,16 @@ _IS_RIFF_WAVE = Check(
 )
 _HAS_DATA = Check(
     AudioCode.TRUNCATED,
-    lambda limits, found, size: found,
+    lambda limits, in_file, size: in_file,
     f"no data chunk among the first {MAX_WAV_CHUNKS} in the WAV file's {{size}} bytes",
 )
-_HAS_FORMAT = Check(AudioCode.UNREADABLE, lambda limits, found: found, "no fmt chunk before the WAV file's data chunk")
+_HAS_FORMAT = Check(
+    AudioCode.UNREADABLE, lambda limits, in_file: in_file, "no fmt chunk before the WAV file's data chunk"
+)
 _WHOLE_FORMAT = Check(AudioCode.UNREADABLE, lambda limits, whole: whole, "the fmt chunk is shorter than 16 bytes")
-_KNOWN_ENCODING = Check(
+_READABLE_ENCODING = Check(
     AudioCode.UNREADABLE,
-    lambda limits, known, format_code, bits: known,
+    lambda limits, readable, format_code, bits: readable,
     f"format code {{format_code}} with {{bits}} bits; readable are {_ENCODING_TEXT}",
 )
 _WHOLE_FLOATS = Check(
@@ -90,7 +92,7 @@ def decode_wav(encoded: tf.Tensor, *, limits: AudioLimits = DEFAULT_LIMITS) -> D
 
     Args:
         encoded: string ``[]``, the bytes of the file.
-        limits: What counts as a usable recording.
+        limits: Limits of a usable recording.
     """
     size = tf.cast(tf.strings.length(encoded), tf.int64)
     format_at, data_at = _find_chunks(encoded, size)
@@ -108,7 +110,7 @@ def decode_floats(encoded: tf.Tensor, sample_rate_hz: tf.Tensor, *, limits: Audi
     Args:
         encoded: string ``[]``, one channel of little-endian float32 samples.
         sample_rate_hz: int32 ``[]``.
-        limits: What counts as a usable recording.
+        limits: Limits of a usable recording.
     """
     size = tf.cast(tf.strings.length(encoded), tf.int64)
     error = first_error(
@@ -175,7 +177,7 @@ def _read_layout(encoded: tf.Tensor, size: tf.Tensor, format_at: tf.Tensor, data
     fields = tf.unstack(_words(encoded, format_at + 8, 8))
     # The extensible header has the code that follows it 24 bytes into the chunk.
     (extended,) = tf.unstack(_words(encoded, format_at + 8 + 24, 1))
-    promised = _unsigned(encoded, data_at + 4)
+    expected = _unsigned(encoded, data_at + 4)
     present = size - data_at - 8
     return _Layout(
         format_code=tf.where(fields[0] == _EXTENSIBLE, extended, fields[0]),
@@ -183,7 +185,7 @@ def _read_layout(encoded: tf.Tensor, size: tf.Tensor, format_at: tf.Tensor, data
         sample_rate_hz=fields[2] + fields[3] * (1 << 16),
         bits=fields[7],
         data_start=data_at + 8,
-        data_bytes=tf.where(promised >= UNKNOWN_DATA_BYTES, present, promised),
+        data_bytes=tf.where(expected >= UNKNOWN_DATA_BYTES, present, expected),
     )
 
 
@@ -202,8 +204,8 @@ def _check_file(
             size=size,
             head=tf.strings.reduce_join(numbers, separator=" "),
         ),
-        apply(_HAS_DATA, limits, found=(data_at != _NO_CHUNK) & (data_at + 8 <= size), size=size),
-        apply(_HAS_FORMAT, limits, found=format_at != _NO_CHUNK),
+        apply(_HAS_DATA, limits, in_file=(data_at != _NO_CHUNK) & (data_at + 8 <= size), size=size),
+        apply(_HAS_FORMAT, limits, in_file=format_at != _NO_CHUNK),
         apply(_WHOLE_FORMAT, limits, whole=format_at + 24 <= data_at),
     ]
 
@@ -217,15 +219,15 @@ def _check_layout(layout: _Layout, size: tf.Tensor, limits: AudioLimits) -> list
     frames = layout.data_bytes // tf.maximum(layout.channels * layout.bits // 8, 1)
     return [
         apply(
-            _KNOWN_ENCODING,
+            _READABLE_ENCODING,
             limits,
-            known=tf.reduce_any(_encodings_of(layout)),
+            readable=tf.reduce_any(_encodings_of(layout)),
             format_code=layout.format_code,
             bits=layout.bits,
         ),
         apply(CHANNELS, limits, channels=layout.channels),
         apply(SAMPLE_RATE, limits, rate_hz=layout.sample_rate_hz),
-        apply(WHOLE, limits, present=size - layout.data_start, promised=layout.data_bytes, unit="bytes of data"),
+        apply(WHOLE, limits, present=size - layout.data_start, expected=layout.data_bytes, unit="bytes of data"),
         *_check_duration(frames, layout.sample_rate_hz, limits),
     ]
 

@@ -46,8 +46,8 @@ def files(folder: str) -> list[str]:
         OSError: The bucket cannot be read, or does not exist.
     """
     if not in_bucket(folder):
-        found = [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names]
-        return sorted(os.path.relpath(path, folder) for path in found if os.path.isfile(path))
+        local = [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names]
+        return sorted(os.path.relpath(path, folder) for path in local if os.path.isfile(path))
     with _gfile() as gfile:
         return sorted(_below(gfile, folder.rstrip("/"), ""))
 
@@ -56,7 +56,7 @@ def read_bytes(address: str, *, max_bytes: int = -1) -> bytes:
     """Return a file's content, or its first ``max_bytes``.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         OSError: It cannot be read.
     """
     if not in_bucket(address):

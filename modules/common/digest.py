@@ -1,4 +1,4 @@
-"""Short keys of content."""
+"""Keys of content, and keys that shuffle."""
 
 import hashlib
 import json
@@ -11,3 +11,16 @@ def digest(content: object) -> str:
         content: Anything that JSON can write.
     """
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shuffle_key(seed: int, *names: str) -> str:
+    """Return a key whose order is a permutation of the named items, the same in every run.
+
+    Args:
+        seed: Seed of the permutation.
+        names: Names that identify the item.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256("\n".join([str(seed), *names]).encode()).hexdigest()

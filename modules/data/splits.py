@@ -4,13 +4,13 @@ By default the splits share no speaker: results on training speakers are better 
 """
 
 import collections
-import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from modules.common.digest import shuffle_key
 from modules.common.errors import SerError
 from modules.common.settings import Settings
 from modules.data.clips import Clip
@@ -46,8 +46,8 @@ class SplitSettings(Settings):
     def _require_whole(self) -> Self:
         total = sum(map(self.share, SPLITS))
         if abs(total - 1) > 1e-6:
-            found = ", ".join(f"{split} is {self.share(split)}" for split in SPLITS)
-            raise ValueError(f"{found}; allowed: shares that add up to 1, and these add up to {total:g}")
+            given = ", ".join(f"{split} is {self.share(split)}" for split in SPLITS)
+            raise ValueError(f"{given}; allowed: shares that add up to 1, and these add up to {total:g}")
         return self
 
     @model_validator(mode="after")
@@ -207,13 +207,9 @@ def _order(clips_of: Mapping[str, Sequence[Clip]], seed: int) -> list[tuple[str,
     """Return speakers and their corpora, at random but those with many clips first: later ones balance them."""
 
     def rank(speaker: str) -> tuple[int, str]:
-        return -int(math.log2(len(clips_of[speaker]))), _shuffle_key(seed, speaker)
+        return -int(math.log2(len(clips_of[speaker]))), shuffle_key(seed, speaker)
 
     return [(speaker, clips_of[speaker][0].corpus) for speaker in sorted(clips_of, key=rank)]
-
-
-def _shuffle_key(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest()
 
 
 def _splits_in_need(waiting: Sequence[tuple[str, str]], balance: "_Balance") -> list[str]:
@@ -270,7 +266,7 @@ def _assign_clips(clips: Sequence[Clip], settings: SplitSettings) -> dict[str, s
     """Assign the clips at random, stratified by corpus and emotion."""
     if len(clips) < 2 * len(SPLITS):
         raise SplitError(f"there are {len(clips)} clips; splits.by=clip needs at least {2 * len(SPLITS)}")
-    ordered = sorted(clips, key=lambda clip: (clip.corpus, clip.emotion, _shuffle_key(settings.seed, clip.clip_id)))
+    ordered = sorted(clips, key=lambda clip: (clip.corpus, clip.emotion, shuffle_key(settings.seed, clip.clip_id)))
     counts = dict.fromkeys(SPLITS, 0)
     split_of = {}
     for number, clip in enumerate(ordered, start=1):

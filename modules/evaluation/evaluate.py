@@ -1,9 +1,10 @@
 """Evaluation section of a run's summary, from predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.evaluation.intervals import (
     CALIBRATION_BINS,
@@ -77,12 +78,12 @@ def evaluate(
         return blank
     predictions = Predictions.of(labels, rows, speakers)
     dimensions = _dimensions(predictions, slices or {}, classes)
-    found = estimates(predictions, SCALAR_METRICS + CLASS_METRICS, resamples=resamples, seed=seed, level=level)
+    by_name = estimates(predictions, SCALAR_METRICS + CLASS_METRICS, resamples=resamples, seed=seed, level=level)
     confusion = confusion_matrix(predictions)
     return blank.model_copy(
         update={
-            "metrics": tuple(_metric(name, found[name]) for name in SCALAR_METRICS),
-            "per_class": _class_results(found, confusion, classes),
+            "metrics": tuple(_metric(name, by_name[name]) for name in SCALAR_METRICS),
+            "per_class": _class_results(by_name, confusion, classes),
             "confusion": tuple(tuple(row) for row in confusion.tolist()),
             "slices": _slice_results(predictions, dimensions, resamples=resamples, seed=seed, level=level),
             "calibration": _calibration(predictions),
@@ -126,13 +127,27 @@ def compare(
                 name=metric,
                 candidate=float(ours[metric]),
                 baseline=float(theirs[metric]),
-                difference=float(found.value),
-                low=float(found.low),
-                high=float(found.high),
+                difference=float(estimate.value),
+                low=float(estimate.low),
+                high=float(estimate.high),
             )
-            for metric, found in differences.items()
+            for metric, estimate in differences.items()
         ),
     )
+
+
+def clip_slices(column: Callable[[str], Sequence[str]], durations_sec: np.ndarray) -> dict[str, Sequence[str]]:
+    """Return the slices of clips by corpus, sex, intensity and length.
+
+    Args:
+        column: Function that returns a column of the examples as texts, by its name.
+        durations_sec: Durations in seconds, float of shape ``[clips]``.
+
+    Returns:
+        The value of each clip by dimension.
+    """
+    slices = {name: column(name) for name in (examples.CORPUS, examples.SEX, examples.INTENSITY)}
+    return slices | {"length": [length_slice(float(sec)) for sec in durations_sec]}
 
 
 def length_slice(duration_sec: float) -> str:
@@ -183,14 +198,14 @@ def _slice_results(
     for dimension, values in dimensions.items():
         for value in np.unique(values):
             part = predictions.take(values == value)
-            found = estimates(part, _slice_metrics(part), resamples=resamples, seed=seed, level=level)
+            by_name = estimates(part, _slice_metrics(part), resamples=resamples, seed=seed, level=level)
             results.append(
                 SliceResult(
                     dimension=dimension,
                     value=str(value),
                     clips=len(part.labels),
                     speakers=len(np.unique(part.speakers)),
-                    metrics=tuple(_metric(name, estimate) for name, estimate in found.items()),
+                    metrics=tuple(_metric(name, estimate) for name, estimate in by_name.items()),
                 )
             )
     return tuple(results)
@@ -203,13 +218,13 @@ def _slice_metrics(part: Predictions) -> tuple[str, ...]:
 
 
 def _class_results(
-    found: Mapping[str, Estimate], confusion: np.ndarray, classes: Sequence[str]
+    by_name: Mapping[str, Estimate], confusion: np.ndarray, classes: Sequence[str]
 ) -> tuple[ClassResult, ...]:
     return tuple(
         ClassResult(
             emotion=emotion,
             clips=int(confusion[index].sum()),
-            **{name: _metric(name, found[f"class_{name}"], index) for name in ("precision", "recall", "f1")},
+            **{name: _metric(name, by_name[f"class_{name}"], index) for name in ("precision", "recall", "f1")},
         )
         for index, emotion in enumerate(classes)
     )

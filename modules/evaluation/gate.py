@@ -11,7 +11,7 @@ from pydantic import Field
 
 from modules.common.settings import Settings
 from modules.data.splits import TEST
-from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, Verdict
+from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, Verdict, speaker_hash
 
 Slice = tuple[tuple[str, str], ...]
 """Pairs of a feature and its value; empty for the whole split."""
@@ -99,9 +99,11 @@ def baseline_only_speakers(candidate: Protocol, baseline: Protocol) -> tuple[str
 
     Args:
         candidate: Splits of the candidate's run.
-        baseline: Splits of the baseline's run.
+        baseline: Splits of the baseline's run, with ids or hashes of its speakers.
     """
-    return tuple(sorted(set(candidate.speakers[TEST]) & baseline.training_speakers - candidate.training_speakers))
+    trained = baseline.training_speakers
+    unseen = sorted(set(candidate.speakers[TEST]) - candidate.training_speakers)
+    return tuple(speaker for speaker in unseen if speaker in trained or speaker_hash(speaker) in trained)
 
 
 def compared(evidence: Evidence, settings: GateSettings) -> Baseline | None:
@@ -203,7 +205,7 @@ def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Che
     if evidence.missing:
         text = (
             f"The files of the blessed baseline, {evidence.missing}, are missing, and no pushed version was copied "
-            "from them, so the candidate cannot be compared. Set gate.override to bless it nevertheless."
+            "from them, so the candidate cannot be compared. Set gate.override to bless it anyway."
         )
         yield _comparable_check(text, passed=False)
     elif evidence.incomparable:
@@ -214,7 +216,7 @@ def _baseline_checks(evidence: Evidence, settings: GateSettings) -> Iterator[Che
     elif comparison is None and evidence.baseline_speakers:
         yield _too_few_left_check(evidence, evidence.baseline_speakers, settings)
     elif comparison is None:
-        yield _comparable_check("There is no blessed baseline: the other checks decide.", passed=True)
+        yield _comparable_check("Without a blessed baseline, the other checks decide.", passed=True)
     else:
         yield _compared_check(comparison, evidence.baseline_speakers, settings)
         yield from _difference_checks(comparison, settings.max_uar_loss)
@@ -258,18 +260,18 @@ def _compared_check(comparison: Baseline, excluded: tuple[str, ...] | None, sett
 
 def _difference_checks(baseline: Baseline, max_loss: float) -> Iterator[Check]:
     name = "UAR against the blessed baseline"
-    found = next((each for each in baseline.differences if each.name == "uar"), None)
-    if found is None or found.difference is None or found.low is None or found.high is None:
+    uar = next((each for each in baseline.differences if each.name == "uar"), None)
+    if uar is None or uar.difference is None or uar.low is None or uar.high is None:
         text = f"{name} cannot be computed from these predictions."
         yield Check(code=UAR_LOSS, name=name, bound=-max_loss, passed=False, text=text)
         return
-    text = f"{name} is {found.difference:+.1%}; it may be at most {max_loss:.1%} lower."
-    passed = found.difference >= -max_loss
-    yield Check(code=UAR_LOSS, name=name, value=found.difference, bound=-max_loss, passed=passed, text=text)
-    significance = "reaches zero" if found.high >= 0 else "lies wholly below zero: significantly worse"
-    text = f"The interval of the difference in UAR, {found.low:+.1%} to {found.high:+.1%}, {significance}."
+    text = f"{name} is {uar.difference:+.1%}; it may be at most {max_loss:.1%} lower."
+    passed = uar.difference >= -max_loss
+    yield Check(code=UAR_LOSS, name=name, value=uar.difference, bound=-max_loss, passed=passed, text=text)
+    significance = "reaches zero" if uar.high >= 0 else "lies wholly below zero: significantly worse"
+    text = f"The interval of the difference in UAR, {uar.low:+.1%} to {uar.high:+.1%}, {significance}."
     name = "Interval of the difference in UAR"
-    yield Check(code=UAR_LOSS_INTERVAL, name=name, value=found.high, bound=0, passed=found.high >= 0, text=text)
+    yield Check(code=UAR_LOSS_INTERVAL, name=name, value=uar.high, bound=0, passed=uar.high >= 0, text=text)
 
 
 def _slice_checks(uars: Mapping[Slice, float], column: str, floor: float) -> Iterator[Check]:

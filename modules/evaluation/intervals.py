@@ -59,7 +59,7 @@ class Predictions:
             speakers: Names of the speakers, ``[clips]``.
 
         Raises:
-            ValueError: Lengths differ, there is no clip, a label is out of range, or a row is not a distribution.
+            ValueError: Lengths differ, the clips are empty, a label is out of range, or a row is not a distribution.
         """
         label_array = np.asarray(labels, dtype=np.int64)
         rows = np.asarray(probabilities, dtype=np.float64)
@@ -232,13 +232,13 @@ class _ClusterSums:
             Values by name, ``[resamples]`` or ``[resamples, classes]``.
         """
         clips = weights @ self.bins[:, :, 0].sum(axis=1)
-        found = confusion_scores(np.tensordot(weights, self.confusion, axes=1))
-        found["log_loss"] = weights @ self.loss / clips
+        values = confusion_scores(np.tensordot(weights, self.confusion, axes=1))
+        values["log_loss"] = weights @ self.loss / clips
         bins = np.tensordot(weights, self.bins, axes=1)
-        found["ece"] = np.abs(bins[:, :, 1] - bins[:, :, 2]).sum(axis=1) / clips
+        values["ece"] = np.abs(bins[:, :, 1] - bins[:, :, 2]).sum(axis=1) / clips
         if "auc" in names:
-            found["auc"] = _macro_auc(self.predictions, weights[:, self.clusters])
-        return {name: found[name] for name in names}
+            values["auc"] = _macro_auc(self.predictions, weights[:, self.clusters])
+        return {name: values[name] for name in names}
 
 
 def confusion_scores(confusion: np.ndarray) -> Scores:
@@ -323,8 +323,8 @@ def _draws(clusters: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarr
 def _limits(samples: np.ndarray, clusters: int, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Return expanded percentile limits over the first axis; NaN for one cluster or without a defined resample."""
     if clusters < 2:
-        nothing = np.full(samples.shape[1:], np.nan)
-        return nothing, nothing
+        unknown = np.full(samples.shape[1:], np.nan)
+        return unknown, unknown
     tail = (1 - level) / 2
     expanded = float(stats.norm.cdf(np.sqrt(clusters / (clusters - 1)) * stats.t.ppf(tail, clusters - 1)))
     with warnings.catch_warnings():

@@ -18,7 +18,7 @@ AUDIO_SPEC_FILE = "audio_spec.json"
 LABELS_FILE = "labels.json"
 LIMITS_FILE = "audio_limits.json"
 MODEL_FILE = "model.json"
-PROTOCOL_FILE = "protocol.json"  # speakers of each split, which the evaluation of a later candidate needs
+PROTOCOL_FILE = "protocol.json"  # hashes of the speakers of each split, which the evaluation of a later candidate needs
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 

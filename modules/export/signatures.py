@@ -191,7 +191,7 @@ def _on_features(classify: Classify, spec: AudioSpec) -> tf.types.experimental.G
 
 def _on_examples(classify: Classify, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
     # None of these makes the parser fail where an example lacks them. An example without a spec was made by hand.
-    wanted = {
+    feature_spec = {
         examples.FEATURES: tf.io.RaggedFeature(tf.float32),
         examples.VALID_FRAMES: tf.io.FixedLenFeature([], tf.int64, default_value=0),
         examples.AUDIO_SPEC: tf.io.FixedLenFeature([], tf.string, default_value=""),
@@ -200,17 +200,17 @@ def _on_examples(classify: Classify, spec: AudioSpec) -> tf.types.experimental.G
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
     def examples_signature(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = tf.io.parse_example(serialized, wanted)
-        found, stated = parsed[examples.FEATURES], parsed[examples.AUDIO_SPEC]
-        features = tf.reshape(found.to_tensor(shape=[None, values]), [-1, *spec.feature_shape])
+        parsed = tf.io.parse_example(serialized, feature_spec)
+        flat, specs = parsed[examples.FEATURES], parsed[examples.AUDIO_SPEC]
+        features = tf.reshape(flat.to_tensor(shape=[None, values]), [-1, *spec.feature_shape])
         valid_frames = parsed[examples.VALID_FRAMES]
         error = _first_text(
             (
-                (stated == "") | (stated == spec.fingerprint),
+                (specs == "") | (specs == spec.fingerprint),
                 f"{FeatureCode.AUDIO_SPEC}: made with another audio spec than this model, {spec.fingerprint}; make the "
                 "example again with the model's spec",
             ),
-            (found.row_lengths() == values, f"{FeatureCode.SHAPE}: an example needs {values} features"),
+            (flat.row_lengths() == values, f"{FeatureCode.SHAPE}: an example needs {values} features"),
         )
         error = tf.where(error == NO_ERROR, _feature_errors(features, valid_frames, spec), error)
         return _named(classify(features, valid_frames), error)
@@ -252,8 +252,8 @@ def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
         error = ragged.pop("error")
         windows = tf.cast(ragged["start_sec"].row_lengths(), tf.int32)
         filled = {name: values.to_tensor() for name, values in ragged.items()}
-        there = tf.sequence_mask(windows)
-        emotion = tf.where(there, _likeliest(filled["probabilities"]), "")
+        is_window = tf.sequence_mask(windows)
+        emotion = tf.where(is_window, _likeliest(filled["probabilities"]), "")
         labels = _labels_for(tf.size(audio))
         return {**filled, "windows": windows, "emotion": emotion, "labels": labels, "error": error}
 
@@ -261,10 +261,10 @@ def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
 
 
 def _timeline_of(encoded: tf.Tensor, classify: Classify, spec: AudioSpec, limits: AudioLimits) -> dict[str, tf.Tensor]:
-    """One recording, window by window: what a network computes of a long one would not fit into memory at once."""
+    """Return the timeline of one recording, window by window, since a long one would not fit into memory."""
     waveform, rate_hz, error = wav.decode_wav(encoded, limits=limits)
 
-    def look() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def classify_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         features, valid_frames, start_sec = frontend.features_of_timeline(waveform, rate_hz, spec, TIMELINE_HOP_SEC)
         probabilities = tf.map_fn(
             lambda window: classify(window[0][tf.newaxis], window[1][tf.newaxis])[0],
@@ -277,7 +277,7 @@ def _timeline_of(encoded: tf.Tensor, classify: Classify, spec: AudioSpec, limits
     def no_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return tf.zeros([0]), tf.zeros([0]), tf.zeros([0, len(EMOTIONS)])
 
-    start_sec, end_sec, probabilities = tf.cond(error == NO_ERROR, look, no_windows)
+    start_sec, end_sec, probabilities = tf.cond(error == NO_ERROR, classify_windows, no_windows)
     return {"start_sec": start_sec, "end_sec": end_sec, "probabilities": probabilities, "error": error}
 
 

@@ -103,9 +103,9 @@ def build(input_shape: tuple[int, ...], classes: int, hyperparameters: Attentive
     valid_frames = keras.Input((), dtype="int32", name=VALID_FRAMES)
     speech, share = _augmented_speech(features, valid_frames, hyperparameters)
     pitch, smooth = _pitch_and_smooth_spectrum(speech)
-    course = _course(pitch, smooth, hyperparameters)
-    utterance = _utterance(pitch, smooth, share, hyperparameters)
-    x = keras.layers.Concatenate()([course, utterance])
+    recurrent = _recurrent_branch(pitch, smooth, hyperparameters)
+    statistics = _statistics_branch(pitch, smooth, share, hyperparameters)
+    x = keras.layers.Concatenate()([recurrent, statistics])
     # Keep the softmax in float32: float16 is too coarse for the loss.
     probabilities = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
     return keras.Model({FEATURES: features, VALID_FRAMES: valid_frames}, probabilities, name="attentive_crnn")
@@ -145,7 +145,7 @@ def _pitch_and_smooth_spectrum(speech: "keras.KerasTensor") -> tuple["keras.Kera
     return pitch, ops.mean(pairs, axis=-1)
 
 
-def _course(
+def _recurrent_branch(
     pitch: "keras.KerasTensor", smooth: "keras.KerasTensor", hyperparameters: AttentiveCrnnHyperparameters
 ) -> "keras.KerasTensor":
     """Return the recurrent branch, ``[batch, 2 recurrent_units]``."""
@@ -167,7 +167,7 @@ def _course(
     return keras.layers.Dropout(hyperparameters.dropout)(x)
 
 
-def _utterance(
+def _statistics_branch(
     pitch: "keras.KerasTensor",
     smooth: "keras.KerasTensor",
     share: "keras.KerasTensor",

@@ -28,7 +28,7 @@ def search_space(
 
 def build(input_shape: tuple[int, ...], classes: int, hyperparameters: EncoderLinearHyperparameters) -> "keras.Model":
     """Return the uncompiled model; see :class:`modules.models.family.ModelFamily` for its inputs and output."""
-    import keras  # here, because settings name this family where nobody trains
+    import keras  # here, because settings name this family in processes that do not train
 
     features = keras.Input(input_shape, name=FEATURES)
     valid_frames = keras.Input((), dtype="int32", name=VALID_FRAMES)

@@ -72,12 +72,12 @@ def learning_curves(training: Training) -> tuple[Figure, ...]:
     """Return one figure per quantity of the history, with training and validation."""
     names = [name for name in training.history if not name.startswith("val_")]
     alone = [name for name in training.history if name.startswith("val_") and name[4:] not in names]
-    return tuple(_learning_curve(training, name) for name in names + alone if any(_known(training.history[name])))
+    return tuple(_learning_curve(training, name) for name in names + alone if any(_present(training.history[name])))
 
 
 def _learning_curve(training: Training, name: str) -> Figure:
     lines = {"train": training.history[name], "eval": training.history.get(f"val_{name}", ())}
-    lines = {css: values for css, values in lines.items() if _known(values)}
+    lines = {css: values for css, values in lines.items() if _present(values)}
     title = name.replace("_", " ").capitalize()
     marked = training.kept_epoch
     return Figure(
@@ -96,11 +96,11 @@ def line_chart(lines: Mapping[str, Values], *, label: str, x_title: str, marked_
         x_title: Title of the x axis.
         marked_x: Position of a vertical mark.
     """
-    known = [value for values in lines.values() for value in _known(values)]
-    if not known:
+    present = [value for values in lines.values() for value in _present(values)]
+    if not present:
         return Markup("")
     longest = max(len(values) for values in lines.values())
-    y_ticks = _ticks(min(known), max(known))
+    y_ticks = _ticks(min(present), max(present))
     axes = Axes(1, max(longest, 2), y_ticks[0], y_ticks[-1])
     x_ticks = [tick for tick in _ticks(1, max(longest, 2), whole=True) if 1 <= tick <= longest]
     parts = [axes.grid(x_ticks, y_ticks, x_title=x_title)]
@@ -182,12 +182,12 @@ def trials_chart(tuning: Tuning) -> Markup:
 
 def trial_curves_chart(tuning: Tuning) -> Markup:
     """Return a chart of the objective per epoch of every trial, the best one on top."""
-    curves = [_from_first_epoch(trial) for trial in reversed(tuning.ranked) if _known(trial.curve)]
+    curves = [_from_first_epoch(trial) for trial in reversed(tuning.ranked) if _present(trial.curve)]
     if not curves:
         return Markup("")
-    known = [value for curve in curves for value in _known(curve)]
+    present = [value for curve in curves for value in _present(curve)]
     longest = max(2, *(len(curve) for curve in curves))
-    y_ticks = _ticks(min(known), max(known))
+    y_ticks = _ticks(min(present), max(present))
     axes = Axes(1, longest, y_ticks[0], y_ticks[-1])
     x_ticks = [tick for tick in _ticks(1, longest, whole=True) if 1 <= tick <= longest]
     lines = [_polyline(axes, curve, "test" if curve is curves[-1] else "other") for curve in curves]
@@ -235,5 +235,5 @@ def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [float(tick) for tick in MaxNLocator(nbins=4, integer=whole).tick_values(low, high)]
 
 
-def _known(values: Values) -> list[float]:
+def _present(values: Values) -> list[float]:
     return [value for value in values if value is not None]

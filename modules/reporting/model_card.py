@@ -7,14 +7,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from modules.audio.encoder.catalog import ENCODERS
 from modules.audio.spec import AudioSpec
 from modules.demo_corpus import CORPUS_NAME as DEMO_CORPUS
 from modules.reporting.markdown import table
-from modules.reporting.metric_names import metric_name, metric_text, range_text
-from modules.reporting.summary import Data, Evaluation, Metric, Protocol, Verdict
+from modules.reporting.summary import Data, Evaluation, Metric, Protocol, Section, Verdict
 
 JSON_FILE = "model_card.json"
 MARKDOWN_FILE = "model_card.md"
@@ -99,11 +98,7 @@ def corpus_facts(corpus: str) -> CorpusFacts:
     return CORPORA.get(corpus, CorpusFacts(title=corpus, licence=unknown, commercial_use="unknown", reference=""))
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CorpusShare(_Section):
+class CorpusShare(Section):
     """One corpus of the training data."""
 
     corpus: str
@@ -114,7 +109,7 @@ class CorpusShare(_Section):
     clips: int
 
 
-class SliceScore(_Section):
+class SliceScore(Section):
     """UAR of the test clips that share one property."""
 
     dimension: str
@@ -124,7 +119,7 @@ class SliceScore(_Section):
     uar: Metric
 
 
-class Network(_Section):
+class Network(Section):
     """Architecture of the model; empty if the model has no description."""
 
     family: str | None = None
@@ -132,7 +127,7 @@ class Network(_Section):
     hyperparameters: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
 
 
-class ModelCard(_Section):
+class ModelCard(Section):
     """Model card with the numbers of the run that trained the model."""
 
     name: str
@@ -219,12 +214,12 @@ def to_markdown(card: ModelCard) -> str:
         table(("Split", "Clips", "Speakers"), [(name, card.clips[name], card.speakers[name]) for name in card.clips]),
         "## Results on the test split",
         card.protocol,
-        table(("Metric", "Value", "Interval"), [_metric_row(metric) for metric in card.metrics]),
+        table(("Metric", "Value", "Interval"), [metric.texts for metric in card.metrics]),
         f"Intervals: {card.interval}." + (f" {card.caution}" if card.caution else ""),
         table(
             ("Slice", "Clips", "Speakers", "UAR", "Interval"),
             [
-                (f"{each.dimension} {each.value}", each.clips, each.speakers, *_metric_row(each.uar)[1:])
+                (f"{each.dimension} {each.value}", each.clips, each.speakers, *each.uar.texts[1:])
                 for each in card.slices
             ],
         ),
@@ -250,7 +245,7 @@ def _strictest(corpora: tuple[CorpusShare, ...]) -> CommercialUse:
 
 
 def _slices(evaluation: Evaluation) -> list[SliceScore]:
-    """Return UAR by slice without single speakers, since a card names nobody."""
+    """Return UAR by slice without single speakers, since a card does not name people."""
     return [
         SliceScore(dimension=each.dimension, value=each.value, clips=each.clips, speakers=each.speakers, uar=uar)
         for each in evaluation.slices
@@ -280,11 +275,6 @@ def _verdict_text(verdict: Verdict) -> str:
     head = "Blessed." if verdict.blessed else "Rejected: it must not be served."
     override = f" **The gate was overridden: {verdict.override}**" if verdict.override else ""
     return head + override
-
-
-def _metric_row(metric: Metric) -> tuple[str, str, str]:
-    interval = range_text(metric.low, metric.high, metric.name)
-    return metric_name(metric.name).title, metric_text(metric.value, metric.name), interval
 
 
 def _listed(title: str, sentences: tuple[str, ...]) -> tuple[str, str]:

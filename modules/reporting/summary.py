@@ -6,6 +6,7 @@ as JSON requires.
 """
 
 import datetime
+import hashlib
 import json
 import math
 from typing import Annotated, Any, Final, Literal
@@ -15,10 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modules.common.errors import SerError
 from modules.data.labels import SPLITS
 from modules.data.splits import EVAL, TRAIN
-from modules.reporting.metric_names import metric_name
+from modules.demo_corpus import CORPUS_NAME as DEMO_CORPUS
+from modules.reporting.metric_names import metric_name, metric_text, range_text
 
 SCHEMA_VERSION: Final = 2
-DEMO_CORPUS = "demo"
 
 
 class SummaryVersionError(SerError, ValueError):
@@ -41,11 +42,18 @@ Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 Scalar = Annotated[bool | int | float | str | None, BeforeValidator(_finite_or_none)]
 
 
-class _Section(BaseModel):
+def speaker_hash(speaker: str) -> str:
+    """Return the SHA-256 of a speaker's id. The hash is a pseudonym: it can be computed from the id."""
+    return hashlib.sha256(speaker.encode()).hexdigest()
+
+
+class Section(BaseModel):
+    """Part of a file that a run writes. Unlike settings, it may hold non-finite numbers."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Run(_Section):
+class Run(Section):
     """Request and outcome of a run.
 
     Attributes:
@@ -66,12 +74,21 @@ class Run(_Section):
     span: int | None = None
 
 
-class Protocol(_Section):
-    """How clips were split: by speaker, or at random, with test speakers in training too."""
+class Protocol(Section):
+    """How clips were split: by speaker, or at random, with test speakers in training too.
+
+    Attributes:
+        speakers: Ids of the speakers of each split, or their hashes.
+    """
 
     kind: Literal["speaker", "random_clip"]
     seed: int | None = None
     speakers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    def hashed(self) -> "Protocol":
+        """Return a copy with hashes in place of the speakers' ids, for files that leave the pipeline with a model."""
+        speakers = {split: tuple(map(speaker_hash, ids)) for split, ids in self.speakers.items()}
+        return self.model_copy(update={"speakers": speakers})
 
     @property
     def training_speakers(self) -> frozenset[str]:
@@ -89,7 +106,7 @@ class Protocol(_Section):
         )
 
 
-class SplitData(_Section):
+class SplitData(Section):
     """Clips of one split; ``examples`` includes augmented copies."""
 
     split: str
@@ -102,7 +119,7 @@ class SplitData(_Section):
     by_sex: dict[str, int] = Field(default_factory=dict)
 
 
-class QuarantinedClip(_Section):
+class QuarantinedClip(Section):
     """An unusable recording: a short ``reason`` for counting, and the ``detail`` of this recording."""
 
     path: str
@@ -110,14 +127,14 @@ class QuarantinedClip(_Section):
     detail: str = ""
 
 
-class Duplicate(_Section):
+class Duplicate(Section):
     """Two files with the same content; only ``kept`` was used."""
 
     kept: str
     dropped: str
 
 
-class Data(_Section):
+class Data(Section):
     """Ingested and refused recordings."""
 
     splits: tuple[SplitData, ...]
@@ -151,7 +168,7 @@ class Data(_Section):
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-class Training(_Section):
+class Training(Section):
     """Training of the model.
 
     Attributes:
@@ -169,7 +186,7 @@ class Training(_Section):
     hyperparameters: dict[str, Scalar] = Field(default_factory=dict)
 
 
-class Trial(_Section):
+class Trial(Section):
     """One trial of the tuner.
 
     Attributes:
@@ -188,7 +205,7 @@ class Trial(_Section):
     failure: str = ""
 
 
-class TuningSplits(_Section):
+class TuningSplits(Section):
     """Sizes of the splits that trials were trained and scored on."""
 
     train_examples: int
@@ -198,7 +215,7 @@ class TuningSplits(_Section):
     speakers_in_both: int
 
 
-class Tuning(_Section):
+class Tuning(Section):
     """The tuner's search."""
 
     algorithm: str
@@ -219,7 +236,7 @@ class Tuning(_Section):
         return tuple(sorted(self.trials, key=lambda t: math.inf if t.score is None else sign * t.score))
 
 
-class Metric(_Section):
+class Metric(Section):
     """Value with its interval.
 
     Attributes:
@@ -235,8 +252,14 @@ class Metric(_Section):
     source: Literal["predictions", "tfma"] = "predictions"
     resampled: Literal["speakers", "clips"] | None = None
 
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Title, value and interval as text; the latter is empty without an interval."""
+        name = self.name
+        return metric_name(name).title, metric_text(self.value, name), range_text(self.low, self.high, name)
 
-class IntervalMethod(_Section):
+
+class IntervalMethod(Section):
     """Method of the intervals of an evaluation."""
 
     level: float
@@ -246,7 +269,7 @@ class IntervalMethod(_Section):
     caution: str | None = None
 
 
-class ClassResult(_Section):
+class ClassResult(Section):
     """Scores of one emotion."""
 
     emotion: str
@@ -256,7 +279,7 @@ class ClassResult(_Section):
     f1: Metric
 
 
-class SliceResult(_Section):
+class SliceResult(Section):
     """Metrics of the clips that share one property."""
 
     dimension: str
@@ -270,7 +293,7 @@ class SliceResult(_Section):
         return _find(self.metrics, name)
 
 
-class CalibrationBin(_Section):
+class CalibrationBin(Section):
     """Clips whose confidence lies in ``(low, high]``."""
 
     low: float
@@ -280,7 +303,7 @@ class CalibrationBin(_Section):
     accuracy: Number = None
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """Evaluation of the model on one split.
 
     Attributes:
@@ -311,7 +334,7 @@ class Evaluation(_Section):
         return 1 / present if present else None
 
 
-class Check(_Section):
+class Check(Section):
     """One condition of the gate.
 
     Attributes:
@@ -330,7 +353,7 @@ class Check(_Section):
     bound: Number = None
 
 
-class Verdict(_Section):
+class Verdict(Section):
     """The gate's decision.
 
     Attributes:
@@ -344,7 +367,7 @@ class Verdict(_Section):
     override: str | None = None
 
 
-class Difference(_Section):
+class Difference(Section):
     """Candidate minus baseline on the same clips."""
 
     name: str
@@ -362,7 +385,7 @@ class Difference(_Section):
         return "better" if (self.low > 0) == metric_name(self.name).higher_is_better else "worse"
 
 
-class Baseline(_Section):
+class Baseline(Section):
     """Comparison with the previous blessed model.
 
     Attributes:
@@ -377,22 +400,22 @@ class Baseline(_Section):
     excluded_speakers: tuple[str, ...] = ()
 
 
-class Push(_Section):
+class Push(Section):
     """Destination of the model, or the reason why it was not pushed.
 
     Attributes:
         endpoint: Address of the endpoint that it was deployed to, if any.
-        ask: Commands that send a request to the pushed model.
+        commands: Commands that use the pushed model.
     """
 
     version: str | None = None
     path: str | None = None
     endpoint: str | None = None
     reason: str | None = None
-    ask: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
-class Component(_Section):
+class Component(Section):
     """One node of the pipeline."""
 
     name: str
@@ -400,7 +423,7 @@ class Component(_Section):
     state: Literal["ran", "cached", "failed", "skipped"]
 
 
-class Lineage(_Section):
+class Lineage(Section):
     """Inputs that determine the model."""
 
     config_fingerprint: str
@@ -411,7 +434,7 @@ class Lineage(_Section):
     data_fingerprint: str | None = None
 
 
-class Bounded(_Section):
+class Bounded(Section):
     """Statistic and the largest value that chance explains."""
 
     value: Number
@@ -423,7 +446,7 @@ class Bounded(_Section):
         return self.value is not None and self.threshold is not None and self.value > self.threshold
 
 
-class DriftedFeature(_Section):
+class DriftedFeature(Section):
     """One feature before and now; see :class:`modules.drift.report.FeatureDrift`."""
 
     name: str
@@ -432,7 +455,7 @@ class DriftedFeature(_Section):
     current_median: Number = None
 
 
-class Drift(_Section):
+class Drift(Section):
     """New data, or requests, against the data that the blessed baseline was trained on.
 
     Attributes:
@@ -461,7 +484,7 @@ class Drift(_Section):
     current_labels: dict[str, Number] = Field(default_factory=dict)
 
 
-class Logged(_Section):
+class Logged(Section):
     """Place of the logged parameters and metrics.
 
     Attributes:
@@ -473,7 +496,7 @@ class Logged(_Section):
     error: str | None = None
 
 
-class RunSummary(_Section):
+class RunSummary(Section):
     """Summary of a run."""
 
     schema_version: Literal[2] = SCHEMA_VERSION

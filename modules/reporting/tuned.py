@@ -8,12 +8,12 @@ TUNED_FILE = "tuned.yaml"
 
 
 def tuned_config(summary: RunSummary) -> str | None:
-    """Return the run's configuration with the hyperparameters that the search found; None without a search."""
+    """Return the run's configuration with the hyperparameters of the search; None without a search."""
     if summary.tuning is None or summary.training is None:
         return None
     config = yaml.safe_load(summary.run.config) or {}
-    found = {"family": summary.training.family, "hyperparameters": dict(summary.training.hyperparameters)}
-    config["training"] = config.get("training", {}) | found
+    tuned = {"family": summary.training.family, "hyperparameters": dict(summary.training.hyperparameters)}
+    config["training"] = config.get("training", {}) | tuned
     config["tuner"] = config.get("tuner", {}) | {"enabled": False}
     best, objective = summary.tuning.ranked[0], summary.tuning.objective
     score = "" if best.score is None else f" with a {objective} of {best.score:.4f}"

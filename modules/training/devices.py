@@ -33,10 +33,10 @@ def accelerators_of(custom_config: Mapping[str, Any]) -> list[str]:
     required = custom_config.get(ACCELERATORS_KEY, 0)
     if not required:
         return []
-    found = len(tf.config.list_physical_devices("GPU"))
-    if found < required:
+    available = len(tf.config.list_physical_devices("GPU"))
+    if available < required:
         raise AcceleratorsMissing(
-            f"this job has {required} accelerators and TensorFlow finds {found}, so it would train on the CPU. "
+            f"this job has {required} accelerators and TensorFlow finds {available}, so it would train on the CPU. "
             "Check that the image is vertex.gpu_image, that LD_LIBRARY_PATH in it has "
             "/usr/local/nvidia/lib64, and that the driver fits its CUDA; or set accelerator_type: null and "
             "accelerator_count: 0"

@@ -160,8 +160,8 @@ def with_tuned_hyperparameters(settings: TrainingSettings, tuned: Mapping[str, A
     if not tuned:
         return settings
     family = settings.model_family
-    found = keras_tuner.HyperParameters.from_config(dict(tuned))
-    chosen = family.search_space(found, family.hyperparameters(settings.hyperparameters))
+    best = keras_tuner.HyperParameters.from_config(dict(tuned))
+    chosen = family.search_space(best, family.hyperparameters(settings.hyperparameters))
     return settings.replace(hyperparameters=chosen.model_dump())
 
 

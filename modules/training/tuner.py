@@ -218,11 +218,11 @@ class Search(keras_tuner.Tuner):
         except RuntimeError as error:  # KerasTuner gives up after three failures in a row
             if not self._owns_all_trials or any(map(_finished, self.oracle.trials.values())):
                 raise
-            raise SearchFailed(_why(self.oracle.trials.values())) from error
+            raise SearchFailed(_reason(self.oracle.trials.values())) from error
         if not self._owns_all_trials:
             return
         if not any(map(_finished, self.oracle.trials.values())):
-            raise SearchFailed(_why(self.oracle.trials.values()))
+            raise SearchFailed(_reason(self.oracle.trials.values()))
         # TFX requests this number of best trials; Hyperband does not set it.
         self.oracle.max_trials = len(self.oracle.trials)
 
@@ -234,10 +234,10 @@ class Search(keras_tuner.Tuner):
             *args: Positional arguments of ``fit``.
             **kwargs: Keyword arguments of ``fit``.
         """
-        known = self.records.find(trial.hyperparameters.values)
-        self._was_recorded = known is not None
-        if known:
-            return _as_keras_returned(known)
+        recorded = self.records.find(trial.hyperparameters.values)
+        self._was_recorded = recorded is not None
+        if recorded:
+            return _as_keras_returned(recorded)
         trainer.make_repeatable(self.training_settings)
         # The batches count epochs; each trial needs a copy that starts at the first.
         kwargs["x"] = copy.copy(kwargs["x"])
@@ -340,7 +340,7 @@ def _finished(trial: kt_trial.Trial) -> bool:
     return trial.status == kt_trial.TrialStatus.COMPLETED
 
 
-def _why(trials: Iterable[kt_trial.Trial]) -> str:
+def _reason(trials: Iterable[kt_trial.Trial]) -> str:
     failed = [trial for trial in trials if trial.message]
     if not failed:
         return "the search ended without a trial; check that tuner.max_trials is above 0 and the search space not empty"

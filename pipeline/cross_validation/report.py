@@ -4,10 +4,9 @@ import datetime
 from pathlib import Path
 
 from modules.common.files import write_whole
+from modules.demo_corpus import CORPUS_NAME
 from modules.reporting import html, summary
 from modules.reporting.markdown import table
-from modules.reporting.metric_names import metric_name, metric_text, range_text
-from modules.reporting.summary import Metric
 from pipeline.cross_validation.run import CrossValidation
 
 JSON_FILE = "cross_validation.json"
@@ -51,14 +50,7 @@ def to_markdown(result: CrossValidation) -> str:
         result: The cross-validation.
     """
     evaluation = result.evaluation
-    metrics = [
-        (metric_name(metric.name).title, value_text(metric), interval_text(metric)) for metric in evaluation.metrics
-    ]
-    folds = []
-    for fold in result.folds:
-        uar, accuracy = fold.metrics
-        cells = (fold.name, fold.clips, value_text(uar), interval_text(uar), value_text(accuracy), fold.epochs)
-        folds.append(cells)
+    metrics = [metric.texts for metric in evaluation.metrics]
     lines = [
         "# Cross-validation",
         "",
@@ -69,9 +61,22 @@ def to_markdown(result: CrossValidation) -> str:
         "",
         table(("Metric", "All folds", f"{100 * evaluation.interval.level:g} % interval"), metrics, right=(1,)),
         "",
-        table(("Fold", "Clips", "UAR", "Interval", "Accuracy", "Epochs"), folds, right=(1, 2, 4, 5)),
+        table(("Fold", "Clips", "UAR", "Interval", "Accuracy", "Epochs"), fold_rows(result), right=(1, 2, 4, 5)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def fold_rows(result: CrossValidation) -> list[tuple[str, ...]]:
+    """Return name, clips, UAR, interval, accuracy and epochs of each fold as texts.
+
+    Args:
+        result: The cross-validation.
+    """
+    rows: list[tuple[str, ...]] = []
+    for fold in result.folds:
+        (_, uar, interval), (_, accuracy, _) = (metric.texts for metric in fold.metrics)
+        rows.append((fold.name, str(fold.clips), uar, interval, accuracy, str(fold.epochs)))
+    return rows
 
 
 def caution(result: CrossValidation) -> str:
@@ -80,27 +85,9 @@ def caution(result: CrossValidation) -> str:
     Args:
         result: The cross-validation.
     """
-    demo = summary.DEMO_CORPUS in result.data.corpora
-    synthetic = "Synthetic speech is among the data: the metrics say nothing about human speech." if demo else ""
+    demo = CORPUS_NAME in result.data.corpora
+    synthetic = "Synthetic speech is among the data: the metrics are not accuracy on human speech." if demo else ""
     return " ".join(filter(None, [synthetic, result.evaluation.interval.caution]))
-
-
-def value_text(metric: Metric) -> str:
-    """Return the value as text, in the unit of the metric.
-
-    Args:
-        metric: The metric.
-    """
-    return metric_text(metric.value, metric.name)
-
-
-def interval_text(metric: Metric) -> str:
-    """Return the limits of the interval as text; empty without an interval.
-
-    Args:
-        metric: The metric.
-    """
-    return range_text(metric.low, metric.high, metric.name)
 
 
 def _to_html(result: CrossValidation, *, name: str, command: str, config: str) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from modules.audio.augmentation import PLAIN
 from modules.common.code_fingerprint import code_fingerprint
@@ -25,7 +24,7 @@ from modules.data.splits import EVAL, TEST, TRAIN
 from modules.evaluation import evaluate
 from modules.evaluation.calibration import apply_temperature
 from modules.evaluation.intervals import Predictions
-from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, SplitData
+from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, Section, SplitData
 from modules.training import trainer
 from pipeline.config import PipelineConfig
 from pipeline.cross_validation import corpus as whole_corpus
@@ -34,16 +33,11 @@ from pipeline.cross_validation.folds import Fold, FoldsError, Kind, corpus_folds
 
 FOLDER = "cross_validation"
 
-_SLICES = (examples.CORPUS, examples.SEX, examples.INTENSITY)
 _FOLD_METRICS = ("uar", "accuracy")
 _CODE = (trainer.__name__, preprocessing.__name__)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FoldResult(_Section):
+class FoldResult(Section):
     """Result of a fold.
 
     Attributes:
@@ -71,7 +65,7 @@ class FoldResult(_Section):
     temperature: float
 
 
-class FoldSummary(_Section):
+class FoldSummary(Section):
     """Row of a fold in the table; the intervals resample its test speakers."""
 
     name: str
@@ -82,7 +76,7 @@ class FoldSummary(_Section):
     metrics: tuple[Metric, ...]
 
 
-class CrossValidation(_Section):
+class CrossValidation(Section):
     """Results of all folds. ``evaluation`` has each clip once, as predicted by the model of its test fold."""
 
     kind: Kind
@@ -119,8 +113,8 @@ class Plan:
         chosen = self.config.training
         used = chosen.model_family.hyperparameters(chosen.hyperparameters)
         settings = [chosen.model_dump(), used.model_dump(), self.config.transform.model_dump()]
-        known = [settings, self.corpus.fingerprint, fold.to_json(), code_fingerprint(*_CODE)]
-        return self.folder / f"{digest(known)}.json"
+        content = [settings, self.corpus.fingerprint, fold.to_json(), code_fingerprint(*_CODE)]
+        return self.folder / f"{digest(content)}.json"
 
 
 def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_corpus_out: bool) -> CrossValidation:
@@ -354,8 +348,7 @@ def _evaluate(
     corpus: Corpus, positions: list[int], probabilities: np.ndarray, more_slices: dict[str, list[str]] | None = None
 ) -> Evaluation:
     columns = {name: values[positions] for name, values in corpus.columns.items()}
-    slices = {name: columns[name].tolist() for name in _SLICES}
-    slices["length"] = [evaluate.length_slice(float(sec)) for sec in columns[examples.DURATION_SEC]]
+    slices = evaluate.clip_slices(lambda name: columns[name].tolist(), columns[examples.DURATION_SEC])
     return evaluate.evaluate(
         columns[examples.EMOTION_ID],
         probabilities,

@@ -251,8 +251,8 @@ class VertexSettings(Settings):
         names = {name.lower(): name for name in _DEFAULT_NODES}
         merged: dict[str, Any] = dict(_DEFAULT_NODES)
         for name, values in given.items():
-            known = names.get(str(name).lower(), str(name))
-            merged[known] = {**merged.get(known, {}), **values} if isinstance(values, Mapping) else values
+            node_id = names.get(str(name).lower(), str(name))
+            merged[node_id] = {**merged.get(node_id, {}), **values} if isinstance(values, Mapping) else values
         return merged
 
     @pydantic.model_validator(mode="after")
@@ -302,8 +302,8 @@ class VertexSettings(Settings):
         Raises:
             ConfigError: It names an unknown node.
         """
-        known = {node_id.lower() for node_id in [*node_ids, *_DEFAULT_NODES]}
-        unknown = {name for name in self.nodes if name.lower() not in known}
+        names = {node_id.lower() for node_id in [*node_ids, *_DEFAULT_NODES]}
+        unknown = {name for name in self.nodes if name.lower() not in names}
         if unknown:
             raise ConfigError(f"vertex.nodes has {', '.join(sorted(unknown))}; allowed: {', '.join(sorted(node_ids))}")
 

@@ -16,7 +16,7 @@ EVERYTHING = ACTORS * EMOTIONS * REPETITIONS
 
 @pytest.fixture
 def reservoir(tmp_path) -> Path:
-    """Files in RAVDESS's names; what is in them is nobody's business here, but differs."""
+    """Files with RAVDESS's names and different contents."""
     for actor in range(1, ACTORS + 1):
         for emotion in range(1, EMOTIONS + 1):
             for repetition in range(1, REPETITIONS + 1):
@@ -28,7 +28,7 @@ def reservoir(tmp_path) -> Path:
 
 
 def contents(*folders: Path) -> collections.Counter[str]:
-    """How often each content is there, where a run would look for it."""
+    """Returns the number of copies of each content among the files that a run reads."""
     files = [path for folder in folders for path in folder.rglob("*.wav")]
     visible = [path for path in files if not any(part.startswith(".") for part in path.parts)]
     return collections.Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in visible)
@@ -36,9 +36,9 @@ def contents(*folders: Path) -> collections.Counter[str]:
 
 def clips_in(folder: Path) -> list:
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
-    found = identify(paths, read_text=lambda path: (folder / path).read_text(), labels=LabelSettings())
-    assert not found.rejected
-    return list(found.clips)
+    identified = identify(paths, read_text=lambda path: (folder / path).read_text(), labels=LabelSettings())
+    assert not identified.rejected
+    return list(identified.clips)
 
 
 def arrive_into(reservoir: Path, into: Path, **options: int) -> Path:

@@ -31,16 +31,16 @@ def clips(seed: int, *, count: int = 200, louder_db: float = 0.0, slower: float 
     )
 
 
-def exceeded(found: list[comparators.Difference]) -> set[str]:
-    return {each.feature for each in found if each.exceeded}
+def exceeded(differences: list[comparators.Difference]) -> set[str]:
+    return {each.feature for each in differences if each.exceeded}
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_two_halves_of_the_same_recordings_do_not_fire(seed):
     halves = clips(seed, count=comparators.MIN_CLIPS), clips(seed + 100, count=comparators.MIN_CLIPS)
-    found = comparators.drift(*halves, schema.load(LOGMEL))
-    assert {each.feature for each in found} == {"features", "duration_sec", "native_sample_rate_hz"}
-    assert not exceeded(found)
+    differences = comparators.drift(*halves, schema.load(LOGMEL))
+    assert {each.feature for each in differences} == {"features", "duration_sec", "native_sample_rate_hz"}
+    assert not exceeded(differences)
     assert not exceeded(comparators.skew(*halves, schema.load(LOGMEL)))
 
 
@@ -52,24 +52,24 @@ def test_two_halves_of_the_same_recordings_do_not_fire(seed):
         ({"narrow": 20}, "native_sample_rate_hz"),
     ],
 )
-def test_a_comparator_fires_on_what_changed(change, feature):
+def test_a_comparator_reports_the_changed_feature(change, feature):
     assert exceeded(comparators.drift(clips(0), clips(1, **change), schema.load(LOGMEL))) == {feature}
 
 
 def test_requests_are_compared_in_their_own_columns():
     requests = clips(1, louder_db=8.0)
     requests = requests._replace(numbers={"valid_frames": np.full(200, 60)})
-    found = comparators.skew(clips(0), requests, schema.load(LOGMEL))
-    assert {each.comparator for each in found} == {"skew"}
-    assert exceeded(found) == {"features", "valid_frames"}
+    differences = comparators.skew(clips(0), requests, schema.load(LOGMEL))
+    assert {each.comparator for each in differences} == {"skew"}
+    assert exceeded(differences) == {"features", "valid_frames"}
 
 
 def test_one_histogram_of_the_270_features_is_not_compared():
     described = clips(0)
     values = np.zeros((200, 270))
     described = described._replace(sample=Sample(values=values, names=tuple(feature_names(UTTERANCE))))
-    found = comparators.drift(described, described, schema.load(UTTERANCE))
-    assert {each.feature for each in found} == {"duration_sec", "native_sample_rate_hz"}
+    differences = comparators.drift(described, described, schema.load(UTTERANCE))
+    assert {each.feature for each in differences} == {"duration_sec", "native_sample_rate_hz"}
 
 
 def test_small_samples_are_not_compared():

@@ -87,11 +87,11 @@ def test_class_without_examples_is_left_out(predictions, result):
 
 @pytest.mark.parametrize("method", ["JACKKNIFE", "POISSON_BOOTSTRAP"])
 def test_confidence_intervals_enclose_the_value(predictions, result, method):
-    wanted = values_by_slice(result)[()]["doubleValue"]
+    unweighted = values_by_slice(result)[()]["doubleValue"]
     bounded = values_by_slice(analyse(predictions, intervals=method))[()]["boundedValue"]
-    assert bounded["lowerBound"] < wanted < bounded["upperBound"]
+    assert bounded["lowerBound"] < unweighted < bounded["upperBound"]
     assert bounded["upperBound"] - bounded["lowerBound"] < 0.3
-    assert bounded["value"] == pytest.approx(wanted, abs=0.02)
+    assert bounded["value"] == pytest.approx(unweighted, abs=0.02)
 
 
 @pytest.mark.parametrize(("threshold", "passes"), [(0.1, True), (0.99, False)])

@@ -37,33 +37,6 @@ def clips(*, seed: int, shift: float = 0.0) -> list[tuple[str, str, np.ndarray]]
     return made
 
 
-def write_examples(
-    folder: Path,
-    *,
-    names: dict[str, str] | None = None,
-    earlier: dict[str, float] | None = None,
-    slower: float = 1.0,
-    **how: float,
-) -> Path:
-    """As an AudioExampleGen writes them, each clip with an augmented copy that is far from it.
-
-    Args:
-        earlier: Clips of an earlier span of the same window.
-    """
-    split = folder / "Split-train"
-    split.mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(split / "data_tfrecord-00000-of-00001.gz"), "GZIP") as writer:
-        for below, made in (("span-1/", clips(**earlier) if earlier else []), ("span-2/", clips(**how))):
-            for number, (speaker, emotion, values) in enumerate(made):
-                clip = Clip(path=f"{below}{number}.wav", corpus="toy", emotion=emotion, speaker=speaker)
-                clip = dataclasses.replace(clip, emotion=(names or {}).get(emotion, emotion))
-                for augmentation, offset in (("plain", 0.0), ("noise", 100.0)):
-                    duration_sec = slower * (2.5 + 0.01 * (number % 100))
-                    writer.write(make_example(clip, values + offset, augmentation, SPEC, duration_sec))
-    (folder / sources.SUMMARY_FILE).write_text(json.dumps(summary(["span-1", "span-2"] if earlier else [])))
-    return folder
-
-
 def summary(
     spans: list[str],
     *,
@@ -95,8 +68,35 @@ def make_example(
     ).SerializeToString()
 
 
+def write_examples(
+    folder: Path,
+    *,
+    names: dict[str, str] | None = None,
+    earlier: dict[str, float] | None = None,
+    slower: float = 1.0,
+    **how: float,
+) -> Path:
+    """Writes examples as an AudioExampleGen does, each clip with an augmented copy that is far from it.
+
+    Args:
+        earlier: Clips of an earlier span of the same window.
+    """
+    split = folder / "Split-train"
+    split.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(split / "data_tfrecord-00000-of-00001.gz"), "GZIP") as writer:
+        for below, made in (("span-1/", clips(**earlier) if earlier else []), ("span-2/", clips(**how))):
+            for number, (speaker, emotion, values) in enumerate(made):
+                clip = Clip(path=f"{below}{number}.wav", corpus="toy", emotion=emotion, speaker=speaker)
+                clip = dataclasses.replace(clip, emotion=(names or {}).get(emotion, emotion))
+                for augmentation, offset in (("plain", 0.0), ("noise", 100.0)):
+                    duration_sec = slower * (2.5 + 0.01 * (number % 100))
+                    writer.write(make_example(clip, values + offset, augmentation, SPEC, duration_sec))
+    (folder / sources.SUMMARY_FILE).write_text(json.dumps(summary(["span-1", "span-2"] if earlier else [])))
+    return folder
+
+
 def write_request_log(folder: Path, *, valid_frames: int = SPEC.window_frames - 9, **how: float) -> Path:
-    """As the embedded server writes it: one ``PredictionLog`` for a request of several clips."""
+    """Writes a log as the embedded server does: one ``PredictionLog`` for a request of several clips."""
     folder.mkdir()
     with tf.io.TFRecordWriter(str(folder / "requests-1.tfrecord")) as writer:
         made = clips(**how)
@@ -140,8 +140,8 @@ def monitor(reference, tmp_path):
 
 
 def test_similar_data_do_not_drift(monitor, tmp_path):
-    (found,) = monitor(write_examples(tmp_path / "new", seed=1), SETTINGS.replace(stop_on="any"))
-    report = found["report"]
+    (comparison,) = monitor(write_examples(tmp_path / "new", seed=1), SETTINGS.replace(stop_on="any"))
+    report = comparison["report"]
     assert not report["drifted"]
     assert report["reference_clips"] == report["current_clips"] == SPEAKERS * CLIPS_EACH, "no augmented copy counts"
     assert report["shared_speakers"] == SPEAKERS
@@ -149,9 +149,9 @@ def test_similar_data_do_not_drift(monitor, tmp_path):
 
 def test_drift_stops_the_run_only_if_configured(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1, shift=1.0)
-    (found,) = monitor(current)
-    assert found["report"]["drifted"]
-    assert not found["report"]["labels_suspect"]
+    (comparison,) = monitor(current)
+    assert comparison["report"]["drifted"]
+    assert not comparison["report"]["labels_suspect"]
     with pytest.raises(executor.DriftAlarm):
         monitor(current, SETTINGS.replace(stop_on="any"))
 
@@ -159,34 +159,35 @@ def test_drift_stops_the_run_only_if_configured(monitor, tmp_path):
 def test_a_broken_label_mapping_stops_the_run(monitor, tmp_path):
     swapped = {"angry": "sad", "sad": "happy", "happy": "angry"}
     current = write_examples(tmp_path / "new", seed=1, names=swapped)
-    with pytest.raises(executor.DriftAlarm, match="angry") as alarm:
+    with pytest.raises(executor.DriftAlarm) as alarm:
         monitor(current)
+    assert "angry" in str(alarm.value)
     written = json.loads((Path(alarm.value.folder) / executor.DRIFT_FILE).read_text())
     assert written["comparisons"][0]["report"]["labels_suspect"]
     assert alarm.value.folder in str(alarm.value)
-    (found,) = monitor(current, SETTINGS.replace(stop_on="never"))
-    assert found["report"]["labels_suspect"]
+    (comparison,) = monitor(current, SETTINGS.replace(stop_on="never"))
+    assert comparison["report"]["labels_suspect"]
 
 
 def test_of_a_window_the_newest_span_is_compared(monitor, tmp_path):
     """Half of the clips are the reference's own: they would dilute what is new."""
     current = write_examples(tmp_path / "new", seed=1, shift=0.25, earlier={"seed": 0})
-    (found,) = monitor(current)
-    assert found["what"] == "new data of span-2"
-    assert found["report"]["current_clips"] == SPEAKERS * CLIPS_EACH
-    assert found["report"]["drifted"]
+    (comparison,) = monitor(current)
+    assert comparison["what"] == "new data of span-2"
+    assert comparison["report"]["current_clips"] == SPEAKERS * CLIPS_EACH
+    assert comparison["report"]["drifted"]
 
 
 def test_the_comparators_of_the_schema_raise_the_alarm(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1, slower=1.5)
-    (found,) = monitor(current)
-    (duration, rate) = sorted(found["report"]["comparators"], key=lambda each: each["feature"])
+    (comparison,) = monitor(current)
+    (duration, rate) = sorted(comparison["report"]["comparators"], key=lambda each: each["feature"])
     assert duration["feature"] == "duration_sec"
     assert duration["jensen_shannon"] > duration["threshold"]
     assert (rate["feature"], rate["jensen_shannon"]) == ("native_sample_rate_hz", 0)
-    assert found["report"]["drifted"]
-    (reason,) = found["report"]["reasons"]
-    assert reason.startswith("duration_sec has a Jensen-Shannon divergence of")
+    assert comparison["report"]["drifted"]
+    (reason,) = comparison["report"]["reasons"]
+    assert reason.startswith("duration_sec ")
     with pytest.raises(executor.DriftAlarm, match="duration_sec"):
         monitor(current, SETTINGS.replace(stop_on="any"))
 
@@ -194,40 +195,41 @@ def test_the_comparators_of_the_schema_raise_the_alarm(monitor, tmp_path):
 @pytest.mark.parametrize("change", [{}, {"slower": 1.5}, {"shift": 1.0}], ids=["same", "slower", "shifted"])
 def test_command_and_monitor_agree(monitor, reference, tmp_path, capsys, change):
     current = write_examples(tmp_path / "new", seed=1, **change)
-    (found,) = monitor(current)
+    (comparison,) = monitor(current)
     with pytest.raises(SystemExit) as ended:
         main(["drift", str(reference), str(current), "--permutations=100", "--json"])
     printed = json.loads(capsys.readouterr().out)
     assert ended.value.code == (3 if change else 0)
     assert printed["drifted"] == bool(change)
-    assert {**printed, "settings": None} == {**found["report"], "settings": None}
+    assert {**printed, "settings": None} == {**comparison["report"], "settings": None}
 
 
 def test_shared_test_speakers_are_a_remark(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
     (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], train=("toy-0",), test=("toy-3", "toy-9"))))
-    (found,) = monitor(current, SETTINGS.replace(stop_on="any"))
-    assert not found["report"]["drifted"]
-    assert "toy-3" in found["report"]["reasons"][0]
-    assert "toy-9" not in found["report"]["reasons"][0]
+    (comparison,) = monitor(current, SETTINGS.replace(stop_on="any"))
+    assert not comparison["report"]["drifted"]
+    assert "toy-3" in comparison["report"]["reasons"][0]
+    assert "toy-9" not in comparison["report"]["reasons"][0]
 
 
-def test_training_speakers_of_both_models_are_no_remark(monitor, tmp_path):
+def test_training_speakers_of_both_models_cause_no_remark(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
     (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], test=("toy-3",))))
-    (found,) = monitor(current)
-    assert found["report"]["reasons"] == []
+    (comparison,) = monitor(current)
+    assert comparison["report"]["reasons"] == []
 
 
 def test_a_first_run_has_no_reference(monitor, tmp_path):
-    (found,) = monitor(write_examples(tmp_path / "new", seed=1), first_run=True)
-    assert "No blessed model" in found["not_compared"]
+    (comparison,) = monitor(write_examples(tmp_path / "new", seed=1), first_run=True)
+    assert "report" not in comparison
+    assert comparison["not_compared"]
 
 
 def test_too_few_clips_are_not_compared(monitor, tmp_path):
     settings = SETTINGS.replace(min_clips=1000, stop_on="any")
-    (found,) = monitor(write_examples(tmp_path / "new", seed=1, shift=1.0), settings)
-    assert "at least 1000" in found["not_compared"]
+    (comparison,) = monitor(write_examples(tmp_path / "new", seed=1, shift=1.0), settings)
+    assert "1000" in comparison["not_compared"]
 
 
 def test_examples_of_another_audio_spec_are_not_compared(monitor, tmp_path):
@@ -251,8 +253,9 @@ def test_requests_are_checked_by_the_serving_environment(monitor, tmp_path):
     current = write_examples(tmp_path / "new", seed=1)
     _, requests = monitor(current, SETTINGS.replace(request_log=str(log)))
     skew, broken = requests["report"]["reasons"]
-    assert skew.startswith("valid_frames has a Jensen-Shannon divergence of 1.00; the skew comparator")
-    assert broken.startswith("valid_frames: Unexpectedly large value: 109"), "and nothing about labels, which none has"
+    assert skew.startswith("valid_frames ")
+    assert broken.startswith("valid_frames: ")
+    assert "109" in broken
 
 
 def test_a_log_of_another_audio_spec_is_refused(tmp_path):
@@ -283,20 +286,20 @@ def test_recordings_are_read_and_bad_ones_rejected(tmp_path):
     for emotion in ("01", "05"):
         soundfile.write(tmp_path / f"03-01-{emotion}-01-01-01-07.wav", rng.normal(scale=0.1, size=30_000), 16_000)
     (tmp_path / "03-01-04-01-01-01-07.wav").write_bytes(b"RIFF")
-    found = sources.read_recordings(str(tmp_path), settings=ORIGINAL_INGEST)
-    assert found.sample.speakers == ("ravdess-07", "ravdess-07")
-    assert found.sample.emotions == ("neutral", "angry")
-    assert found.sample.values.shape == (2, 270)
-    described = {name: values.tolist() for name, values in found.clips.numbers.items()}
+    recordings = sources.read_recordings(str(tmp_path), settings=ORIGINAL_INGEST)
+    assert recordings.sample.speakers == ("ravdess-07", "ravdess-07")
+    assert recordings.sample.emotions == ("neutral", "angry")
+    assert recordings.sample.values.shape == (2, 270)
+    described = {name: values.tolist() for name, values in recordings.clips.numbers.items()}
     assert described == {
         "valid_frames": [81, 81],
         "duration_sec": [1.875, 1.875],
         "native_sample_rate_hz": [16_000] * 2,
     }
-    assert [file.path for file in found.rejected] == ["03-01-04-01-01-01-07.wav"]
+    assert [file.path for file in recordings.rejected] == ["03-01-04-01-01-01-07.wav"]
     louder = sources.read_recordings(str(tmp_path), settings=ORIGINAL_INGEST, change=lambda samples, rate: samples * 2)
-    rms = found.sample.names.index("rms")
-    np.testing.assert_allclose(louder.sample.values[:, rms], 2 * found.sample.values[:, rms], rtol=1e-4)
+    rms = recordings.sample.names.index("rms")
+    np.testing.assert_allclose(louder.sample.values[:, rms], 2 * recordings.sample.values[:, rms], rtol=1e-4)
 
 
 def test_an_empty_folder_is_unreadable(tmp_path):

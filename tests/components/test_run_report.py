@@ -26,7 +26,7 @@ CONFIG = {
 }
 
 
-def found(*, uar: float = 0.4, version: str | None = "1700000000") -> summary.RunSummary:
+def run_summary(*, uar: float = 0.4, version: str | None = "1700000000") -> summary.RunSummary:
     interval = summary.IntervalMethod(level=0.95, resamples=1000, seed=0, text="speakers")
     metrics = (
         summary.Metric(name="uar", value=uar, low=0.3, high=0.5),
@@ -51,7 +51,7 @@ def found(*, uar: float = 0.4, version: str | None = "1700000000") -> summary.Ru
 
 
 def recorded(**values):
-    return record(found(**values), config=CONFIG, run=RUN, report="gs://runs/1/ser-1/RunReport_2/report")
+    return record(run_summary(**values), config=CONFIG, run=RUN, report="gs://runs/1/ser-1/RunReport_2/report")
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def metadata(served) -> Metadata:
 
 
 def logged(**values) -> summary.Logged:
-    (said,) = experiments.log(recorded(**values), [experiments.VertexExperiments(SETTINGS)])
-    return said
+    (logged_to,) = experiments.log(recorded(**values), [experiments.VertexExperiments(SETTINGS)])
+    return logged_to
 
 
 def test_the_configuration_is_flat():
@@ -97,7 +97,7 @@ def test_results_are_recorded_with_the_bounds_of_their_intervals():
     assert result.parameters["report"].endswith("/report")
 
 
-def test_what_was_not_pushed_has_no_version():
+def test_a_model_that_is_not_pushed_has_no_version():
     result = recorded(version=None)
     assert result.metrics["blessed"] == 0
     assert not [name for name in result.parameters if name.startswith("pushed")]
@@ -114,15 +114,15 @@ def test_a_pushed_model_has_its_commands(endpoint, where):
         pushed.set_string_custom_property(name, value)
     push = gather.push(pushed, summary.Verdict(blessed=True))
     assert (push.version, push.path, push.endpoint) == ("3", "/models/3", endpoint or None)
-    assert push.ask[0] == f"ser predict {where} recording.wav"
-    assert any("rollout status" in command for command in push.ask) == bool(endpoint)
+    assert push.commands[0] == f"ser predict {where} recording.wav"
+    assert any("rollout status" in command for command in push.commands) == bool(endpoint)
 
 
 def test_the_artifact_keeps_its_own_properties():
     artifact = standard_artifacts.ModelEvaluation()
     artifact.name, artifact.uri = "report", "/runs/1"
-    (said,) = experiments.log(recorded(), [experiments.ArtifactProperties(artifact)])
-    assert (said.where, said.address, said.error) == ("ML Metadata", "/runs/1", None)
+    (logged_to,) = experiments.log(recorded(), [experiments.ArtifactProperties(artifact)])
+    assert (logged_to.where, logged_to.address, logged_to.error) == ("ML Metadata", "/runs/1", None)
     assert artifact.name == "report"
     assert artifact.get_string_custom_property("param.name") == "ser"
     assert artifact.get_int_custom_property("param.training.epochs") == 50
@@ -130,9 +130,11 @@ def test_the_artifact_keeps_its_own_properties():
 
 
 def test_an_experiment_gets_a_run_with_parameters_and_metrics(metadata):
-    said = logged()
-    assert said.error is None
-    assert said.address.startswith("https://console.cloud.google.com/vertex-ai/experiments/locations/europe-west4/")
+    logged_to = logged()
+    assert logged_to.error is None
+    assert logged_to.address.startswith(
+        "https://console.cloud.google.com/vertex-ai/experiments/locations/europe-west4/"
+    )
     run = metadata.context(f"ser-{RUN}")
     assert metadata.children[metadata.context("ser").name] == [run.name]
     assert (run.display_name, run.schema_title) == (RUN, "system.ExperimentRun")
@@ -174,7 +176,7 @@ def test_a_refusal_is_reported_and_does_not_fail_the_run(served, metadata):
     artifact = standard_artifacts.ModelEvaluation()
     sinks = [experiments.VertexExperiments(SETTINGS), experiments.ArtifactProperties(artifact)]
     refused, kept = experiments.log(recorded(), sinks)
-    assert "aiplatform.contexts.create denied" in refused.error
+    assert "aiplatform.contexts.create denied" in refused.error  # the message of the service
     assert refused.address is None
     assert kept.error is None
 
@@ -184,9 +186,9 @@ def test_the_report_lists_logs_and_failures():
         summary.Logged(where="ML Metadata", address="/runs/1"),
         summary.Logged(where="Vertex AI Experiments", error="PermissionDenied: no"),
     )
-    page = render(found().model_copy(update={"logged": logged}))
-    assert "are in ML Metadata: /runs/1" in page
-    assert "were not logged to Vertex AI Experiments: PermissionDenied: no" in page
+    page = render(run_summary().model_copy(update={"logged": logged}))
+    assert "ML Metadata: /runs/1" in page
+    assert "Vertex AI Experiments: PermissionDenied: no" in page
 
 
 @pytest.mark.parametrize("run", ["2027-01-01T12:00:00.123456", "ser_" + "x" * 200, "-Ser."])

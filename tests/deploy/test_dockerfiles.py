@@ -1,4 +1,4 @@
-"""The Dockerfiles: that they agree with the lock and with what builds them. deploy/images/check.sh runs the images."""
+"""The Dockerfiles agree with the lock and with the builds. deploy/images/check.sh runs the images."""
 
 import re
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_the_gpu_libraries_are_resolved_for_the_locks_tensorflow():
     assert all(package.startswith("nvidia-") for package in packages)
 
 
-def test_what_the_images_copy_exists_and_is_not_ignored():
+def test_copied_paths_exist_and_are_not_ignored():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     admitted = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     assert "*" in ignored

@@ -33,7 +33,7 @@ RAW_SPEC_OF_SCALARS = {
 
 @dataclasses.dataclass(frozen=True)
 class Transformed:
-    """What a Transform component leaves behind."""
+    """Output of a Transform component."""
 
     spec: AudioSpec
     graph_dir: str
@@ -41,7 +41,7 @@ class Transformed:
     eval_files: list[str]
 
     def fn_args(self, settings: TrainingSettings, folder: Path, **more: object) -> types.SimpleNamespace:
-        """As TFX's Trainer and Tuner make them."""
+        """Returns arguments as TFX's Trainer and Tuner pass them."""
         values = {
             "transform_graph_path": self.graph_dir,
             "train_files": self.train_files,
@@ -57,7 +57,7 @@ class Transformed:
 
 @pytest.fixture(scope="session")
 def make_raw_example() -> Callable[..., bytes]:
-    """A serialized example of the ExampleGen's, with features around a centre of its emotion."""
+    """Returns a serialized example as the ExampleGen's, with features around a centre of its emotion."""
 
     def make(
         spec: AudioSpec, emotion_id: int, number: int, valid_frames: int | None = None, speaker: str = "toy-01"
@@ -165,7 +165,7 @@ def quick_settings() -> TrainingSettings:
 def exported(
     transformed: Transformed, quick_settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> types.SimpleNamespace:
-    """The ``fn_args`` of a training that has run."""
+    """The ``fn_args`` of a finished training."""
     fn_args = transformed.fn_args(quick_settings, tmp_path_factory.mktemp("exported"))
     trainer.run_fn(fn_args)
     return fn_args

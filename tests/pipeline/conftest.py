@@ -1,4 +1,4 @@
-"""The configuration that the golden is compiled from, and what the compiler makes of it."""
+"""The configuration of the golden pipeline, and its compilation."""
 
 import json
 from pathlib import Path

@@ -222,7 +222,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_set_without_a_value_is_refused():
-    with pytest.raises(ConfigError, match=r"section\.key=value"):
+    with pytest.raises(ConfigError, match=r"training\.epochs"):
         load_config(overrides=["training.epochs"])
 
 

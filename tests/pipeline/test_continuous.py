@@ -1,6 +1,7 @@
 """Runs over spans of new data: similar, mislabelled, and recorded by telephone."""
 
 import dataclasses
+import html
 import json
 import re
 import shutil
@@ -80,25 +81,6 @@ def corpus(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def runs(corpus, tmp_path_factory) -> dict[str, Run]:
-    """Runs with one root, one after each of three spans."""
-    folder = tmp_path_factory.mktemp("continuous")
-    if corpus == "demo":
-        write_corpus(folder / "reservoir", clips=3 * CLIPS[corpus], seed=0)
-    else:
-        shutil.copytree(RAVDESS, folder / "reservoir")
-    found = {}
-    for name, change in (("normal", None), ("mislabelled", mix_up_labels), ("telephone", record_by_telephone)):
-        span = Path(arrive(str(folder / "reservoir"), str(folder / "data"), clips=CLIPS[corpus]))
-        if change:
-            change(span)
-        found[name] = start(folder / "data", folder / "output")
-        if not change:
-            found["repeated"] = start(folder / "data", folder / "output")
-    return found
-
-
 def start(data: Path, root: Path, *overrides: str) -> Run:
     settings = [argument for setting in (*SETTINGS, *overrides) for argument in ("--set", setting)]
     command = [sys.executable, "runner_local.py", "--data", str(data), "--root", str(root), *settings]
@@ -112,11 +94,30 @@ def start(data: Path, root: Path, *overrides: str) -> Run:
     )
 
 
+@pytest.fixture(scope="module")
+def runs(corpus, tmp_path_factory) -> dict[str, Run]:
+    """Runs with one root, one after each of three spans."""
+    folder = tmp_path_factory.mktemp("continuous")
+    if corpus == "demo":
+        write_corpus(folder / "reservoir", clips=3 * CLIPS[corpus], seed=0)
+    else:
+        shutil.copytree(RAVDESS, folder / "reservoir")
+    by_name = {}
+    for name, change in (("normal", None), ("mislabelled", mix_up_labels), ("telephone", record_by_telephone)):
+        span = Path(arrive(str(folder / "reservoir"), str(folder / "data"), clips=CLIPS[corpus]))
+        if change:
+            change(span)
+        by_name[name] = start(folder / "data", folder / "output")
+        if not change:
+            by_name["repeated"] = start(folder / "data", folder / "output")
+    return by_name
+
+
 def test_the_first_span_has_no_reference_and_is_pushed(runs):
     run = runs["normal"]
     assert run.status == 0
     assert run.summary.verdict.blessed
-    assert "No blessed model" in run.summary.drift[0].not_compared
+    assert run.summary.drift[0].not_compared
     assert run.versions == [run.summary.pushed.version]
 
 
@@ -131,10 +132,10 @@ def test_drifted_labels_stop_the_run_before_training(runs):
     assert run.status == 1
     assert run.summary.run.failed_component == "DriftMonitor"
     (drift,) = run.summary.drift
-    assert not [reason for reason in drift.reasons if "features" in reason], "the sound is unchanged"
-    assert "sound different: angry" in drift.reasons[0]
+    assert not any(feature.ks.value > feature.ks.threshold for feature in drift.features), "the sound is unchanged"
+    assert "angry" in drift.reasons[0]
     assert drift.reasons[0] in run.summary.run.error
-    assert "Kolmogorov-Smirnov statistic by feature" in run.report
+    assert drift.reasons[0] in html.unescape(run.report)
     (written,) = re.findall(r"\S+drift\.json", run.summary.run.error)
     assert json.loads(Path(written).read_text())["comparisons"][0]["report"]["labels_suspect"]
     assert run.summary.evaluation is None
@@ -147,8 +148,8 @@ def test_drifted_features_are_in_the_report(runs, corpus):
     (drift,) = run.summary.drift
     assert drift.drifted
     assert drift.current_clips < CLIPS[corpus], "the training split alone is compared"
-    assert "features drifted" in drift.reasons[0]
-    assert "Kolmogorov-Smirnov statistic by feature" in run.report
+    assert any(feature.ks.value > feature.ks.threshold for feature in drift.features)
+    assert drift.reasons[0] in html.unescape(run.report)
     assert run.summary.evaluation is not None
 
 
@@ -161,12 +162,11 @@ def test_the_gate_leaves_out_the_baselines_training_speakers(demo_data, tmp_path
     shutil.copytree(demo_data, data, dirs_exist_ok=True)
     second = start(data, root, *settings).summary
     test = second.protocol.speakers["test"]
-    heard = sorted(first.protocol.training_speakers & set(test))
+    excluded = sorted(first.protocol.training_speakers & set(test))
     assert first.verdict.blessed
-    assert heard, "or there is nothing to see"
+    assert excluded, "otherwise the gate has nothing to leave out"
     (check,) = [check for check in second.verdict.checks if check.code == "gate.comparable_baseline"]
-    assert f"{len(heard)} of {len(test)} test speakers" in check.text
-    assert check.value == len(test) - len(heard)
-    assert list(second.baseline.excluded_speakers) == heard
+    assert check.value == len(test) - len(excluded)
+    assert list(second.baseline.excluded_speakers) == excluded
     assert second.baseline.speakers == check.value
-    assert ", ".join(heard) in " ".join(second.drift[0].reasons)
+    assert ", ".join(excluded) in " ".join(second.drift[0].reasons)

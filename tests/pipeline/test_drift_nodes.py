@@ -18,20 +18,20 @@ def nodes(*overrides: str, **settings: object) -> dict:
 
 def test_the_drift_monitor_is_off_by_default():
     assert "DriftMonitor" not in nodes()
-    found = nodes("drift.enabled=true")
-    assert list(found["DriftMonitor"].inputs) == ["examples", "schema", "reference"]
-    assert "drift" in found["RunReport"].inputs
+    by_id = nodes("drift.enabled=true")
+    assert list(by_id["DriftMonitor"].inputs) == ["examples", "schema", "reference"]
+    assert "drift" in by_id["RunReport"].inputs
 
 
 def test_transform_waits_for_the_drift_monitor():
-    found = nodes("drift.enabled=true")
-    assert found["DriftMonitor"] in found["Transform"].upstream_nodes
+    by_id = nodes("drift.enabled=true")
+    assert by_id["DriftMonitor"] in by_id["Transform"].upstream_nodes
 
 
 def test_a_configured_reference_replaces_the_resolver():
-    found = nodes("drift.enabled=true", "drift.reference=gs://bucket/examples/1")
-    assert "DriftReferenceResolver" not in found
-    assert "gs://bucket/examples/1" in found["DriftMonitor"].exec_properties["settings"]
+    by_id = nodes("drift.enabled=true", "drift.reference=gs://bucket/examples/1")
+    assert "DriftReferenceResolver" not in by_id
+    assert "gs://bucket/examples/1" in by_id["DriftMonitor"].exec_properties["settings"]
 
 
 def test_vertex_compares_with_the_configured_reference():
@@ -51,7 +51,7 @@ def test_vertex_compares_with_the_configured_reference():
 
 
 def test_without_own_resolvers_no_reference_is_resolved():
-    found = nodes("drift.enabled=true", can_resolve_examples=False)
-    assert "DriftReferenceResolver" not in found
-    assert list(found["DriftMonitor"].inputs) == ["examples", "schema"]
-    assert list(found["BaselineResolver"].inputs) == ["model", "model_blessing"]
+    by_id = nodes("drift.enabled=true", can_resolve_examples=False)
+    assert "DriftReferenceResolver" not in by_id
+    assert list(by_id["DriftMonitor"].inputs) == ["examples", "schema"]
+    assert list(by_id["BaselineResolver"].inputs) == ["model", "model_blessing"]

@@ -36,7 +36,7 @@ def frame() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def found(frame) -> dict[tuple, dict]:
+def tfma_values(frame) -> dict[tuple, dict]:
     """TFMA's metrics by slice and name; those of single classes by name and class."""
     config = evaluation.eval_config(GateSettings())
     config.model_specs[0].signature_name = ""
@@ -71,24 +71,24 @@ def expected(part: pd.DataFrame) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("column", [None, examples.CORPUS, examples.SEX, examples.SPEAKER, "length"])
-def test_every_metric_agrees_with_scikit_learn(frame, found, column):
+def test_every_metric_agrees_with_scikit_learn(frame, tfma_values, column):
     parts = {(): frame} if column is None else {((column, str(value)),): part for value, part in frame.groupby(column)}
     for where, part in parts.items():
         for name, value in expected(part).items():
-            assert found[where][name] == pytest.approx(value, abs=1e-6), (where, name)
+            assert tfma_values[where][name] == pytest.approx(value, abs=1e-6), (where, name)
 
 
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
-def test_every_class_agrees_with_scikit_learn(frame, found, name):
+def test_every_class_agrees_with_scikit_learn(frame, tfma_values, name):
     decided = np.stack(frame["probabilities"]).argmax(axis=1)
     score = getattr(sklearn_metrics, f"{name}_score")
-    wanted = score(frame[examples.EMOTION_ID], decided, labels=CLASSES, average=None, zero_division=0)
-    seen = [found[()][(f"class_{name}", f"classId:{index}")] for index in CLASSES]
-    assert seen == pytest.approx(wanted, abs=1e-6)
+    expected_values = score(frame[examples.EMOTION_ID], decided, labels=CLASSES, average=None, zero_division=0)
+    seen = [tfma_values[()][(f"class_{name}", f"classId:{index}")] for index in CLASSES]
+    assert seen == pytest.approx(expected_values, abs=1e-6)
 
 
-def test_the_confusion_matrix_agrees_with_scikit_learn(frame, found):
-    (matrix,) = found[()]["multi_class_confusion_matrix_at_thresholds"]["multiClassConfusionMatrixAtThresholds"][
+def test_the_confusion_matrix_agrees_with_scikit_learn(frame, tfma_values):
+    (matrix,) = tfma_values[()]["multi_class_confusion_matrix_at_thresholds"]["multiClassConfusionMatrixAtThresholds"][
         "matrices"
     ]
     dense = np.zeros((len(EMOTIONS), len(EMOTIONS)))
@@ -98,6 +98,6 @@ def test_the_confusion_matrix_agrees_with_scikit_learn(frame, found):
     assert (dense == sklearn_metrics.confusion_matrix(frame[examples.EMOTION_ID], decided)).all()
 
 
-def test_every_slice_is_computed(found):
-    columns = {where[0][0] for where in found if where}
+def test_every_slice_is_computed(tfma_values):
+    columns = {where[0][0] for where in tfma_values if where}
     assert columns == {"corpus", "sex", "intensity", "speaker", "emotion", "length"}

@@ -122,9 +122,9 @@ def retrained(local_run):
 
 
 def test_a_change_of_the_model_reuses_ingest_and_transform(retrained):
-    found = states(retrained)
-    assert {found[name] for name in NODES[:6] if name != "AnomalyGate"} == {"cached"}
-    assert found["Trainer"] == found["GatedEvaluator"] == "ran"
+    state_of = states(retrained)
+    assert {state_of[name] for name in NODES[:6] if name != "AnomalyGate"} == {"cached"}
+    assert state_of["Trainer"] == state_of["GatedEvaluator"] == "ran"
 
 
 def test_the_best_hyperparameters_are_trained(retrained):
@@ -135,13 +135,13 @@ def test_the_best_hyperparameters_are_trained(retrained):
     assert best.hyperparameters.items() <= summary.training.hyperparameters.items()
     assert [len(trial.curve) for trial in summary.tuning.trials] == [1, 1]
     assert summary.tuning.splits.speakers_in_both == 0
-    assert "val_loss per epoch of each trial" in (retrained.root / "report.html").read_text()
+    assert "val_loss per epoch" in (retrained.root / "report.html").read_text()
 
 
 def test_the_best_hyperparameters_are_written_as_a_file(retrained):
     kept = load_config(retrained.root / "tuned.yaml")
-    found = summary_of(retrained).training.hyperparameters
-    assert kept.training.hyperparameters == found
+    trained_with = summary_of(retrained).training.hyperparameters
+    assert kept.training.hyperparameters == trained_with
     assert kept.replace(training=kept.training.replace(hyperparameters={})) == load_config(
         overrides=[*retrained.overrides, "tuner.enabled=false"]
     )
@@ -150,13 +150,14 @@ def test_the_best_hyperparameters_are_written_as_a_file(retrained):
 def test_a_second_model_is_compared_with_the_baseline(retrained):
     summary = summary_of(retrained)
     assert "gate.uar_loss" in {check.code for check in summary.verdict.checks}
-    difference = next(found for found in summary.baseline.differences if found.name == "uar")
+    difference = next(each for each in summary.baseline.differences if each.name == "uar")
     check = next(check for check in summary.verdict.checks if check.code == "gate.uar_loss")
     assert check.value == pytest.approx(difference.difference, abs=1e-6)
     # The speakers of the blessed model's splits are part of its blessing, which ML Metadata names.
     (check,) = [check for check in summary.verdict.checks if check.code == "gate.comparable_baseline"]
     speakers = len(summary.protocol.speakers["test"])
-    assert check.text == f"The blessed baseline was trained on none of the {speakers} test speakers."
+    assert check.passed
+    assert check.value == speakers
 
 
 def test_a_candidate_below_the_floor_is_not_pushed(retrained):
@@ -166,7 +167,7 @@ def test_a_candidate_below_the_floor_is_not_pushed(retrained):
     assert finished.returncode == 0
     summary = summary_of(strict)
     assert not summary.verdict.blessed
-    assert "must be at least 99.9%" in summary.verdict.reasons[0]
+    assert "gate.uar" in {check.code for check in summary.verdict.checks if not check.passed}
     assert summary.verdict.reasons[0] in finished.stdout
     assert summary.pushed.version is None
     assert versions(strict) == before
@@ -180,14 +181,26 @@ def test_an_override_pushes_a_rejected_model(retrained):
     summary = summary_of(forced)
     assert summary.verdict.blessed
     assert summary.verdict.override == "Ada: only to see it served"
-    assert "must be at least 99.9%" in " ".join(summary.verdict.reasons)
-    assert "only to see it served" in (forced.root / "report.html").read_text()
+    assert "gate.uar" in {check.code for check in summary.verdict.checks if not check.passed}
+    assert summary.verdict.override in (forced.root / "report.html").read_text()
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(forced.root / "metadata.sqlite"))) as kept:
         blessing = latest_run(kept.store, summary.run.name)["GatedEvaluator"].output("blessing")
     assert blessing.custom_properties["gate_override"].string_value == "Ada: only to see it served"
     assert blessing.custom_properties["blessed"].int_value == 1
     assert summary.pushed.version in versions(forced)
     assert set(versions(forced)) >= set(before)
+
+
+def _start_and_kill(run, component: str) -> None:
+    """Send SIGKILL as soon as the component runs."""
+    process = subprocess.Popen(run.command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+    with process:
+        for line in process.stderr:
+            if line.rstrip().endswith(f"] {component}"):
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stderr.read()
+    assert process.returncode == -signal.SIGKILL, f"{component} did not start"
 
 
 @pytest.mark.parametrize(
@@ -202,18 +215,6 @@ def test_the_run_after_a_kill_completes(local_run, tmp_path, components):
     assert run.start().returncode == 0
     assert summary_of(run).verdict.blessed
     assert len(versions(run)) == 1
-
-
-def _start_and_kill(run, component: str) -> None:
-    """Send SIGKILL as soon as the component runs."""
-    process = subprocess.Popen(run.command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
-    with process:
-        for line in process.stderr:
-            if line.rstrip().endswith(f"] {component}"):
-                process.send_signal(signal.SIGKILL)
-                break
-        process.stderr.read()
-    assert process.returncode == -signal.SIGKILL, f"{component} did not start"
 
 
 def test_two_runs_in_one_root_are_refused(local_run):

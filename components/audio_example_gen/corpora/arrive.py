@@ -132,7 +132,7 @@ class _LocalFolder:
             yield
 
     def spans(self) -> list[int]:
-        return sorted(int(found[1]) for name in os.listdir(self._into) if (found := SPAN.fullmatch(name)))
+        return sorted(int(match[1]) for name in os.listdir(self._into) if (match := SPAN.fullmatch(name)))
 
     @contextlib.contextmanager
     def appearing(self, span: str) -> Iterator[str]:

@@ -103,7 +103,7 @@ def _decode(root: str, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
         FILE_SIZE.require(limits, size=len(data))
         recording = decode(data, limits)
     except OSError as error:
-        return Rejected(clip.path, _why(error))
+        return Rejected(clip.path, _reason(error))
     except BadAudio as error:
         return Rejected(clip.path, error.reason)
     digest = hashlib.sha256(str(recording.sample_rate_hz).encode())
@@ -127,7 +127,7 @@ def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
         try:
             mode = os.stat(file).st_mode
         except OSError as error:
-            regular, reason = False, "a link to nothing" if os.path.islink(file) else _why(error)
+            regular, reason = False, "a broken link" if os.path.islink(file) else _reason(error)
         else:
             regular = stat.S_ISREG(mode)
             reason = "a folder, not a sound file" if stat.S_ISDIR(mode) else "not a regular file"
@@ -142,7 +142,7 @@ def _walk(root: str, rejected: list[Rejected]) -> Iterator[str]:
     """Yield all entries below ``root``, folders included; a folder reached twice through links is entered once."""
 
     def note(error: OSError) -> None:
-        rejected.append(Rejected(os.path.relpath(error.filename, root), _why(error)))
+        rejected.append(Rejected(os.path.relpath(error.filename, root), _reason(error)))
 
     entered: set[str] = set()
     for folder, subfolders, files in os.walk(root, onerror=note, followlinks=True):
@@ -155,5 +155,5 @@ def _walk(root: str, rejected: list[Rejected]) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in (*subfolders, *files))
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return f"cannot be read: {error.strerror or error}"

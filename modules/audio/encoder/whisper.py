@@ -25,8 +25,6 @@ _AMIN_POWER = 1e-10
 _TOP_BELS = 8.0
 _NORM_EPSILON = 1e-5
 
-Array = np.ndarray | tf.Tensor
-
 
 def log_mel(waveforms: tf.Tensor) -> tf.Tensor:
     """Return the log-mel spectrogram as Whisper scales it.

@@ -79,41 +79,41 @@ def not_finite(value):
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
+    ("data", "code", "values"),
     [
-        pytest.param(b"", "AUDIO_EMPTY", id="empty"),
-        pytest.param(b"These are words, not sound. " * 40, "AUDIO_UNREADABLE", id="text"),
-        pytest.param(b"RIFF", "AUDIO_UNREADABLE", id="four bytes"),
-        pytest.param(encode(noise(8000))[:30], "AUDIO_TRUNCATED", id="truncated in the header"),
-        pytest.param(encode(noise(8000))[:9000], "AUDIO_TRUNCATED: 8956 of 16000 bytes", id="truncated wav"),
-        pytest.param(encode(noise(8000), container="FLAC")[:9000], "AUDIO_UNREADABLE", id="truncated flac"),
-        pytest.param(encode(noise(0)), "AUDIO_NO_SAMPLES", id="zero-length data"),
-        pytest.param(not_finite(np.nan), "AUDIO_NOT_FINITE", id="NaN"),
-        pytest.param(not_finite(np.inf), "AUDIO_NOT_FINITE", id="infinite"),
-        pytest.param(not_finite(30_000), "AUDIO_TOO_LOUD: the peak is 3.0e\\+04", id="integers stored as float"),
-        pytest.param(encode(np.zeros(8000)), "AUDIO_SILENT", id="all-zero"),
-        pytest.param(encode(noise(int(0.05 * RATE_HZ))), "AUDIO_TOO_SHORT: 0.050 s", id="0.05 s"),
-        pytest.param(encode(noise(1201 * 4000), rate_hz=4000), "AUDIO_TOO_LONG: 1201", id="20 minutes"),
-        pytest.param(
-            encode(noise(8000), rate_hz=1_000), "AUDIO_SAMPLE_RATE: 1000 Hz; 4000 to 384000 Hz are allowed", id="1 kHz"
-        ),
-        pytest.param(encode(noise(800_000), rate_hz=800_000), "AUDIO_SAMPLE_RATE: 800000 Hz", id="800 kHz"),
-        pytest.param(encode(noise(8000, 65)), "AUDIO_CHANNELS: 65 channels; 1 to 64 are allowed", id="65 channels"),
+        pytest.param(b"", "AUDIO_EMPTY", (), id="empty"),
+        pytest.param(b"These are words, not sound. " * 40, "AUDIO_UNREADABLE", (), id="text"),
+        pytest.param(b"RIFF", "AUDIO_UNREADABLE", (), id="four bytes"),
+        pytest.param(encode(noise(8000))[:30], "AUDIO_TRUNCATED", (), id="truncated in the header"),
+        pytest.param(encode(noise(8000))[:9000], "AUDIO_TRUNCATED", ("8956", "16000"), id="truncated wav"),
+        pytest.param(encode(noise(8000), container="FLAC")[:9000], "AUDIO_UNREADABLE", (), id="truncated flac"),
+        pytest.param(encode(noise(0)), "AUDIO_NO_SAMPLES", (), id="zero-length data"),
+        pytest.param(not_finite(np.nan), "AUDIO_NOT_FINITE", (), id="NaN"),
+        pytest.param(not_finite(np.inf), "AUDIO_NOT_FINITE", (), id="infinite"),
+        pytest.param(not_finite(30_000), "AUDIO_TOO_LOUD", ("3.0e+04",), id="integers stored as float"),
+        pytest.param(encode(np.zeros(8000)), "AUDIO_SILENT", (), id="all-zero"),
+        pytest.param(encode(noise(int(0.05 * RATE_HZ))), "AUDIO_TOO_SHORT", ("0.050 s",), id="0.05 s"),
+        pytest.param(encode(noise(1201 * 4000), rate_hz=4000), "AUDIO_TOO_LONG", ("1201",), id="20 minutes"),
+        pytest.param(encode(noise(8000), rate_hz=1_000), "AUDIO_SAMPLE_RATE", ("1000", "4000", "384000"), id="1 kHz"),
+        pytest.param(encode(noise(800_000), rate_hz=800_000), "AUDIO_SAMPLE_RATE", ("800000",), id="800 kHz"),
+        pytest.param(encode(noise(8000, 65)), "AUDIO_CHANNELS", ("65", "1", "64"), id="65 channels"),
     ],
 )
-def test_bad_audio_is_refused_with_its_reason(data, reason):
-    with pytest.raises(BadAudio, match=reason) as caught:
+def test_bad_audio_is_refused_with_its_code_and_values(data, code, values):
+    with pytest.raises(BadAudio) as caught:
         decode(data)
+    assert caught.value.code == code
     assert caught.value.reason == str(caught.value)
-    assert caught.value.reason.startswith(f"{caught.value.code}: ")
+    assert caught.value.reason.startswith(f"{code}: ")
+    assert all(value in caught.value.reason for value in values)
 
 
 def test_files_above_the_size_limit_are_not_read():
-    with pytest.raises(BadAudio, match="AUDIO_TOO_LARGE: 16044 bytes; at most 1000"):
+    with pytest.raises(BadAudio, match=r"AUDIO_TOO_LARGE: 16044 .*1000"):
         decode(encode(noise(8000)), AudioLimits(max_bytes=1000))
 
 
-def test_a_streamed_wav_of_unknown_length_is_checked_once_it_is_read():
+def test_a_streamed_wav_is_checked_after_it_is_read():
     data = bytearray(encode(noise(RATE_HZ)))
     struct.pack_into("<I", data, data.index(b"data") + 4, 0xFFFF_FFFF)
     with pytest.raises(BadAudio, match="AUDIO_TOO_SHORT"):

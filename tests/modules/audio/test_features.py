@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from modules.audio.decoding import decode
 from modules.audio.features import PADDING_DB, extract, feature_names, valid_frames
-from modules.audio.windowing import window
+from tests.modules.audio.windows import window
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
@@ -20,7 +20,7 @@ PARTS = {"zcr": slice(0, 1), "rms": slice(1, 2), "chroma": slice(2, 14), "mel": 
 
 
 def librosa_logmel(waveform, spec):
-    """In dB, ``[frames, mel_bands]``."""
+    """Returns the log-mel spectrogram in dB, ``[frames, mel_bands]``."""
     mel = librosa.feature.melspectrogram(
         y=waveform, sr=spec.sample_rate_hz, n_fft=spec.n_fft, hop_length=spec.hop_samples, n_mels=spec.mel_bands
     )
@@ -28,7 +28,7 @@ def librosa_logmel(waveform, spec):
 
 
 def librosa_utterance(waveform, spec):
-    """Every feature by a librosa call of its own."""
+    """Returns every feature by its own librosa call."""
     sizes = {"n_fft": spec.n_fft, "hop_length": spec.hop_samples}
     frames = {"frame_length": spec.n_fft, "hop_length": spec.hop_samples}
     rate_hz = spec.sample_rate_hz
@@ -44,7 +44,7 @@ def librosa_utterance(waveform, spec):
 
 
 def speech_like(samples, seed=0):
-    """Harmonics with a moving pitch, and noise, in bursts."""
+    """Returns bursts of noise and of harmonics with a moving pitch."""
     rng = np.random.default_rng(seed)
     time_sec = np.arange(samples) / 22_050
     pitch_hz = 140 + 40 * np.sin(2 * np.pi * 1.3 * time_sec + seed)
@@ -60,7 +60,7 @@ def batch_of(waveforms, spec):
 
 
 def windowed(waveforms, spec):
-    """The sound in each window, as librosa gets it: without padding."""
+    """Returns the sound in each window without padding, for librosa."""
     windows, valid_samples = batch_of(waveforms, spec)
     return [cut[:valid] for cut, valid in zip(windows.numpy(), valid_samples.numpy(), strict=True)]
 
@@ -83,7 +83,7 @@ def ravdess_waveforms():
 
 @pytest.fixture(scope="module", params=["synthetic", pytest.param("ravdess", marks=needs_corpora)])
 def waveforms(request):
-    """Some fill the window, some are shorter: down to less than one frame."""
+    """Recordings that fill the window, and shorter ones down to less than a frame."""
     if request.param == "ravdess":
         long = request.getfixturevalue("ravdess_waveforms")
         return long + [waveform[20_000 : 20_000 + 4000 * (number + 2)] for number, waveform in enumerate(long[:8])]
@@ -120,7 +120,7 @@ def test_valid_frames_are_the_frames_that_librosa_makes():
 
 
 @pytest.mark.parametrize("spec", [UTTERANCE, LOGMEL], ids=lambda spec: spec.feature_family)
-def test_what_comes_after_the_valid_samples_is_ignored(spec):
+def test_samples_after_the_valid_ones_are_ignored(spec):
     windows, valid_samples = batch_of([speech_like(20_000)], spec)
     noisy = tf.where(tf.range(spec.window_samples) < valid_samples[:, tf.newaxis], windows, 0.3)
     np.testing.assert_array_equal(extract(noisy, valid_samples, spec), extract(windows, valid_samples, spec))
@@ -149,7 +149,7 @@ def test_digital_silence_inside_a_clip_gives_finite_features():
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 5e-11, -5e-11])
 def test_samples_that_count_as_zero_have_a_positive_sign(value):
-    """Against a positive sample nothing crosses, against a negative one everything does."""
+    """After a positive sample, zeros do not cross; after a negative one, all do."""
     positive, negative = np.full(4096, 0.1, np.float32), np.full(4096, -0.1, np.float32)
     positive[::2] = negative[::2] = value
     rates = extract_all([positive, negative], UTTERANCE)[:, 0]
@@ -168,7 +168,7 @@ def test_shapes_follow_the_spec_and_the_batch_may_be_unknown(spec):
 
 
 def test_windows_of_another_length_are_refused():
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1,55124\] is not compatible .* \[\?,55125\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1,55124\].*\[\?,55125\]"):
         extract(tf.zeros([1, 55_124]), tf.constant([55_124]), UTTERANCE)
 
 
@@ -181,7 +181,7 @@ def test_names_stand_in_the_order_of_the_features():
     assert feature_names(LOGMEL) == names[PARTS["mel"]]
 
 
-def test_names_point_at_what_they_say():
+def test_feature_names_match_their_features():
     """An A of 440 Hz lies in pitch class 9 counted from C, and in the mel band around 440 Hz."""
     waveform = np.sin(2 * np.pi * 440 * np.arange(55_125) / 22_050).astype(np.float32)
     values = dict(zip(feature_names(UTTERANCE), extract_all([waveform], UTTERANCE)[0], strict=True))

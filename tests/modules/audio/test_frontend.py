@@ -10,7 +10,7 @@ from modules.audio.decoding import decode
 from modules.audio.features import extract, valid_frames
 from modules.audio.frontend import features_of_timeline, features_of_waveform, features_of_wavs, window_of_waveform
 from modules.audio.resampling import resample
-from modules.audio.windowing import timeline_windows, window
+from tests.modules.audio.windows import timeline_windows, window
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
@@ -32,7 +32,7 @@ def encode(samples, rate_hz, subtype="PCM_16"):
 
 
 def sweep(rate_hz, duration_sec, channels=1):
-    """From 200 to 3 000 Hz: below half of every rate in the tests."""
+    """Frequencies from 200 to 3 000 Hz, below half of every rate in the tests."""
     time_sec = np.arange(int(duration_sec * rate_hz)) / rate_hz
     phase = 2 * np.pi * (200 * time_sec + 1400 * time_sec**2 / duration_sec)
     return np.stack([0.4 * np.sin(phase + channel) for channel in range(channels)], axis=1).astype(np.float32)
@@ -50,7 +50,7 @@ def test_the_window_is_that_of_the_whole_recording_resampled(rate_hz, duration_s
 
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_wav_in_the_graph_gives_what_its_decoded_waveform_gives(rate_hz, channels):
+def test_wav_and_waveform_have_equal_features_in_the_graph(rate_hz, channels):
     encoded = encode(sweep(rate_hz, 3.0, channels), rate_hz)
     recording = decode(encoded)
     expected, expected_frames = of_waveform(recording.samples, recording.sample_rate_hz)

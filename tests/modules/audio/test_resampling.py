@@ -17,7 +17,7 @@ def tone(frequency_hz, *, rate_hz, duration_sec=2.0):
 
 
 def level_db(waveform, *, rate_hz=TO_HZ):
-    """Relative to a full-scale sine; without the ends, where a tone that starts at once is no pure tone."""
+    """Returns the level relative to a full-scale sine, without the ends, where an abrupt start makes a tone impure."""
     middle = waveform[rate_hz // 4 : -rate_hz // 4]
     return 20 * np.log10(np.sqrt(2 * np.mean(np.square(middle))) + 1e-12)
 
@@ -44,7 +44,7 @@ def test_spectrum_agrees_with_soxr_hq(rate_hz):
 
 @pytest.mark.parametrize("rate_hz", [48_000, 44_100, 16_000, 8_000])
 def test_waveform_agrees_with_soxr_hq_within_the_pass_band(rate_hz):
-    """In phase too: what is left of the difference lies 60 dB below the sound."""
+    """The phase agrees too: the difference lies 60 dB below the sound."""
     spectrum = np.fft.rfft(noise(2 * rate_hz) * np.hanning(2 * rate_hz))
     spectrum[np.fft.rfftfreq(2 * rate_hz, 1 / rate_hz) > 3_400] = 0
     waveform = np.fft.irfft(spectrum).astype(np.float32)
@@ -94,7 +94,7 @@ def test_a_range_is_that_part_of_the_whole(rate_hz, start, size):
 
 
 def test_nothing_wraps_round_the_ends():
-    """The transform is circular: a click at one end must not be heard at the other."""
+    """The transform is circular: a click at one end must not appear at the other."""
     waveform = np.zeros(48_000, np.float32)
     waveform[-1] = 1
     resampled = to_spec_rate(waveform, 48_000)

@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 
 import numpy as np
@@ -18,6 +19,10 @@ decode_in_graph = tf.function(decode_wav, input_signature=[tf.TensorSpec([], tf.
 
 def error_in_graph(encoded):
     return decode_in_graph(encoded).error.numpy().decode()
+
+
+def values_of(text):
+    return re.findall(r"\b\d+\b", text)
 
 
 def encode(samples, *, rate_hz=RATE_HZ, subtype="PCM_16", container="WAV"):
@@ -164,11 +169,11 @@ def test_graph_and_ingestion_format_the_same_text(name):
     assert error_in_graph(encoded) == caught.value.reason
 
 
-def test_an_error_names_the_measured_value_and_what_is_allowed():
-    assert "8956 of 16000 bytes" in error_in_graph(BAD["truncated"][0])
-    assert "its 1120 bytes begin with 84 104 101" in error_in_graph(BAD["text"][0])
-    assert "65535 channels; 1 to 64 are allowed" in error_in_graph(BAD_HEADERS["too many channels"][0])
-    assert "format code 7 with 8 bits" in error_in_graph(ONLY_FOR_INGEST["mu-law"])
+def test_an_error_has_measured_and_allowed_values():
+    assert values_of(error_in_graph(BAD["truncated"][0])) == ["8956", "16000"]
+    assert values_of(error_in_graph(BAD["text"][0]))[:4] == ["1120", "84", "104", "101"]
+    assert values_of(error_in_graph(BAD_HEADERS["too many channels"][0])) == ["65535", "1", "64"]
+    assert values_of(error_in_graph(ONLY_FOR_INGEST["mu-law"]))[:2] == ["7", "8"]
 
 
 LIMITS = AudioLimits(

@@ -37,8 +37,8 @@ def test_zscore_is_elementwise_over_train(utterance_records, run_transform, tmp_
     unseen = [with_constant(utterance_records[0], 2, 7.0)]
     out = run_transform(UTTERANCE, {"train": utterance_records, "eval": unseen}, tmp_path)
     raw = features_of(utterance_records)
-    wanted = (raw - raw.mean(axis=0)) / np.where(np.arange(20) == 2, np.inf, raw.std(axis=0))
-    np.testing.assert_allclose(features_of(by_clip(out["train"])), wanted, atol=1e-5)
+    expected = (raw - raw.mean(axis=0)) / np.where(np.arange(20) == 2, np.inf, raw.std(axis=0))
+    np.testing.assert_allclose(features_of(by_clip(out["train"])), expected, atol=1e-5)
     assert features_of(out["eval"])[0, 2] == 0, "a constant feature of train stays 0"
 
 

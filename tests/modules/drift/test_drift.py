@@ -131,9 +131,10 @@ def test_other_levels_of_speakers_do_not_alarm():
 def test_a_gain_is_found_between_other_speakers():
     reports = [compare(*pair, QUICK) for pair in pairs_at_levels(10, louder_db=8.0)]
     assert sum(report.level.drifted for report in reports) >= 8
-    found = next(report for report in reports if report.level.drifted)
-    assert "dB louder on average" in found.reasons[0]
-    assert not found.labels_suspect
+    drifted = next(report for report in reports if report.level.drifted)
+    assert drifted.level.current_db > drifted.level.reference_db
+    assert drifted.reasons
+    assert not drifted.labels_suspect
 
 
 def test_the_level_is_the_mean_over_speakers():
@@ -224,12 +225,12 @@ def test_ks_equals_scipys(seed, reference_clips, current_clips, tied):
 
 @hypothesis.given(counts, counts)
 def test_jensen_shannon_equals_the_definition(first, second):
-    found = jensen_shannon(first, second)
-    assert -1e-12 <= found <= 1 + 1e-12
-    assert found == pytest.approx(jensen_shannon(second, first), abs=1e-9)
+    divergence = jensen_shannon(first, second)
+    assert -1e-12 <= divergence <= 1 + 1e-12
+    assert divergence == pytest.approx(jensen_shannon(second, first), abs=1e-9)
     p, q = first / first.sum(), second / second.sum()
     kl = [scipy.stats.entropy(one, (p + q) / 2, base=2) for one in (p, q)]
-    assert found == pytest.approx(np.mean(kl), abs=1e-9)
+    assert divergence == pytest.approx(np.mean(kl), abs=1e-9)
 
 
 @hypothesis.given(st.lists(st.integers(1, 9), min_size=2, max_size=8), st.integers(1, 60), st.integers(0, 99))

@@ -27,10 +27,10 @@ def test_many_speakers_give_the_temperature(temperature):
 
 def test_fewer_speakers_shrink_a_small_departure_more():
     probabilities, classes = overconfident(1.3)
-    found = [fit_temperature(probabilities, classes, of_speakers(count)) for count in (1, 4, 16, 64)]
-    assert found == sorted(found)
-    assert 1 < found[0] < 1.1
-    assert found[-1] == pytest.approx(1.3, rel=0.05)
+    temperatures = [fit_temperature(probabilities, classes, of_speakers(count)) for count in (1, 4, 16, 64)]
+    assert temperatures == sorted(temperatures)
+    assert 1 < temperatures[0] < 1.1
+    assert temperatures[-1] == pytest.approx(1.3, rel=0.05)
 
 
 def test_a_large_departure_is_not_shrunk():

@@ -33,15 +33,15 @@ def inputs() -> dict[str, np.ndarray]:
     return {"features": features, "valid_frames": valid}
 
 
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
-    return small(seed=3)
-
-
 def small(seed: int, **hyperparameters: object) -> keras.Model:
     keras.utils.set_random_seed(seed)
     values = {"frames": 16, "filters": 8, "recurrent_units": 8, "attention_units": 8, **hyperparameters}
     return build("attentive_crnn", input_shape=(FRAMES, BANDS), classes=CLASSES, hyperparameters=values)
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    return small(seed=3)
 
 
 def numbers(tensor: object) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_defaults_stay_below_a_million_parameters(shape):
     assert build("attentive_crnn", input_shape=shape, classes=CLASSES).count_params() <= 1_000_000
 
 
-def test_what_lies_beyond_the_valid_frames_changes_nothing(model, inputs):
+def test_frames_after_the_valid_ones_have_no_effect(model, inputs):
     filled = inputs["features"].copy()
     filled[np.arange(FRAMES)[None] >= inputs["valid_frames"][:, None]] = 5
     assert (filled != inputs["features"]).any()
@@ -90,7 +90,7 @@ def test_a_seed_repeats_the_weights_and_the_augmentation(inputs):
     assert np.abs(first - other).max() > 1e-4
 
 
-def test_it_learns_what_it_is_shown(inputs):
+def test_it_fits_a_small_batch(inputs):
     model = small(seed=1, **STILL)
     model.compile(keras.optimizers.Adam(1e-2), keras.losses.CategoricalCrossentropy())
     targets = np.eye(CLASSES, dtype=np.float32)[[0, 3, 3, 6]]
@@ -165,7 +165,7 @@ def test_gain_is_the_same_in_all_cells_of_a_clip():
     assert gained[:, 0, 0].std() == pytest.approx(0.5, rel=0.15)
 
 
-def test_noise_fills_what_is_softer_in_its_share_of_the_clips():
+def test_noise_replaces_softer_frames_in_a_share_of_clips():
     clips = np.full((256, 4, BANDS), -9, np.float32)
     clips[:, :, 3] = 9
     filled = numbers(NoiseFloor(0.5, seed=0)(clips, training=True))

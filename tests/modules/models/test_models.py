@@ -80,9 +80,9 @@ def test_hyperparameters_reach_the_layers():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"filters": 0}, r"filters is 0; allowed: an integer, 1 or above"),
-        ({"dropout": 1.0}, r"dropout is 1\.0; allowed: a number, from 0, below 1"),
-        ({"depth": 3}, r"depth is not a key; allowed: dropout, filters, kernel, pool"),
+        ({"filters": 0}, r"filters is 0;.* 1 "),
+        ({"dropout": 1.0}, r"dropout is 1\.0;.* 0, .* 1"),
+        ({"depth": 3}, r"depth .*dropout, filters, kernel, pool"),
     ],
 )
 def test_hyperparameters_that_make_no_model_are_refused(values, message):
@@ -91,7 +91,7 @@ def test_hyperparameters_that_make_no_model_are_refused(values, message):
 
 
 def test_unknown_family_names_the_known_ones():
-    with pytest.raises(ValueError, match="allowed: attentive_crnn, encoder_cnn, encoder_linear, original_cnn"):
+    with pytest.raises(ValueError, match="attentive_crnn, encoder_cnn, encoder_linear, original_cnn"):
         build("cnn", input_shape=(270,), classes=7)
 
 

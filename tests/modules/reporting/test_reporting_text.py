@@ -14,13 +14,13 @@ def summary(*, status="completed", **sections):
     return RunSummary(run=run, **sections)
 
 
-def test_a_rejection_lists_every_reason_and_says_that_nothing_was_pushed():
+def test_a_rejection_lists_every_reason():
     text = outline(
         summary(verdict=Verdict(blessed=False, reasons=("too low", "too few")), pushed=Push(reason="too low")),
         Path("output"),
     )
     assert "REJECTED too low\n         too few\n" in text
-    assert "Pushed   nothing. too low" in text
+    assert "Pushed   nothing" in text
 
 
 def test_a_push_names_version_and_path():
@@ -28,25 +28,25 @@ def test_a_push_names_version_and_path():
         summary(verdict=Verdict(blessed=True, reasons=("fine",)), pushed=Push(version="7", path="s/7")), Path("output")
     )
     assert "BLESSED  fine" in text
-    assert "version 7 to s/7" in text
+    assert "Pushed   version 7 to s/7" in text
     assert "output/report.html" in text
 
 
-def test_a_failure_names_the_component_the_error_and_the_next_step():
+def test_a_failure_shows_component_error_and_next_step():
     text = outline(summary(status="failed", failed_component="Trainer", error="NaN", next_step="fix"), Path("output"))
     assert "FAILED   in Trainer\n         NaN\nNext     fix" in text
 
 
-def test_a_failure_without_more_says_no_none():
+def test_a_failure_without_details_prints_no_none():
     assert "None" not in outline(summary(status="failed", failed_component="Trainer"), Path("output"))
 
 
-def test_a_search_prints_what_it_found_as_a_configuration():
-    found = {"filters": 16, "dropout": 0.1}
-    trials = (Trial(name="1", status="completed", score=0.5, hyperparameters=found),)
+def test_a_search_prints_its_result_as_a_configuration():
+    best = {"filters": 16, "dropout": 0.1}
+    trials = (Trial(name="1", status="completed", score=0.5, hyperparameters=best),)
     text = outline(
         summary(
-            training=Training(family="original_cnn", parameters=7, epochs_run=3, hyperparameters=found),
+            training=Training(family="original_cnn", parameters=7, epochs_run=3, hyperparameters=best),
             tuning=Tuning(algorithm="random", objective="val_loss", higher_is_better=False, trials=trials),
         ),
         Path("output"),

@@ -21,22 +21,22 @@ def split() -> Split:
     )
 
 
-def mixed(split: Split, *, alpha: float = 1.0, seed: int = 0, epochs: int = 1) -> list[tuple]:
-    batches = TrainingBatches(split, batch_size=8, mixup=alpha, seed=seed)
-    found = []
-    for _ in range(epochs):
-        found.append(joined([batches[index] for index in range(len(batches))]))
-        batches.on_epoch_end()
-    return found
-
-
 def joined(epoch: list[tuple]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     inputs, targets = zip(*epoch, strict=True)
     features, frames = (np.concatenate([part[name] for part in inputs]) for name in ("features", "valid_frames"))
     return features, frames, np.concatenate(targets)
 
 
-def test_every_clip_leads_one_mixture_and_keeps_its_frames_and_most_of_its_label(split):
+def mixed(split: Split, *, alpha: float = 1.0, seed: int = 0, epochs: int = 1) -> list[tuple]:
+    batches = TrainingBatches(split, batch_size=8, mixup=alpha, seed=seed)
+    per_epoch = []
+    for _ in range(epochs):
+        per_epoch.append(joined([batches[index] for index in range(len(batches))]))
+        batches.on_epoch_end()
+    return per_epoch
+
+
+def test_every_clip_leads_one_mixture(split):
     ((features, frames, targets),) = mixed(split)
     assert sorted(frames) == list(range(CLIPS))
     np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
@@ -63,7 +63,7 @@ def test_a_small_alpha_mixes_little(split):
     assert added(0.01) < 0.02 < added(5.0)
 
 
-def test_what_is_drawn_depends_on_seed_and_epoch_alone(split):
+def test_mixtures_depend_on_seed_and_epoch_alone(split):
     first, second = mixed(split, epochs=2)
     again = mixed(split)[0]
     other = mixed(split, seed=1)[0]
@@ -73,7 +73,7 @@ def test_what_is_drawn_depends_on_seed_and_epoch_alone(split):
     assert (first[1] != other[1]).any()
 
 
-def test_a_training_with_mixup_repeats_itself_and_differs_from_one_without():
+def test_training_with_mixup_is_reproducible():
     spec = ORIGINAL_AUDIO.replace(feature_family="logmel", window_sec=0.5, mel_bands=16, mfcc_coefficients=16)
     rng = np.random.default_rng(0)
     clips = Split(

@@ -1,4 +1,4 @@
-"""Accelerators. The machines of the tests have none, so logical devices of the processor take their place."""
+"""Accelerators, simulated by logical devices of the processor."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tests.paths import ROOT
 
 
 @pytest.mark.parametrize("work", ["training", "tuning"])
-def test_a_job_that_sees_none_of_its_accelerators_fails_before_it_reads_data(transformed, tmp_path, work):
+def test_missing_accelerators_fail_before_data_are_read(transformed, tmp_path, work):
     settings = ORIGINAL_TRAINING
     config = tuner.tuner_config(transformed.spec, settings, TuningSettings()) | {ACCELERATORS_KEY: 2}
     nowhere = [str(tmp_path / "nowhere" / "*")]
@@ -26,13 +26,8 @@ def test_a_job_that_sees_none_of_its_accelerators_fails_before_it_reads_data(tra
         eval_files=nowhere,
         transform_graph_path="nowhere",
     )
-    with pytest.raises(AcceleratorsMissing, match=r"2 accelerators.*finds 0.*gpu_image"):
+    with pytest.raises(AcceleratorsMissing, match=r"2 .* 0.*gpu_image"):
         (trainer.run_fn if work == "training" else tuner.tuner_fn)(fn_args)
-
-
-def test_a_batch_that_devices_cannot_share_evenly_is_refused(splits_of_seven):
-    with pytest.raises(ValueError, match=r"training\.batch_size is 32 and 3 accelerators.*3"):
-        trainer.fit_arguments(ORIGINAL_TRAINING.replace(batch_size=32), *splits_of_seven, devices=3)
 
 
 @pytest.fixture
@@ -42,13 +37,18 @@ def splits_of_seven():
     return make_split(7, ORIGINAL_AUDIO), make_split(7, ORIGINAL_AUDIO)
 
 
+def test_a_batch_that_devices_cannot_share_evenly_is_refused(splits_of_seven):
+    with pytest.raises(ValueError, match=r"training\.batch_size is 32 and 3 accelerators.*3"):
+        trainer.fit_arguments(ORIGINAL_TRAINING.replace(batch_size=32), *splits_of_seven, devices=3)
+
+
 @pytest.mark.parametrize("family", ["original_cnn", pytest.param("attentive_crnn", marks=pytest.mark.slow)])
 def test_two_devices_train_the_same_model_as_one(family):
     command = [sys.executable, "-m", "tests.modules.training.two_devices", family]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["probabilities"] < 1e-5
-    assert found["losses"] < 1e-4
-    assert found["variables"] == ["ResourceVariable"]  # not mirrored: any device can load the exported model
-    assert found["trials"] == ["COMPLETED"]
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert results["probabilities"] < 1e-5
+    assert results["losses"] < 1e-4
+    assert results["variables"] == ["ResourceVariable"]  # not mirrored: any device can load the exported model
+    assert results["trials"] == ["COMPLETED"]

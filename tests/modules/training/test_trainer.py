@@ -64,7 +64,7 @@ def test_features_on_disk_train_the_same_model(transformed, splits):
 
 def test_examples_of_another_spec_are_refused(transformed):
     other = ORIGINAL_AUDIO.replace(window_sec=3.0)
-    with pytest.raises(AudioSpecMismatch, match="an example to train on"):
+    with pytest.raises(AudioSpecMismatch, match=transformed.spec.fingerprint):
         read_split(transformed.train_files, tft.TFTransformOutput(transformed.graph_dir), other)
 
 
@@ -79,12 +79,10 @@ def test_run_fn_leaves_a_model_and_its_history(exported):
     report = json.loads(Path(exported.model_run_dir, "history.json").read_text())
     assert report["epochs"] == len(report["history"]["val_loss"]) == 2
     assert report["clips"] == {"train": 84, "eval": 28}
-    assert report["parameters"] > 0
-    assert report["seconds"] > 0
     assert list(Path(exported.model_run_dir, "logs").rglob("events.out.tfevents.*"))
 
 
-def test_progress_says_how_far_and_how_long(splits, quick_settings, capfd):
+def test_progress_shows_epochs_and_remaining_time(splits, quick_settings, capfd):
     trainer.train_model(quick_settings, ORIGINAL_AUDIO, *splits)
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Trainer  epoch")]
     assert [line.split("  ")[1] for line in lines] == ["epoch 1/2", "epoch 2/2"]
@@ -98,19 +96,19 @@ def test_same_input_gives_same_weights(splits, quick_settings):
         np.testing.assert_array_equal(one, other)
 
 
-def test_learns_what_can_be_learned(splits):
+def test_separable_classes_are_learned(splits):
     settings = ORIGINAL_TRAINING.replace(epochs=12, batch_size=8, hyperparameters={"filters": 8})
     trained = trainer.train_model(settings, ORIGINAL_AUDIO, *splits)
     assert trained.history["accuracy"][-1] > 0.8  # chance is 1/7
 
 
-def test_a_loss_that_is_no_number_stops_with_a_reason(splits, quick_settings):
+def test_a_non_finite_loss_stops_the_training(splits, quick_settings):
     settings = quick_settings.replace(learning_rate=1e30)
     with pytest.raises(trainer.TrainingDiverged, match=r"(nan|inf) in epoch 1.*training\.learning_rate"):
         trainer.train_model(settings, ORIGINAL_AUDIO, *splits)
 
 
-def test_features_that_are_no_numbers_are_refused(transformed, tmp_path):
+def test_non_finite_features_are_refused(transformed, tmp_path):
     files = sorted(tf.io.gfile.glob(transformed.train_files[0]))
     record = next(tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator())
     example = tf.train.Example.FromString(record)
@@ -181,5 +179,5 @@ def test_config_survives_json(transformed, quick_settings):
 
 
 def test_family_and_features_must_match():
-    with pytest.raises(ValueError, match=r"reads utterance features.*audio\.feature_family is logmel"):
+    with pytest.raises(ValueError, match=r"utterance.*audio\.feature_family is logmel"):
         trainer.trainer_config(ORIGINAL_AUDIO.replace(feature_family="logmel"), ORIGINAL_TRAINING)

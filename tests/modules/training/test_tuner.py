@@ -25,7 +25,7 @@ def tuner_args(transformed, folder, settings: TuningSettings, **training_values)
 
 
 def search(fn_args) -> tuner.Search:
-    """As TFX's Tuner runs it."""
+    """Runs the search as TFX's Tuner does."""
     result = tuner.tuner_fn(fn_args)
     result.tuner.search(**result.fit_kwargs)
     return result.tuner
@@ -38,7 +38,7 @@ def outcomes(tuner: tuner.Search) -> list[tuple]:
 
 @pytest.fixture(scope="module")
 def searched(transformed, tmp_path_factory):
-    """A search that has run as TFX's Tuner runs it."""
+    """A finished search, run as TFX's Tuner does."""
     return search(tuner_args(transformed, tmp_path_factory.mktemp("search"), TuningSettings(max_trials=2, epochs=1)))
 
 
@@ -49,7 +49,7 @@ def test_search_finds_values_of_the_space(searched):
     assert len(searched.oracle.get_best_trials(10)) == 2
 
 
-def test_trainer_takes_what_the_search_found(searched):
+def test_the_trainer_uses_the_best_hyperparameters(searched):
     best = searched.get_best_hyperparameters()[0].get_config()
     tuned = trainer.with_tuned_hyperparameters(ORIGINAL_TRAINING, json.loads(json.dumps(best)))
     assert tuned.hyperparameters == searched.get_best_hyperparameters()[0].values
@@ -70,8 +70,8 @@ def test_another_seed_searches_elsewhere(tmp_path):
     assert outcomes(first)[0][0] != outcomes(other)[0][0]
 
 
-def test_a_longer_bayesian_search_goes_on_where_the_shorter_ended(tmp_path):
-    """The seventh trial on is proposed by the Gaussian process, whose random numbers must be where they were."""
+def test_a_longer_bayesian_search_continues_a_shorter_one(tmp_path):
+    """From the seventh trial on, the Gaussian process proposes; its random state must be restored."""
     whole = search_tiny(tmp_path / "whole", algorithm="bayesian", max_trials=8)
     search_tiny(tmp_path / "halted", algorithm="bayesian", max_trials=7)
     resumed = search_tiny(tmp_path / "halted", algorithm="bayesian", max_trials=8)
@@ -82,17 +82,6 @@ def test_a_longer_bayesian_search_goes_on_where_the_shorter_ended(tmp_path):
 @pytest.fixture(scope="module")
 def whole_hyperband(tmp_path_factory):
     return tiny_search.search(str(tmp_path_factory.mktemp("whole")), HYPERBAND)
-
-
-def test_a_killed_search_goes_on_where_it_was(whole_hyperband, tmp_path, capfd):
-    """The fourth trial goes on with the weights of one of the three that ended before the kill."""
-    kill_after_trial(3, tmp_path, HYPERBAND)
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("trials/*.json")}
-    resumed = tiny_search.search(str(tmp_path), HYPERBAND)
-    assert outcomes(resumed) == outcomes(whole_hyperband)
-    assert capfd.readouterr().err.count("(trained before)") == len(kept) >= 3
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(list(tmp_path.rglob("trials/*.json"))) == 6
 
 
 def kill_after_trial(number: int, folder: Path, settings: TuningSettings) -> None:
@@ -111,6 +100,17 @@ def kill_after_trial(number: int, folder: Path, settings: TuningSettings) -> Non
                 break
         process.stderr.read()
     assert process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_search_continues(whole_hyperband, tmp_path, capfd):
+    """The fourth trial continues with the weights of one of the three that ended before the kill."""
+    kill_after_trial(3, tmp_path, HYPERBAND)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("trials/*.json")}
+    resumed = tiny_search.search(str(tmp_path), HYPERBAND)
+    assert outcomes(resumed) == outcomes(whole_hyperband)
+    assert capfd.readouterr().err.count("(trained before)") == len(kept) >= 3
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(tmp_path.rglob("trials/*.json"))) == 6
 
 
 def some_split(**values) -> Split:
@@ -145,7 +145,7 @@ def key(training_values=(), tuner_values=(), spec=SPEC, **split_values) -> str:
         {"features": np.zeros((4, 270), np.float32)},
     ],
 )
-def test_what_a_trial_depends_on_makes_another_search(changed):
+def test_changed_inputs_start_another_search(changed):
     assert key(**changed) != key()
 
 
@@ -162,9 +162,9 @@ def test_an_outcome_is_given_for_its_own_values_alone(tmp_path):
     assert records.find({"dropout": 0.2, "filters": 8}) is None
 
 
-def test_trials_are_judged_on_speakers_that_they_were_not_trained_on(searched):
-    told = tuner.search_report(searched)["splits"]
-    assert told == {
+def test_trials_are_scored_on_unseen_speakers(searched):
+    splits = tuner.search_report(searched)["splits"]
+    assert splits == {
         "train_examples": 84,
         "eval_clips": 28,
         "train_speakers": 1,
@@ -183,8 +183,8 @@ def test_the_report_has_the_curve_of_every_trial(whole_hyperband):
     assert all(set(trial["hyperparameters"]) == {"dropout", "rate"} for trial in trials)
 
 
-def test_tfx_publishes_what_hyperband_found(whole_hyperband, tmp_path):
-    """It asks for as many of the best trials as the search has at most, and Hyperband has no such number."""
+def test_tfx_publishes_the_best_trials_of_hyperband(whole_hyperband, tmp_path):
+    """TFX requests up to `max_trials` best trials, which Hyperband does not have."""
     from tfx.components.tuner import executor
     from tfx.types import standard_artifacts
 
@@ -214,7 +214,7 @@ def test_search_without_a_finished_trial_is_an_error(transformed, tmp_path, algo
     settings = TuningSettings(algorithm=algorithm, max_trials=max_trials, epochs=2)
     result = tuner.tuner_fn(tuner_args(transformed, tmp_path, settings))
     result.fit_kwargs["x"] = {"features": result.fit_kwargs["x"]["features"][:, :7]}
-    with pytest.raises(tuner.SearchFailed, match=r"(?s)none of \d+ trials finished.*filters.*features"):
+    with pytest.raises(tuner.SearchFailed, match=r"(?s)\d+ trials.*filters.*features"):
         result.tuner.search(**result.fit_kwargs)
 
 

@@ -1,4 +1,4 @@
-"""A search whose trials take no time: ``python -m tests.modules.training.tiny_search FOLDER SETTINGS``."""
+"""A search with trials of negligible duration: ``python -m tests.modules.training.tiny_search FOLDER SETTINGS``."""
 
 import json
 import sys

@@ -41,6 +41,21 @@ def make_split(clips: int, spec: AudioSpec) -> Split:
     )
 
 
+def search(settings: TrainingSettings, spec: AudioSpec, train: Split, held_out: Split) -> list[str]:
+    """Return the status of each trial of a search on both devices."""
+    hypermodel = tuner.make_hypermodel(settings, spec, steps_per_epoch=-(-len(train) // BATCH_SIZE))
+    with tempfile.TemporaryDirectory() as folder:
+        searcher = tuner.make_tuner(
+            hypermodel,
+            TuningSettings(max_trials=1, epochs=1),
+            settings,
+            directory=folder,
+            strategy=strategy_of(DEVICES),
+        )
+        searcher.search(**(trainer.fit_arguments(settings, train, held_out, devices=len(DEVICES)) | {"epochs": 1}))
+        return [trial.status for trial in searcher.oracle.trials.values()]
+
+
 def main(family: str) -> None:
     (processor,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * len(DEVICES))
@@ -61,21 +76,6 @@ def main(family: str) -> None:
         "variables": sorted({type(variable.value).__name__ for variable in two.model.variables}),
         "trials": search(settings, spec, train, held_out),
     }))  # fmt: skip
-
-
-def search(settings: TrainingSettings, spec: AudioSpec, train: Split, held_out: Split) -> list[str]:
-    """Return the status of each trial of a search on both devices."""
-    hypermodel = tuner.make_hypermodel(settings, spec, steps_per_epoch=-(-len(train) // BATCH_SIZE))
-    with tempfile.TemporaryDirectory() as folder:
-        found = tuner.make_tuner(
-            hypermodel,
-            TuningSettings(max_trials=1, epochs=1),
-            settings,
-            directory=folder,
-            strategy=strategy_of(DEVICES),
-        )
-        found.search(**(trainer.fit_arguments(settings, train, held_out, devices=len(DEVICES)) | {"epochs": 1}))
-        return [trial.status for trial in found.oracle.trials.values()]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ OTHER_CODE = "0" * 64
 
 
 class Trained(Exception):
-    """A model would have been trained."""
+    """Raised in place of training."""
 
 
 @pytest.fixture
@@ -74,12 +74,12 @@ def changed(planned: Plan, *overrides: str) -> Plan:
 
 
 def test_results_of_an_unchanged_plan_are_reused(finished):
-    found = list(cross_validation.results(finished))
-    assert [result.clip_ids for result in found] == [("toy/0",), ("toy/1",), ("toy/2",)]
-    assert [result.name for result in found] == [fold.name for fold in finished.folds]
+    fold_results = list(cross_validation.results(finished))
+    assert [result.clip_ids for result in fold_results] == [("toy/0",), ("toy/1",), ("toy/2",)]
+    assert [result.name for result in fold_results] == [fold.name for fold in finished.folds]
     again = changed(finished)
     assert paths(again) == paths(finished)
-    assert list(cross_validation.results(again)) == found
+    assert list(cross_validation.results(again)) == fold_results
 
 
 def test_results_of_other_code_are_not_reused(finished, monkeypatch):

@@ -45,13 +45,6 @@ def resources() -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
-def instances(kind_pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield kind and body of each instance of the resources of some kinds, with ``each.key`` and ``each.value``."""
-    for (kind, _), body in resources().items():
-        if re.fullmatch(kind_pattern, kind):
-            yield from ((kind, _fill(body, key, value)) for key, value in _each(body.get("for_each")))
-
-
 def _each(for_each: str | dict[str, str] | None) -> Iterator[tuple[str, str]]:
     if for_each is None:
         yield "", ""
@@ -71,3 +64,10 @@ def _fill(body: Any, key: str, value: str) -> Any:
         return body
     body = body.replace("[each.key]", f'["{key}"]')
     return body.replace("${each.key}", key).replace("${each.value}", value)
+
+
+def instances(kind_pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield kind and body of each instance of the resources of some kinds, with ``each.key`` and ``each.value``."""
+    for (kind, _), body in resources().items():
+        if re.fullmatch(kind_pattern, kind):
+            yield from ((kind, _fill(body, key, value)) for key, value in _each(body.get("for_each")))

@@ -1,4 +1,4 @@
-"""Each call that is made × the permission it needs × the roles that ``iam.tf`` grants; and no more than that.
+"""The roles that ``iam.tf`` grants have the permissions of every call, and no others.
 
 Contents of roles come from ``iam_roles.json``, permissions of calls from ``gcp/map.json`` of the same
 data set, else from Google's page "Vertex AI access control with IAM".
@@ -27,7 +27,7 @@ DATA, RUNS, MODELS, COMPILED, SOURCE, IMAGES, ACCOUNT = (
     "data", "pipelines", "models", "pipelines/compiled/", "pipelines/source/", "images", "ser-pipeline",
 )  # fmt: skip
 
-# Methods of Vertex AI, as the stand-ins name them.
+# Methods of Vertex AI, as the fakes name them.
 RPCS = {
     "add_context_children": ["aiplatform.contexts.addContextChildren"],
     "cancel_custom_job": ["aiplatform.customJobs.cancel"],
@@ -106,19 +106,8 @@ class Grant:
     permissions: frozenset[str]
 
 
-def granted() -> list[Grant]:
-    """Return the grants of ``iam.tf``."""
-    return [_grant(kind, body) for kind, body in instances(r"google_\w+_iam_member")]
-
-
-def _grant(kind: str, body: dict[str, Any]) -> Grant:
-    (account,) = re.findall(r"local\.(\w+)_member", body["member"])
-    custom = re.search(r"google_project_iam_custom_role\.(\w+)\.id", body["role"])
-    if custom:
-        permissions = resources()["google_project_iam_custom_role", custom[1]]["permissions"]
-    else:
-        permissions = ROLES[body["role"]]
-    return Grant(account, _place(kind, body), body["role"], frozenset(permissions))
+def _quoted(reference: str) -> str:
+    return re.search(r'\["(\w+)"\]', reference)[1]
 
 
 def _place(kind: str, body: dict[str, Any]) -> str:
@@ -133,8 +122,19 @@ def _place(kind: str, body: dict[str, Any]) -> str:
     return "/".join([_quoted(body["bucket"]), *folders])
 
 
-def _quoted(reference: str) -> str:
-    return re.search(r'\["(\w+)"\]', reference)[1]
+def _grant(kind: str, body: dict[str, Any]) -> Grant:
+    (account,) = re.findall(r"local\.(\w+)_member", body["member"])
+    custom = re.search(r"google_project_iam_custom_role\.(\w+)\.id", body["role"])
+    if custom:
+        permissions = resources()["google_project_iam_custom_role", custom[1]]["permissions"]
+    else:
+        permissions = ROLES[body["role"]]
+    return Grant(account, _place(kind, body), body["role"], frozenset(permissions))
+
+
+def granted() -> list[Grant]:
+    """Return the grants of ``iam.tf``."""
+    return [_grant(kind, body) for kind, body in instances(r"google_\w+_iam_member")]
 
 
 def missing(grants: Iterable[Grant]) -> list[str]:
@@ -153,17 +153,6 @@ def missing(grants: Iterable[Grant]) -> list[str]:
     ]
 
 
-def excessive(grants: Iterable[Grant]) -> list[str]:
-    """Return grants that give access to data of others, or that no call needs."""
-    found = []
-    for grant in grants:
-        if grant.place == ANYWHERE:
-            found += [f"{grant.role} on the project: {name}" for name in sorted(grant.permissions) if _reaches(name)]
-        elif grant.account == BUILD and grant.place not in (COMPILED, SOURCE, IMAGES):
-            found.append(f"{grant.role} lets builds into {grant.place}")
-    return found
-
-
 def _reaches(permission: str) -> bool:
     """Return whether a permission on a project gives access to buckets, secrets, accounts, builds or logs."""
     service, _, rest = permission.partition(".")
@@ -173,6 +162,17 @@ def _reaches(permission: str) -> bool:
         or (service == "logging" and rest not in ("logEntries.create", "logEntries.route"))
         or (service == "artifactregistry")
     )
+
+
+def excessive(grants: Iterable[Grant]) -> list[str]:
+    """Return grants that give access to data of others, or that no call needs."""
+    needless = []
+    for grant in grants:
+        if grant.place == ANYWHERE:
+            needless += [f"{grant.role} on the project: {name}" for name in sorted(grant.permissions) if _reaches(name)]
+        elif grant.account == BUILD and grant.place not in (COMPILED, SOURCE, IMAGES):
+            needless.append(f"{grant.role} lets builds into {grant.place}")
+    return needless
 
 
 def test_the_table_has_every_method_of_the_fakes():

@@ -160,9 +160,9 @@ def test_the_outputs_are_keys_of_the_configuration():
     names = named("output")["vertex_settings"]["value"]
     assert len(names) > 5
     for name in names:
-        found = settings
+        value = settings
         for part in name.split("."):
-            found = getattr(found, part)
+            value = getattr(value, part)
 
 
 def test_state_is_kept_in_a_bucket():

@@ -52,8 +52,8 @@ def test_compiling_offline_writes_the_golden_pipeline(tmp_path):
     command = [sys.executable, *REGENERATE, str(written), "--log", str(tmp_path / "log")]
     finished = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    golden, found = ((folder / "vertex_pipeline.json").read_text().splitlines() for folder in (GOLDEN, tmp_path))
-    differences = list(itertools.islice(difflib.unified_diff(golden, found, lineterm="", n=0), 20))
+    golden, made = ((folder / "vertex_pipeline.json").read_text().splitlines() for folder in (GOLDEN, tmp_path))
+    differences = list(itertools.islice(difflib.unified_diff(golden, made, lineterm="", n=0), 20))
     regenerate = f"python {' '.join(REGENERATE)} tests/golden/vertex_pipeline.json"
     assert not differences, f"the compiled pipeline is not the golden one. If that is meant: {regenerate}"
 
@@ -115,8 +115,8 @@ def test_without_dataflow_beam_runs_in_the_containers(golden_config):
 def test_every_container_has_its_machine(golden_config, spec):
     for node in spec["components"]:
         if "resolver" not in node:
-            wanted = golden_config.vertex.node(node)
-            assert container(spec, node)["resources"] == {"cpuLimit": wanted.cpu, "memoryLimit": wanted.memory_gb}
+            settings = golden_config.vertex.node(node)
+            assert container(spec, node)["resources"] == {"cpuLimit": settings.cpu, "memoryLimit": settings.memory_gb}
     assert container(spec, "AudioExampleGen")["resources"]["memoryLimit"] == 32
 
 

@@ -1,4 +1,4 @@
-"""What was compiled, executed: every container's command, with the ExecutorInput that Vertex AI would pass."""
+"""Execution of the compiled pipeline: each container's command, with the ExecutorInput that Vertex AI passes."""
 
 import contextlib
 import dataclasses
@@ -73,7 +73,7 @@ IMAGE_ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME") if name in 
 
 
 def configured(*overrides: str) -> VertexConfig:
-    """The golden configuration, made small."""
+    """The golden configuration with small settings."""
     values = [f"vertex.{key}={address}" for key, address in PLACES.items()]
     return load_config(GOLDEN, overrides=[*SMALL, *values, *overrides], tree=VertexConfig)
 
@@ -82,6 +82,14 @@ def configured(*overrides: str) -> VertexConfig:
 def storage(tmp_path_factory) -> Iterator[FakeStorage]:
     with FakeStorage(tmp_path_factory.mktemp("buckets"), *BUCKETS) as served:
         yield served
+
+
+def _run(words: list[str], environ: dict[str, str]) -> str:
+    ended = subprocess.run(
+        [sys.executable, *words], env=IMAGE_ENVIRON | environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +111,20 @@ def ingested(spans, storage, tmp_path_factory) -> Task:
     return pipelines.run(job, run_id="run-0", until=["AudioExampleGen"])["AudioExampleGen"]
 
 
+def _summary(storage: FakeStorage, tasks: dict[str, Task]) -> RunSummary:
+    (report,) = tasks["RunReport"].outputs["report"]
+    return RunSummary.from_json(storage.read_text(f"{report['uri']}/summary.json"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Two runs of the whole compiled pipeline, and what the cloud holds after them.
+    """Two runs of the whole compiled pipeline, and the state of the cloud after them.
 
     Attributes:
-        asked: What ``ser predict`` printed about a recording, through the endpoint.
-        asked_here: The same from a server that it started on the pushed versions.
-        folder: Of the processes' logs, where they work.
-        listened: Addresses that containers and stand-ins listened at.
+        prediction: Output of ``ser predict`` for a recording, through the endpoint.
+        prediction_of_folder: The same from a temporary server on the pushed versions.
+        folder: Working folder of the processes, with their logs.
+        listened: Addresses at which containers and fakes listened.
     """
 
     folder: Path
@@ -125,8 +138,8 @@ class Chain:
     dataflow_jobs: list[DataflowJob]
     metadata: Metadata
     traffic: dict[str, int]
-    asked: dict[str, Any]
-    asked_here: dict[str, Any]
+    prediction: dict[str, Any]
+    prediction_of_folder: dict[str, Any]
     listened: set[str]
 
     @property
@@ -138,6 +151,30 @@ class Chain:
         serving_dir = self.config.vertex.serving_dir
         names = {path.removeprefix(f"{serving_dir}/").split("/")[0] for path in self.storage.addresses(serving_dir)}
         return {name for name in names if name.isdigit()}
+
+
+def _direct(job: dict, dataflow: FakeDataflow) -> list[str]:
+    """Sends Dataflow's clients to the fake and returns their nodes."""
+    on_dataflow = []
+    for name, executor in job["pipelineSpec"]["deploymentSpec"]["executors"].items():
+        arguments = executor.get("container", {}).get("args", [])
+        if "--runner=DataflowRunner" in arguments:
+            arguments += dataflow.beam_args
+            on_dataflow.append(name)
+    return on_dataflow
+
+
+def _fetch(storage: FakeStorage, folder: Path, address: str) -> Path:
+    """Downloads a deployed model's artifact, as Vertex AI does for its container."""
+    local = folder / "deployed" / address.removeprefix("gs://")
+    storage.download(address, local)
+    return local
+
+
+def _predict(where: list[str], recording: str, environ: dict[str, str]) -> dict[str, Any]:
+    """Returns the output of ``ser predict``."""
+    ser = ["-c", "from cli.main import main; main()"]
+    return json.loads(_run([*ser, "predict", "--json", "--timeout-sec", "60", *where, recording], environ))
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +203,13 @@ def chain(spans, storage, tmp_path_factory) -> Chain:
         pipelines = LocalPipelines(folder, IMAGE_ENVIRON | environ, read_text=storage.read_text)
         first, second = (pipelines.run(job, run_id=run_id) for run_id in ("run-1", "run-2"))
         recording = next(address for address in spans if address.endswith(".wav"))
-        asked = _ask(["--address", _summary(storage, first).pushed.endpoint], recording, environ)
-        asked_here = _ask(["--model-base-path", config.vertex.serving_dir], recording, environ)
+        prediction = _predict(["--address", _summary(storage, first).pushed.endpoint], recording, environ)
+        prediction_of_folder = _predict(["--model-base-path", config.vertex.serving_dir], recording, environ)
     return Chain(
         folder=folder, storage=storage, config=config, job=job, on_dataflow=on_dataflow, first=first, second=second,
         custom_jobs=list(custom_jobs.jobs.values()), dataflow_jobs=list(dataflow.jobs.values()),
-        metadata=metadata, traffic=endpoints.traffic(), asked=asked, asked_here=asked_here, listened=listened,
+        metadata=metadata, traffic=endpoints.traffic(),
+        prediction=prediction, prediction_of_folder=prediction_of_folder, listened=listened,
     )  # fmt: skip
 
 
@@ -180,7 +218,14 @@ def test_every_task_of_the_specification_ran(chain):
     assert {name: task.attempts for name, task in chain.first.items() if task.attempts > 1} == {}
 
 
-def test_the_examplegen_finds_the_newest_span_and_reads_the_one_before_it_too(ingested, storage):
+def _files(storage: FakeStorage, ingest: Task) -> dict[str, bytes]:
+    """Returns the files of the splits by path."""
+    (examples,) = ingest.outputs["examples"]
+    addresses = storage.addresses(f"{examples['uri']}/Split-")
+    return {address.removeprefix(f"{examples['uri']}/"): storage.read_bytes(address) for address in addresses}
+
+
+def test_the_newest_span_and_the_one_before_are_read(ingested, storage):
     (examples,) = ingested.outputs["examples"]
     assert examples["metadata"]["custom:span"] == 3
     assert examples["metadata"]["input_fingerprint"]
@@ -189,8 +234,19 @@ def test_the_examplegen_finds_the_newest_span_and_reads_the_one_before_it_too(in
     assert summary["spans"] == {"span-2": SPAN_CLIPS, "span-3": SPAN_CLIPS}
 
 
-def test_a_run_after_the_retention_uses_nothing_from_the_cache_that_is_deleted(spans, storage, tmp_path):
-    """The clock of the driver moves on; what is then older than the retention is deleted, and a run follows.
+def set_clock(folder: Path, ahead_sec: float) -> None:
+    """Let drivers see a later time; not the executors, since Beam pickles ``time.time``."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(f"""
+import sys, time
+if "{vertex_driver.__name__}" in sys.orig_argv:
+    _now = time.time
+    time.time = lambda: _now() + {ahead_sec}
+""")
+
+
+def test_deleted_artifacts_are_not_used_from_the_cache(spans, storage, tmp_path):
+    """A run after the driver's clock has advanced and artifacts older than the retention were deleted.
 
     The rest of the pipeline depends on these two tasks.
     """
@@ -215,24 +271,13 @@ def test_a_run_after_the_retention_uses_nothing_from_the_cache_that_is_deleted(s
         assert storage.addresses(artifact["uri"]), artifact["uri"]
 
 
-def set_clock(folder: Path, ahead_sec: float) -> None:
-    """Let drivers see a later time; not the executors, since Beam pickles ``time.time``."""
-    folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text(f"""
-import sys, time
-if "{vertex_driver.__name__}" in sys.orig_argv:
-    _now = time.time
-    time.time = lambda: _now() + {ahead_sec}
-""")
-
-
-def test_each_recording_is_in_one_span_and_no_longer_in_the_reservoir(spans, storage):
+def test_each_recording_moves_from_the_reservoir_to_one_span(spans, storage):
     wavs = [address for address in spans if address.endswith(".wav")]
     assert len(wavs) == len({address.rpartition("/")[2] for address in wavs}) == 3 * SPAN_CLIPS
     assert not [address for address in storage.addresses(RESERVOIR) if address.endswith(".wav")]
 
 
-def test_what_follows_reads_what_it_wrote(chain):
+def test_downstream_tasks_read_the_examples(chain):
     (statistics,) = chain.first["StatisticsGen"].outputs["statistics"]
     assert chain.storage.object(f"{statistics['uri']}/Split-train/FeatureStats.pb").size_bytes > 0
 
@@ -275,13 +320,13 @@ def test_the_model_was_blessed_and_pushed(chain):
 def test_the_endpoint_answers_about_a_recording(chain, tmp_path):
     assert chain.traffic == {chain.summary.pushed.version: 100}
     assert chain.summary.pushed.endpoint == "vertex://example-project/europe-west4/ser"
-    assert chain.asked["model_version"] == int(chain.summary.pushed.version)
+    assert chain.prediction["model_version"] == int(chain.summary.pushed.version)
     chain.storage.download(f"{chain.config.vertex.serving_dir}/{chain.summary.pushed.version}", tmp_path)
     model = tf.saved_model.load(str(tmp_path))
-    own = model.signatures["serving_default"](audio=tf.constant([chain.storage.read_bytes(chain.asked["file"])]))
+    own = model.signatures["serving_default"](audio=tf.constant([chain.storage.read_bytes(chain.prediction["file"])]))
     expected = dict(zip(EMOTIONS, own["probabilities"][0].numpy(), strict=True))
-    for asked in (chain.asked, chain.asked_here):
-        assert asked["probabilities"] == pytest.approx(expected, abs=1e-3)
+    for prediction in (chain.prediction, chain.prediction_of_folder):
+        assert prediction["probabilities"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_second_run_finds_the_model_of_the_first(chain):
@@ -293,7 +338,7 @@ def test_the_second_run_finds_the_model_of_the_first(chain):
     assert _summary(chain.storage, chain.second).baseline is not None
 
 
-def test_each_run_is_one_of_the_experiment_with_what_its_report_says(chain):
+def test_each_run_is_logged_to_the_experiment_as_in_its_report(chain):
     runs = {"run-1": chain.first, "run-2": chain.second}
     contexts = [chain.metadata.context(f"ser-{name}") for name in runs]
     assert chain.metadata.children[chain.metadata.context("ser").name] == [context.name for context in contexts]
@@ -313,53 +358,9 @@ def test_nothing_listened_beyond_loopback(chain):
 
 
 def test_everything_lies_in_buckets(chain):
-    """And no process took an address for a path: that would have left a folder ``gs:``."""
+    """A process that took an address for a path would have left a folder ``gs:``."""
     tasks = [*chain.first.values(), *chain.second.values()]
     uris = [artifact["uri"] for task in tasks for artifacts in task.outputs.values() for artifact in artifacts]
     assert uris
     assert all(uri.startswith("gs://") for uri in uris), uris
     assert not list(chain.folder.rglob("gs:*"))
-
-
-def _direct(job: dict, dataflow: FakeDataflow) -> list[str]:
-    """Sends Dataflow's clients to the stand-in and returns which nodes they are of."""
-    found = []
-    for name, executor in job["pipelineSpec"]["deploymentSpec"]["executors"].items():
-        arguments = executor.get("container", {}).get("args", [])
-        if "--runner=DataflowRunner" in arguments:
-            arguments += dataflow.beam_args
-            found.append(name)
-    return found
-
-
-def _fetch(storage: FakeStorage, folder: Path, address: str) -> Path:
-    """A deployed model's artifact, which Vertex copies for its container."""
-    local = folder / "deployed" / address.removeprefix("gs://")
-    storage.download(address, local)
-    return local
-
-
-def _ask(where: list[str], recording: str, environ: dict[str, str]) -> dict[str, Any]:
-    """Returns what ``ser predict`` prints, as a user would give it."""
-    ser = ["-c", "from cli.main import main; main()"]
-    return json.loads(_run([*ser, "predict", "--json", "--timeout-sec", "60", *where, recording], environ))
-
-
-def _run(words: list[str], environ: dict[str, str]) -> str:
-    ended = subprocess.run(
-        [sys.executable, *words], env=IMAGE_ENVIRON | environ, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
-
-
-def _files(storage: FakeStorage, ingest: Task) -> dict[str, bytes]:
-    """What lies in the splits, by path."""
-    (examples,) = ingest.outputs["examples"]
-    found = storage.addresses(f"{examples['uri']}/Split-")
-    return {address.removeprefix(f"{examples['uri']}/"): storage.read_bytes(address) for address in found}
-
-
-def _summary(storage: FakeStorage, tasks: dict[str, Task]) -> RunSummary:
-    (report,) = tasks["RunReport"].outputs["report"]
-    return RunSummary.from_json(storage.read_text(f"{report['uri']}/summary.json"))

@@ -1,4 +1,4 @@
-"""Runs and schedules, against a stand-in for Vertex AI that unmodified clients reach over TLS."""
+"""Runs and schedules against a fake Vertex AI that unmodified clients reach over TLS."""
 
 import json
 
@@ -22,7 +22,7 @@ RUNNING, FAILED, SUCCEEDED = (
 
 
 class Cloud:
-    """The stand-in, and what it holds."""
+    """The fake Vertex AI with its state."""
 
     def __init__(self, fake: FakeVertex, pipelines: Pipelines, schedules: Schedules) -> None:
         self.fake, self.pipelines, self.schedules = fake, pipelines, schedules
@@ -40,9 +40,9 @@ def served(tmp_path_factory):
 
 @pytest.fixture
 def cloud(served) -> Cloud:
-    found = Cloud(served, Pipelines(), Schedules())
-    served.reset({"pipeline_service": found.pipelines, "schedule_service": found.schedules})
-    return found
+    fakes = Cloud(served, Pipelines(), Schedules())
+    served.reset({"pipeline_service": fakes.pipelines, "schedule_service": fakes.schedules})
+    return fakes
 
 
 def test_a_run_is_started_as_configured(cloud, golden_config, golden_job):
@@ -76,7 +76,7 @@ def test_a_request_is_repeated_while_unavailable(cloud, golden_config, golden_jo
     assert len(cloud.fake.called("create_pipeline_job")) == 2
 
 
-def test_a_lost_answer_starts_no_second_run(cloud, golden_config, golden_job):
+def test_a_lost_answer_does_not_start_a_second_run(cloud, golden_config, golden_job):
     cloud.fake.lose_next("create_pipeline_job")
     run = vertex_jobs.submit(golden_config, golden_job)
     assert list(cloud.pipelines.jobs) == [run.name]
@@ -88,7 +88,7 @@ def test_a_refusal_has_its_reason_and_the_page(cloud, golden_config, golden_job,
     cloud.fake.fail_next("create_pipeline_job", code, "because of this")
     with pytest.raises(vertex_jobs.CloudError) as error:
         vertex_jobs.submit(golden_config, golden_job)
-    assert "because of this" in str(error.value)
+    assert "because of this" in str(error.value)  # the message of the service
     assert "docs/guides/production/operate.md" in str(error.value)
     assert len(cloud.fake.called("create_pipeline_job")) == 1
 
@@ -173,12 +173,12 @@ def test_the_runner_manages_schedules(cloud, capsys, tmp_path):
     assert "paused  TZ=Etc/UTC 0 2 * * *" in capsys.readouterr().out
     cloud.schedules.schedules.clear()
     assert run("pause") == 1
-    assert "schedule 'ser'" in capsys.readouterr().err
+    assert "'ser'" in capsys.readouterr().err
 
 
 @pytest.fixture
 def compiled(golden_job, tmp_path):
-    """A compiled pipeline that differs from what the checkout compiles, on two file systems of TensorFlow's."""
+    """A compiled pipeline that differs from the checkout's, on two file systems of TensorFlow."""
     text = json.dumps(golden_job | {"displayName": "of the build"})
     places = [str(tmp_path / "latest.json"), f"ram://{tmp_path}/latest.json"]
     for place in places:
