@@ -83,6 +83,7 @@ class PipelineConfig(Settings):
             splits=self.splits,
             augmentation=self.augmentation,
             limits=self.limits,
+            min_test_speakers=self.gate.min_test_speakers,
             seed=self.seed,
         )
 

@@ -21,6 +21,8 @@ DEFAULT, FAMILY, FILE, ENVIRONMENT, COMMAND_LINE = "default", "family", "file", 
 
 RENAMED_KEYS: Mapping[str, str] = {
     "drift.deals": "drift.permutations",
+    "gate.min_slice_uar": "gate.min_slice_adjusted_uar",
+    "gate.min_uar": "gate.min_adjusted_uar",
     "vertex.trainer.spot": "vertex.trainer.strategy",
     "vertex.tuner.spot": "vertex.tuner.strategy",
 }

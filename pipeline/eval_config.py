@@ -6,9 +6,11 @@ from components.gated_evaluator import confusion_metrics as metrics
 from components.gated_evaluator import metrics as prediction_metrics
 from components.gated_evaluator.extractors import LENGTH
 from modules.data import examples
-from modules.evaluation.gate import GateSettings
+from modules.data.labels import EMOTIONS
+from modules.evaluation.gate import GateSettings, floor_above
 
 SPLIT = "test"
+_CHANCE = 1 / len(EMOTIONS)  # among all emotions; the gate knows which the test split has, and is stricter
 SLICES = (examples.CORPUS, examples.SEX, examples.INTENSITY, examples.SPEAKER, examples.EMOTION, LENGTH)
 
 
@@ -34,11 +36,13 @@ def eval_config(gate: GateSettings) -> config_pb2.EvalConfig:
 
 def _uar(gate: GateSettings) -> config_pb2.MetricConfig:
     uar = metrics.metric_config()
+    floor = floor_above(_CHANCE, gate.min_adjusted_uar)
+    slice_floor = floor_above(_CHANCE, gate.min_slice_adjusted_uar)
     # Not `uar.threshold`: TFMA applies that to every slice, each single emotion included.
     uar.per_slice_thresholds.add(
         slicing_specs=[config_pb2.SlicingSpec()],
         threshold=config_pb2.MetricThreshold(
-            value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": gate.min_uar}),
+            value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": floor}),
             change_threshold=config_pb2.GenericChangeThreshold(
                 direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -gate.max_uar_loss}
             ),
@@ -48,7 +52,7 @@ def _uar(gate: GateSettings) -> config_pb2.MetricConfig:
         uar.per_slice_thresholds.add(
             slicing_specs=[config_pb2.SlicingSpec(feature_keys=[key])],
             threshold=config_pb2.MetricThreshold(
-                value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": gate.min_slice_uar})
+                value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": slice_floor})
             ),
         )
     return uar

@@ -62,7 +62,12 @@ def local_run(demo_data, tmp_path_factory) -> LocalRun:
     run = LocalRun(
         data=demo_data,
         root=tmp_path_factory.mktemp("run") / "output",
-        overrides=("training.epochs=6", "gate.min_uar=0.15", "gate.min_slice_uar=0.1", "augmentation.variants=[plain]"),
+        overrides=(
+            "training.epochs=6",
+            "gate.min_adjusted_uar=0",
+            "gate.min_slice_adjusted_uar=0",
+            "augmentation.variants=[plain]",
+        ),
     )
     finished = run.start()
     assert finished.returncode == 0, finished.stderr + finished.stdout

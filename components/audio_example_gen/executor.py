@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import posixpath
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -38,7 +39,7 @@ from modules.common.digest import shuffle_key
 from modules.common.progress import Progress, shown
 from modules.data.clips import Clip
 from modules.data.labels import SPLITS
-from modules.data.splits import TRAIN, assign
+from modules.data.splits import TEST, TRAIN, assign
 
 CLIPS_FILE = "clips.jsonl"
 
@@ -73,7 +74,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         window = _read_window(input_base, spans, settings) if settings.spans > 1 else _read_folder(exec_properties)
         identified = _identify(window, settings)
         arrivals = [_clips_of(span, input_base, settings) for span in spans]
-        split_of = assign(identified.clips, settings.splits, arrivals=arrivals)
+        split_of = assign(
+            identified.clips, settings.splits, arrivals=arrivals, min_test_speakers=settings.min_test_speakers
+        )
+        _warn_of_gate(identified.clips, split_of, settings)
         shards = list(make_shards(identified.clips, split_of, settings))
         self._run_beam(shards, window.root, examples.uri, settings)
         report = Report(
@@ -99,6 +103,26 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
             _ = outcomes | "DropDuplicates" >> beam.Map(drop_duplicates, folder=folder)
             _ = outcomes | "WriteOutcomes" >> beam.Map(_write_outcomes, folder=folder)
+
+
+def _warn_of_gate(clips: Sequence[Clip], split_of: Mapping[str, str], settings: IngestSettings) -> None:
+    """Warn before the training if the gate cannot bless the model, or if training lacks an emotion."""
+    emotions = {split: {clip.emotion for clip in clips if split_of[clip.clip_id] == split} for split in SPLITS}
+    speakers = {clip.speaker for clip in clips if split_of[clip.clip_id] == TEST}
+    if len(speakers) < settings.min_test_speakers:
+        _warn(
+            f"the test split has {len(speakers)} speakers and gate.min_test_speakers is {settings.min_test_speakers}, "
+            "so the gate will not bless the model. Add recordings of other speakers"
+        )
+    if missing := sorted(set().union(*emotions.values()) - emotions[TRAIN]):
+        _warn(
+            f"no training clip is {', '.join(missing)}, so the model will not recognise it. Add speakers with this "
+            "emotion, or name others in splits.eval_speakers and splits.test_speakers"
+        )
+
+
+def _warn(text: str) -> None:
+    print(f"AudioExampleGen  Warning: {text}.", file=sys.stderr, flush=True)
 
 
 def read_settings(exec_properties: Properties) -> IngestSettings:

@@ -56,4 +56,5 @@ class IngestSettings(InputSettings):
     splits: SplitSettings = SplitSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     limits: AudioLimits = AudioLimits()
+    min_test_speakers: int = Field(1, ge=1, description="Speakers that the test split gets if there are enough.")
     seed: int = Field(0, ge=0, description="Seed of the augmentation and of the order of the examples.")

@@ -76,7 +76,11 @@ class SplitError(SerError, ValueError):
 
 
 def assign(
-    clips: Sequence[Clip], settings: SplitSettings, *, arrivals: Sequence[Sequence[Clip]] = ()
+    clips: Sequence[Clip],
+    settings: SplitSettings,
+    *,
+    arrivals: Sequence[Sequence[Clip]] = (),
+    min_test_speakers: int = 1,
 ) -> dict[str, str]:
     """Assign every clip to one split, independent of the order of the clips.
 
@@ -89,6 +93,7 @@ def assign(
         arrivals: All recordings so far by span, the oldest span first; by default ``clips`` is the only span. A
             speaker keeps the split of his or her first span, since a baseline must not be tested on speakers that it
             was trained on. A random split of clips ignores it.
+        min_test_speakers: Speakers that the test split gets if the other splits keep at least one each.
 
     Returns:
         Split of every ``clip_id``.
@@ -98,12 +103,16 @@ def assign(
     """
     if settings.by == "clip":
         return _assign_clips(clips, settings)
-    split_of = assign_speakers(clips, settings, arrivals=arrivals)
+    split_of = assign_speakers(clips, settings, arrivals=arrivals, min_test_speakers=min_test_speakers)
     return {clip.clip_id: split_of[clip.speaker] for clip in clips}
 
 
 def assign_speakers(
-    clips: Iterable[Clip], settings: SplitSettings, *, arrivals: Sequence[Sequence[Clip]] = ()
+    clips: Iterable[Clip],
+    settings: SplitSettings,
+    *,
+    arrivals: Sequence[Sequence[Clip]] = (),
+    min_test_speakers: int = 1,
 ) -> dict[str, str]:
     """Assign every speaker of ``clips`` to one split; see :func:`assign`.
 
@@ -111,6 +120,7 @@ def assign_speakers(
         clips: Clips of the speakers.
         settings: Settings of the splits.
         arrivals: All recordings so far by span; see :func:`assign`.
+        min_test_speakers: See :func:`assign`.
 
     Returns:
         Split of every speaker.
@@ -129,7 +139,13 @@ def assign_speakers(
     for arrival in arrived:
         free = {speaker: clips for speaker, clips in arrival.items() if speaker not in named}
         so_far = {speaker: [*so_far.get(speaker, []), *free.get(speaker, [])] for speaker in so_far | free}
-        split_of |= _distribute(free, so_far, split_of, open_splits, settings)
+        assigned = split_of | _distribute(free, so_far, split_of, open_splits, settings)
+        movable = free.keys() - split_of.keys()
+        if TEST in open_splits:
+            _fill_test(assigned, free, movable, min_test_speakers)
+        if TRAIN in open_splits:
+            _keep_emotions_in_train(assigned, so_far, movable, min_test_speakers)
+        split_of = assigned
     assigned = {speaker: (named | split_of)[speaker] for speaker in clips_of}
     _require_every_split(assigned)
     return assigned
@@ -201,6 +217,35 @@ def _distribute(
             balance.put(clips_of[speaker], split_of[speaker])
         waiting = waiting[1:]
     return split_of
+
+
+def _fill_test(
+    split_of: dict[str, str], clips_of: Mapping[str, Sequence[Clip]], movable: Collection[str], min_test_speakers: int
+) -> None:
+    """Move training speakers with few clips to test until it has enough speakers or train has one left."""
+    train = sorted((s for s in movable if split_of[s] == TRAIN), key=lambda speaker: (len(clips_of[speaker]), speaker))
+    missing = min_test_speakers - _count(split_of, TEST)
+    for speaker in train[: max(0, min(missing, _count(split_of, TRAIN) - 1))]:
+        split_of[speaker] = TEST
+
+
+def _keep_emotions_in_train(
+    split_of: dict[str, str], clips_of: Mapping[str, Sequence[Clip]], movable: Collection[str], min_test_speakers: int
+) -> None:
+    """Move a speaker to train for each emotion that no training speaker has, if the other splits can spare one."""
+    emotions_of = {speaker: {clip.emotion for clip in clips} for speaker, clips in clips_of.items()}
+    needed = {EVAL: 1, TEST: max(1, min_test_speakers)}
+    for emotion in sorted(set().union(*emotions_of.values())):
+        speakers = [speaker for speaker, emotions in emotions_of.items() if emotion in emotions]
+        if any(split_of[speaker] == TRAIN for speaker in speakers):
+            continue
+        spare = [s for s in speakers if s in movable and _count(split_of, split_of[s]) > needed[split_of[s]]]
+        if spare:
+            split_of[min(spare, key=lambda speaker: (len(clips_of[speaker]), speaker))] = TRAIN
+
+
+def _count(split_of: Mapping[str, str], split: str) -> int:
+    return sum(assigned == split for assigned in split_of.values())
 
 
 def _order(clips_of: Mapping[str, Sequence[Clip]], seed: int) -> list[tuple[str, str]]:

@@ -7,8 +7,10 @@ from modules.evaluation.intervals import Predictions
 PERMUTATIONS = 999
 """Permutations of the test; the least p-value is one over their number plus one."""
 
+_VALUES_AT_ONCE = 10_000_000
 
-def p_value(predictions: Predictions, *, permutations: int = PERMUTATIONS, seed: int = 0) -> float:
+
+def p_value(predictions: Predictions, *, permutations: int = PERMUTATIONS, seed: int = 0) -> float | None:
     """Return the share of permutations whose UAR is at least that of the predictions.
 
     Predictions are permuted among the clips of each speaker. For a model that guesses, whatever it guesses and however
@@ -21,17 +23,30 @@ def p_value(predictions: Predictions, *, permutations: int = PERMUTATIONS, seed:
         seed: Seed of the permutations.
 
     Returns:
-        The p-value, from 1 / (permutations + 1) to 1.
+        The p-value, from 1 / (permutations + 1) to 1; None if each speaker has clips of one emotion alone, so that
+        permutations change nothing.
     """
-    labels, predicted = predictions.labels, predictions.predicted
+    labels, predicted = predictions.labels, predictions.predicted.astype(np.int16)
     counts = np.bincount(labels)
     weights = 1 / (counts[labels] * np.count_nonzero(counts))  # of a correct clip in the UAR
-    observed = float(weights @ (predicted == labels))
+    speakers = [np.flatnonzero(predictions.speakers == speaker) for speaker in np.unique(predictions.speakers)]
+    if all(len(np.unique(labels[rows])) == 1 for rows in speakers):
+        return None
     random = np.random.default_rng(seed)
-    permuted = np.zeros(permutations)
-    for speaker in np.unique(predictions.speakers):
-        rows = np.flatnonzero(predictions.speakers == speaker)
-        shuffled = random.permuted(np.tile(predicted[rows], (permutations, 1)), axis=1)
-        permuted += (shuffled == labels[rows]) @ weights[rows]
-    at_least = np.count_nonzero(permuted >= observed - 1e-9)
+    permuted = sum(
+        _permuted_uars(labels[rows], predicted[rows], weights[rows], permutations, random) for rows in speakers
+    )
+    at_least = np.count_nonzero(permuted >= weights @ (predicted == labels) - 1e-9)
     return (1 + at_least) / (permutations + 1)
+
+
+def _permuted_uars(
+    labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray, permutations: int, random: np.random.Generator
+) -> np.ndarray:
+    """Return the part of one speaker in the UAR of each permutation, float ``[permutations]``."""
+    at_once = max(1, _VALUES_AT_ONCE // len(labels))
+    parts = []
+    for start in range(0, permutations, at_once):
+        copies = np.tile(predicted, (min(at_once, permutations - start), 1))
+        parts.append((random.permuted(copies, axis=1) == labels) @ weights)
+    return np.concatenate(parts)

@@ -6,6 +6,7 @@ import numpy as np
 
 from modules.data import examples
 from modules.data.labels import EMOTIONS
+from modules.evaluation import chance
 from modules.evaluation.intervals import (
     CALIBRATION_BINS,
     CLASS_METRICS,
@@ -87,6 +88,7 @@ def evaluate(
             "confusion": tuple(tuple(row) for row in confusion.tolist()),
             "slices": _slice_results(predictions, dimensions, resamples=resamples, seed=seed, level=level),
             "calibration": _calibration(predictions),
+            "guessing_p_value": chance.p_value(predictions, seed=seed),
         }
     )
 
@@ -205,6 +207,7 @@ def _slice_results(
                     value=str(value),
                     clips=len(part.labels),
                     speakers=len(np.unique(part.speakers)),
+                    emotions=len(np.unique(part.labels)),
                     metrics=tuple(_metric(name, estimate) for name, estimate in by_name.items()),
                 )
             )

@@ -9,6 +9,7 @@ import datetime
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -280,13 +281,14 @@ class ClassResult(Section):
 
 
 class SliceResult(Section):
-    """Metrics of the clips that share one property."""
+    """Metrics of the clips that share one property, with the number of their emotions."""
 
     dimension: str
     value: str
     clips: int
     speakers: int
     metrics: tuple[Metric, ...]
+    emotions: int = 0
 
     def metric(self, name: str) -> Metric | None:
         """Return the metric of that name, or None."""
@@ -309,6 +311,8 @@ class Evaluation(Section):
     Attributes:
         classes: Order of the rows (true) and columns (predicted) of ``confusion``.
         non_finite_predictions: Clips with non-finite probabilities; above 0, no metric is computed.
+        guessing_p_value: Probability that guesses are as good, by :func:`modules.evaluation.chance.p_value`; None
+            without metrics, or if each speaker has one emotion alone.
     """
 
     split: str
@@ -322,6 +326,7 @@ class Evaluation(Section):
     slices: tuple[SliceResult, ...] = ()
     calibration: tuple[CalibrationBin, ...] = ()
     non_finite_predictions: int = 0
+    guessing_p_value: float | None = None
 
     def metric(self, name: str, source: str = "predictions") -> Metric | None:
         """Return the metric of that name and source, or None."""
@@ -329,9 +334,18 @@ class Evaluation(Section):
 
     @property
     def chance(self) -> float | None:
-        """UAR of guessing: one over the number of emotions in this split."""
-        present = sum(1 for result in self.per_class if result.clips)
+        """UAR of guessing: one over the number of emotions in this split; None without metrics."""
+        present = sum(any(row) for row in self.confusion)
         return 1 / present if present else None
+
+    def chance_in(self, where: Sequence[tuple[str, str]]) -> float | None:
+        """Return the UAR of guessing in a slice; that of the whole split where the slice is not evaluated.
+
+        Args:
+            where: Pairs of a dimension and its value; empty for the whole split.
+        """
+        emotions = [part.emotions for part in self.slices if [(part.dimension, part.value)] == list(where)]
+        return 1 / emotions[0] if emotions and emotions[0] else self.chance
 
 
 class Check(Section):

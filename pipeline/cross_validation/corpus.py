@@ -219,7 +219,7 @@ def _read(config: PipelineConfig, fingerprint: str, outcomes: tuple[Outcome, ...
 def _fingerprint(config: PipelineConfig, recordings: Folder) -> str:
     """Return a digest of the files' names, sizes and times of change, and of settings and code of the ingestion."""
     settings = json.loads(config.ingest_settings.to_json())
-    del settings["splits"]
+    del settings["splits"], settings["min_test_speakers"]
     stats = [(path, Path(recordings.root, path).stat()) for path in recordings.paths()]
     files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     code = code_fingerprint(WriteShard.__module__, __name__)

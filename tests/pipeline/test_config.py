@@ -150,7 +150,7 @@ def test_the_seed_applies_to_sections_without_a_seed(tmp_path):
         ("transform.normalisation=none", "transform.normalisation", "literal_error"),
         ("tuner.algorithm=grid", "tuner.algorithm", "literal_error"),
         ("gate.slices=[age]", "gate.slices.0", "literal_error"),
-        ("gate.min_uar=1.5", "gate.min_uar", "less_than_equal"),
+        ("gate.min_adjusted_uar=1.5", "gate.min_adjusted_uar", "less_than_equal"),
     ],
 )
 def test_an_unusable_value_is_the_only_problem(override, key, code):

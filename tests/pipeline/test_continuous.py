@@ -32,8 +32,8 @@ SETTINGS = (
     "audio.feature_family=utterance",
     "training.family=original_cnn",
     "training.epochs=6",
-    "gate.min_uar=0.15",
-    "gate.min_slice_uar=0.1",
+    "gate.min_adjusted_uar=0",
+    "gate.min_slice_adjusted_uar=0",
     "gate.max_uar_loss=1",
     "drift.enabled=true",
 )
@@ -157,7 +157,7 @@ def test_the_gate_leaves_out_the_baselines_training_speakers(demo_data, tmp_path
     data, root = tmp_path / "data", tmp_path / "output"
     late = sorted(path.name for path in demo_data.glob("Actor_*"))[:12]
     shutil.copytree(demo_data, data, ignore=shutil.ignore_patterns(*late))
-    settings = ("ingest.pattern=*/*", "gate.min_uar=0", "gate.min_slice_uar=0")
+    settings = ("ingest.pattern=*/*", "gate.min_adjusted_uar=0", "gate.min_slice_adjusted_uar=0")
     first = start(data, root, *settings).summary
     shutil.copytree(demo_data, data, dirs_exist_ok=True)
     second = start(data, root, *settings).summary

@@ -162,7 +162,7 @@ def test_a_second_model_is_compared_with_the_baseline(retrained):
 
 def test_a_candidate_below_the_floor_is_not_pushed(retrained):
     before = versions(retrained)
-    strict = dataclasses.replace(retrained, overrides=(*retrained.overrides, "gate.min_uar=0.999"))
+    strict = dataclasses.replace(retrained, overrides=(*retrained.overrides, "gate.min_adjusted_uar=0.999"))
     finished = strict.start()
     assert finished.returncode == 0
     summary = summary_of(strict)
@@ -175,7 +175,7 @@ def test_a_candidate_below_the_floor_is_not_pushed(retrained):
 
 def test_an_override_pushes_a_rejected_model(retrained):
     before = versions(retrained)
-    override = ("gate.min_uar=0.999", "gate.override=Ada: only to see it served")
+    override = ("gate.min_adjusted_uar=0.999", "gate.override=Ada: only to see it served")
     forced = dataclasses.replace(retrained, overrides=(*retrained.overrides, *override))
     assert forced.start().returncode == 0
     summary = summary_of(forced)

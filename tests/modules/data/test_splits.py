@@ -186,6 +186,23 @@ def test_spans_without_a_test_speaker_are_refused():
         assign_speakers(trained, ORIGINAL_SPLITS, arrivals=[SAVEE, trained])
 
 
+@pytest.mark.parametrize(("speakers", "in_test"), [(3, 1), (4, 2), (24, 4)])
+def test_the_test_split_gets_the_speakers_that_the_gate_needs(speakers, in_test):
+    clips = clips_of("toy", speakers, 60)
+    split_of = assign_speakers(clips, ORIGINAL_SPLITS, min_test_speakers=2)
+    assert collections.Counter(split_of.values())["test"] == in_test
+    assert set(split_of.values()) == set(SPLITS)
+
+
+@pytest.mark.parametrize("rare", ["ravdess-001", "ravdess-002", "ravdess-003"])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_emotion_stays_in_training(rare, seed):
+    clips = [clip for clip in RAVDESS if clip.emotion != "disgust" or clip.speaker == rare]
+    split_of = assign(clips, ORIGINAL_SPLITS.replace(seed=seed), min_test_speakers=2)
+    assert {clip.emotion for clip in clips if split_of[clip.clip_id] == "train"} == set(EMOTIONS)
+    assert len({clip.speaker for clip in clips if split_of[clip.clip_id] == "test"}) >= 2
+
+
 def test_too_few_speakers_are_refused():
     with pytest.raises(SplitError, match=r"tess-001, tess-002.*splits\.by=clip"):
         assign(TESS, ORIGINAL_SPLITS)

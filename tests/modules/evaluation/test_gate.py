@@ -17,8 +17,9 @@ from modules.reporting.summary import Baseline, Check, Difference, Evaluation, I
 
 SPEAKERS = np.repeat([f"toy-{number:02}" for number in range(10)], 28)
 CORPORA = np.where(np.arange(280) < 140, "toy", "other")
+GUESSING_MODELS = 100
 LABELS = np.tile(np.arange(len(EMOTIONS)), 40)
-SETTINGS = GateSettings(min_uar=0.4, min_slice_uar=0.3, slices=("corpus",))
+SETTINGS = GateSettings(min_adjusted_uar=0.3, min_slice_adjusted_uar=0.2, slices=("corpus",))
 
 
 def answers(accuracy: float, seed: int = 0, labels: np.ndarray = LABELS) -> np.ndarray:
@@ -147,8 +148,8 @@ def test_non_finite_predictions_reject_despite_an_override():
 
 def test_one_emotion_for_every_clip_rejects():
     constant = np.tile([0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.88], (len(LABELS), 1))
-    verdict = gate.decide(evidence(constant), SETTINGS.replace(min_uar=0.1, min_slice_uar=0.1))
-    assert failed(verdict) == {gate.VARIETY}
+    verdict = gate.decide(evidence(constant), SETTINGS.replace(min_adjusted_uar=0, min_slice_adjusted_uar=0))
+    assert failed(verdict) == {gate.VARIETY, gate.UAR_INTERVAL, gate.GUESSING}
 
 
 @pytest.mark.parametrize(("shuffled", "blessed"), [(False, True), (True, False)])
@@ -296,15 +297,18 @@ optional = st.none()
 
 
 @given(
-    uar_low=optional | shares, uar_high=optional | shares, uar=shares, slice_uar=shares,
+    uar_low=optional | shares, uar_high=optional | shares, uar=shares, slice_uar=shares, p_value=optional | shares,
     difference=differences, low=optional | differences, high=optional | differences,
     known=st.none() | st.integers(0, 50).map(lambda count: tuple(map(str, range(count)))),
     settings=st.builds(
-        GateSettings, min_uar=shares, max_uar_loss=shares, min_slice_uar=shares, slices=st.just(("sex",)),
-        min_test_speakers=st.integers(1, 50), incomparable_baseline=st.sampled_from(["skip_comparison", "reject"]),
+        GateSettings, min_adjusted_uar=shares, min_slice_adjusted_uar=shares, max_uar_loss=shares,
+        slices=st.just(("sex",)), min_test_speakers=st.integers(1, 50),
+        incomparable_baseline=st.sampled_from(["skip_comparison", "reject"]),
     ),
 )  # fmt: skip
-def test_never_blesses_below_a_bound(uar_low, uar_high, uar, slice_uar, difference, low, high, known, settings):
+def test_never_blesses_below_a_bound(
+    uar_low, uar_high, uar, slice_uar, p_value, difference, low, high, known, settings
+):
     """The property holds even where value and interval contradict each other."""
     measured = Evaluation(
         split="test",
@@ -314,6 +318,7 @@ def test_never_blesses_below_a_bound(uar_low, uar_high, uar, slice_uar, differen
         interval=IntervalMethod(level=0.95, resamples=1, seed=0, text=""),
         metrics=(Metric(name="uar", value=uar, low=uar_low, high=uar_high),),
         confusion=tuple(tuple(row) for row in np.eye(7, dtype=int).tolist()),
+        guessing_p_value=p_value,
     )
     paired = Difference(name="uar", candidate=uar, baseline=uar, difference=difference, low=low, high=high)
     unseen = 50 - len(known or ())
@@ -330,16 +335,47 @@ def test_never_blesses_below_a_bound(uar_low, uar_high, uar, slice_uar, differen
         settings,
     )
     if verdict.blessed:
-        assert uar_high is not None
-        assert uar_high >= settings.min_uar
-        assert uar >= settings.min_uar
-        assert slice_uar >= settings.min_slice_uar
+        assert uar_low is not None
+        assert uar_low > 1 / 7
+        assert uar >= gate.floor_above(1 / 7, settings.min_adjusted_uar)
+        assert slice_uar >= gate.floor_above(1 / 7, settings.min_slice_adjusted_uar)
+        assert p_value is None or p_value <= gate.GUESSING_LEVEL
         assert comparable or settings.incomparable_baseline == "skip_comparison"
     if verdict.blessed and comparable:
         assert high is not None
         assert high >= 0
         assert difference >= -settings.max_uar_loss
     assert verdict.blessed == all(check.passed for check in verdict.checks)
+
+
+@pytest.mark.parametrize("emotions", [2, 3, 5, 8])
+def test_guessing_models_are_hardly_ever_blessed(emotions):
+    """Two speakers, the fewest that the gate accepts, and guesses that favour emotions as a bad model's do."""
+    rng, names = np.random.default_rng(emotions), [str(number) for number in range(emotions)]
+    speakers = np.repeat(["one", "two"], 12 * emotions)
+    labels = np.tile(np.arange(emotions), 24)
+    settings = GateSettings(min_adjusted_uar=0, min_slice_adjusted_uar=0, slices=())
+    blessed = 0
+    for _ in range(GUESSING_MODELS):
+        favourites = rng.dirichlet(np.ones(emotions))
+        rows = np.eye(emotions)[rng.choice(emotions, len(labels), p=favourites)]
+        measured = evaluate.evaluate(labels, rows, speakers.tolist(), classes=names, resamples=100)
+        uars = {(): measured.metric("uar").value}
+        blessed += gate.decide(Evidence(evaluation=measured, uars=uars, tfma_passed=True), settings).blessed
+    assert blessed / GUESSING_MODELS < 0.01 + 3 * math.sqrt(0.01 / GUESSING_MODELS)
+
+
+def test_floors_are_adjusted_for_the_emotions_of_the_split():
+    labels = np.tile([0, 1], 140)
+    half_right = np.where(np.random.default_rng(0).random(280) < 0.58, labels, 1 - labels)
+    measured = evaluate.evaluate(labels, np.eye(7)[half_right], SPEAKERS.tolist(), resamples=200)
+    uars = {(): measured.metric("uar").value}
+    settings = GateSettings(slices=())
+    verdict = gate.decide(Evidence(evaluation=measured, uars=uars, tfma_passed=True), settings)
+    (floor,) = [check for check in verdict.checks if check.code == gate.UAR]
+    assert floor.bound == pytest.approx(0.5 + settings.min_adjusted_uar / 2)
+    assert not floor.passed
+    assert floor.value > 0.25, "the floor for seven emotions would have let it through"
 
 
 def test_settings_survive_the_way_through_json():

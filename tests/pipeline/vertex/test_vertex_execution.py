@@ -41,7 +41,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "vertex.yaml"
 SMALL = (
     *("tuner.enabled=false", "training.family=original_cnn", "training.epochs=6", "augmentation.variants=[plain]"),
     *(f"vertex.{job}.accelerator_{key}" for job in ("trainer", "tuner") for key in ("type=null", "count=0")),
-    *("gate.min_uar=0.01", "gate.min_slice_uar=0.01", "ingest.pattern=span-{SPAN}/*/*", "ingest.spans=2"),
+    *("gate.min_adjusted_uar=0", "gate.min_slice_adjusted_uar=0", "ingest.pattern=span-{SPAN}/*/*", "ingest.spans=2"),
 )
 SEARCH = ("tuner.enabled=true", "tuner.max_trials=2", "tuner.epochs=1", "vertex.tuner.parallel_trials=2")
 
