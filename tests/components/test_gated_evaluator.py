@@ -21,13 +21,15 @@ from components.gated_evaluator.executor import (
     why_incomparable,
 )
 from components.gated_evaluator.tfma_results import read_uars
-from modules.evaluation.gate import COMPARABLE, FINITE, TFMA, UAR_LOSS, VARIETY, GateSettings
+from modules.evaluation.gate import COMPARABLE, FINITE, GUESSING, TFMA, UAR_INTERVAL, UAR_LOSS, VARIETY, GateSettings
 from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, PROTOCOL_FILE, load_contract
 from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, RunSummary, Verdict
 from pipeline import eval_config
 from tests.original import ORIGINAL_AUDIO
 
 LENIENT = GateSettings(min_adjusted_uar=0, min_slice_adjusted_uar=0, max_uar_loss=1.0)
+GUESSES = {VARIETY, UAR_INTERVAL, GUESSING}
+"""Checks that a constant model fails."""
 
 
 STRICT = LENIENT.replace(max_uar_loss=0.0)
@@ -154,7 +156,7 @@ def test_non_finite_predictions_are_rejected(export, evaluate, tmp_path):
 def test_a_constant_model_is_rejected_without_override(export, evaluate, tmp_path):
     constant = export([5.0, 0, 0, 0, 0, 0, 0])
     blessing, verdict = evaluate(constant)
-    assert failed(verdict) == {VARIETY}
+    assert failed(verdict) == GUESSES
     assert blessing.get_int_custom_property("blessed") == 0
     blessing, verdict = evaluate(constant, gate=LENIENT.replace(override="Ada: a demonstration"))
     assert verdict.blessed
@@ -214,7 +216,7 @@ def test_a_baseline_is_compared_on_unseen_speakers(protocol, trained, export, ev
     (tmp_path / "evaluation" / COMPARISON_FILE).unlink()
     seen_others = Protocol(kind="speaker", speakers={"train": test[1:], "eval": (), "test": ()})
     _, verdict = evaluate(constant, trained, STRICT, seen_others.hashed())
-    assert failed(verdict) == {VARIETY}, "the baseline is not compared"
+    assert failed(verdict) == GUESSES, "the baseline is not compared"
     assert comparable(verdict).value == 1
     assert not (tmp_path / "evaluation" / COMPARISON_FILE).exists()
 
