@@ -29,7 +29,15 @@ def written_lines(document: Path) -> Iterator[str]:
 @pytest.mark.parametrize("document", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_lines_and_tables_are_narrow(document):
     assert [line for line in written_lines(document) if len(line) > 120] == []
-    assert [line for line in written_lines(document) if line.startswith("|") and line.count(" | ") > 4] == []
+    assert [line for line in document.read_text().splitlines() if line.startswith("| ") and line.count(" | ") > 4] == []
+
+
+@pytest.mark.parametrize("guide", sorted((ROOT / "docs" / "guides").rglob("*.md")), ids=lambda path: path.stem)
+def test_guides_start_with_code_and_show_output(guide):
+    title, _, first, *_ = guide.read_text().splitlines()
+    assert title.startswith("# ")
+    assert first.startswith("```")
+    assert "```text\n" in guide.read_text()
 
 
 @pytest.mark.parametrize(
