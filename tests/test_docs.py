@@ -15,6 +15,8 @@ GUIDES = [
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "configuration.md"),
 ]
 
+TASKS = [path for path in sorted((ROOT / "docs" / "guides").rglob("*.md")) if path.name != "limits.md"]
+
 
 def tracked(*patterns: str) -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, check=True, text=True)
@@ -32,7 +34,7 @@ def test_lines_and_tables_are_narrow(document):
     assert [line for line in document.read_text().splitlines() if line.startswith("| ") and line.count(" | ") > 4] == []
 
 
-@pytest.mark.parametrize("guide", sorted((ROOT / "docs" / "guides").rglob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("guide", TASKS, ids=lambda path: path.stem)
 def test_guides_start_with_code_and_show_output(guide):
     title, _, first, *_ = guide.read_text().splitlines()
     assert title.startswith("# ")
