@@ -103,11 +103,16 @@ def score(config: "PipelineConfig", data: Path, root: Path) -> Scored:
 
 
 def to_markdown(scored: Mapping[str, Scored]) -> str:
-    """Return the table and its explanation."""
-    heads = ["", "UAR %", "interval", "difference", "folds", "mean ± sd of the folds", "accuracy %", "ECE"]
-    heads += ["parameters", "s a fold"]
+    """Return the tables of metrics and of folds, and their explanation."""
     recipe = scored[RECIPE]
-    lines = [_cells(name, row, recipe) for name, row in scored.items()]
+    metrics = document.table(
+        ["", "UAR %", "difference", "accuracy %", "ECE"],
+        [[shown(name), *_metrics(row, recipe)] for name, row in scored.items()],
+    )
+    folds = document.table(
+        ["", "UAR % of the folds", "mean ± sd", "parameters", "s a fold"],
+        [[shown(name), *_folds(row)] for name, row in scored.items()],
+    )
     seeds = [float(point_estimates(row.predictions, ("uar",))["uar"]) for name, row in scored.items() if _is_seed(name)]
     clips, speakers = len(recipe.predictions.labels), len(set(recipe.predictions.speakers))
     sentences = [
@@ -124,24 +129,26 @@ def to_markdown(scored: Mapping[str, Scored]) -> str:
     missing = [name for name in ROWS if name not in scored]
     if missing:
         sentences.append(f"Not run: {'; '.join(missing)}.")
-    return document.table(heads, lines) + "\n" + " ".join(sentences)
+    return "\n".join([metrics, folds, " ".join(sentences)])
 
 
-def _cells(name: str, row: Scored, recipe: Scored) -> list[str]:
+def _metrics(row: Scored, recipe: Scored) -> list[str]:
     found = estimates(row.predictions, METRICS)
     difference = (
         "" if row is recipe else document.points(paired_differences(row.predictions, recipe.predictions)["uar"])
     )
-    uar = found["uar"]
     return [
-        shown(name),
-        document.percent(float(uar.value)),
-        document.percent_range(float(uar.low), float(uar.high)),
+        document.percent_with_range(found["uar"]),
         difference,
-        ", ".join(document.percent(value) for value in row.fold_uars),
-        f"{document.percent(statistics.mean(row.fold_uars))} ± {document.percent(statistics.stdev(row.fold_uars))}",
         document.percent(float(found["accuracy"].value)),
         f"{float(found['ece'].value):.3f}",
+    ]
+
+
+def _folds(row: Scored) -> list[str]:
+    return [
+        ", ".join(document.percent(value) for value in row.fold_uars),
+        f"{document.percent(statistics.mean(row.fold_uars))} ± {document.percent(statistics.stdev(row.fold_uars))}",
         f"{row.parameters:,}".replace(",", " "),
         f"{row.seconds:.0f}",
     ]

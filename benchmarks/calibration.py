@@ -67,17 +67,19 @@ def retempered(result: "FoldResult", temperature: float) -> "FoldResult":
 
 
 def to_markdown(found: Mapping[str, Sequence[Tempered]]) -> str:
-    """Return the table of calibration errors.
+    """Return the tables of calibration errors and of temperatures.
 
     Args:
         found: Result of :func:`choose` by row.
     """
-    heads = ["ECE", "no temperature", "fitted", "its temperatures", "shrunk", "its temperatures"]
-    lines = [
-        [shown(name), _ece(plain), _ece(fitted), _range(fitted), _ece(used), _range(used)]
-        for name, (plain, fitted, used) in found.items()
-    ]
-    return document.table(heads, lines)
+    errors = [[shown(name), *map(_ece, choices)] for name, choices in found.items()]
+    temperatures = [[shown(name), *map(_range, choices[1:])] for name, choices in found.items()]
+    return "\n".join(
+        [
+            document.table(["ECE", "no temperature", "fitted", "shrunk"], errors),
+            document.table(["temperatures", "fitted", "shrunk"], temperatures),
+        ]
+    )
 
 
 def _ece(tempered: Tempered) -> str:

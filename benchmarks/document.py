@@ -1,5 +1,6 @@
 """Tables in Markdown, and their place in a document between two marker comments."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -33,7 +34,12 @@ def write(path: Path, name: str, text: str) -> None:
     if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
         raise ValueError(f"{path} has no place for this table; put the lines {begin.strip()} and {end.strip()} into it")
     before, after = document.split(begin)[0], document.split(end)[1]
-    path.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+    lines = [line if line.startswith("|") else _wrapped(line) for line in text.strip().splitlines()]
+    path.write_text("\n".join([f"{before}{begin}", *lines, f"\n{end}{after}"]), encoding="utf-8")
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def percent(value: float) -> str:
@@ -44,6 +50,12 @@ def percent(value: float) -> str:
 def percent_range(low: float, high: float) -> str:
     """Return an interval of shares as percentages."""
     return f"{percent(low)} to {percent(high)}"
+
+
+def percent_with_range(estimate: Estimate) -> str:
+    """Return a share and its interval as percentages."""
+    low, high = float(estimate.low), float(estimate.high)
+    return f"{percent(float(estimate.value))} ({percent_range(low, high)})"
 
 
 def points(difference: Estimate) -> str:

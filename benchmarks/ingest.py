@@ -166,14 +166,13 @@ def to_markdown(speeds: Mapping[tuple[str, int], Sequence[float]], *, clips: int
         clips: Number of clips.
         speeds: Clips per second in each round, by candidate and number of workers.
     """
-    heads = ["", "workers", "clips per second, round by round", "median", "x librosa with as many", "x 1 worker"]
+    heads = ["", "workers", "clips per second (rounds)", "x librosa with as many", "x 1 worker"]
     medians = {pair: statistics.median(found) for pair, found in speeds.items()}
     lines = [
         [
             candidate,
             str(workers),
-            ", ".join(f"{speed:.0f}" for speed in found),
-            f"{medians[candidate, workers]:.0f}",
+            f"{medians[candidate, workers]:.0f} ({', '.join(f'{speed:.0f}' for speed in found)})",
             f"{medians[candidate, workers] / medians['librosa', workers]:.1f}",
             f"{medians[candidate, workers] / medians[candidate, 1]:.2f}",
         ]

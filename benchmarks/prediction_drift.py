@@ -208,17 +208,13 @@ def measure(options: argparse.Namespace) -> dict[str, list[Pair]]:
 
 
 def to_markdown(cases: Mapping[str, Sequence[Pair]], *, count: int = WATCHES) -> str:
-    """Return the table and its explanation."""
-    heads = ["canary"]
+    """Return a table for each number of recordings, and their explanation."""
+    tables = []
     for recordings in RECORDINGS:
-        heads += [f"{recordings} recordings: probabilities", "emotions", "promoted %", "rolled back %"]
-    lines = []
-    for name, pairs in cases.items():
-        cells = [name]
-        for recordings in RECORDINGS:
-            cells += _cells(list(watches(pairs, recordings, count=count)))
-        lines.append(cells)
-    return document.table(heads, lines) + (
+        heads = [f"canary, {recordings} recordings", "probabilities", "emotions", "promoted %", "rolled back %"]
+        lines = [[name, *_cells(list(watches(pairs, recordings, count=count)))] for name, pairs in cases.items()]
+        tables.append(document.table(heads, lines))
+    return "\n".join(tables) + (
         f"\nJensen-Shannon divergence to base 2, median and range of {count} watches, each over this number of "
         "recordings of one fold, or all of them. Outcomes by a bound of "
         f"{WatchSettings().max_prediction_drift:g}; what is neither promoted nor rolled back stays undecided."

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ORIGINAL = "original_cnn"
 
+_PARTS_IN_A_TABLE = 3
 TELEPHONE_RATE_HZ = 8000
 TELEPHONE_BAND_HZ = (300, 3400)
 
@@ -212,28 +213,31 @@ def families_table(recipe: Mapping[str, Predictions], original: Mapping[str, Pre
         recipe: Predictions of the recipe by condition.
         original: Predictions of the original network by condition.
     """
-    heads = ["", "recipe: UAR %", "interval", f"{shown(ORIGINAL)}: UAR %", "interval", "difference"]
+    heads = ["", "recipe: UAR %", f"{shown(ORIGINAL)}: UAR %", "difference"]
     lines = [
-        [condition, *_uar(recipe[condition]), *_uar(original[condition]), _difference(recipe, original, condition)]
+        [condition, _uar(recipe[condition]), _uar(original[condition]), _difference(recipe, original, condition)]
         for condition in recipe
     ]
     return document.table(heads, lines)
 
 
 def parts_table(recipe: Mapping[str, Predictions], others: Mapping[str, Mapping[str, Predictions]]) -> str:
-    """Return the recipe's UAR minus that of other rows, by condition.
+    """Return the recipe's UAR minus that of other rows, by condition, in tables of three rows each.
 
     Args:
         recipe: Predictions of the recipe by condition.
         others: Predictions of other rows by condition.
     """
-    lines = [[condition, *(_difference(recipe, other, condition) for other in others.values())] for condition in recipe]
-    return document.table(["recipe less", *others], lines)
+    tables, parts = [], list(others)
+    for first in range(0, len(parts), _PARTS_IN_A_TABLE):
+        names = parts[first : first + _PARTS_IN_A_TABLE]
+        lines = [[condition, *(_difference(recipe, others[name], condition) for name in names)] for condition in recipe]
+        tables.append(document.table(["recipe less", *names], lines))
+    return "\n".join(tables)
 
 
-def _uar(predictions: Predictions) -> tuple[str, str]:
-    uar = estimates(predictions, ("uar",))["uar"]
-    return document.percent(float(uar.value)), document.percent_range(float(uar.low), float(uar.high))
+def _uar(predictions: Predictions) -> str:
+    return document.percent_with_range(estimates(predictions, ("uar",))["uar"])
 
 
 def _difference(recipe: Mapping[str, Predictions], other: Mapping[str, Predictions], condition: str) -> str:

@@ -266,7 +266,7 @@ def predictions(tasks: Sequence[Task], found: Sequence[dict[str, Any]]) -> Predi
 
 def report(tasks: Sequence[Task], found: Mapping[Method, Sequence[dict[str, Any]]]) -> str:
     """Return a table with a row for each method, and whether KerasTuner's are worse."""
-    heads = ["", "Least eval loss, fold by fold", "Mean", "Test UAR, %", "Interval", f"Minus {TPE}, points"]
+    heads = ["", "Least eval loss, fold by fold", "Mean", "Test UAR, %", f"Minus {TPE}, points"]
     asked = {method: predictions(tasks, results) for method, results in found.items()}
     paired: dict[Method, Estimate] = {
         method: paired_differences(ours, asked[TPE], ("uar",))["uar"] for method, ours in asked.items() if method != TPE
@@ -284,7 +284,7 @@ def _line(method: str, results: Sequence[dict[str, Any]], asked: Predictions, pa
     scores = [each["score"] for each in results]
     uar = estimates(asked, ("uar",))["uar"]
     cells = [method, ", ".join(f"{score:.3f}" for score in scores), f"{np.mean(scores):.3f}"]
-    cells += [document.percent(float(uar.value)), document.percent_range(float(uar.low), float(uar.high))]
+    cells.append(document.percent_with_range(uar))
     if paired is None:
         return [*cells, ""]
     return [*cells, document.points(paired)]

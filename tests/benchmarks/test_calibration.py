@@ -36,8 +36,6 @@ def test_table_has_the_error_of_each_choice_with_its_interval_and_the_temperatur
     labels, speakers = np.tile([0, 1, 2], 20), np.repeat(["a", "b", "c", "d"], 15).tolist()
     said = Predictions.of(labels, np.full((60, 3), 1 / 3), speakers)
     choices = [calibration.Tempered(chosen, said) for chosen in ((1.0, 1.0), (0.5, 2.5), (0.9, 1.25))]
-    _, _, line = calibration.to_markdown({"original_cnn": choices}).splitlines()
-    name, plain, *_, used, temperatures = (cell.strip() for cell in line.strip("|").split("|"))
-    assert name == "`original_cnn`"
-    assert plain == used == "0.000 (0.000 to 0.000)"
-    assert temperatures == "0.90 to 1.25"
+    _, _, errors, _, _, _, temperatures = calibration.to_markdown({"original_cnn": choices}).splitlines()
+    assert errors == "| `original_cnn` | " + " | ".join(["0.000 (0.000 to 0.000)"] * 3) + " |"
+    assert temperatures == "| `original_cnn` | 0.50 to 2.50 | 0.90 to 1.25 |"

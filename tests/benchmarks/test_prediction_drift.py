@@ -66,8 +66,8 @@ def test_table_has_a_line_for_each_case():
     retrained = [(answers(), answers(seed=1, noise=0.3))]
     cases = {"another seed": retrained} | prediction_drift.faulty_cases(retrained)
     lines = prediction_drift.to_markdown(cases, count=2).splitlines()
-    assert len(lines) == 2 + 1 + len(prediction_drift.FAULTS) + 2
-    cells = lines[2].strip("| ").split(" | ")
-    assert cells[0] == "another seed"
-    assert cells[3:5] == cells[7:] == ["100", "0"]
+    assert len(lines) == 2 * (2 + 1 + len(prediction_drift.FAULTS) + 1) + 1
+    for line in (lines[2], lines[2 + len(lines) // 2]):
+        cells = line.strip("| ").split(" | ")
+        assert (cells[0], cells[3:]) == ("another seed", ["100", "0"])
     assert f"a bound of {WatchSettings().max_prediction_drift:g}" in lines[-1]
