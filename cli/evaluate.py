@@ -46,10 +46,10 @@ def evaluate(
     try:
         settings: PipelineConfig = load_config(config, overrides=overrides or [], environ=os.environ)
         with quiet(root / LOG_FILE):
-            found = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
+            result = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
     except (ConfigError, RootInUse) as error:
         raise CommandFailed(str(error)) from error
-    _print(found)
+    _print(result)
 
 
 def _cross_validate(
@@ -66,24 +66,24 @@ def _cross_validate(
 
     try:
         with exclusive(root):
-            found = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
+            result = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
             command = shlex.join(["ser", *sys.argv[1:]])
             text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-            paths = fold_report.write(found, root, name=config.name, command=command, config=text)
+            paths = fold_report.write(result, root, name=config.name, command=command, config=text)
     except (FoldsError, TrainingDiverged) as error:
         raise CommandFailed(str(error)) from error
     print(f"Written: {', '.join(map(str, paths))}", file=sys.stderr)
-    return found
+    return result
 
 
-def _print(found: "CrossValidation") -> None:
+def _print(result: "CrossValidation") -> None:
     from modules.reporting.metric_names import metric_name
     from pipeline.cross_validation.report import caution, interval_text, value_text
 
-    evaluation = found.evaluation
+    evaluation = result.evaluation
     console = terminal.console()
     folds = terminal.table("fold", numbers=("clips", "UAR", "interval", "accuracy", "epochs"))
-    for fold in found.folds:
+    for fold in result.folds:
         uar, accuracy = fold.metrics
         cells = (str(fold.clips), value_text(uar), interval_text(uar), value_text(accuracy), str(fold.epochs))
         folds.add_row(fold.name, *cells)
@@ -94,5 +94,5 @@ def _print(found: "CrossValidation") -> None:
     for metric in evaluation.metrics:
         metrics.add_row(metric_name(metric.name).title, value_text(metric), interval_text(metric))
     console.print(metrics)
-    if text := caution(found):
-        terminal.say(text)
+    if text := caution(result):
+        terminal.print_line(text)

@@ -16,7 +16,7 @@ from cli.errors import CommandFailed
 
 
 class _Entry(NamedTuple):
-    """Where a command's ``typer.Typer`` is defined, and its line in ``ser --help``."""
+    """Location of a command's ``typer.Typer``, and its line in ``ser --help``."""
 
     target: str
     help: str

@@ -87,7 +87,7 @@ class Client:
 
     def _answers(self, recordings: Iterable[Audio]) -> Iterator[Prediction | AudioError]:
         for batch in _batches(recordings, self._transport.max_request_bytes):
-            yield from batch.answers(self._ask(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None)
+            yield from batch.answers(self._send(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None)
 
     def timeline(self, audio: Audio) -> Iterator[Segment]:
         """Yield the emotion of each window of a recording of any length, as the responses arrive.
@@ -102,7 +102,7 @@ class Client:
         with open_long(audio) as sound:
             timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
-                yield from timeline.accept(self._ask(_TIMELINE_SIGNATURE, [chunk]))
+                yield from timeline.accept(self._send(_TIMELINE_SIGNATURE, [chunk]))
 
     def close(self) -> None:
         """Close the connection."""
@@ -116,7 +116,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _ask(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
+    def _send(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
         return self._transport.predict(self._model.request(signature, wavs), timeout_sec=self._timeout_sec)
 
 
@@ -152,7 +152,7 @@ class AsyncClient:
 
     async def _answers(self, recordings: Iterable[Audio]) -> AsyncIterator[Prediction | AudioError]:
         for batch in _batches(recordings, self._transport.max_request_bytes):
-            for answer in batch.answers(await self._ask(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None):
+            for answer in batch.answers(await self._send(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None):
                 yield answer
 
     async def timeline(self, audio: Audio) -> AsyncIterator[Segment]:
@@ -160,7 +160,7 @@ class AsyncClient:
         with open_long(audio) as sound:
             timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
-                for segment in timeline.accept(await self._ask(_TIMELINE_SIGNATURE, [chunk])):
+                for segment in timeline.accept(await self._send(_TIMELINE_SIGNATURE, [chunk])):
                     yield segment
 
     async def close(self) -> None:
@@ -175,7 +175,7 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _ask(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
+    async def _send(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
         return await self._transport.predict(self._model.request(signature, wavs), timeout_sec=self._timeout_sec)
 
 

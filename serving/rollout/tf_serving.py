@@ -21,7 +21,16 @@ from pathlib import Path
 from serving.rollout.journal import Journal, Role
 from serving.rollout.model_server import ModelServer, State
 from serving.rollout.models_file import ModelsFile, ServerConfig
-from serving.rollout.state import Deployed, RolloutError, RolloutState
+from serving.rollout.state import (
+    CanaryExists,
+    CanaryMissing,
+    Deployed,
+    NothingToRollBack,
+    RolloutError,
+    RolloutState,
+    UnusableVersion,
+    VersionNotLoaded,
+)
 
 STABLE, CANARY = "stable", "canary"
 JOURNAL_SUFFIX = ".rollouts.jsonl"
@@ -91,21 +100,23 @@ class TfServingTarget:
             stable: The stable version, where the server has no labels yet and it is not the highest version.
 
         Raises:
-            RolloutError: There is a canary already, or the version does not load; what was served before still is.
+            CanaryExists: There is a canary.
+            UnusableVersion: The version is the stable one, or not a number.
+            VersionNotLoaded: The version does not load; what was served before still is.
         """
 
         def plan(state: RolloutState) -> Versions:
             if state.canary is not None:
-                raise RolloutError(
+                raise CanaryExists(
                     f"{self.name} has a canary, version {state.canary.version}: promote or abort it first"
                 )
             if stable is not None and self._server.labelled(STABLE) is not None:
-                raise RolloutError(f"{self.name} has a stable version; name one only where there is none")
+                raise UnusableVersion(f"{self.name} has a stable version; name one only where there is none")
             champion = stable or (state.stable.version if state.stable else None)
             if champion is None:
-                raise RolloutError(f"{self.name} serves no version that could be stable; name a stable version")
+                raise UnusableVersion(f"{self.name} serves no version that could be stable; name a stable version")
             if version == champion:
-                raise RolloutError(
+                raise UnusableVersion(
                     f"version {version} is the stable one on {self.name}; without labels that is the highest version. "
                     "Name the canary's version, or which one is stable"
                 )
@@ -135,7 +146,7 @@ class TfServingTarget:
                 return stable, None
             previous = self._journal.champion_before(str(stable))
             if previous is None:
-                raise RolloutError(
+                raise NothingToRollBack(
                     f"{self.name} has no canary, and no stable version before {stable} is on record: nothing to roll "
                     "back to. `canary VERSION`, then `promote`, brings any version back"
                 )
@@ -158,7 +169,7 @@ class TfServingTarget:
     def _canary_of(self, state: RolloutState) -> str:
         if state.canary is None:
             served = f"version {state.stable.version} alone" if state.stable else "nothing"
-            raise RolloutError(f"{self.name} has no canary; it serves {served}. Start one with `canary VERSION`")
+            raise CanaryMissing(f"{self.name} has no canary; it serves {served}. Start one with `canary VERSION`")
         return state.canary.version
 
     def _stable_of(self, state: RolloutState) -> int:
@@ -172,10 +183,10 @@ class TfServingTarget:
             state = self.state()
             stable, canary = plan(state)
             file = self._file.read()
-            wanted = self._file.arranged(file, versions=_present(stable, canary), labels=_labels(stable, canary))
-            with self._file.prepared(wanted) as prepared, self._restored_on_failure(self._served(file, state)) as now:
+            changed = self._file.arranged(file, versions=_present(stable, canary), labels=_labels(stable, canary))
+            with self._file.prepared(changed) as prepared, self._restored_on_failure(self._served(file, state)) as now:
                 self._load(_present(stable, canary), now)
-                self._reload(wanted)
+                self._reload(changed)
                 self._file.replace(prepared)
             self._journal.append(action=action, stable=str(stable), canary=str(canary) if canary else None)
             self._await_gone(set(_present(stable, canary)))
@@ -223,20 +234,20 @@ class TfServingTarget:
             if state == State.AVAILABLE:
                 return
             if status is not None and state == State.END and status.status.error_code and not failed_before:
-                raise RolloutError(f"version {version} does not load: {status.status.error_message}")
+                raise VersionNotLoaded(f"version {version} does not load: {status.status.error_message}")
             if state == State.END and waited_sec > self._appear_sec:
                 why = status.status.error_message if status is not None else "no such folder below the base path"
-                raise RolloutError(
+                raise VersionNotLoaded(
                     f"{self.name} has not begun to load version {version}: {why or 'the server gives no reason'}"
                 )
             if waited_sec > self._load_timeout_sec:
-                raise RolloutError(f"version {version} did not load within {self._load_timeout_sec:g} s")
+                raise VersionNotLoaded(f"version {version} did not load within {self._load_timeout_sec:g} s")
             time.sleep(_POLL_SEC)
 
-    def _await_gone(self, wanted: set[int]) -> None:
+    def _await_gone(self, kept: set[int]) -> None:
         """Wait until the other versions take no more requests, which the server applies at its next poll."""
         started = time.monotonic()
-        while set(self._server.available()) - wanted and time.monotonic() - started <= self._appear_sec:
+        while set(self._server.available()) - kept and time.monotonic() - started <= self._appear_sec:
             time.sleep(_POLL_SEC)
 
     def _reload(self, config: ServerConfig) -> None:
@@ -253,5 +264,5 @@ def _present(stable: int, canary: int | None) -> list[int]:
 
 def _number(version: str) -> int:
     if not version.isdecimal() or int(version) < 1:
-        raise RolloutError(f"version is {version!r}; TF Serving's versions are whole numbers from 1 on")
+        raise UnusableVersion(f"version is {version!r}; TF Serving's versions are whole numbers from 1 on")
     return int(version)

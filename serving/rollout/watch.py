@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from serving.client import AudioError, Client, Prediction, RequestFailed, UnexpectedAnswer
 from serving.rollout.settings import WatchSettings
-from serving.rollout.state import RolloutError, RolloutState, Target
-from serving.rollout.verdict import Observed, Verdict, is_hopeless, judge
+from serving.rollout.state import CanaryMissing, RolloutError, RolloutState, Target
+from serving.rollout.verdict import Observed, Verdict, evaluate, is_hopeless
 
 _DONE = {"promote": "promoted", "roll back": "rolled back", "undecided": "undecided"}
 
@@ -90,7 +90,7 @@ class Probes:
         first = (self._rounds + self._rounds // len(self._wavs)) % 2
         for tally, client in (pairs[first], pairs[1 - first]):
             with contextlib.suppress(AudioError):  # an unusable recording counts for neither version
-                tally.count(recording, *_ask(client, wav))
+                tally.count(recording, *_send(client, wav))
         self._rounds += 1
         stable, canary = self._tallies
         return stable.observed(), canary.observed()
@@ -125,7 +125,7 @@ class SharedProbes:
         recording, wav = self._wavs[self._rounds % len(self._wavs)]
         self._rounds += 1
         try:
-            answer, latency_sec = _ask(self._client, wav)
+            answer, latency_sec = _send(self._client, wav)
         except AudioError:  # an unusable recording counts for neither version
             return self._observed()
         version = self._canary if answer is None else str(answer.model_version)
@@ -141,7 +141,7 @@ class SharedProbes:
         return self._tallies[self._stable].observed(), self._tallies[self._canary].observed()
 
 
-def _ask(client: Client, wav: bytes) -> tuple[Prediction | None, float]:
+def _send(client: Client, wav: bytes) -> tuple[Prediction | None, float]:
     """Return the answer, or ``None`` if it failed or has non-finite values, and its latency in seconds.
 
     Raises:
@@ -177,7 +177,8 @@ class Watched:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        return {"outcome": self.outcome, "note": self.note, "checks": self.verdict.to_dict()["checks"]}
+        checks = [check.to_dict() for check in self.verdict.checks]
+        return {"outcome": self.outcome, "note": self.note, "checks": checks}
 
 
 def watch(
@@ -206,7 +207,7 @@ def watch(
     """
     before = both_versions(target)
     stable, canary = _observe(observations, settings, minutes=minutes, interval_sec=interval_sec, progress=progress)
-    verdict = judge(stable, canary, settings)
+    verdict = evaluate(stable, canary, settings)
     with _uninterrupted():
         now = target.state()
         if _versions(now) != before:
@@ -225,7 +226,9 @@ def both_versions(target: Target) -> tuple[str, str]:
     """
     stable, canary = _versions(target.state())
     if stable is None or canary is None:
-        raise RolloutError(f"{target.name} does not have both a stable version and a canary; there is nothing to watch")
+        raise CanaryMissing(
+            f"{target.name} does not have both a stable version and a canary; there is nothing to watch"
+        )
     return stable, canary
 
 
