@@ -2,8 +2,8 @@
 
 The candidates do the same work: read the files, cut the window, make the four default variants of every training
 clip, extract the 270 features. Ours is the ExampleGen's executor on Beam, writing included; the other is librosa in a
-pool of processes, as such features are usually computed. Each runs in a process of its own, on as many cores as it has
-workers; starting it and its first few clips are not counted.
+pool of processes, as such features are usually computed. Each runs in a process of its own, with one core for each
+worker; starting it and its first few clips are not counted.
 """
 
 import argparse

@@ -97,7 +97,7 @@ def _require_folder(folder: str) -> None:
     except OSError as error:
         raise CommandFailed(f"cannot read {folder}: {error}") from error
     if not exists:
-        raise CommandFailed(f"there is no folder {folder}; name the one that holds the recordings")
+        raise CommandFailed(f"folder {folder} does not exist; name the one with the recordings")
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def _read(place: str, ingest: "IngestSettings", split: str) -> "Clips":
     if sources.holds_request_log(place):
         return sources.read_requests(place, spec=ingest.audio)
     if not addresses.is_folder(place):
-        raise CommandFailed(f"there is no folder {place}; name recordings, examples or a request log")
+        raise CommandFailed(f"folder {place} does not exist; name recordings, examples or a request log")
     return sources.read_recordings(place, settings=ingest).clips
 
 

@@ -40,7 +40,7 @@ def evaluate(
     if addresses.in_bucket(data):
         raise CommandFailed(f"{data} is in a bucket; copy it to a local folder first: gcloud storage cp -r {data} .")
     if not Path(data).is_dir():
-        raise CommandFailed(f"there is no folder {data}; name the one that holds the recordings")
+        raise CommandFailed(f"folder {data} does not exist; name the one with the recordings")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:

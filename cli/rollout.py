@@ -257,7 +257,7 @@ def _recordings(folder: Path) -> dict[str, bytes]:
 
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SOUND_FILES)
     if not files:
-        raise CommandFailed(f"there are no recordings below {folder}; name a folder with {', '.join(_SOUND_FILES)}")
+        raise CommandFailed(f"{folder} has no recordings; name a folder with {', '.join(_SOUND_FILES)}")
     chosen = files[:: -(-len(files) // _MAX_RECORDINGS)]
     try:
         return {str(file): to_wav(file) for file in chosen}

@@ -110,7 +110,7 @@ def ui(
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [sys.executable, "-m", "streamlit", "run", str(page), *words, "--", "--address", address]
-    os.execv(sys.executable, command)  # this process is no longer needed, and signals reach the page directly
+    os.execv(sys.executable, command)  # replaces this process, so that signals reach the page directly
 
 
 @contextlib.contextmanager

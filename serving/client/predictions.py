@@ -218,9 +218,9 @@ class Timeline:
     """A long recording, cut into requests whose responses join into one timeline.
 
     The model decides about windows and the step between them: they are evenly spaced, except that the last one is
-    moved back to end with what was sent. Every chunk but the last gives away that window, and the next chunk starts
-    where it would have started. A chunk of silence has no segments, because the model refuses silence; of a chunk that
-    is too long for the model, the first half is sent.
+    moved back to end with the chunk. That window of every chunk but the last is dropped, and the next chunk starts at
+    the regular start of that window. A chunk of silence has no segments, because the model refuses silence; of a chunk
+    that is too long for the model, the first half is sent.
     """
 
     def __init__(self, sound: soundfile.SoundFile, name: str, *, max_bytes: int) -> None:

@@ -1,7 +1,7 @@
 """Journal of rollouts next to the server's configuration: a line of JSON for each change.
 
-The server reports what it serves, but not since when, nor what it served before. The file is also the lock that keeps
-two rollouts from changing the same server.
+The server does not report since when it serves a version, nor previous versions. The file is also the lock that
+prevents simultaneous rollouts on one server.
 """
 
 import contextlib

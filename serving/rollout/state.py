@@ -18,7 +18,7 @@ class RolloutError(SerError, RuntimeError):
 
 
 class CanaryMissing(RolloutError):
-    """The change needs a canary, and there is none."""
+    """The change requires a canary."""
 
     code = "rollout.no_canary"
 
@@ -111,7 +111,8 @@ class Target(Protocol):
         """Send all requests to the canary, then undeploy the old stable version.
 
         Raises:
-            RolloutError: There is no canary, or the target refused; what was served before still is.
+            CanaryMissing: The target has no canary.
+            RolloutError: The target refused; the versions that are served have not changed.
         """
 
     def rollback(self) -> RolloutState:
@@ -120,12 +121,14 @@ class Target(Protocol):
         Without a canary the previous champion takes the place of the stable version, where it can be had.
 
         Raises:
-            RolloutError: There is nothing to go back to, or the target refused.
+            NothingToRollBack: The target has neither a canary nor a previous champion.
+            RolloutError: The target refused.
         """
 
     def abort(self) -> RolloutState:
         """Send all requests to the stable version, then undeploy the canary.
 
         Raises:
-            RolloutError: There is no canary, or the target refused.
+            CanaryMissing: The target has no canary.
+            RolloutError: The target refused.
         """

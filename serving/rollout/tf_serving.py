@@ -1,7 +1,7 @@
 """A rollout on a TF Serving host, or the embedded server, by version labels.
 
 Both versions are loaded, and the labels ``stable`` and ``canary`` distinguish them; callers choose. Both labels always
-point to a loaded version, to the same one while there is no canary, so a request for a label is never refused. A change
+point to a loaded version, to the same one without a canary, so a request for a label is never refused. A change
 is a new configuration over ModelService, and the same in ``models.config``, for the next start. Rules of TF Serving
 (``server_core.cc``, release 2.19):
 
@@ -100,9 +100,9 @@ class TfServingTarget:
             stable: The stable version, where the server has no labels yet and it is not the highest version.
 
         Raises:
-            CanaryExists: There is a canary.
+            CanaryExists: The server has a canary.
             UnusableVersion: The version is the stable one, or not a number.
-            VersionNotLoaded: The version does not load; what was served before still is.
+            VersionNotLoaded: The version does not load; the versions that are served have not changed.
         """
 
         def plan(state: RolloutState) -> Versions:

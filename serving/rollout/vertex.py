@@ -138,7 +138,7 @@ class VertexTarget:
             model_id: ID of the model in the registry.
 
         Raises:
-            RolloutError: There are no credentials.
+            TargetUnreachable: Credentials are missing.
         """
         self._project, self._region = project, region
         with self._cloud_errors():
@@ -156,7 +156,7 @@ class VertexTarget:
         return f"vertex://{self._project}/{self._region}/{self.name.rpartition('/')[2]}"
 
     def state(self) -> RolloutState:
-        """Return the versions that take requests; none where there is no endpoint yet.
+        """Return the versions that take requests; none before the endpoint exists.
 
         Raises:
             RolloutError: Vertex AI refuses the calls.
@@ -229,13 +229,14 @@ class VertexTarget:
         A repeated call completes an interrupted one.
 
         Raises:
-            RolloutError: There is no canary, or Vertex AI refuses the calls.
+            CanaryMissing: The endpoint has no canary.
+            RolloutError: Vertex AI refuses the calls.
         """
         with self._cloud_errors():
             view = self._look()
             promoted = view.canary or view.stable
             if promoted is None or not (view.canary or view.is_promotion_unfinished):
-                raise CanaryMissing(f"nothing to promote: there is no canary on {self.name}, {view.in_words}")
+                raise CanaryMissing(f"nothing to promote: {self.name} has no canary, {view.in_words}")
             version = view.version_of(promoted)
             self._shift(lambda now: {now.deployed(version, live=True).id: 100})
             self._mark_champion(version)
@@ -247,13 +248,14 @@ class VertexTarget:
         A repeated call completes an interrupted one.
 
         Raises:
-            RolloutError: There is no canary, or Vertex AI refuses the calls.
+            CanaryMissing: The endpoint has no canary.
+            RolloutError: Vertex AI refuses the calls.
         """
         with self._cloud_errors():
             view = self._look()
             canary = view.version_of(view.canary) if view.canary else view.holder(CANDIDATE)
             if canary is None or (view.share_of(canary) and not view.split_without(canary)):
-                raise CanaryMissing(f"nothing to abort: there is no canary on {self.name}, {view.in_words}")
+                raise CanaryMissing(f"nothing to abort: {self.name} has no canary, {view.in_words}")
             return self._withdraw(canary)
 
     def rollback(self) -> RolloutState:
@@ -262,7 +264,8 @@ class VertexTarget:
         A repeated call completes an interrupted one.
 
         Raises:
-            RolloutError: There is nothing to roll back, or Vertex AI refuses the calls.
+            NothingToRollBack: No version is served, or the registry has no previous champion.
+            RolloutError: Vertex AI refuses the calls.
         """
         with self._cloud_errors():
             view = self._look()

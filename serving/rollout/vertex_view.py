@@ -167,7 +167,7 @@ class View:
             live: Require that it takes requests.
 
         Raises:
-            RolloutError: There is no such deployment.
+            ConcurrentChange: The version is not deployed any more.
         """
         deployed = self.find(version)
         if deployed is None or (live and deployed.id not in self.split):
@@ -216,7 +216,7 @@ class View:
             version: The version.
 
         Raises:
-            RolloutError: There is no such entry.
+            RolloutError: The registry does not have the version.
         """
         entry = self.registered(version)
         if entry is None:

@@ -75,7 +75,7 @@ class Probes:
 
     def __init__(self, stable: Client, canary: Client, wavs: Mapping[str, bytes]) -> None:
         if not wavs:
-            raise ValueError("there are no recordings to send; give at least one")
+            raise ValueError("wavs is empty; give at least one recording")
         self.least_rounds = len(wavs)
         self._clients = stable, canary
         self._wavs = list(wavs.items())
@@ -111,7 +111,7 @@ class SharedProbes:
 
     def __init__(self, client: Client, stable: str, canary: str, wavs: Mapping[str, bytes]) -> None:
         if not wavs:
-            raise ValueError("there are no recordings to send; give at least one")
+            raise ValueError("wavs is empty; give at least one recording")
         self.least_rounds = len(wavs)
         self._client = client
         self._canary = canary
@@ -203,7 +203,8 @@ def watch(
         progress: Called after each round with the observations so far.
 
     Raises:
-        RolloutError: The canary or the stable version is missing, or the target cannot be reached or changed.
+        CanaryMissing: The canary or the stable version is missing.
+        RolloutError: The target cannot be reached or changed.
     """
     before = both_versions(target)
     stable, canary = _observe(observations, settings, minutes=minutes, interval_sec=interval_sec, progress=progress)
@@ -222,7 +223,7 @@ def both_versions(target: Target) -> tuple[str, str]:
         target: Place where both versions are served.
 
     Raises:
-        RolloutError: One of them is missing.
+        CanaryMissing: One of them is missing.
     """
     stable, canary = _versions(target.state())
     if stable is None or canary is None:

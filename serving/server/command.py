@@ -126,8 +126,8 @@ def require_folder(model_base_path: str) -> None:
         raise CannotServe(f"cannot read {model_base_path}: {error}") from error
     if not there:
         raise CannotServe(
-            f"there is no folder {model_base_path}. Run the pipeline first, which pushes there, or name the folder of "
-            "versions with --model-base-path."
+            f"folder {model_base_path} does not exist. Run the pipeline first, which pushes there, or name the folder "
+            "of versions with --model-base-path."
         )
 
 

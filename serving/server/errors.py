@@ -13,7 +13,7 @@ class StatusError(SerError):
         message: Text of the response.
     """
 
-    code = "serving.request_failed"
+    code = "serving.status"
 
     def __init__(self, status: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class StatusError(SerError):
 
 
 def invalid(message: str) -> StatusError:
-    """Return the failure of a request that can never succeed as it is.
+    """Return the failure of a request that is invalid, so that a retry would fail again.
 
     Args:
         message: Text of the response.

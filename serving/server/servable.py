@@ -101,7 +101,7 @@ class Servable:
                 )
         items = {name: array.shape[0] for name, array in inputs.items() if array.ndim}
         if len(set(items.values())) > 1 or 0 in items.values():
-            raise invalid(f"inputs must hold as many items each, at least one; they hold {items}")
+            raise invalid(f"inputs must have the same number of items, at least one; they have {items}")
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the graph and return the outputs by name.

@@ -222,7 +222,7 @@ class FakeTfServing(model_service_pb2_grpc.ModelServiceServicer, prediction_serv
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[str]:
-        """On a free port of the loopback interface; yields the address."""
+        """Listen on a free port of the loopback interface, and yield the address."""
         server = grpc.server(futures.ThreadPoolExecutor(_THREADS if self._session else 1))
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, server)

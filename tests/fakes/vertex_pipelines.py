@@ -271,7 +271,7 @@ class _Run:
 
 
 def _merge(outputs: dict[str, Any], written: dict[str, Any]) -> None:
-    """Merge a container's report on its outputs, which never has their type, into the artifacts."""
+    """Merge a container's report on its outputs, which lacks their type, into the artifacts."""
     for key, value in written.get("artifacts", {}).items():
         for artifact, reported in zip(outputs[key]["artifacts"], value["artifacts"], strict=True):
             artifact["uri"] = reported.get("uri", artifact["uri"])

@@ -73,7 +73,7 @@ def wav(samples, rate_hz):
 
 
 def write_quiet_corpus(folder, seed):
-    """Quiet noise in the names of RAVDESS."""
+    """Write quiet noise with names as in RAVDESS."""
     for actor in range(1, ACTORS + 1):
         for repetition in range(1, CLIPS_EACH + 1):
             rng = np.random.default_rng([seed, actor, repetition])

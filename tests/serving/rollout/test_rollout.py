@@ -174,6 +174,19 @@ class Callers:
         self._thread.join()
 
 
+def watch_command(server, models_config, recordings, *options):
+    lenient = [f"--{name.replace('_', '-')}={value}" for name, value in LENIENT.items()]
+    places = ["--address", server.address, "--models-config", str(models_config), "--probe", str(recordings)]
+    return ["rollout", "watch", *places, "--minutes=0", "--interval-sec=0", *lenient, *options]
+
+
+def run(capsys, command):
+    with pytest.raises(SystemExit) as left:
+        main(command)
+    captured = capsys.readouterr()
+    return left.value.code, captured.out, captured.err
+
+
 def test_a_whole_rollout_fails_no_request(server, target, models_config, recordings):
     assert target.state().stable.percent == 100
     with Callers(server.address, (recordings / "00.wav").read_bytes()) as callers:
@@ -281,19 +294,6 @@ def test_the_first_rollout_from_the_production_file(run_server, base, tmp_path):
     finally:
         target.close()
         running.stop()
-
-
-def watch_command(server, models_config, recordings, *options):
-    lenient = [f"--{name.replace('_', '-')}={value}" for name, value in LENIENT.items()]
-    places = ["--address", server.address, "--models-config", str(models_config), "--probe", str(recordings)]
-    return ["rollout", "watch", *places, "--minutes=0", "--interval-sec=0", *lenient, *options]
-
-
-def run(capsys, command):
-    with pytest.raises(SystemExit) as left:
-        main(command)
-    captured = capsys.readouterr()
-    return left.value.code, captured.out, captured.err
 
 
 def test_an_equal_canary_is_promoted(server, target, models_config, recordings, capsys):

@@ -27,7 +27,7 @@ def models_config(tmp_path):
 
 @pytest.fixture
 def host():
-    """Serves the newest of two versions, as after a push."""
+    """A server of the newest of two versions, as after a push."""
     return FakeTfServing({3, 4}, served=[4])
 
 

@@ -41,22 +41,9 @@ def ones(samples):
     return {"samples": np.ones((1, samples), np.float32)}
 
 
-def test_requests_of_a_batch_get_their_own_answers(strict_session):
-    answers = run_together(strict_session, "serving_default", ones(3), {"samples": np.full((1, 3), 2, np.float32)})
-    assert [answer["sums"].tolist() for answer in answers] == [[3], [6]]
-
-
-def test_requests_of_different_lengths_fail_together(strict_session):
-    errors = run_together(strict_session, "serving_default", ones(3), ones(4))
-    assert [error.status.name for error in errors] == ["FAILED_PRECONDITION"] * 2
-
-
-def test_requests_of_a_batch_get_one_status(strict_session):
-    errors = run_together(strict_session, "serving_default", ones(3), {"samples": np.zeros((1, 3), np.float32)})
-    assert [error.status.name for error in errors] == ["INVALID_ARGUMENT"] * 2
-
-
 CALLERS = 32
+
+
 BAD_CALLER = 7
 
 
@@ -80,6 +67,21 @@ def address(request, full_session, shared_server):
             yield address
     else:
         yield shared_server.address if request.param == "ser serve, gRPC" else shared_server.rest_url
+
+
+def test_requests_of_a_batch_get_their_own_answers(strict_session):
+    answers = run_together(strict_session, "serving_default", ones(3), {"samples": np.full((1, 3), 2, np.float32)})
+    assert [answer["sums"].tolist() for answer in answers] == [[3], [6]]
+
+
+def test_requests_of_different_lengths_fail_together(strict_session):
+    errors = run_together(strict_session, "serving_default", ones(3), ones(4))
+    assert [error.status.name for error in errors] == ["FAILED_PRECONDITION"] * 2
+
+
+def test_requests_of_a_batch_get_one_status(strict_session):
+    errors = run_together(strict_session, "serving_default", ones(3), {"samples": np.zeros((1, 3), np.float32)})
+    assert [error.status.name for error in errors] == ["INVALID_ARGUMENT"] * 2
 
 
 def test_a_broken_recording_fails_alone_in_its_batch(address, full_session, shared_server, speechlike, monkeypatch):

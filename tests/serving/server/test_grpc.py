@@ -47,6 +47,26 @@ def refusal(stub, message, **options):
     return caught.value.code().name, caught.value.details()
 
 
+def malformed(kind):
+    message = request(audio=[b"RIFF"])
+    tensor = message.inputs["audio"]
+    if kind == "huge":
+        message = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
+        message.inputs["features"].tensor_shape.dim[0].size = 10**12
+    elif kind == "negative":
+        tensor.tensor_shape.dim[0].size = -1
+    elif kind == "unknown rank":
+        tensor.tensor_shape.unknown_rank = True
+    elif kind == "count":
+        tensor.string_val.append(b"one more")
+    elif kind == "type":
+        tensor.dtype = 999
+    elif kind == "content":
+        message = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
+        message.inputs["features"].tensor_content = b"123"
+    return message
+
+
 def test_predict_returns_outputs_version_and_signature(stub, wav_bytes):
     answer = stub.Predict(request("", audio=[wav_bytes, wav_bytes]))
     assert answer.model_spec.version.value == 3
@@ -102,26 +122,6 @@ def test_bad_audio_has_an_error_in_the_answer(stub, wav_bytes, change, code):
     assert first == b""
     assert second.decode().startswith(f"{code}: ")
     np.testing.assert_allclose(tf.make_ndarray(outputs["probabilities"]).sum(axis=1), [1, 0], atol=1e-5)
-
-
-def malformed(kind):
-    message = request(audio=[b"RIFF"])
-    tensor = message.inputs["audio"]
-    if kind == "huge":
-        message = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
-        message.inputs["features"].tensor_shape.dim[0].size = 10**12
-    elif kind == "negative":
-        tensor.tensor_shape.dim[0].size = -1
-    elif kind == "unknown rank":
-        tensor.tensor_shape.unknown_rank = True
-    elif kind == "count":
-        tensor.string_val.append(b"one more")
-    elif kind == "type":
-        tensor.dtype = 999
-    elif kind == "content":
-        message = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
-        message.inputs["features"].tensor_content = b"123"
-    return message
 
 
 @pytest.mark.parametrize("kind", ["huge", "negative", "unknown rank", "count", "type", "content"])

@@ -80,7 +80,7 @@ def request(signature, *wavs):
 
 
 def strict_request(samples):
-    """For a model that raises, and whose requests have the shape of their samples."""
+    """Return a request for the model that raises for bad samples."""
     made = predict_pb2.PredictRequest()
     made.model_spec.name, made.model_spec.version.value = "ser", STRICT_VERSION
     made.inputs["samples"].CopyFrom(tf.make_tensor_proto([samples], tf.float32))
@@ -92,7 +92,7 @@ def probabilities(answer):
 
 
 def batches_run(server):
-    """Number of batches so far, and items in them."""
+    """Return the numbers of batches and of items in them so far."""
     text = server.metrics()
     name = ':tensorflow:serving:batching_session:processed_batch_size_{}{{model_name="ser"}} '
     return [

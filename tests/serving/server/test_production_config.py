@@ -26,6 +26,16 @@ CONFIG = SERVING / "config"
 ENTRYPOINT = SERVING / "container" / "entrypoint.sh"
 
 
+def entrypoint(tmp_path, *arguments, **variables):
+    """Run the entrypoint with a ``tensorflow_model_server`` that prints its flags."""
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    binary.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SER_CONFIG_DIR": str(CONFIG), **variables}
+    command = ["sh", str(ENTRYPOINT), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 def test_the_embedded_server_starts_from_the_production_files(run_server, push, tmp_path, wav_bytes):
     push(tmp_path / "pushed", 7)
     running = run_server(
@@ -60,16 +70,6 @@ def test_the_dashboard_uses_exported_metrics(shared_server, wav_bytes):
     assert len(used) >= 7
     for name in used:
         assert f"\n{name}{{" in exported, name
-
-
-def entrypoint(tmp_path, *arguments, **variables):
-    """Run the entrypoint with a ``tensorflow_model_server`` that prints its flags."""
-    binary = tmp_path / "tensorflow_model_server"
-    binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    binary.chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SER_CONFIG_DIR": str(CONFIG), **variables}
-    command = ["sh", str(ENTRYPOINT), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_entrypoint_alone_serves_the_configured_models(tmp_path):

@@ -52,6 +52,21 @@ def logging_server(run_server, push, tmp_path):
     running.stop()
 
 
+NO_ERROR = {"error": np.array([b""], object)}
+
+
+class HeldBack(dict):
+    """Features that block the writer until ``release`` is set."""
+
+    def __init__(self, release, **features):
+        super().__init__(features)
+        self._release = release
+
+    def items(self):
+        self._release.wait()
+        return super().items()
+
+
 def test_entries_hold_features_and_answer_and_files_rotate(logging_server, speechlike, wav_bytes, tmp_path):
     with Client(logging_server.address) as client:
         answered = client.predict(wav_bytes)
@@ -73,21 +88,6 @@ def test_entries_hold_features_and_answer_and_files_rotate(logging_server, speec
     files = list((tmp_path / "log").iterdir())
     assert 2 <= len(files) <= 8
     assert sum(file.stat().st_size for file in files) <= 64 * 1024
-
-
-NO_ERROR = {"error": np.array([b""], object)}
-
-
-class HeldBack(dict):
-    """Features that block the writer until ``release`` is set."""
-
-    def __init__(self, release, **features):
-        super().__init__(features)
-        self._release = release
-
-    def items(self):
-        self._release.wait()
-        return super().items()
 
 
 def test_requests_beyond_the_writers_speed_are_dropped(tmp_path):
