@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import command, document
 from benchmarks.ablation import RECIPE, make_parser, plan_rows, rows_of, shown
 from serving.rollout.settings import WatchSettings
-from serving.rollout.verdict import EMOTIONS_DRIFT, PROBABILITIES_DRIFT, Observed, Outcome, evaluate
+from serving.rollout.verdict import EMOTIONS_DRIFT, PROBABILITIES_DRIFT, Observed, Outcome, decide
 
 if TYPE_CHECKING:
     from pipeline.cross_validation.run import FoldResult, Plan
@@ -94,7 +94,7 @@ def watches(pairs: Sequence[Pair], recordings: int, *, count: int = WATCHES) -> 
         clips = len(pair[0])
         chosen = rng.choice(clips, min(recordings, clips), replace=False)
         stable, canary = (_observed(answers[chosen]) for answers in pair)
-        verdict = evaluate(stable, canary, settings)
+        verdict = decide(stable, canary, settings)
         drifts = {check.code: float(check.value or 0) for check in verdict.checks}
         yield Watch(drifts[PROBABILITIES_DRIFT], drifts[EMOTIONS_DRIFT], verdict.outcome)
 

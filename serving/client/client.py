@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from serving.client.errors import AudioError
-from serving.client.predictions import Batch, ModelChoice, Prediction, Segment, Timeline, batches, required
+from serving.client.predictions import Batch, ModelChoice, Prediction, Segment, Timeline, batches, prediction_or_raise
 from serving.client.recordings import Audio, name_of, open_long
 from serving.client.transport import DEFAULT_ADDRESS, connect, connect_async
 from serving.wire import predict_pb2 as wire
@@ -72,7 +72,7 @@ class Client:
             AudioError: One of the recordings cannot be used; :meth:`predict_each` returns the answers to the others.
             RequestFailed: The server refused, or did not answer.
         """
-        return [required(answer) for answer in self._answers(recordings)]
+        return [prediction_or_raise(answer) for answer in self._answers(recordings)]
 
     def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
         """Return the prediction of each recording, or the AudioError of an unusable one, in the same order.
@@ -144,7 +144,7 @@ class AsyncClient:
 
     async def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
         """See :meth:`Client.predict_batch`."""
-        return [required(answer) async for answer in self._answers(recordings)]
+        return [prediction_or_raise(answer) async for answer in self._answers(recordings)]
 
     async def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
         """See :meth:`Client.predict_each`."""

@@ -154,7 +154,7 @@ def batches(recordings: Iterable[Audio], *, max_items: int, max_bytes: int) -> I
     yield batch
 
 
-def required(answer: Prediction | AudioError) -> Prediction:
+def prediction_or_raise(answer: Prediction | AudioError) -> Prediction:
     """Return the prediction, or raise the error.
 
     Args:

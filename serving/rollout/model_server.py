@@ -71,7 +71,7 @@ class ModelServer:
         """Return the versions that answer, lowest first."""
         return sorted(number for number, status in self.statuses().items() if status.state == State.AVAILABLE)
 
-    def labelled(self, label: str) -> int | None:
+    def version_of_label(self, label: str) -> int | None:
         """Return the version that ``label`` points to; ``None`` where there is none, or it is not loaded.
 
         TF Serving has no call that lists labels, but the metadata of a label contains its version.

@@ -54,7 +54,9 @@ class ModelsFile:
         """
         return dict(self._entry(config).version_labels)
 
-    def arranged(self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]) -> ServerConfig:
+    def with_versions(
+        self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]
+    ) -> ServerConfig:
         """Return ``config`` with other versions and labels for the model, otherwise unchanged.
 
         Args:
@@ -72,7 +74,7 @@ class ModelsFile:
             entry.version_labels[label] = version
         return changed
 
-    def at_base_path(self, config: ServerConfig, base_path: Path | None) -> ServerConfig:
+    def with_base_path(self, config: ServerConfig, base_path: Path | None) -> ServerConfig:
         """Return ``config`` with the base path of a server that was started with ``--model-base-path``.
 
         Args:

@@ -83,7 +83,7 @@ class TfServingTarget:
             RolloutError: The server cannot be reached.
         """
         available = self._server.available()
-        stable, canary = (self._server.labelled(label) for label in (STABLE, CANARY))
+        stable, canary = (self._server.version_of_label(label) for label in (STABLE, CANARY))
         if stable is None:
             stable = max(available, default=None)
         if canary == stable:
@@ -110,7 +110,7 @@ class TfServingTarget:
                 raise CanaryExists(
                     f"{self.name} has a canary, version {state.canary.version}: promote or abort it first"
                 )
-            if stable is not None and self._server.labelled(STABLE) is not None:
+            if stable is not None and self._server.version_of_label(STABLE) is not None:
                 raise UnusableVersion(f"{self.name} has a stable version; name one only where there is none")
             champion = stable or (state.stable.version if state.stable else None)
             if champion is None:
@@ -183,7 +183,7 @@ class TfServingTarget:
             state = self.state()
             stable, canary = plan(state)
             file = self._file.read()
-            changed = self._file.arranged(file, versions=_present(stable, canary), labels=_labels(stable, canary))
+            changed = self._file.with_versions(file, versions=_present(stable, canary), labels=_labels(stable, canary))
             with self._file.prepared(changed) as prepared, self._restored_on_failure(self._served(file, state)) as now:
                 self._load(_present(stable, canary), now)
                 self._reload(changed)
@@ -194,12 +194,12 @@ class TfServingTarget:
 
     def _served(self, file: ServerConfig, state: RolloutState) -> ServerConfig:
         """Return the server's configuration: the file's, with the server's labels where they differ."""
-        if state.stable is None or self._server.labelled(STABLE) is None:
+        if state.stable is None or self._server.version_of_label(STABLE) is None:
             return file
         stable, canary = _number(state.stable.version), _number(state.canary.version) if state.canary else None
         if self._file.labels(file) == _labels(stable, canary):
             return file
-        return self._file.arranged(file, versions=_present(stable, canary), labels=_labels(stable, canary))
+        return self._file.with_versions(file, versions=_present(stable, canary), labels=_labels(stable, canary))
 
     @contextmanager
     def _restored_on_failure(self, config: ServerConfig) -> Iterator[ServerConfig]:
@@ -220,7 +220,7 @@ class TfServingTarget:
         if not missing:
             return
         labels = self._file.labels(now)
-        self._reload(self._file.arranged(now, versions=[*available, *missing], labels=labels))
+        self._reload(self._file.with_versions(now, versions=[*available, *missing], labels=labels))
         for version in missing:
             failed_before = version in before and before[version].status.error_code != 0
             self._await_available(version, failed_before=failed_before)
@@ -251,7 +251,7 @@ class TfServingTarget:
             time.sleep(_POLL_SEC)
 
     def _reload(self, config: ServerConfig) -> None:
-        self._server.reload(self._file.at_base_path(config, self._base_path), timeout_sec=self._load_timeout_sec)
+        self._server.reload(self._file.with_base_path(config, self._base_path), timeout_sec=self._load_timeout_sec)
 
 
 def _labels(stable: int, canary: int | None) -> dict[str, int]:

@@ -99,7 +99,7 @@ class Verdict:
     checks: tuple[Check, ...]
 
 
-def evaluate(stable: Observed, canary: Observed, settings: WatchSettings) -> Verdict:
+def decide(stable: Observed, canary: Observed, settings: WatchSettings) -> Verdict:
     """Return ``roll back`` if a check fails, ``promote`` if all pass, and ``undecided`` otherwise.
 
     Args:
@@ -113,7 +113,7 @@ def evaluate(stable: Observed, canary: Observed, settings: WatchSettings) -> Ver
     return Verdict(outcome=outcome, checks=checks)
 
 
-def is_hopeless(stable: Observed, canary: Observed, settings: WatchSettings) -> bool:
+def fails_early(stable: Observed, canary: Observed, settings: WatchSettings) -> bool:
     """Return whether the canary fails too often to continue the watch.
 
     Args:
@@ -126,20 +126,20 @@ def is_hopeless(stable: Observed, canary: Observed, settings: WatchSettings) -> 
 
 
 def _checks(stable: Observed, canary: Observed, settings: WatchSettings) -> Iterator[Check]:
-    least = settings.min_requests
-    yield _count_check(STABLE_REQUESTS, stable.answered, least)
-    yield _count_check(CANARY_REQUESTS, canary.requests, least)
+    required = settings.min_requests
+    yield _count_check(STABLE_REQUESTS, stable.answered, required)
+    yield _count_check(CANARY_REQUESTS, canary.requests, required)
     yield _error_check(stable, canary, settings.max_error_rate)
-    enough = min(stable.answered, canary.answered) >= least
+    enough = min(stable.answered, canary.answered) >= required
     yield _latency_check(MEDIAN_LATENCY, 0.5, stable, canary, settings, enough=enough)
     if min(stable.answered, canary.answered) >= _TAIL_REQUESTS:
         yield _latency_check(TAIL_LATENCY, 0.99, stable, canary, settings, enough=enough)
     yield from _drift_checks(stable, canary, settings, enough=enough)
 
 
-def _count_check(code: str, count: int, least: int) -> Check:
-    text = f"{_NAMES[code]}: {count}; {least} are needed."
-    return Check(code=code, value=count, bound=least, passed=True if count >= least else None, text=text)
+def _count_check(code: str, count: int, required: int) -> Check:
+    text = f"{_NAMES[code]}: {count}; {required} are needed."
+    return Check(code=code, value=count, bound=required, passed=True if count >= required else None, text=text)
 
 
 def _error_check(stable: Observed, canary: Observed, margin: float) -> Check:
@@ -248,7 +248,7 @@ def _bounded(code: str, value: float | None, low: float, bound: float, text: str
         return Check(code=code, value=value, bound=bound, passed=False, text=text)
     kept = value is not None and value <= bound
     if not kept:
-        text += " It may be chance."
+        text += " The difference may be due to chance."
     return Check(code=code, value=value, bound=bound, passed=True if kept else None, text=text)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from serving.client import AudioError, Client, Prediction, RequestFailed, UnexpectedAnswer
 from serving.rollout.settings import WatchSettings
 from serving.rollout.state import CanaryMissing, RolloutError, RolloutState, Target
-from serving.rollout.verdict import Observed, Verdict, evaluate, is_hopeless
+from serving.rollout.verdict import Observed, Verdict, decide, fails_early
 
 _DONE = {"promote": "promoted", "roll back": "rolled back", "undecided": "undecided"}
 
@@ -27,10 +27,10 @@ class Observations(Protocol):
     """Source of observations of the stable version and of the canary.
 
     Attributes:
-        least_rounds: Smallest number of calls of :meth:`observe`, however short the watch.
+        min_rounds: Smallest number of calls of :meth:`observe`, however short the watch.
     """
 
-    least_rounds: int
+    min_rounds: int
 
     def observe(self) -> tuple[Observed, Observed]:
         """Make one observation; return all since the watch began, of stable version and canary."""
@@ -76,7 +76,7 @@ class Probes:
     def __init__(self, stable: Client, canary: Client, wavs: Mapping[str, bytes]) -> None:
         if not wavs:
             raise ValueError("wavs is empty; give at least one recording")
-        self.least_rounds = len(wavs)
+        self.min_rounds = len(wavs)
         self._clients = stable, canary
         self._wavs = list(wavs.items())
         self._tallies = _Tally(), _Tally()
@@ -112,7 +112,7 @@ class SharedProbes:
     def __init__(self, client: Client, stable: str, canary: str, wavs: Mapping[str, bytes]) -> None:
         if not wavs:
             raise ValueError("wavs is empty; give at least one recording")
-        self.least_rounds = len(wavs)
+        self.min_rounds = len(wavs)
         self._client = client
         self._canary = canary
         self._wavs = list(wavs.items())
@@ -208,7 +208,7 @@ def watch(
     """
     before = both_versions(target)
     stable, canary = _observe(observations, settings, minutes=minutes, interval_sec=interval_sec, progress=progress)
-    verdict = evaluate(stable, canary, settings)
+    verdict = decide(stable, canary, settings)
     with _uninterrupted():
         now = target.state()
         if _versions(now) != before:
@@ -243,7 +243,7 @@ def _observe(
         progress(stable, canary)
         rounds += 1
         left_sec = end - time.monotonic()
-        if is_hopeless(stable, canary, settings) or (left_sec <= 0 and rounds >= observations.least_rounds):
+        if fails_early(stable, canary, settings) or (left_sec <= 0 and rounds >= observations.min_rounds):
             return stable, canary
         time.sleep(interval_sec)
 

@@ -49,7 +49,7 @@ class ServerOptions(Settings):
         120.0, gt=0, description="Longer recordings in seconds in one request get INVALID_ARGUMENT."
     )
     drain_sec: float = Field(10.0, ge=0, description="Seconds that requests in flight have after SIGTERM.")
-    tls_certificate_file: Path | None = Field(None, description="PEM; with `tls_key_file`, both ports speak TLS.")
+    tls_certificate_file: Path | None = Field(None, description="PEM; with `tls_key_file`, both ports use TLS.")
     tls_key_file: Path | None = Field(None, description="PEM.")
     request_log_dir: Path | None = Field(None, description="Folder for sampled requests; without it none are written.")
     request_log_rate: float = Field(0.01, ge=0, le=1, description="Share of requests that are written.")

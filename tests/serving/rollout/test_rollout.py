@@ -364,7 +364,7 @@ def test_a_target_that_splits_the_traffic_is_watched(server, target, recordings)
         target.start_canary(canary)
         with Client(server.address, canary_percent=50) as client:
             probes = SharedProbes(client, STABLE, canary, wavs)
-            probes.least_rounds = 80  # each version gets each recording, except with a probability of 1e-5
+            probes.min_rounds = 80  # each version gets each recording, except with a probability of 1e-5
             watched = watch(target, probes, settings, minutes=0, interval_sec=0)
         assert watched.outcome == outcome
         assert versions(watched.state) == (STABLE, None)

@@ -17,8 +17,8 @@ from serving.rollout.verdict import (
     STABLE_REQUESTS,
     TAIL_LATENCY,
     Observed,
-    evaluate,
-    is_hopeless,
+    decide,
+    fails_early,
 )
 
 SETTINGS = WatchSettings()
@@ -52,7 +52,7 @@ def result(verdict, code):
 
 
 def test_a_canary_like_the_stable_version_is_promoted():
-    verdict = evaluate(observed(seed=1), observed(seed=2, probabilities=answers(noise=0.5)), SETTINGS)
+    verdict = decide(observed(seed=1), observed(seed=2, probabilities=answers(noise=0.5)), SETTINGS)
     assert verdict.outcome == "promote"
     assert len(verdict.checks) == 7
     assert all(check.passed for check in verdict.checks)
@@ -69,7 +69,7 @@ def test_a_canary_like_the_stable_version_is_promoted():
     ],
 )
 def test_a_worse_canary_is_rolled_back(canary, failed):
-    verdict = evaluate(observed(seed=1), canary, SETTINGS)
+    verdict = decide(observed(seed=1), canary, SETTINGS)
     assert verdict.outcome == "roll back"
     assert result(verdict, failed) is False
 
@@ -77,7 +77,7 @@ def test_a_worse_canary_is_rolled_back(canary, failed):
 def test_a_slow_tail_fails_with_a_good_median():
     slow = observed(seed=2)
     tail = tuple(sorted(slow.latencies_sec)[:-30]) + (2.0,) * 30
-    verdict = evaluate(observed(seed=1), Observed(**{**vars(slow), "latencies_sec": tail}), SETTINGS)
+    verdict = decide(observed(seed=1), Observed(**{**vars(slow), "latencies_sec": tail}), SETTINGS)
     assert result(verdict, MEDIAN_LATENCY) is True
     assert result(verdict, TAIL_LATENCY) is False
 
@@ -95,19 +95,19 @@ def test_a_slow_tail_fails_with_a_good_median():
     ],
 )
 def test_too_few_observations_are_undecided(stable, canary, undecided):
-    verdict = evaluate(stable, canary, SETTINGS)
+    verdict = decide(stable, canary, SETTINGS)
     assert verdict.outcome == "undecided"
     assert result(verdict, undecided) is None
 
 
 def test_equal_error_rates_promote():
-    assert evaluate(observed(errors=60), observed(errors=60, seed=2), SETTINGS).outcome == "promote"
+    assert decide(observed(errors=60), observed(errors=60, seed=2), SETTINGS).outcome == "promote"
 
 
 def test_few_failures_end_the_watch_early():
-    assert not is_hopeless(observed(3), observed(1, 1), SETTINGS)
-    assert is_hopeless(observed(3), observed(3, 3), SETTINGS)
-    assert evaluate(observed(3), observed(3, 3), SETTINGS).outcome == "roll back"
+    assert not fails_early(observed(3), observed(1, 1), SETTINGS)
+    assert fails_early(observed(3), observed(3, 3), SETTINGS)
+    assert decide(observed(3), observed(3, 3), SETTINGS).outcome == "roll back"
 
 
 def test_the_early_end_rarely_stops_an_allowed_error_rate():
@@ -118,7 +118,7 @@ def test_the_early_end_rarely_stops_an_allowed_error_rate():
         failures = np.cumsum(rng.random(600) < SETTINGS.max_error_rate)
         checks = [(requests, int(failures[requests - 1])) for requests in range(1, 601, 5)]
         ended += any(
-            is_hopeless(Observed(requests=600), Observed(requests=requests, errors=errors), SETTINGS)
+            fails_early(Observed(requests=600), Observed(requests=requests, errors=errors), SETTINGS)
             for requests, errors in checks
         )
     assert ended <= 2  # 1 %
@@ -130,7 +130,7 @@ def test_the_error_rate_uses_the_exact_interval(errors, requests):
     for bound, passed in ((low + 1e-6, True), (low - 1e-6, False)):
         if 0 <= bound <= 1:
             settings = WatchSettings(max_error_rate=bound)
-            verdict = evaluate(observed(), observed(requests, errors), settings)
+            verdict = decide(observed(), observed(requests, errors), settings)
             assert (result(verdict, ERROR_RATE) is not False) == passed
 
 

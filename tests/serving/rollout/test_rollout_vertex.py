@@ -768,7 +768,7 @@ def test_a_canary_on_vertex_is_promoted(world, place, wav_bytes):
     settings = WatchSettings(min_requests=3, min_recordings=3, max_latency_ratio=1e6)
     with Client(target.address) as client:
         probes = SharedProbes(client, "5", "6", dict.fromkeys("abc", wav_bytes))
-        probes.least_rounds = 8
+        probes.min_rounds = 8
         watched = watch(target, probes, settings, minutes=0, interval_sec=0)
     assert watched.outcome == "promoted", watched.to_dict()
     world.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
