@@ -162,7 +162,7 @@ class VertexTarget:
             RolloutError: Vertex AI refuses the calls.
         """
         with self._cloud_errors():
-            return self._look().state
+            return self._snapshot().state
 
     def push(self, candidate: Candidate, hosting: Hosting, smoke: Smoke) -> RolloutState:
         """Register a version, deploy it, give it its share of the requests, and test it.
@@ -180,24 +180,24 @@ class VertexTarget:
             RolloutError: The push failed, and the message names what remains.
         """
         with self._cloud_errors():
-            before = self._look()
+            before = self._snapshot()
             if before.is_champion(candidate.version):
                 return self._clean_up()
             registered = before.registered(candidate.version)
             self._require_same(registered, candidate)
             existed = before.registered(candidate.version, without=CANDIDATE) is not None
             try:
-                self._endpoint_exists(hosting)
+                self._ensure_endpoint(hosting)
                 if registered is not None and _REGISTERED_ONLY_LABEL in registered.labels:
                     self._delete(candidate.version)
                 self._upload(candidate, hosting)
                 self._deploy(candidate.version, _machines(hosting))
                 percent = self._start_trial(candidate.version, hosting.canary_percent)
                 smoke(self.address, percent)
-                self._require_trial(candidate.version)
+                self._require_traffic(candidate.version)
             except Exception as error:  # of any kind: a version that did not pass must not stay
                 raise self._undo_push(candidate.version, existed, error) from error
-            if self._look().is_stable(candidate.version):
+            if self._snapshot().is_stable(candidate.version):
                 self._mark_champion(candidate.version)
             else:  # a simultaneous push, now failed, may have taken the alias
                 self._merge_aliases(candidate.version, [CANDIDATE])
@@ -214,7 +214,7 @@ class VertexTarget:
             RolloutError: The version could not be registered, and the message names what remains.
         """
         with self._cloud_errors():
-            registered = self._look().registered(candidate.version)
+            registered = self._snapshot().registered(candidate.version)
             self._require_same(registered, candidate)
             if registered is not None:
                 return
@@ -233,12 +233,12 @@ class VertexTarget:
             RolloutError: Vertex AI refuses the calls.
         """
         with self._cloud_errors():
-            view = self._look()
+            view = self._snapshot()
             promoted = view.canary or view.stable
             if promoted is None or not (view.canary or view.is_promotion_unfinished):
                 raise CanaryMissing(f"nothing to promote: {self.name} has no canary, {view.in_words}")
             version = view.version_of(promoted)
-            self._shift(lambda now: {now.deployed(version, live=True).id: 100})
+            self._set_traffic(lambda now: {now.deployed(version, live=True).id: 100})
             self._mark_champion(version)
             return self._clean_up()
 
@@ -252,7 +252,7 @@ class VertexTarget:
             RolloutError: Vertex AI refuses the calls.
         """
         with self._cloud_errors():
-            view = self._look()
+            view = self._snapshot()
             canary = view.version_of(view.canary) if view.canary else view.holder(CANDIDATE)
             if canary is None or (view.share_of(canary) and not view.split_without(canary)):
                 raise CanaryMissing(f"nothing to abort: {self.name} has no canary, {view.in_words}")
@@ -268,7 +268,7 @@ class VertexTarget:
             RolloutError: Vertex AI refuses the calls.
         """
         with self._cloud_errors():
-            view = self._look()
+            view = self._snapshot()
             if view.canary:
                 return self._withdraw(view.version_of(view.canary))
             if view.stable is None:
@@ -298,13 +298,13 @@ class VertexTarget:
                 )
             return {now.deployed(good).id: 100}
 
-        self._shift(choose)
+        self._set_traffic(choose)
 
     def _withdraw(self, version: str) -> RolloutState:
-        self._shift(lambda now: now.split_without(version))
+        self._set_traffic(lambda now: now.split_without(version))
         self._undeploy_version(version)
         self._merge_aliases(version, [], drop=CANDIDATE)
-        return self._look().state
+        return self._snapshot().state
 
     def _undo_push(self, version: str, existed: bool, error: Exception) -> RolloutError:
         """Undo a push, and return an error with the result.
@@ -315,9 +315,9 @@ class VertexTarget:
             error: Reason of the failure.
         """
         try:
-            if self._look().is_champion(version):
+            if self._snapshot().is_champion(version):
                 return RolloutError(f"version {version} was promoted during the test, and stays: {_error_text(error)}")
-            self._shift(lambda now: now.split_without(version))
+            self._set_traffic(lambda now: now.split_without(version))
             self._undeploy_version(version)
             if existed:
                 self._merge_aliases(version, [], drop=CANDIDATE)
@@ -336,11 +336,11 @@ class VertexTarget:
     # The steps. Each reads the state, then does what remains to be done.
 
     @_again
-    def _look(self) -> View:
+    def _snapshot(self) -> View:
         return View(self._endpoint.get(), self._registry.versions(), self._registry.model_id)
 
     @_again
-    def _endpoint_exists(self, hosting: Hosting) -> None:
+    def _ensure_endpoint(self, hosting: Hosting) -> None:
         endpoint = self._endpoint.get()
         if endpoint is None:
             self._endpoint.create(hosting.labels, dedicated=hosting.kind == "dedicated")
@@ -383,7 +383,7 @@ class VertexTarget:
 
     @retry.Retry(predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.5, maximum=10, timeout=120)
     def _start(self, version: str, machines: vertex.DeployedModel) -> None:
-        view = self._look()
+        view = self._snapshot()
         if view.find(version) is not None:
             return
         model = self._registry.version_name(view.require_registered(version).version_id)
@@ -397,7 +397,7 @@ class VertexTarget:
 
     @retry.Retry(predicate=retry.if_exception_type(exceptions.NotFound), initial=1, maximum=20, timeout=45 * 60)
     def _wait_until_deployed(self, version: str) -> None:
-        if self._look().find(version) is None:
+        if self._snapshot().find(version) is None:
             raise exceptions.NotFound(f"version {version} is not deployed yet")
 
     def _start_trial(self, version: str, percent: int) -> int:
@@ -412,24 +412,24 @@ class VertexTarget:
             stable = {now.stable.id: 100 - percent} if now.stable and percent < 100 else {}
             return stable | {now.deployed(version).id: percent if stable else 100}
 
-        return self._shift(choose).share_of(version)
+        return self._set_traffic(choose).share_of(version)
 
-    def _require_trial(self, version: str) -> None:
-        if not self._look().share_of(version):
+    def _require_traffic(self, version: str) -> None:
+        if not self._snapshot().share_of(version):
             raise ConcurrentChange("another push, or a person, took its requests away during the test")
 
     @_again
-    def _shift(self, choose: Callable[[View], dict[str, int]]) -> View:
+    def _set_traffic(self, choose: Callable[[View], dict[str, int]]) -> View:
         """Set the traffic split that ``choose`` returns for the current state; return the new state."""
-        view = self._look()
+        view = self._snapshot()
         split = choose(view)
         if view.endpoint is None or split == view.split:
             return view
         self._endpoint.set_traffic(split, etag=view.endpoint.etag)
-        return self._look()
+        return self._snapshot()
 
     def _undeploy_version(self, version: str) -> None:
-        for deployed in self._look().deployments_of(version):
+        for deployed in self._snapshot().deployments_of(version):
             self._undeploy(deployed.id)
 
     @_again
@@ -439,14 +439,14 @@ class VertexTarget:
 
     @_again
     def _delete(self, version: str) -> None:
-        entry = self._look().registered(version)
+        entry = self._snapshot().registered(version)
         if entry is not None:
             with contextlib.suppress(exceptions.NotFound):
                 self._registry.delete(entry.version_id)
 
     @_again
     def _merge_aliases(self, version: str, aliases: list[str], *, drop: str = "") -> None:
-        entry = self._look().registered(version)
+        entry = self._snapshot().registered(version)
         if entry is None:  # deployed by hand, not by this project
             return
         changes = [alias for alias in aliases if alias not in entry.version_aliases]
@@ -456,20 +456,20 @@ class VertexTarget:
 
     def _mark_champion(self, version: str) -> None:
         """Make the version the champion, and the current champion the previous one."""
-        champion = self._look().holder(CHAMPION)
+        champion = self._snapshot().holder(CHAMPION)
         if champion is not None and champion != version:
             self._merge_aliases(champion, [PREVIOUS], drop=CANDIDATE)
         self._merge_aliases(version, [CHAMPION, DEFAULT], drop=CANDIDATE)
 
     def _clean_up(self, *, also: "list[str] | None" = None) -> RolloutState:
         """Undeploy versions that no longer take requests; versions newer than all live ones are about to."""
-        view = self._look()
+        view = self._snapshot()
         newest = max((view.age(one) for one in view.live), default=0)
         replaced = {*view.versions_of(view.live), *(also or ())}
         unused = [one for one in view.idle if view.age(one) < newest or view.version_of(one) in replaced]
         for deployed in unused:
             self._undeploy(deployed.id)
-        return self._look().state if unused else view.state
+        return self._snapshot().state if unused else view.state
 
     def _model(self, candidate: Candidate, hosting: Hosting | None) -> vertex.Model:
         """Return the entry for the registry.
