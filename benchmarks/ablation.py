@@ -11,7 +11,7 @@ import dataclasses
 import os
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from benchmarks import command, document
 from modules.evaluation.intervals import Predictions, estimates, paired_differences, point_estimates
 
 if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
+    from pipeline.cross_validation.run import Plan
 
 FOLDS = 6
 RECIPE = "recipe"
@@ -79,26 +79,39 @@ def rows_of(names: Sequence[str], seeds: int) -> dict[str, tuple[str, ...]]:
     return chosen | {f"recipe, seed {seed}": (f"training.seed={seed}",) for seed in range(1, seeds)}
 
 
-def score(config: "PipelineConfig", data: Path, root: Path) -> Scored:
-    """Train the folds that have no result yet, and return the results of all folds.
+def plan_rows(rows: Mapping[str, tuple[str, ...]], data: Path, root: Path) -> Iterator[tuple[str, "Plan"]]:
+    """Yield each row with the plan of its cross-validation, and log its name.
 
     Args:
-        config: Configuration of the row.
+        rows: Settings by name of the row.
         data: Folder of recordings.
         root: Folder of features and results.
     """
+    from pipeline.config import load_config
+    from pipeline.cross_validation import run as cross_validation  # slow to import
+
+    for number, (name, overrides) in enumerate(rows.items(), start=1):
+        print(f"Row      {number}/{len(rows)}  {name}", file=sys.stderr, flush=True)
+        yield name, cross_validation.plan(load_config(overrides=overrides), data=data, root=root, folds=FOLDS)
+
+
+def score(planned: "Plan") -> Scored:
+    """Train the folds that have no result yet, and return the results of all folds.
+
+    Args:
+        planned: Plan of the row.
+    """
     from pipeline.cross_validation import run as cross_validation
 
-    planned = cross_validation.plan(config, data=data, root=root, folds=FOLDS)
-    found = list(cross_validation.results(planned))
-    of_folds = [point_estimates(cross_validation.predictions(planned, [result]), ("uar",)) for result in found]
+    results = list(cross_validation.results(planned))
+    of_folds = [point_estimates(cross_validation.predictions(planned, [result]), ("uar",)) for result in results]
     return Scored(
-        predictions=cross_validation.predictions(planned, found),
+        predictions=cross_validation.predictions(planned, results),
         fold_uars=tuple(float(scores["uar"]) for scores in of_folds),
-        parameters=found[0].parameters,
-        seconds=statistics.mean(result.seconds for result in found),
-        train_speakers=len(found[0].train),
-        eval_speakers=len(found[0].eval),
+        parameters=results[0].parameters,
+        seconds=statistics.mean(result.seconds for result in results),
+        train_speakers=len(results[0].train),
+        eval_speakers=len(results[0].eval),
     )
 
 
@@ -133,15 +146,15 @@ def to_markdown(scored: Mapping[str, Scored]) -> str:
 
 
 def _metrics(row: Scored, recipe: Scored) -> list[str]:
-    found = estimates(row.predictions, METRICS)
+    metrics = estimates(row.predictions, METRICS)
     difference = (
         "" if row is recipe else document.points(paired_differences(row.predictions, recipe.predictions)["uar"])
     )
     return [
-        document.percent_with_range(found["uar"]),
+        document.percent_with_range(metrics["uar"]),
         difference,
-        document.percent(float(found["accuracy"].value)),
-        f"{float(found['ece'].value):.3f}",
+        document.percent(float(metrics["accuracy"].value)),
+        f"{float(metrics['ece'].value):.3f}",
     ]
 
 
@@ -181,15 +194,9 @@ def make_parser(description: str | None, *, seeds: bool = True) -> argparse.Argu
 def main() -> None:
     """Cross-validate the rows and print the table."""
     options = make_parser(__doc__).parse_args()
-    chosen = rows_of(options.rows, options.seeds)
-
-    from pipeline.config import load_config  # slow to import
-
-    scored = {}
+    rows = rows_of(options.rows, options.seeds)
     with command.run_folder(options.root):
-        for number, (name, overrides) in enumerate(chosen.items(), start=1):
-            print(f"Row      {number}/{len(chosen)}  {name}", file=sys.stderr, flush=True)
-            scored[name] = score(load_config(overrides=overrides), options.data, options.root)
+        scored = {name: score(planned) for name, planned in plan_rows(rows, options.data, options.root)}
     command.publish({"ablation": to_markdown(scored)}, options.write)
 
 

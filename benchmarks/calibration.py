@@ -6,7 +6,6 @@ the fold's eval speakers, and with the shrunk temperature of the pipeline. Folds
 """
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks import command, document
-from benchmarks.ablation import FOLDS, make_parser, rows_of, shown
+from benchmarks.ablation import make_parser, plan_rows, rows_of, shown
 from modules.evaluation.calibration import apply_temperature, fit_temperature
 from modules.evaluation.intervals import Predictions, estimates
 
@@ -66,14 +65,14 @@ def retempered(result: "FoldResult", temperature: float) -> "FoldResult":
     return result.model_copy(update={"probabilities": tuple(map(tuple, rows.tolist())), "temperature": temperature})
 
 
-def to_markdown(found: Mapping[str, Sequence[Tempered]]) -> str:
+def to_markdown(choices: Mapping[str, Sequence[Tempered]]) -> str:
     """Return the tables of calibration errors and of temperatures.
 
     Args:
-        found: Result of :func:`choose` by row.
+        choices: Result of :func:`choose` by row.
     """
-    errors = [[shown(name), *map(_ece, choices)] for name, choices in found.items()]
-    temperatures = [[shown(name), *map(_range, choices[1:])] for name, choices in found.items()]
+    errors = [[shown(name), *map(_ece, tempered)] for name, tempered in choices.items()]
+    temperatures = [[shown(name), *map(_range, tempered[1:])] for name, tempered in choices.items()]
     return "\n".join(
         [
             document.table(["ECE", "no temperature", "fitted", "shrunk"], errors),
@@ -95,17 +94,13 @@ def main() -> None:
     """Evaluate the rows and print the table."""
     options = make_parser(__doc__).parse_args()
 
-    from pipeline.config import load_config
     from pipeline.cross_validation import run as cross_validation  # slow to import
 
-    found = {}
+    rows, choices = rows_of(options.rows, options.seeds), {}
     with command.run_folder(options.root):
-        for name, overrides in rows_of(options.rows, options.seeds).items():
-            print(f"Row      {name}", file=sys.stderr, flush=True)
-            config = load_config(overrides=overrides)
-            planned = cross_validation.plan(config, data=options.data, root=options.root, folds=FOLDS)
-            found[name] = choose(planned, list(cross_validation.results(planned)))
-    command.publish({"calibration": to_markdown(found)}, options.write)
+        for name, planned in plan_rows(rows, options.data, options.root):
+            choices[name] = choose(planned, list(cross_validation.results(planned)))
+    command.publish({"calibration": to_markdown(choices)}, options.write)
 
 
 if __name__ == "__main__":

@@ -9,23 +9,31 @@ from pathlib import Path
 from benchmarks import document
 
 
-def make_parser(description: str | None, *, data: bool = True) -> argparse.ArgumentParser:
-    """Return a parser with ``--write`` and, by default, ``--data``.
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with ``--data``, by default RAVDESS in the folder ``SER_CORPORA``, and ``--write``.
 
     Args:
         description: Docstring of the benchmark; its first line is the description.
-        data: Whether to add ``--data``, with RAVDESS in the folder of the environment variable SER_CORPORA as default.
+    """
+    parser = make_parser_without_data(description)
+    corpora = os.environ.get("SER_CORPORA")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(corpora) / "ravdess" if corpora else None,
+        required=not corpora,
+        help="folder of recordings (default: $SER_CORPORA/ravdess)",
+    )
+    return parser
+
+
+def make_parser_without_data(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with ``--write``.
+
+    Args:
+        description: Docstring of the benchmark; its first line is the description.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    if data:
-        corpora = os.environ.get("SER_CORPORA")
-        parser.add_argument(
-            "--data",
-            type=Path,
-            default=Path(corpora) / "ravdess" if corpora else None,
-            required=not corpora,
-            help="folder of recordings (default: $SER_CORPORA/ravdess)",
-        )
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown document to write the tables into, too")
     return parser
 

@@ -152,7 +152,7 @@ def read(data: Path, audio: AudioSpec) -> Recordings:
     return {name: read_recordings(str(data), settings=ingest, change=change).clips for name, change in CHANGES.items()}
 
 
-def comparisons(
+def compare_rounds(
     case: Case, recordings: Recordings, rounds: int, curated: schema_pb2.Schema, settings: DriftSettings
 ) -> Iterator[Comparison]:
     """Yield the comparison of each round of a case."""
@@ -161,18 +161,18 @@ def comparisons(
         yield compare(reference, current, curated, settings)
 
 
-def alarms(found: Sequence[Comparison]) -> dict[str, int]:
+def alarms(comparisons: Sequence[Comparison]) -> dict[str, int]:
     """Return the number of comparisons that alarmed, in total and by part of the report."""
     of_parts = collections.Counter[str]()
-    for each in found:
-        report = each.report
-        of_parts[ANY] += each.drifted
+    for comparison in comparisons:
+        report = comparison.report
+        of_parts[ANY] += comparison.drifted
         of_parts["a feature"] += bool(report.drifted_features)
         of_parts["all together"] += report.mean_ks.drifted
         of_parts["level"] += bool(report.level and report.level.drifted)
         of_parts["labels"] += bool(report.labels and report.labels.drifted)
         of_parts["emotions"] += any(emotion.drifted for emotion in report.emotions)
-        of_parts["schema"] += any(difference.exceeded for difference in each.differences)
+        of_parts["schema"] += any(difference.exceeded for difference in comparison.differences)
     return dict(of_parts)
 
 
@@ -184,27 +184,27 @@ def measure(data: Path, rounds: int, permutations: int) -> Iterator[tuple[str, l
         tallies = []
         for case in CASES:
             number = max(1, rounds // 5) if case.drifted else rounds
-            found = alarms(
-                list(comparisons(case, recordings, number, curated, DriftSettings(permutations=permutations)))
+            counts = alarms(
+                list(compare_rounds(case, recordings, number, curated, DriftSettings(permutations=permutations)))
             )
-            parts = ", ".join(f"{part} {count}" for part, count in found.items() if count)
+            parts = ", ".join(f"{part} {count}" for part, count in counts.items() if count)
             print(f"{name}: {case.name}: of {number} {parts or 'none'}", file=sys.stderr, flush=True)
-            tallies.append(Tally(number, found[ANY]))
+            tallies.append(Tally(number, counts[ANY]))
         yield name, tallies
 
 
-def to_markdown(found: Mapping[str, Sequence[Tally]]) -> str:
+def to_markdown(by_family: Mapping[str, Sequence[Tally]]) -> str:
     """Return the table and the rate of false alarms.
 
     Args:
-        found: Tallies of :data:`CASES`, by family.
+        by_family: Tallies of :data:`CASES`, by family.
     """
-    heads = ["second half", "drift?", "rounds", *(f"alarms, {name}" for name in found)]
+    heads = ["second half", "drift?", "rounds", *(f"alarms, {name}" for name in by_family)]
     lines = [
         [case.name, "yes" if case.drifted else "no", str(tallies[0].rounds), *map(_percent, tallies)]
-        for case, *tallies in zip(CASES, *found.values(), strict=True)
+        for case, *tallies in zip(CASES, *by_family.values(), strict=True)
     ]
-    sentences = [_false_alarms(name, tallies) for name, tallies in found.items()]
+    sentences = [_false_alarms(name, tallies) for name, tallies in by_family.items()]
     return document.table(heads, lines) + "\n" + " ".join(sentences)
 
 

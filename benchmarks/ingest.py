@@ -2,8 +2,8 @@
 
 The candidates do the same work: read the files, cut the window, make the four default variants of every training
 clip, extract the 270 features. Ours is the ExampleGen's executor on Beam, writing included; the other is librosa in a
-pool of processes, as such features are usually computed. Each runs in a process of its own, on as many cores as it has
-workers; starting it and its first few clips are not counted.
+pool of processes, as such features are usually computed. Each runs in a process of its own, with one core for each
+worker; starting it and its first few clips are not counted.
 """
 
 import argparse
@@ -39,9 +39,9 @@ Work = tuple[Clip, bool]
 def choose(data: Path, clips: int, settings: IngestSettings) -> list[Work]:
     """Return clips spread over the speakers in ``data``, and whether each is for training."""
     paths = [path.relative_to(data).as_posix() for path in data.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
-    found = identify(paths, read_text=lambda path: (data / path).read_text(), labels=settings.labels).clips
-    step = max(1, len(found) // clips)
-    chosen = found[::step][:clips]
+    identified = identify(paths, read_text=lambda path: (data / path).read_text(), labels=settings.labels).clips
+    step = max(1, len(identified) // clips)
+    chosen = identified[::step][:clips]
     split_of = assign(chosen, settings.splits)
     return [(clip, split_of[clip.clip_id] == TRAIN) for clip in chosen]
 
@@ -126,7 +126,7 @@ def clips_per_sec(candidate: str, data: Path, clips: int, workers: int) -> float
     return len(chosen) / (time.perf_counter() - start_sec)
 
 
-def measure_apart(candidate: str, data: Path, clips: int, workers: int) -> float:
+def measure_in_process(candidate: str, data: Path, clips: int, workers: int) -> float:
     """Return :func:`clips_per_sec` of a new process on ``workers`` cores."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:workers]))
     arguments = [sys.executable, "-m", "benchmarks.ingest", "--data", str(data), "--clips", str(clips)]
@@ -155,7 +155,7 @@ def main() -> None:
     measured: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
     for _ in range(options.rounds):
         for candidate, workers in pairs:
-            measured[candidate, workers].append(measure_apart(candidate, options.data, options.clips, workers))
+            measured[candidate, workers].append(measure_in_process(candidate, options.data, options.clips, workers))
     command.publish({"ingest": to_markdown(measured, clips=options.clips)}, options.write)
 
 
@@ -167,16 +167,16 @@ def to_markdown(speeds: Mapping[tuple[str, int], Sequence[float]], *, clips: int
         speeds: Clips per second in each round, by candidate and number of workers.
     """
     heads = ["", "workers", "clips per second (rounds)", "x librosa with as many", "x 1 worker"]
-    medians = {pair: statistics.median(found) for pair, found in speeds.items()}
+    medians = {pair: statistics.median(rounds) for pair, rounds in speeds.items()}
     lines = [
         [
             candidate,
             str(workers),
-            f"{medians[candidate, workers]:.0f} ({', '.join(f'{speed:.0f}' for speed in found)})",
+            f"{medians[candidate, workers]:.0f} ({', '.join(f'{speed:.0f}' for speed in rounds)})",
             f"{medians[candidate, workers] / medians['librosa', workers]:.1f}",
             f"{medians[candidate, workers] / medians[candidate, 1]:.2f}",
         ]
-        for (candidate, workers), found in speeds.items()
+        for (candidate, workers), rounds in speeds.items()
     ]
     return document.table(heads, lines) + f"\n{clips} clips, four variants of each."
 

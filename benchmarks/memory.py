@@ -113,7 +113,7 @@ def measure(clips: int) -> dict[str, float]:
 
 def main() -> None:
     """Print or write the table."""
-    parser = command.make_parser(__doc__, data=False)
+    parser = command.make_parser_without_data(__doc__)
     parser.add_argument("--clips", type=int, nargs="+", default=CLIPS, help="numbers of clips")
     parser.add_argument("--examples", type=Path, help="train on the examples of this folder, and print the figures")
     options = parser.parse_args()

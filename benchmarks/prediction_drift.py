@@ -12,7 +12,6 @@ import collections
 import dataclasses
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks import command, document
-from benchmarks.ablation import FOLDS, RECIPE, make_parser, rows_of, shown
+from benchmarks.ablation import RECIPE, make_parser, plan_rows, rows_of, shown
 from serving.rollout.settings import WatchSettings
-from serving.rollout.verdict import Observed, Outcome, judge
+from serving.rollout.verdict import EMOTIONS_DRIFT, PROBABILITIES_DRIFT, Observed, Outcome, decide
 
 if TYPE_CHECKING:
     from pipeline.cross_validation.run import FoldResult, Plan
@@ -64,8 +63,8 @@ def always_average(answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def always_one(answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return probability 1 of the most frequent prediction for every recording, ``[recordings, emotions]``."""
-    (named,) = collections.Counter(answers.argmax(axis=1).tolist()).most_common(1)
-    return np.tile(np.eye(answers.shape[1])[named[0]], (len(answers), 1))
+    (most_common,) = collections.Counter(answers.argmax(axis=1).tolist()).most_common(1)
+    return np.tile(np.eye(answers.shape[1])[most_common[0]], (len(answers), 1))
 
 
 FAULTS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
@@ -95,9 +94,9 @@ def watches(pairs: Sequence[Pair], recordings: int, *, count: int = WATCHES) -> 
         clips = len(pair[0])
         chosen = rng.choice(clips, min(recordings, clips), replace=False)
         stable, canary = (_observed(answers[chosen]) for answers in pair)
-        verdict = judge(stable, canary, settings)
-        probabilities, emotions = (float(check.value or 0) for check in verdict.checks if "Drift" in check.name)
-        yield Watch(probabilities, emotions, verdict.outcome)
+        verdict = decide(stable, canary, settings)
+        drifts = {check.code: float(check.value or 0) for check in verdict.checks}
+        yield Watch(drifts[PROBABILITIES_DRIFT], drifts[EMOTIONS_DRIFT], verdict.outcome)
 
 
 def _observed(answers: np.ndarray) -> Observed:
@@ -129,10 +128,10 @@ def pairs_of(stable: Sequence["FoldResult"], canary: Sequence["FoldResult"]) -> 
 
 def sound_cases(results: Mapping[str, Sequence["FoldResult"]]) -> dict[str, list[Pair]]:
     """Return pairs of the recipe from different seeds, and of the recipe with every other row."""
-    seeds = [found for name, found in results.items() if name.startswith(RECIPE)]
+    seeds = [folds for name, folds in results.items() if name.startswith(RECIPE)]
     cases = {"another seed": [pair for two in itertools.combinations(seeds, 2) for pair in pairs_of(*two)]}
-    others = {name: found for name, found in results.items() if not name.startswith(RECIPE)}
-    return cases | {shown(name): pairs_of(results[RECIPE], found) for name, found in others.items()}
+    others = {name: folds for name, folds in results.items() if not name.startswith(RECIPE)}
+    return cases | {shown(name): pairs_of(results[RECIPE], folds) for name, folds in others.items()}
 
 
 def faulty_cases(seeds: Sequence[Pair]) -> dict[str, list[Pair]]:
@@ -188,23 +187,18 @@ def shuffled_labels(planned: "Plan") -> "Plan":
 
 def measure(options: argparse.Namespace) -> dict[str, list[Pair]]:
     """Return the predictions of every case."""
-    from pipeline.config import load_config
     from pipeline.cross_validation import run as cross_validation
 
     plans, results = {}, {}
-    for name, overrides in rows_of(options.rows, options.seeds).items():
-        print(f"Row      {name}", file=sys.stderr, flush=True)
-        plans[name] = cross_validation.plan(
-            load_config(overrides=overrides), data=options.data, root=options.root, folds=FOLDS
-        )
-        results[name] = list(cross_validation.results(plans[name]))
-    planned, found = plans[RECIPE], results[RECIPE]
+    for name, planned in plan_rows(rows_of(options.rows, options.seeds), options.data, options.root):
+        plans[name], results[name] = planned, list(cross_validation.results(planned))
+    planned, recipe = plans[RECIPE], results[RECIPE]
     sound = sound_cases(results)
-    cases = {"another seed": sound.pop("another seed"), "other speakers": other_speakers(planned, found)} | sound
+    cases = {"another seed": sound.pop("another seed"), "other speakers": other_speakers(planned, recipe)} | sound
     cases |= faulty_cases(cases["another seed"])
-    cases["features not normalised"] = not_normalised(planned, found)
-    astray = list(cross_validation.results(shuffled_labels(planned)))
-    return cases | {"labels shuffled in training": pairs_of(found[:1], astray)}
+    cases["features not normalised"] = not_normalised(planned, recipe)
+    mistrained = list(cross_validation.results(shuffled_labels(planned)))
+    return cases | {"labels shuffled in training": pairs_of(recipe[:1], mistrained)}
 
 
 def to_markdown(cases: Mapping[str, Sequence[Pair]], *, count: int = WATCHES) -> str:
@@ -221,12 +215,12 @@ def to_markdown(cases: Mapping[str, Sequence[Pair]], *, count: int = WATCHES) ->
     )
 
 
-def _cells(found: Sequence[Watch]) -> list[str]:
-    outcomes = collections.Counter(watch.outcome for watch in found)
+def _cells(measured: Sequence[Watch]) -> list[str]:
+    outcomes = collections.Counter(watch.outcome for watch in measured)
     return [
-        _range([watch.probabilities_drift for watch in found]),
-        _range([watch.emotions_drift for watch in found]),
-        *(f"{100 * outcomes[outcome] / len(found):.0f}" for outcome in ("promote", "roll back")),
+        _range([watch.probabilities_drift for watch in measured]),
+        _range([watch.emotions_drift for watch in measured]),
+        *(f"{100 * outcomes[outcome] / len(measured):.0f}" for outcome in ("promote", "roll back")),
     ]
 
 

@@ -20,7 +20,7 @@ import soxr
 from scipy import signal
 
 from benchmarks import command, document
-from benchmarks.ablation import FOLDS, RECIPE, make_parser, rows_of, shown
+from benchmarks.ablation import RECIPE, make_parser, plan_rows, rows_of, shown
 from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.evaluation.intervals import Predictions, estimates, paired_differences
@@ -129,7 +129,7 @@ def predict(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, 
 
     folder.mkdir(parents=True, exist_ok=True)
     results = {name: list(cross_validation.results(planned)) for name, planned in plans.items()}
-    as_recorded = {name: cross_validation.predictions(plans[name], found) for name, found in results.items()}
+    as_recorded = {name: cross_validation.predictions(plans[name], folds) for name, folds in results.items()}
     models: dict[str, list[_FoldModel]] = {}
     answers: dict[str, dict[str, Predictions]] = {name: {} for name in plans}
     for condition in CONDITIONS:
@@ -141,8 +141,8 @@ def predict(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, 
                 extracted[spec] = extracted.get(spec) or _extract(planned, data, condition)
                 models[name] = models.get(name) or [_FoldModel(planned, result) for result in results[name]]
                 write_whole(path, json.dumps(_answers(models[name], extracted[spec])))
-            asked = json.loads(path.read_text())
-            probabilities = np.array([asked[clip] for clip in sorted(asked)])
+            rows = json.loads(path.read_text())
+            probabilities = np.array([rows[clip] for clip in sorted(rows)])
             labels, speakers = as_recorded[name].labels, as_recorded[name].speakers
             answers[name][condition] = Predictions.of(labels, probabilities, speakers.tolist())
     return answers
@@ -192,13 +192,13 @@ def _extract(planned: "Plan", data: Path, condition: str) -> Extracted:
         return frontend.features_of_waveform(samples, rate_hz, spec)
 
     clips = [outcome.clip for outcome in planned.corpus.outcomes if outcome.used]
-    progress, found = Progress(f"Extract  {condition}", total=len(clips), unit="clips"), {}
+    progress, extracted = Progress(f"Extract  {condition}", total=len(clips), unit="clips"), {}
     for clip in clips:
         recording = decode((data / clip.path).read_bytes(), planned.config.limits)
         features, frames = extract(*changed(recording.samples, recording.sample_rate_hz, condition, clip.clip_id))
-        found[clip.clip_id] = features.numpy(), int(frames)
+        extracted[clip.clip_id] = features.numpy(), int(frames)
         progress.advance()
-    return found
+    return extracted
 
 
 def _file_name(planned: "Plan", condition: str) -> str:
@@ -247,20 +247,12 @@ def _difference(recipe: Mapping[str, Predictions], other: Mapping[str, Predictio
 def main() -> None:
     """Evaluate every condition and print the tables."""
     options = make_parser(__doc__, seeds=False).parse_args()
-
-    from pipeline.config import load_config
-    from pipeline.cross_validation import run as cross_validation  # slow to import
-
+    rows = rows_of((*options.rows, ORIGINAL), seeds=1)
     with command.run_folder(options.root):
-        plans = {
-            name: cross_validation.plan(
-                load_config(overrides=overrides), data=options.data, root=options.root, folds=FOLDS
-            )
-            for name, overrides in rows_of((*options.rows, ORIGINAL), seeds=1).items()
-        }
-        found = predict(plans, options.data, options.root / "robustness")
-    recipe, original = found.pop(RECIPE), found.pop(ORIGINAL)
-    tables = {"robustness": families_table(recipe, original), "robustness of parts": parts_table(recipe, found)}
+        plans = dict(plan_rows(rows, options.data, options.root))
+        predictions = predict(plans, options.data, options.root / "robustness")
+    recipe, original = predictions.pop(RECIPE), predictions.pop(ORIGINAL)
+    tables = {"robustness": families_table(recipe, original), "robustness of parts": parts_table(recipe, predictions)}
     command.publish(tables, options.write)
 
 

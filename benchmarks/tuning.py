@@ -170,11 +170,11 @@ def search_optuna(task: Task, folder: Path, advance: Advance) -> tuple[Values, f
     draw(space)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=task.seed))
-    known, spent = records(folder), _Budget(task.budget_epochs, advance)
+    trials, spent = records(folder), _Budget(task.budget_epochs, advance)
     while not spent.all:
         trial = study.ask()
         values = {parameter.name: suggest(trial, parameter) for parameter in space.space}
-        record = known.find(values) or _train(task, values, known)
+        record = trials.find(values) or _train(task, values, trials)
         study.tell(trial, min(record.history[OBJECTIVE]))
         spent.add(len(record.history[OBJECTIVE]))
     return study.best_params, study.best_value
@@ -195,7 +195,7 @@ class _Budget:
         return self._left <= 0
 
 
-def _train(task: Task, values: Values, known: TrialRecords) -> TrialRecord:
+def _train(task: Task, values: Values, trials: TrialRecords) -> TrialRecord:
     """Train a trial as KerasTuner does."""
     keras.backend.clear_session()
     started_sec = time.monotonic()
@@ -203,9 +203,9 @@ def _train(task: Task, values: Values, known: TrialRecords) -> TrialRecord:
     space.values = dict(values)
     trainer.make_repeatable(task.settings)
     fitted = task.model(space).fit(**task.fit_arguments())
-    history = {name: [float(value) for value in found] for name, found in fitted.history.items()}
+    history = {name: [float(value) for value in curve] for name, curve in fitted.history.items()}
     record = TrialRecord(values=values, history=history, seconds=time.monotonic() - started_sec)
-    known.add(record)
+    trials.add(record)
     return record
 
 
@@ -214,7 +214,7 @@ def records(folder: Path) -> TrialRecords:
     return TrialRecords(str(folder / "trials"))
 
 
-def found_by(method: Method, task: Task, folder: Path, advance: Advance) -> dict[str, Any]:
+def search_result(method: Method, task: Task, folder: Path, advance: Advance) -> dict[str, Any]:
     """Return the result of a search, from its file or from searching."""
     path = folder / f"{method.replace(' ', '-')}-{task.budget_epochs}-{task.seed}.json"
     if path.exists():
@@ -237,8 +237,8 @@ def answers(task: Task, values: Values, folder: Path) -> np.ndarray:
         trained = trainer.train_model(
             with_values(task.settings, values), task.config.audio, task.splits[TRAIN], task.splits[EVAL]
         )
-        asked = trainer.predict(trained.model, task.splits[TEST])
-        write_whole(path, json.dumps(asked.tolist()))
+        probabilities = trainer.predict(trained.model, task.splits[TEST])
+        write_whole(path, json.dumps(probabilities.tolist()))
     return np.array(json.loads(path.read_text()))
 
 
@@ -255,24 +255,26 @@ def make_task(config: PipelineConfig, planned: Plan, fold: Fold, budget_epochs: 
     return Task(fold.name, config, splits, budget_epochs, seed)
 
 
-def predictions(tasks: Sequence[Task], found: Sequence[dict[str, Any]]) -> Predictions:
+def predictions(tasks: Sequence[Task], results: Sequence[dict[str, Any]]) -> Predictions:
     """Return the predictions for the speakers left out, all folds together."""
     return Predictions.of(
         np.concatenate([task.splits[TEST].emotion_ids for task in tasks]),
-        np.concatenate([each["answers"] for each in found]),
+        np.concatenate([result["answers"] for result in results]),
         [str(speaker) for task in tasks for speaker in task.splits[TEST].speakers],
     )
 
 
-def report(tasks: Sequence[Task], found: Mapping[Method, Sequence[dict[str, Any]]]) -> str:
+def report(tasks: Sequence[Task], results: Mapping[Method, Sequence[dict[str, Any]]]) -> str:
     """Return a table with a row for each method, and whether KerasTuner's are worse."""
     heads = ["", "Least eval loss, fold by fold", "Mean", "Test UAR, %", f"Minus {TPE}, points"]
-    asked = {method: predictions(tasks, results) for method, results in found.items()}
+    predicted = {method: predictions(tasks, of_folds) for method, of_folds in results.items()}
     paired: dict[Method, Estimate] = {
-        method: paired_differences(ours, asked[TPE], ("uar",))["uar"] for method, ours in asked.items() if method != TPE
+        method: paired_differences(ours, predicted[TPE], ("uar",))["uar"]
+        for method, ours in predicted.items()
+        if method != TPE
     }
-    lines = [_line(method, found[method], asked[method], paired.get(method)) for method in found]
-    sentences = [_scope(tasks, asked[TPE])]
+    lines = [_line(method, results[method], predicted[method], paired.get(method)) for method in results]
+    sentences = [_scope(tasks, predicted[TPE])]
     sentences += [
         f"{method.capitalize()} is {'' if each.high < 0 else 'not '}significantly worse than {TPE}."
         for method, each in paired.items()
@@ -280,9 +282,9 @@ def report(tasks: Sequence[Task], found: Mapping[Method, Sequence[dict[str, Any]
     return document.table(heads, lines) + "\n" + " ".join(sentences)
 
 
-def _line(method: str, results: Sequence[dict[str, Any]], asked: Predictions, paired: Estimate | None) -> list[str]:
+def _line(method: str, results: Sequence[dict[str, Any]], predicted: Predictions, paired: Estimate | None) -> list[str]:
     scores = [each["score"] for each in results]
-    uar = estimates(asked, ("uar",))["uar"]
+    uar = estimates(predicted, ("uar",))["uar"]
     cells = [method, ", ".join(f"{score:.3f}" for score in scores), f"{np.mean(scores):.3f}"]
     cells.append(document.percent_with_range(uar))
     if paired is None:
@@ -290,9 +292,9 @@ def _line(method: str, results: Sequence[dict[str, Any]], asked: Predictions, pa
     return [*cells, document.points(paired)]
 
 
-def _scope(tasks: Sequence[Task], asked: Predictions) -> str:
+def _scope(tasks: Sequence[Task], predicted: Predictions) -> str:
     return (
-        f"{len(tasks)} folds, {len(asked.labels)} test clips of {len(np.unique(asked.speakers))} speakers; "
+        f"{len(tasks)} folds, {len(predicted.labels)} test clips of {len(np.unique(predicted.speakers))} speakers; "
         f"{tasks[0].budget_epochs} epochs for each search in each fold, at most {tasks[0].settings.epochs} for a trial."
     )
 
@@ -305,7 +307,7 @@ def search_all(options: argparse.Namespace) -> str:
     methods: tuple[Method, ...] = (*options.searches, TPE)
     progress = Progress("Tuning", total=len(folds) * len(methods) * options.budget, unit="epochs")
     tasks: list[Task] = []
-    found: dict[Method, list[dict[str, Any]]] = {method: [] for method in methods}
+    results: dict[Method, list[dict[str, Any]]] = {method: [] for method in methods}
     for seed, fold in enumerate(folds):
         task = make_task(config, planned, fold, options.budget, seed)
         tasks.append(task)
@@ -313,11 +315,11 @@ def search_all(options: argparse.Namespace) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         for method in methods:
             print(f"Tuning   {method}, {fold.name}", file=sys.stderr, flush=True)
-            best = found_by(method, task, folder, progress.advance)
-            found[method].append(best | {"answers": answers(task, best["values"], folder)})
-    for method, results in found.items():
-        print(f"{method}: " + "; ".join(json.dumps(each["values"]) for each in results), file=sys.stderr)
-    return report(tasks, found)
+            best = search_result(method, task, folder, progress.advance)
+            results[method].append(best | {"answers": answers(task, best["values"], folder)})
+    for method, of_folds in results.items():
+        print(f"{method}: " + "; ".join(json.dumps(each["values"]) for each in of_folds), file=sys.stderr)
+    return report(tasks, results)
 
 
 def main() -> None:

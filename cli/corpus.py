@@ -19,7 +19,9 @@ from modules.data.labels import EMOTIONS
 if TYPE_CHECKING:
     from components.audio_example_gen.corpora.scan import ScanReport, Sound
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make the demo corpus, or look through recordings.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Make the demo corpus, or scan folders of recordings."
+)
 
 
 class CalmAs(enum.StrEnum):
@@ -32,11 +34,13 @@ class CalmAs(enum.StrEnum):
 @app.command()
 def scan(
     folder: Annotated[str, typer.Argument(help="Folder with one corpus or several, at any depth; local or gs://.")],
-    calm_as: Annotated[CalmAs, typer.Option(help="What becomes of recordings labelled calm.")] = CalmAs.NEUTRAL,
+    calm_as: Annotated[
+        CalmAs, typer.Option(help="Label for recordings labelled calm, or drop to leave them out.")
+    ] = CalmAs.NEUTRAL,
 ) -> None:
-    """Print clips per corpus, emotion and speaker, duplicates, and every file that cannot be used and why."""
+    """Print clips per corpus, emotion and speaker, duplicates, and every unusable file with the reason."""
     _require_folder(folder)
-    # Only now: numpy and libsndfile take longer to load than `ser corpus --help` takes to answer.
+    # Imported here: numpy and libsndfile take longer to load than `ser corpus --help` takes to answer.
     from components.audio_example_gen.corpora import LabelSettings
     from components.audio_example_gen.corpora.scan import scan as scan_folder
 
@@ -53,8 +57,8 @@ def scan(
 @app.command()
 def synth(
     out: Annotated[Path, typer.Option(help="Folder to write: new, empty, or an earlier demo corpus.")],
-    clips: Annotated[int, typer.Option(help="How many, balanced over 24 speakers and 7 emotions.")] = 672,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+    clips: Annotated[int, typer.Option(help="Number of clips, balanced over 24 speakers and 7 emotions.")] = 672,
+    seed: Annotated[int, typer.Option(help="Seed; equal seeds give equal bytes.")] = 0,
 ) -> None:
     """Synthesise the demo corpus, in RAVDESS's layout. Nothing measured on it is accuracy on human speech."""
     from modules.demo_corpus.corpus import OccupiedFolder, write_corpus
@@ -72,8 +76,8 @@ def synth(
 def arrive(
     reservoir: Annotated[str, typer.Option(help="Folder of recordings that have not arrived yet; local or gs://.")],
     into: Annotated[str, typer.Option(help="Folder of the spans, local or gs://; made when missing.")],
-    clips: Annotated[int, typer.Option(help="How many, of every emotion and speaker its share.")],
-    seed: Annotated[int, typer.Option(help="Another seed draws another batch.")] = 0,
+    clips: Annotated[int, typer.Option(help="Number of clips, with each emotion and speaker in proportion.")],
+    seed: Annotated[int, typer.Option(help="Seed; another seed draws another batch.")] = 0,
 ) -> None:
     """Move a balanced batch from a reservoir into the next span-K, as if it had just been recorded."""
     _require_folder(reservoir)
@@ -89,16 +93,16 @@ def arrive(
 
 def _require_folder(folder: str) -> None:
     try:
-        found = addresses.is_folder(folder)
+        exists = addresses.is_folder(folder)
     except OSError as error:
         raise CommandFailed(f"cannot read {folder}: {error}") from error
-    if not found:
-        raise CommandFailed(f"there is no folder {folder}; name the one that holds the recordings")
+    if not exists:
+        raise CommandFailed(f"folder {folder} does not exist; name the one with the recordings")
 
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on the terminal; nothing where standard error is a file."""
+    """Show a progress bar if standard error is a terminal."""
     from rich.progress import Progress
 
     console = Console(stderr=True)
@@ -117,7 +121,10 @@ def _print_report(report: "ScanReport") -> None:
             names=("speaker", "sex"),
         )
     _print_list("Same sound", (" = ".join(group) for group in report.duplicates))
-    _print_list("No place among the seven emotions", (f"{label}: {n} clips" for label, n in report.dropped.items()))
+    _print_list(
+        "Labels without a counterpart among the seven emotions",
+        (f"{label}: {n} clips" for label, n in report.dropped.items()),
+    )
     _print_list("Cannot be used", (f"{file.path}: {file.reason}" for file in report.rejected))
     hours = sum(sound.duration_sec for sound in report.sounds) / 3600
     speakers = len({sound.clip.speaker for sound in report.sounds})

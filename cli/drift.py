@@ -1,4 +1,4 @@
-"""``ser drift``: compare new recordings, examples or requests with those that a model was trained on."""
+"""``ser drift``: compare new recordings, examples or requests with the training data of a model."""
 
 import json
 import os
@@ -31,9 +31,9 @@ _PLACE = "Folder, local or gs://, of recordings, of an AudioExampleGen's example
 
 @app.command()
 def drift(
-    reference: Annotated[str, typer.Argument(help=f"What a model was trained on. {_PLACE}")],
-    current: Annotated[str, typer.Argument(help=f"What is new. {_PLACE}")],
-    split: Annotated[str, typer.Option(help="Of examples: train, eval, test, or all.")] = "train",
+    reference: Annotated[str, typer.Argument(help=f"Training data. {_PLACE}")],
+    current: Annotated[str, typer.Argument(help=f"New data. {_PLACE}")],
+    split: Annotated[str, typer.Option(help="Split of examples: train, eval, test, or all.")] = "train",
     false_alarm_rate: Annotated[
         float, typer.Option(help="Share of comparisons without drift that may alarm.")
     ] = _DEFAULTS.false_alarm_rate,
@@ -41,9 +41,10 @@ def drift(
         int, typer.Option(help="Number of speaker permutations that set the thresholds.")
     ] = _DEFAULTS.permutations,
     model: Annotated[
-        str | None, typer.Option(help="Exported model whose audio spec and limits hold.", show_default="the recipe's")
+        str | None,
+        typer.Option(help="Exported model with the audio spec and limits to use.", show_default="the recipe's"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed; equal seeds give equal results.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare two samples of recordings: exit code 0 when they differ no more than by chance, 3 when they drifted."""
@@ -59,21 +60,21 @@ def drift(
     except ValidationError as error:
         raise CommandFailed(explain(error, DriftSettings)) from error
     try:
-        found = _compare(reference, current, split, model, settings)
+        comparison = _compare(reference, current, split, model, settings)
     except NotComparable as error:
         raise CommandFailed(f"cannot compare: {error}") from error
     except (ValueError, OSError) as error:
         raise CommandFailed(str(error)) from error
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False))
+        typer.echo(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
-        _print(found)
-    if found.drifted:
+        _print(comparison)
+    if comparison.drifted:
         raise typer.Exit(DRIFTED)
 
 
 def _compare(reference: str, current: str, split: str, model: str | None, settings: "DriftSettings") -> "Comparison":
-    # Only now: TensorFlow takes longer to load than `ser drift --help` takes to answer.
+    # Imported here: TensorFlow takes longer to load than `ser drift --help` takes to answer.
     import schema
     from components.audio_example_gen.settings import IngestSettings
     from components.drift_monitor import sources
@@ -101,20 +102,20 @@ def _read(place: str, ingest: "IngestSettings", split: str) -> "Clips":
     if sources.holds_request_log(place):
         return sources.read_requests(place, spec=ingest.audio)
     if not addresses.is_folder(place):
-        raise CommandFailed(f"there is no folder {place}; name recordings, examples or a request log")
+        raise CommandFailed(f"folder {place} does not exist; name recordings, examples or a request log")
     return sources.read_recordings(place, settings=ingest).clips
 
 
-def _print(found: "Comparison") -> None:
-    terminal.console().print(_features_table(found.report))
-    if found.differences:
-        terminal.console().print(_schema_table(found.differences))
-    for line in _summary(found):
+def _print(comparison: "Comparison") -> None:
+    terminal.console().print(_features_table(comparison.report))
+    if comparison.differences:
+        terminal.console().print(_schema_table(comparison.differences))
+    for line in _summary(comparison):
         terminal.print_line(line)
 
 
 def _features_table(report: "DriftReport") -> Table:
-    table = terminal.table("most drifted", numbers=("KS", "limit", "median", "was"))
+    table = terminal.table("most drifted", numbers=("KS", "limit", "median", "reference median"))
     for feature in report.features[:_ROWS]:
         medians = f"{feature.current_median:.4g}", f"{feature.reference_median:.4g}"
         table.add_row(feature.name, *_texts(feature.ks), *medians, style="bold" if feature.drifted else None)
@@ -133,18 +134,22 @@ def _texts(compared: "Compared") -> tuple[str, str]:
     return f"{compared.value:.3f}{'!' if compared.drifted else ' '}", f"{compared.threshold:.3f}"
 
 
-def _summary(found: "Comparison") -> list[str]:
+def _summary(comparison: "Comparison") -> list[str]:
     def size(clips: int, speakers: int | None) -> str:
         return f"{clips} clips of {'unknown' if speakers is None else speakers} speakers"
 
-    report = found.report
+    report = comparison.report
     sizes = [
         size(report.reference_clips, report.reference_speakers),
         size(report.current_clips, report.current_speakers),
     ]
     rate = report.settings.false_alarm_rate
     no_drift = f"No drift: chance explains the differences (false-alarm rate {rate:g})."
-    verdict = [f"Drifted. {found.reasons[0]}", *found.reasons[1:]] if found.drifted else [no_drift, *found.reasons]
+    verdict = (
+        [f"Drifted. {comparison.reasons[0]}", *comparison.reasons[1:]]
+        if comparison.drifted
+        else [no_drift, *comparison.reasons]
+    )
     return [
         f"{sizes[1]} against {sizes[0]}, {report.shared_speakers} of them in both; p = {report.p_value:.3f}",
         *verdict,

@@ -1,5 +1,9 @@
 """Error that ends a command with one line instead of a traceback."""
 
+from modules.common.errors import SerError
 
-class CommandFailed(Exception):
-    """An error that the user can resolve: the text gives what was found, what is allowed and what to do next."""
+
+class CommandFailed(SerError):
+    """A command cannot be carried out, for a reason that the user can fix."""
+
+    code = "command.failed"

@@ -40,16 +40,16 @@ def evaluate(
     if addresses.in_bucket(data):
         raise CommandFailed(f"{data} is in a bucket; copy it to a local folder first: gcloud storage cp -r {data} .")
     if not Path(data).is_dir():
-        raise CommandFailed(f"there is no folder {data}; name the one that holds the recordings")
+        raise CommandFailed(f"folder {data} does not exist; name the one with the recordings")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         settings: PipelineConfig = load_config(config, overrides=overrides or [], environ=os.environ)
         with quiet(root / LOG_FILE):
-            found = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
+            result = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
     except (ConfigError, RootInUse) as error:
         raise CommandFailed(str(error)) from error
-    _print(found)
+    _print(result)
 
 
 def _cross_validate(
@@ -66,23 +66,23 @@ def _cross_validate(
 
     try:
         with exclusive(root):
-            found = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
+            result = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
             command = shlex.join(["ser", *sys.argv[1:]])
             text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-            paths = fold_report.write(found, root, name=config.name, command=command, config=text)
+            paths = fold_report.write(result, root, name=config.name, command=command, config=text)
     except (FoldsError, TrainingDiverged) as error:
         raise CommandFailed(str(error)) from error
     print(f"Written: {', '.join(map(str, paths))}", file=sys.stderr)
-    return found
+    return result
 
 
-def _print(found: "CrossValidation") -> None:
+def _print(result: "CrossValidation") -> None:
     from pipeline.cross_validation.report import caution, fold_rows
 
-    evaluation = found.evaluation
+    evaluation = result.evaluation
     console = terminal.console()
     folds = terminal.table("fold", numbers=("clips", "UAR", "interval", "accuracy", "epochs"))
-    for row in fold_rows(found):
+    for row in fold_rows(result):
         folds.add_row(*row)
     console.print(folds)
     metrics = terminal.table(
@@ -91,5 +91,5 @@ def _print(found: "CrossValidation") -> None:
     for metric in evaluation.metrics:
         metrics.add_row(*metric.texts)
     console.print(metrics)
-    if text := caution(found):
+    if text := caution(result):
         terminal.print_line(text)

@@ -1,7 +1,7 @@
 """``ser``: the project's commands.
 
-A command's module is imported when the command is called, so that ``ser --help`` answers at once and a broken or
-heavy part of the project keeps no other command from running.
+A command's module is imported when the command is called, so that ``ser --help`` is fast and a broken module does not
+affect other commands.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from cli.errors import CommandFailed
 
 
 class _Entry(NamedTuple):
-    """Where a command's ``typer.Typer`` is defined, and its line in ``ser --help``."""
+    """Location of a command's ``typer.Typer``, and its line in ``ser --help``."""
 
     target: str
     help: str

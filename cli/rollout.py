@@ -43,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Where the models are served; each command has these options."""
+    """Options of each command that name the place where the models are served."""
 
     address: Annotated[
         str,
@@ -55,7 +55,7 @@ class _Place:
     models_config: Annotated[
         Path | None, typer.Option(help="The models.config that TF Serving starts from; it is rewritten.")
     ] = None
-    model: Annotated[str, typer.Option(help="Name it is served under; on Vertex AI, its id in the registry.")] = "ser"
+    model: Annotated[str, typer.Option(help="Name of the served model; on Vertex AI, its ID in the registry.")] = "ser"
     model_base_path: Annotated[
         Path | None,
         typer.Option(
@@ -150,18 +150,22 @@ def abort(*, place: _Place, as_json: AsJson = False) -> None:
 @_command
 def watch(
     probe: Annotated[Path, typer.Option(help="Folder of recordings to send to both versions.")],
-    minutes: Annotated[float, typer.Option(help="Duration; each recording is sent at least once.")] = 10.0,
-    interval_sec: Annotated[float, typer.Option(help="Pause between two recordings.")] = 1.0,
+    minutes: Annotated[float, typer.Option(help="Duration in minutes; each recording is sent at least once.")] = 10.0,
+    interval_sec: Annotated[float, typer.Option(help="Pause between two recordings, in seconds.")] = 1.0,
     min_requests: Annotated[
         int, typer.Option(help="Requests that each version must have answered.")
     ] = _BOUNDS.min_requests,
     min_recordings: Annotated[
-        int, typer.Option(help="Different ones, that both must have answered.")
+        int, typer.Option(help="Different recordings that both must have answered.")
     ] = _BOUNDS.min_recordings,
-    max_error_rate: Annotated[float, typer.Option(help="Above that of the stable version.")] = _BOUNDS.max_error_rate,
-    max_latency_ratio: Annotated[float, typer.Option(help="Canary by stable version.")] = _BOUNDS.max_latency_ratio,
+    max_error_rate: Annotated[
+        float, typer.Option(help="Largest error rate above that of the stable version.")
+    ] = _BOUNDS.max_error_rate,
+    max_latency_ratio: Annotated[
+        float, typer.Option(help="Largest ratio of the latencies, canary to stable version.")
+    ] = _BOUNDS.max_latency_ratio,
     max_prediction_drift: Annotated[
-        float, typer.Option(help="Jensen-Shannon divergence, 0 to 1.")
+        float, typer.Option(help="Largest Jensen-Shannon divergence of the predictions, 0 to 1.")
     ] = _BOUNDS.max_prediction_drift,
     *,
     place: _Place,
@@ -169,7 +173,7 @@ def watch(
 ) -> None:
     """Compare the canary with the stable version for a while, then promote it or roll it back.
 
-    Exit code 0: promoted. 1: rolled back. 2: undecided or interrupted, nothing was changed. 3: it could not be done.
+    Exit code 0: promoted. 1: rolled back. 2: undecided or interrupted, nothing was changed. 3: the watch failed.
     """
     from pydantic import ValidationError
 
@@ -185,7 +189,7 @@ def watch(
             max_prediction_drift=max_prediction_drift,
         )
     except ValidationError as error:
-        raise _given_up(CommandFailed(explain(error, WatchSettings))) from error
+        raise _failed(CommandFailed(explain(error, WatchSettings))) from error
     try:
         with _reported():
             target = place.target()
@@ -194,7 +198,7 @@ def watch(
                     target, observations, settings, minutes=minutes, interval_sec=interval_sec, progress=_Progress()
                 )
     except CommandFailed as error:
-        raise _given_up(error) from error
+        raise _failed(error) from error
     except KeyboardInterrupt:
         print("ser: interrupted; nothing was changed, the canary is still there", file=sys.stderr)
         raise typer.Exit(UNDECIDED) from None
@@ -205,8 +209,8 @@ def watch(
     raise typer.Exit(_EXIT_OF[watched.outcome])
 
 
-def _given_up(error: Exception) -> typer.Exit:
-    """Not exit code 1, which means that a canary was rolled back."""
+def _failed(error: Exception) -> typer.Exit:
+    """Print the error and return an exit with code 3; code 1 means that a canary was rolled back."""
     print(f"ser: {error}", file=sys.stderr)
     return typer.Exit(FAILED)
 
@@ -223,16 +227,16 @@ def _observations(target: "Target", place: _Place, wavs: dict[str, bytes]) -> "I
     from serving.client import Client
     from serving.rollout.vertex import MODEL_NAME, VertexTarget
 
-    assert isinstance(target, VertexTarget)  # there is no third kind
+    assert isinstance(target, VertexTarget)  # the only other kind
     with Client(target.address, model=MODEL_NAME) as client:
         yield SharedProbes(client, *both_versions(target), wavs)
 
 
-def _do(place: _Place, what: "Callable[[Target], RolloutState]", *, as_json: bool) -> None:
+def _do(place: _Place, change: "Callable[[Target], RolloutState]", *, as_json: bool) -> None:
     """Change the rollout and show the versions that are served afterwards."""
     with _reported():
         target = place.target()
-        _show(target, what(target), as_json=as_json)
+        _show(target, change(target), as_json=as_json)
 
 
 @contextlib.contextmanager
@@ -253,7 +257,7 @@ def _recordings(folder: Path) -> dict[str, bytes]:
 
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SOUND_FILES)
     if not files:
-        raise CommandFailed(f"there are no recordings below {folder}; name a folder with {', '.join(_SOUND_FILES)}")
+        raise CommandFailed(f"{folder} has no recordings; name a folder with {', '.join(_SOUND_FILES)}")
     chosen = files[:: -(-len(files) // _MAX_RECORDINGS)]
     try:
         return {str(file): to_wav(file) for file in chosen}
@@ -262,7 +266,7 @@ def _recordings(folder: Path) -> dict[str, bytes]:
 
 
 class _Progress:
-    """A line on standard error every few seconds."""
+    """Progress line on standard error every few seconds."""
 
     def __init__(self) -> None:
         self._next_sec = time.monotonic() + _PROGRESS_SEC
@@ -318,8 +322,8 @@ def _show_watched(target: "Target", watched: "Watched") -> None:
 
 
 def _reasons(watched: "Watched") -> Iterator[str]:
-    said = {"promoted": "Promoted: every check passed.", "rolled back": "Rolled back."}
-    yield said.get(watched.outcome, "Undecided: nothing was changed. Watch longer, or decide yourself.")
+    texts = {"promoted": "Promoted: every check passed.", "rolled back": "Rolled back."}
+    yield texts.get(watched.outcome, "Undecided: nothing was changed. Watch longer, or decide yourself.")
     if watched.note:
         yield f"{watched.note[0].upper()}{watched.note[1:]}."
     yield from (_reason(check) for check in watched.verdict.checks if not check.passed)

@@ -40,12 +40,12 @@ def predict(
         typer.Argument(help="Recordings, local or gs://: WAV, FLAC, OGG, MP3 or AIFF.", show_default=False),
     ],
     address: Address = "localhost:8500",
-    timeline: Annotated[bool, typer.Option("--timeline", help="Follow each recording from window to window.")] = False,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Predict each window of each recording.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per recording and line.")] = False,
-    model: Annotated[str, typer.Option(help="Name the model is served under.")] = "ser",
-    version: Annotated[int | None, typer.Option(help="Ask this version.", show_default="the newest")] = None,
-    label: Annotated[str | None, typer.Option(help="Ask the version with this label, such as canary.")] = None,
-    timeout_sec: Annotated[float, typer.Option(help="Deadline of one request.")] = 10.0,
+    model: Annotated[str, typer.Option(help="Name of the served model.")] = "ser",
+    version: Annotated[int | None, typer.Option(help="Version to use.", show_default="the newest")] = None,
+    label: Annotated[str | None, typer.Option(help="Label of the version to use, such as canary.")] = None,
+    timeout_sec: Annotated[float, typer.Option(help="Deadline of one request, in seconds.")] = 10.0,
     ca_file: Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")] = None,
     model_base_path: Annotated[
         str | None,
@@ -62,14 +62,14 @@ def predict(
     bad_files = 0
     try:
         with (
-            _server(address, model_base_path) as asked,
+            _server(address, model_base_path) as server_address,
             Client(
-                asked, model=model, version=version, label=label, timeout_sec=timeout_sec, ca_file=ca_file
+                server_address, model=model, version=version, label=label, timeout_sec=timeout_sec, ca_file=ca_file
             ) as client,
         ):
             for file in files:
                 try:
-                    _show(file, _listen(client, file, timeline), as_json=as_json)
+                    _show(file, _predict(client, file, timeline), as_json=as_json)
                 except AudioError as error:
                     bad_files += 1
                     print(f"ser: {error}", file=sys.stderr)
@@ -95,7 +95,7 @@ def serve(**options: Any) -> None:
 @ui_app.command()
 def ui(
     address: Address = "localhost:8500",
-    port: Annotated[int, typer.Option(help="Where the page is served, on this machine alone.")] = 8510,
+    port: Annotated[int, typer.Option(help="Port of the page, on this machine alone.")] = 8510,
 ) -> None:
     """Open a web page that predicts the emotion of a new recording or a file."""
     import serving
@@ -110,7 +110,7 @@ def ui(
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [sys.executable, "-m", "streamlit", "run", str(page), *words, "--", "--address", address]
-    os.execv(sys.executable, command)  # this process is no longer needed, and signals reach the page directly
+    os.execv(sys.executable, command)  # replaces this process, so that signals reach the page directly
 
 
 @contextlib.contextmanager
@@ -136,30 +136,30 @@ def _server_errors() -> Iterator[None]:
         raise CommandFailed(str(error)) from error
 
 
-def _listen(client: "Client", file: str, timeline: bool) -> "Sequence[Prediction | Segment]":
+def _predict(client: "Client", file: str, timeline: bool) -> "Sequence[Prediction | Segment]":
     return list(client.timeline(file)) if timeline else [client.predict(file)]
 
 
-def _show(file: str, found: "Sequence[Prediction | Segment]", *, as_json: bool) -> None:
+def _show(file: str, predictions: "Sequence[Prediction | Segment]", *, as_json: bool) -> None:
     from serving.client import Segment
 
-    segments = [prediction for prediction in found if isinstance(prediction, Segment)]
+    segments = [prediction for prediction in predictions if isinstance(prediction, Segment)]
     if as_json:
-        print(json.dumps({"file": file} | _plain(found, segments)))
+        print(json.dumps({"file": file} | _plain(predictions, segments)))
     elif segments:
         terminal.print_line(file)
         terminal.console().print(_timeline_table(segments))
     else:
-        for prediction in found:
+        for prediction in predictions:
             version = "" if prediction.model_version is None else f", model version {prediction.model_version}"
             terminal.print_line(f"{file}: {prediction.emotion}{version}")
             terminal.console().print(_bars(prediction))
 
 
-def _plain(found: "Sequence[Prediction]", segments: "Sequence[Segment]") -> dict[str, object]:
+def _plain(predictions: "Sequence[Prediction]", segments: "Sequence[Segment]") -> dict[str, object]:
     if segments:
         return {"segments": [dataclasses.asdict(segment) for segment in segments]}
-    return dataclasses.asdict(found[0]) if found else {"segments": []}
+    return dataclasses.asdict(predictions[0]) if predictions else {"segments": []}
 
 
 def _bars(prediction: "Prediction") -> Table:

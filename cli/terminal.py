@@ -1,4 +1,4 @@
-"""Output of the commands: tables and lines that are never cut."""
+"""Output of the commands: tables and lines that are not cut."""
 
 from rich import box
 from rich.console import Console
@@ -6,7 +6,7 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """Where to print; a file has no edge to fit."""
+    """Return the console of standard output; 160 columns wide where that is not a terminal."""
     printed = Console(highlight=False)
     return printed if printed.is_terminal else Console(highlight=False, width=160)
 
@@ -17,7 +17,7 @@ def print_line(line: str) -> None:
 
 
 def table(*texts: str, numbers: tuple[str, ...], title: str | None = None) -> Table:
-    """Return an empty table: columns of texts on the left, of numbers on the right."""
+    """Return an empty table: left-aligned columns of text, then right-aligned columns of numbers."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in texts:
         made.add_column(name, no_wrap=True)

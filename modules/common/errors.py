@@ -1,7 +1,5 @@
 """The base of this project's errors."""
 
-from typing import ClassVar
-
 
 class SerError(Exception):
     """An error with a stable code.
@@ -13,4 +11,4 @@ class SerError(Exception):
         code: Stable identifier of the kind of error, in lower case with dots, such as ``audio.spec_mismatch``.
     """
 
-    code: ClassVar[str] = "ser"
+    code: str = "ser"

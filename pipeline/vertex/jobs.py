@@ -6,18 +6,18 @@ import datetime
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from google.api_core import exceptions, retry
-from google.auth import exceptions as auth_exceptions
 from google.cloud import aiplatform_v1
 from google.protobuf import field_mask_pb2, json_format
 
 from modules.common.errors import SerError
 from pipeline.config import ConfigError
 from pipeline.vertex.config import VertexConfig, VertexSettings
+from serving.google_cloud import client_options, cloud_errors, location
 
 _CONSOLE = "https://console.cloud.google.com/vertex-ai/locations/{region}/pipelines/runs/{run_id}?project={project}"
 _FINAL_STATES = {
@@ -118,14 +118,14 @@ def submit(config: VertexConfig, job: dict[str, Any]) -> Run:
     # The id is unique: when it exists already, the answer to an earlier attempt was lost.
     with _cloud_errors(vertex), contextlib.suppress(exceptions.AlreadyExists):
         _pipelines(vertex).create_pipeline_job(
-            parent=_parent(vertex),
+            parent=location(vertex.project, vertex.region),
             pipeline_job=_pipeline_job(config, job),
             pipeline_job_id=run_id,
             retry=_when_unavailable,
             timeout=_DEADLINE_SEC,
         )
     return Run(
-        name=f"{_parent(vertex)}/pipelineJobs/{run_id}",
+        name=f"{location(vertex.project, vertex.region)}/pipelineJobs/{run_id}",
         console=_CONSOLE.format(region=vertex.region, run_id=run_id, project=vertex.project),
     )
 
@@ -183,7 +183,7 @@ def create_schedule(config: VertexConfig, job: dict[str, Any]) -> str:
         )
     with _cloud_errors(vertex):
         created = _schedules(vertex).create_schedule(
-            parent=_parent(vertex), schedule=_schedule(config, job), timeout=_DEADLINE_SEC
+            parent=location(vertex.project, vertex.region), schedule=_schedule(config, job), timeout=_DEADLINE_SEC
         )
     return created.name
 
@@ -261,7 +261,7 @@ def list_schedules(config: VertexConfig) -> list[aiplatform_v1.Schedule]:
     """
     with _cloud_errors(config.vertex):
         schedules = _schedules(config.vertex).list_schedules(
-            parent=_parent(config.vertex), retry=_when_unavailable, timeout=_DEADLINE_SEC
+            parent=location(config.vertex.project, config.vertex.region), retry=_when_unavailable, timeout=_DEADLINE_SEC
         )
         return sorted(schedules, key=lambda schedule: schedule.name)
 
@@ -308,7 +308,7 @@ def _schedule(config: VertexConfig, job: dict[str, Any]) -> aiplatform_v1.Schedu
         max_concurrent_run_count=settings.max_concurrent_runs,
         allow_queueing=False,  # a run that is due while max_concurrent_runs are active is skipped
         create_pipeline_job_request=aiplatform_v1.CreatePipelineJobRequest(
-            parent=_parent(config.vertex), pipeline_job=_pipeline_job(config, job)
+            parent=location(config.vertex.project, config.vertex.region), pipeline_job=_pipeline_job(config, job)
         ),
     )
 
@@ -328,36 +328,15 @@ def _pipeline_job(config: VertexConfig, job: dict[str, Any]) -> aiplatform_v1.Pi
     return message
 
 
-def _parent(vertex: VertexSettings) -> str:
-    return f"projects/{vertex.project}/locations/{vertex.region}"
-
-
-def _options(vertex: VertexSettings) -> dict[str, str]:
-    return {"api_endpoint": f"{vertex.region}-aiplatform.googleapis.com"}
-
-
 def _pipelines(vertex: VertexSettings) -> aiplatform_v1.PipelineServiceClient:
     with _cloud_errors(vertex):
-        return aiplatform_v1.PipelineServiceClient(client_options=_options(vertex))
+        return aiplatform_v1.PipelineServiceClient(client_options=client_options(vertex.region))
 
 
 def _schedules(vertex: VertexSettings) -> aiplatform_v1.ScheduleServiceClient:
     with _cloud_errors(vertex):
-        return aiplatform_v1.ScheduleServiceClient(client_options=_options(vertex))
+        return aiplatform_v1.ScheduleServiceClient(client_options=client_options(vertex.region))
 
 
-@contextlib.contextmanager
-def _cloud_errors(vertex: VertexSettings) -> Iterator[None]:
-    try:
-        yield
-    except exceptions.AlreadyExists:
-        raise
-    except auth_exceptions.GoogleAuthError as error:
-        raise NoCredentials(f"no credentials: {error}\nRun `gcloud auth application-default login` first") from error
-    except exceptions.GoogleAPICallError as error:
-        raise CloudError(
-            f"Vertex AI ({vertex.region}, project {vertex.project}) returned {error.grpc_status_code or error.code}: "
-            f"{error.message}\ndocs/guides/production/operate.md lists such failures with their remedies"
-        ) from error
-    except exceptions.RetryError as error:
-        raise CloudError(f"Vertex AI in {vertex.region} did not answer: {error}\nTry again later") from error
+def _cloud_errors(vertex: VertexSettings) -> contextlib.AbstractContextManager[None]:
+    return cloud_errors(vertex.project, vertex.region, unauthenticated=NoCredentials, failed=CloudError)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from serving.client.errors import AudioError
-from serving.client.predictions import Batch, ModelChoice, Prediction, Segment, Timeline, batches, required
+from serving.client.predictions import Batch, ModelChoice, Prediction, Segment, Timeline, batches, prediction_or_raise
 from serving.client.recordings import Audio, name_of, open_long
 from serving.client.transport import DEFAULT_ADDRESS, connect, connect_async
 from serving.wire import predict_pb2 as wire
@@ -72,7 +72,7 @@ class Client:
             AudioError: One of the recordings cannot be used; :meth:`predict_each` returns the answers to the others.
             RequestFailed: The server refused, or did not answer.
         """
-        return [required(answer) for answer in self._answers(recordings)]
+        return [prediction_or_raise(answer) for answer in self._answers(recordings)]
 
     def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
         """Return the prediction of each recording, or the AudioError of an unusable one, in the same order.
@@ -87,7 +87,7 @@ class Client:
 
     def _answers(self, recordings: Iterable[Audio]) -> Iterator[Prediction | AudioError]:
         for batch in _batches(recordings, self._transport.max_request_bytes):
-            yield from batch.answers(self._ask(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None)
+            yield from batch.answers(self._send(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None)
 
     def timeline(self, audio: Audio) -> Iterator[Segment]:
         """Yield the emotion of each window of a recording of any length, as the responses arrive.
@@ -102,7 +102,7 @@ class Client:
         with open_long(audio) as sound:
             timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
-                yield from timeline.accept(self._ask(_TIMELINE_SIGNATURE, [chunk]))
+                yield from timeline.accept(self._send(_TIMELINE_SIGNATURE, [chunk]))
 
     def close(self) -> None:
         """Close the connection."""
@@ -116,7 +116,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _ask(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
+    def _send(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
         return self._transport.predict(self._model.request(signature, wavs), timeout_sec=self._timeout_sec)
 
 
@@ -144,7 +144,7 @@ class AsyncClient:
 
     async def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
         """See :meth:`Client.predict_batch`."""
-        return [required(answer) async for answer in self._answers(recordings)]
+        return [prediction_or_raise(answer) async for answer in self._answers(recordings)]
 
     async def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
         """See :meth:`Client.predict_each`."""
@@ -152,7 +152,7 @@ class AsyncClient:
 
     async def _answers(self, recordings: Iterable[Audio]) -> AsyncIterator[Prediction | AudioError]:
         for batch in _batches(recordings, self._transport.max_request_bytes):
-            for answer in batch.answers(await self._ask(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None):
+            for answer in batch.answers(await self._send(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None):
                 yield answer
 
     async def timeline(self, audio: Audio) -> AsyncIterator[Segment]:
@@ -160,7 +160,7 @@ class AsyncClient:
         with open_long(audio) as sound:
             timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
-                for segment in timeline.accept(await self._ask(_TIMELINE_SIGNATURE, [chunk])):
+                for segment in timeline.accept(await self._send(_TIMELINE_SIGNATURE, [chunk])):
                     yield segment
 
     async def close(self) -> None:
@@ -175,7 +175,7 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _ask(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
+    async def _send(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
         return await self._transport.predict(self._model.request(signature, wavs), timeout_sec=self._timeout_sec)
 
 

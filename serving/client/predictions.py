@@ -154,7 +154,7 @@ def batches(recordings: Iterable[Audio], *, max_items: int, max_bytes: int) -> I
     yield batch
 
 
-def required(answer: Prediction | AudioError) -> Prediction:
+def prediction_or_raise(answer: Prediction | AudioError) -> Prediction:
     """Return the prediction, or raise the error.
 
     Args:
@@ -218,9 +218,9 @@ class Timeline:
     """A long recording, cut into requests whose responses join into one timeline.
 
     The model decides about windows and the step between them: they are evenly spaced, except that the last one is
-    moved back to end with what was sent. Every chunk but the last gives away that window, and the next chunk starts
-    where it would have started. A chunk of silence has no segments, because the model refuses silence; of a chunk that
-    is too long for the model, the first half is sent.
+    moved back to end with the chunk. That window of every chunk but the last is dropped, and the next chunk starts at
+    the regular start of that window. A chunk of silence has no segments, because the model refuses silence; of a chunk
+    that is too long for the model, the first half is sent.
     """
 
     def __init__(self, sound: soundfile.SoundFile, name: str, *, max_bytes: int) -> None:
@@ -262,20 +262,20 @@ class Timeline:
             self._skip(error)
             return []
         rate_hz = self._sound.samplerate
-        found = segments(response, offset_sec=self._start_frame / rate_hz)
+        new = segments(response, offset_sec=self._start_frame / rate_hz)
         if self._start_frame + self._chunk_frames >= self._sound.frames:
             self._start_frame = self._sound.frames
-            return found
-        if len(found) < 3:
+            return new
+        if len(new) < 3:
             raise UnexpectedAnswer(
-                f"the model's timeline has {len(found)} windows in {self._chunk_frames / rate_hz:.1f} s, the most that "
+                f"the model's timeline has {len(new)} windows in {self._chunk_frames / rate_hz:.1f} s, the most that "
                 "this address and model take at once; 3 are needed to go on. Resample the recording to a lower rate."
             )
-        step_sec = found[1].start_sec - found[0].start_sec
-        window_sec = found[0].end_sec - found[0].start_sec
+        step_sec = new[1].start_sec - new[0].start_sec
+        window_sec = new[0].end_sec - new[0].start_sec
         last_start = self._sound.frames - round(window_sec * rate_hz)
-        self._start_frame = min(round((found[-2].start_sec + step_sec) * rate_hz), last_start)
-        return found[:-1]
+        self._start_frame = min(round((new[-2].start_sec + step_sec) * rate_hz), last_start)
+        return new[:-1]
 
 
 def _output(response: wire.PredictResponse, name: str) -> np.ndarray:

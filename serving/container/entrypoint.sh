@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts TF Serving with this project's configuration, on Vertex AI with what Vertex says in AIP_* variables.
-# Arguments are handed on to tensorflow_model_server and win over the flags here.
+# Starts TF Serving with this project's configuration, on Vertex AI from its AIP_* variables.
+# Arguments are passed to tensorflow_model_server and take precedence over the flags here.
 set -eu
 
 model_name=${MODEL_NAME:-ser}
@@ -20,12 +20,12 @@ require_route AIP_HEALTH_ROUTE "${AIP_HEALTH_ROUTE:-}" "/v1/models/$model_name"
 require_route AIP_PREDICT_ROUTE "${AIP_PREDICT_ROUTE:-}" "/v1/models/$model_name:predict"
 
 if [ -n "${AIP_STORAGE_URI:-}" ]; then
-    # Vertex's copy of the pushed folder, with the numbered version inside. It never changes: 0 looks once, where the
-    # default lists the bucket every second.
+    # Vertex's copy of the pushed folder, with the numbered version inside. It does not change: 0 lists it once, the
+    # default every second.
     set -- "--model_name=$model_name" "--model_base_path=$AIP_STORAGE_URI" --file_system_poll_wait_seconds=0 "$@"
 else
-    # Looks for new pushes as often as the server for development does. The labels that `ser rollout` writes into
-    # models.config must not keep the server from starting, before it has loaded what they stand for.
+    # Polls for new pushes as often as the server for development does. The last flag lets the server start from a
+    # models.config with labels of `ser rollout` before their versions are loaded.
     set -- "--model_config_file=$config_dir/models.config" "--file_system_poll_wait_seconds=1" \
         --allow_version_labels_for_unavailable_models=true "$@"
 fi

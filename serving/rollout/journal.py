@@ -1,7 +1,7 @@
 """Journal of rollouts next to the server's configuration: a line of JSON for each change.
 
-The server reports what it serves, but not since when, nor what it served before. The file is also the lock that keeps
-two rollouts from changing the same server.
+The server does not report since when it serves a version, nor previous versions. The file is also the lock that
+prevents simultaneous rollouts on one server.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from serving.rollout.state import RolloutError
+from serving.rollout.state import ConcurrentChange, UnusableFile
 
 Role = Literal["stable", "canary"]
 
@@ -46,17 +46,18 @@ class Journal:
         """Hold the lock that excludes other rollouts, also those of other processes.
 
         Raises:
-            RolloutError: Another rollout holds the lock, or the file cannot be written.
+            ConcurrentChange: Another rollout holds the lock.
+            UnusableFile: The file cannot be written.
         """
         try:
             file = self._file.open("a")
         except OSError as error:
-            raise RolloutError(f"cannot write {self._file}: {error.strerror}; nothing was changed") from error
+            raise UnusableFile(f"cannot write {self._file}: {error.strerror}; nothing was changed") from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise RolloutError(f"another rollout holds {self._file}; nothing was changed, try again") from error
+                raise ConcurrentChange(f"another rollout holds {self._file}; nothing was changed, try again") from error
             yield
 
     def append(self, *, action: str, stable: str, canary: str | None) -> None:
@@ -110,4 +111,4 @@ class Journal:
         try:
             return [Record(**json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:
-            raise RolloutError(f"{self._file} is not a rollout's journal: {error}; move it away") from error
+            raise UnusableFile(f"{self._file} is not a rollout's journal: {error}; move it away") from error

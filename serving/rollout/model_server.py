@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.rollout.state import RolloutError
+from serving.rollout.state import RolloutError, TargetUnreachable
 from serving.wire import model_service_pb2 as wire
 
 State = wire.ModelVersionStatus.State
@@ -59,10 +59,10 @@ class ModelServer:
         Raises:
             RolloutError: The server does not answer, or does not have the model.
         """
-        asked = wire.GetModelStatusRequest()
-        asked.model_spec.name = self.model
+        request = wire.GetModelStatusRequest()
+        request.model_spec.name = self.model
         try:
-            answer = self._status(asked, timeout=_TIMEOUT_SEC)
+            answer = self._status(request, timeout=_TIMEOUT_SEC)
         except grpc.RpcError as error:
             raise self._failed(error) from error
         return {status.version: status for status in answer.model_version_status}
@@ -71,7 +71,7 @@ class ModelServer:
         """Return the versions that answer, lowest first."""
         return sorted(number for number, status in self.statuses().items() if status.state == State.AVAILABLE)
 
-    def labelled(self, label: str) -> int | None:
+    def version_of_label(self, label: str) -> int | None:
         """Return the version that ``label`` points to; ``None`` where there is none, or it is not loaded.
 
         TF Serving has no call that lists labels, but the metadata of a label contains its version.
@@ -82,10 +82,10 @@ class ModelServer:
         Raises:
             RolloutError: The server does not answer, or fails.
         """
-        asked = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
-        asked.model_spec.name, asked.model_spec.version_label = self.model, label
+        request = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name, request.model_spec.version_label = self.model, label
         try:
-            return self._metadata(asked, timeout=_TIMEOUT_SEC).model_spec.version.value
+            return self._metadata(request, timeout=_TIMEOUT_SEC).model_spec.version.value
         except grpc.RpcError as error:
             if error.code() in _NO_SUCH_LABEL:
                 return None
@@ -101,9 +101,9 @@ class ModelServer:
         Raises:
             RolloutError: The server does not answer, or refuses the configuration.
         """
-        asked = wire.ReloadConfigRequest(config=config.SerializeToString())
+        request = wire.ReloadConfigRequest(config=config.SerializeToString())
         try:
-            status = self._reload(asked, timeout=timeout_sec).status
+            status = self._reload(request, timeout=timeout_sec).status
         except grpc.RpcError as error:  # TF Serving fails the call and puts the reason into the response
             raise self._failed(error) from error
         if status.error_code:
@@ -115,7 +115,7 @@ class ModelServer:
 
     def _failed(self, error: grpc.RpcError) -> RolloutError:
         if error.code() == grpc.StatusCode.UNAVAILABLE:
-            return RolloutError(f"no server answers at {self.address}; the address must be its gRPC port")
+            return TargetUnreachable(f"no server answers at {self.address}; the address must be its gRPC port")
         return RolloutError(f"{self.address} answers {error.code().name}: {error.details()}")
 
 

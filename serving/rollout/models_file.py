@@ -12,7 +12,7 @@ from typing import TypeAlias
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.rollout.state import RolloutError
+from serving.rollout.state import UnusableFile
 
 ServerConfig: TypeAlias = model_server_config_pb2.ModelServerConfig
 
@@ -33,17 +33,17 @@ class ModelsFile:
         """Return the whole configuration.
 
         Raises:
-            RolloutError: The file cannot be read, or does not name the model.
+            UnusableFile: The file cannot be read, or does not name the model.
         """
         try:
             config = text_format.Parse(self.path.read_text(), ServerConfig())
         except OSError as error:
-            raise RolloutError(f"cannot read {self.path}: {error.strerror}; name the server's models.config") from error
+            raise UnusableFile(f"cannot read {self.path}: {error.strerror}; name the server's models.config") from error
         except text_format.ParseError as error:
-            raise RolloutError(f"{self.path} is not a ModelServerConfig in text format: {error}") from error
+            raise UnusableFile(f"{self.path} is not a ModelServerConfig in text format: {error}") from error
         names = [model.name for model in config.model_config_list.config]
         if names.count(self._model) != 1:
-            raise RolloutError(f"{self.path} has the models {names}; it must have {self._model!r} once")
+            raise UnusableFile(f"{self.path} has the models {names}; it must have {self._model!r} once")
         return config
 
     def labels(self, config: ServerConfig) -> dict[str, int]:
@@ -54,7 +54,9 @@ class ModelsFile:
         """
         return dict(self._entry(config).version_labels)
 
-    def arranged(self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]) -> ServerConfig:
+    def with_versions(
+        self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]
+    ) -> ServerConfig:
         """Return ``config`` with other versions and labels for the model, otherwise unchanged.
 
         Args:
@@ -72,7 +74,7 @@ class ModelsFile:
             entry.version_labels[label] = version
         return changed
 
-    def at_base_path(self, config: ServerConfig, base_path: Path | None) -> ServerConfig:
+    def with_base_path(self, config: ServerConfig, base_path: Path | None) -> ServerConfig:
         """Return ``config`` with the base path of a server that was started with ``--model-base-path``.
 
         Args:
@@ -95,14 +97,14 @@ class ModelsFile:
             config: The configuration to write.
 
         Raises:
-            RolloutError: The folder cannot be written.
+            UnusableFile: The folder cannot be written.
         """
         lines = self.path.read_text().splitlines(keepends=True)
         head = "".join(itertools.takewhile(lambda line: not line.strip() or line.startswith("#"), lines))
         try:
             descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         except OSError as error:
-            raise RolloutError(
+            raise UnusableFile(
                 f"cannot write into {self.path.parent}: {error.strerror}; nothing was changed"
             ) from error
         try:
@@ -120,12 +122,12 @@ class ModelsFile:
             prepared: The temporary file of :meth:`prepared`.
 
         Raises:
-            RolloutError: The file cannot be replaced, for example because it is itself a container's mount.
+            UnusableFile: The file cannot be replaced, for example because it is itself a container's mount.
         """
         try:
             prepared.replace(self.path)
         except OSError as error:
-            raise RolloutError(
+            raise UnusableFile(
                 f"cannot replace {self.path}: {error.strerror}; mount its folder, not the file"
             ) from error
 

@@ -32,11 +32,11 @@ def target_at(
     Raises:
         RolloutError: The address has none of the known forms, or ``models_config`` is missing.
     """
-    if found := _VERTEX.fullmatch(address):
+    if match := _VERTEX.fullmatch(address):
         from serving.rollout.vertex import VertexTarget
 
-        project, region, endpoint = (found[name] or found[f"{name}_"] for name in ("project", "region", "endpoint"))
-        return VertexTarget(project=project, region=region, endpoint=endpoint, model_id=model)
+        project, region, endpoint_id = (match[name] or match[f"{name}_"] for name in ("project", "region", "endpoint"))
+        return VertexTarget(project=project, region=region, endpoint=endpoint_id, model_id=model)
     if not _HOST_AND_PORT.fullmatch(address):
         raise RolloutError(
             f"cannot use address {address!r}; known forms are HOST:PORT and grpcs://HOST:PORT (TF Serving's gRPC "

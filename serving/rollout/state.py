@@ -8,9 +8,61 @@ import dataclasses
 from datetime import datetime
 from typing import Protocol
 
+from modules.common.errors import SerError
 
-class RolloutError(RuntimeError):
-    """The rollout cannot be changed as requested; the message names the state, the requirement and the next step."""
+
+class RolloutError(SerError, RuntimeError):
+    """The rollout cannot be changed as requested, or its target failed."""
+
+    code = "rollout.failed"
+
+
+class CanaryMissing(RolloutError):
+    """The change requires a canary."""
+
+    code = "rollout.no_canary"
+
+
+class CanaryExists(RolloutError):
+    """A second canary cannot start before the first is promoted or aborted."""
+
+    code = "rollout.canary_exists"
+
+
+class NothingToRollBack(RolloutError):
+    """No version is served, or the champion before it is not on record."""
+
+    code = "rollout.nothing_to_roll_back"
+
+
+class UnusableVersion(RolloutError):
+    """The version cannot become the canary."""
+
+    code = "rollout.unusable_version"
+
+
+class VersionNotLoaded(RolloutError):
+    """The version does not exist at the target, or does not load."""
+
+    code = "rollout.version_not_loaded"
+
+
+class ConcurrentChange(RolloutError):
+    """Another process or a person changes the same rollout."""
+
+    code = "rollout.concurrent_change"
+
+
+class UnusableFile(RolloutError):
+    """The server's models.config or the journal cannot be read or written."""
+
+    code = "rollout.unusable_file"
+
+
+class TargetUnreachable(RolloutError):
+    """No server answers at the address, or the credentials for it are missing."""
+
+    code = "rollout.unreachable"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +111,8 @@ class Target(Protocol):
         """Send all requests to the canary, then undeploy the old stable version.
 
         Raises:
-            RolloutError: There is no canary, or the target refused; what was served before still is.
+            CanaryMissing: The target has no canary.
+            RolloutError: The target refused; the versions that are served have not changed.
         """
 
     def rollback(self) -> RolloutState:
@@ -68,12 +121,14 @@ class Target(Protocol):
         Without a canary the previous champion takes the place of the stable version, where it can be had.
 
         Raises:
-            RolloutError: There is nothing to go back to, or the target refused.
+            NothingToRollBack: The target has neither a canary nor a previous champion.
+            RolloutError: The target refused.
         """
 
     def abort(self) -> RolloutState:
         """Send all requests to the stable version, then undeploy the canary.
 
         Raises:
-            RolloutError: There is no canary, or the target refused.
+            CanaryMissing: The target has no canary.
+            RolloutError: The target refused.
         """

@@ -1,7 +1,7 @@
 """A rollout on a TF Serving host, or the embedded server, by version labels.
 
 Both versions are loaded, and the labels ``stable`` and ``canary`` distinguish them; callers choose. Both labels always
-point to a loaded version, to the same one while there is no canary, so a request for a label is never refused. A change
+point to a loaded version, to the same one without a canary, so a request for a label is never refused. A change
 is a new configuration over ModelService, and the same in ``models.config``, for the next start. Rules of TF Serving
 (``server_core.cc``, release 2.19):
 
@@ -21,7 +21,16 @@ from pathlib import Path
 from serving.rollout.journal import Journal, Role
 from serving.rollout.model_server import ModelServer, State
 from serving.rollout.models_file import ModelsFile, ServerConfig
-from serving.rollout.state import Deployed, RolloutError, RolloutState
+from serving.rollout.state import (
+    CanaryExists,
+    CanaryMissing,
+    Deployed,
+    NothingToRollBack,
+    RolloutError,
+    RolloutState,
+    UnusableVersion,
+    VersionNotLoaded,
+)
 
 STABLE, CANARY = "stable", "canary"
 JOURNAL_SUFFIX = ".rollouts.jsonl"
@@ -74,7 +83,7 @@ class TfServingTarget:
             RolloutError: The server cannot be reached.
         """
         available = self._server.available()
-        stable, canary = (self._server.labelled(label) for label in (STABLE, CANARY))
+        stable, canary = (self._server.version_of_label(label) for label in (STABLE, CANARY))
         if stable is None:
             stable = max(available, default=None)
         if canary == stable:
@@ -91,21 +100,23 @@ class TfServingTarget:
             stable: The stable version, where the server has no labels yet and it is not the highest version.
 
         Raises:
-            RolloutError: There is a canary already, or the version does not load; what was served before still is.
+            CanaryExists: The server has a canary.
+            UnusableVersion: The version is the stable one, or not a number.
+            VersionNotLoaded: The version does not load; the versions that are served have not changed.
         """
 
         def plan(state: RolloutState) -> Versions:
             if state.canary is not None:
-                raise RolloutError(
+                raise CanaryExists(
                     f"{self.name} has a canary, version {state.canary.version}: promote or abort it first"
                 )
-            if stable is not None and self._server.labelled(STABLE) is not None:
-                raise RolloutError(f"{self.name} has a stable version; name one only where there is none")
+            if stable is not None and self._server.version_of_label(STABLE) is not None:
+                raise UnusableVersion(f"{self.name} has a stable version; name one only where there is none")
             champion = stable or (state.stable.version if state.stable else None)
             if champion is None:
-                raise RolloutError(f"{self.name} serves no version that could be stable; name a stable version")
+                raise UnusableVersion(f"{self.name} serves no version that could be stable; name a stable version")
             if version == champion:
-                raise RolloutError(
+                raise UnusableVersion(
                     f"version {version} is the stable one on {self.name}; without labels that is the highest version. "
                     "Name the canary's version, or which one is stable"
                 )
@@ -135,7 +146,7 @@ class TfServingTarget:
                 return stable, None
             previous = self._journal.champion_before(str(stable))
             if previous is None:
-                raise RolloutError(
+                raise NothingToRollBack(
                     f"{self.name} has no canary, and no stable version before {stable} is on record: nothing to roll "
                     "back to. `canary VERSION`, then `promote`, brings any version back"
                 )
@@ -158,7 +169,7 @@ class TfServingTarget:
     def _canary_of(self, state: RolloutState) -> str:
         if state.canary is None:
             served = f"version {state.stable.version} alone" if state.stable else "nothing"
-            raise RolloutError(f"{self.name} has no canary; it serves {served}. Start one with `canary VERSION`")
+            raise CanaryMissing(f"{self.name} has no canary; it serves {served}. Start one with `canary VERSION`")
         return state.canary.version
 
     def _stable_of(self, state: RolloutState) -> int:
@@ -172,10 +183,10 @@ class TfServingTarget:
             state = self.state()
             stable, canary = plan(state)
             file = self._file.read()
-            wanted = self._file.arranged(file, versions=_present(stable, canary), labels=_labels(stable, canary))
-            with self._file.prepared(wanted) as prepared, self._restored_on_failure(self._served(file, state)) as now:
+            changed = self._file.with_versions(file, versions=_present(stable, canary), labels=_labels(stable, canary))
+            with self._file.prepared(changed) as prepared, self._restored_on_failure(self._served(file, state)) as now:
                 self._load(_present(stable, canary), now)
-                self._reload(wanted)
+                self._reload(changed)
                 self._file.replace(prepared)
             self._journal.append(action=action, stable=str(stable), canary=str(canary) if canary else None)
             self._await_gone(set(_present(stable, canary)))
@@ -183,12 +194,12 @@ class TfServingTarget:
 
     def _served(self, file: ServerConfig, state: RolloutState) -> ServerConfig:
         """Return the server's configuration: the file's, with the server's labels where they differ."""
-        if state.stable is None or self._server.labelled(STABLE) is None:
+        if state.stable is None or self._server.version_of_label(STABLE) is None:
             return file
         stable, canary = _number(state.stable.version), _number(state.canary.version) if state.canary else None
         if self._file.labels(file) == _labels(stable, canary):
             return file
-        return self._file.arranged(file, versions=_present(stable, canary), labels=_labels(stable, canary))
+        return self._file.with_versions(file, versions=_present(stable, canary), labels=_labels(stable, canary))
 
     @contextmanager
     def _restored_on_failure(self, config: ServerConfig) -> Iterator[ServerConfig]:
@@ -209,7 +220,7 @@ class TfServingTarget:
         if not missing:
             return
         labels = self._file.labels(now)
-        self._reload(self._file.arranged(now, versions=[*available, *missing], labels=labels))
+        self._reload(self._file.with_versions(now, versions=[*available, *missing], labels=labels))
         for version in missing:
             failed_before = version in before and before[version].status.error_code != 0
             self._await_available(version, failed_before=failed_before)
@@ -223,24 +234,24 @@ class TfServingTarget:
             if state == State.AVAILABLE:
                 return
             if status is not None and state == State.END and status.status.error_code and not failed_before:
-                raise RolloutError(f"version {version} does not load: {status.status.error_message}")
+                raise VersionNotLoaded(f"version {version} does not load: {status.status.error_message}")
             if state == State.END and waited_sec > self._appear_sec:
                 why = status.status.error_message if status is not None else "no such folder below the base path"
-                raise RolloutError(
+                raise VersionNotLoaded(
                     f"{self.name} has not begun to load version {version}: {why or 'the server gives no reason'}"
                 )
             if waited_sec > self._load_timeout_sec:
-                raise RolloutError(f"version {version} did not load within {self._load_timeout_sec:g} s")
+                raise VersionNotLoaded(f"version {version} did not load within {self._load_timeout_sec:g} s")
             time.sleep(_POLL_SEC)
 
-    def _await_gone(self, wanted: set[int]) -> None:
+    def _await_gone(self, kept: set[int]) -> None:
         """Wait until the other versions take no more requests, which the server applies at its next poll."""
         started = time.monotonic()
-        while set(self._server.available()) - wanted and time.monotonic() - started <= self._appear_sec:
+        while set(self._server.available()) - kept and time.monotonic() - started <= self._appear_sec:
             time.sleep(_POLL_SEC)
 
     def _reload(self, config: ServerConfig) -> None:
-        self._server.reload(self._file.at_base_path(config, self._base_path), timeout_sec=self._load_timeout_sec)
+        self._server.reload(self._file.with_base_path(config, self._base_path), timeout_sec=self._load_timeout_sec)
 
 
 def _labels(stable: int, canary: int | None) -> dict[str, int]:
@@ -253,5 +264,5 @@ def _present(stable: int, canary: int | None) -> list[int]:
 
 def _number(version: str) -> int:
     if not version.isdecimal() or int(version) < 1:
-        raise RolloutError(f"version is {version!r}; TF Serving's versions are whole numbers from 1 on")
+        raise UnusableVersion(f"version is {version!r}; TF Serving's versions are whole numbers from 1 on")
     return int(version)

@@ -24,6 +24,20 @@ CONFIDENCE = 0.95
 EARLY_CONFIDENCE = 0.999
 """Confidence of the interval of the error rate during the watch; higher, because it is tested repeatedly."""
 
+STABLE_REQUESTS, CANARY_REQUESTS = "watch.stable_requests", "watch.canary_requests"
+ERROR_RATE = "watch.error_rate"
+MEDIAN_LATENCY, TAIL_LATENCY = "watch.median_latency", "watch.tail_latency"
+PROBABILITIES_DRIFT, EMOTIONS_DRIFT = "watch.probabilities_drift", "watch.emotions_drift"
+
+_NAMES = {
+    STABLE_REQUESTS: "Requests that the stable version answered",
+    CANARY_REQUESTS: "Requests sent to the canary",
+    ERROR_RATE: "Error rate",
+    MEDIAN_LATENCY: "Median latency",
+    TAIL_LATENCY: "99th percentile of latency",
+    PROBABILITIES_DRIFT: "Drift of probabilities",
+    EMOTIONS_DRIFT: "Drift of emotions",
+}
 _TAIL_REQUESTS = 500
 """Fewest requests for the 99th percentile; with fewer, it is nearly the largest value."""
 
@@ -61,11 +75,20 @@ class Observed:
 class Check:
     """One condition, in numbers and words; ``passed`` is ``None`` while it is undecided."""
 
-    name: str
+    code: str
     value: float | None
     bound: float
     passed: bool | None
     text: str
+
+    @property
+    def name(self) -> str:
+        """Name in tables and texts."""
+        return _NAMES[self.code]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as JSON values."""
+        return {"name": self.name} | dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,12 +98,8 @@ class Verdict:
     outcome: Outcome
     checks: tuple[Check, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values."""
-        return dataclasses.asdict(self)
 
-
-def judge(stable: Observed, canary: Observed, settings: WatchSettings) -> Verdict:
+def decide(stable: Observed, canary: Observed, settings: WatchSettings) -> Verdict:
     """Return ``roll back`` if a check fails, ``promote`` if all pass, and ``undecided`` otherwise.
 
     Args:
@@ -94,7 +113,7 @@ def judge(stable: Observed, canary: Observed, settings: WatchSettings) -> Verdic
     return Verdict(outcome=outcome, checks=checks)
 
 
-def is_hopeless(stable: Observed, canary: Observed, settings: WatchSettings) -> bool:
+def fails_early(stable: Observed, canary: Observed, settings: WatchSettings) -> bool:
     """Return whether the canary fails too often to continue the watch.
 
     Args:
@@ -107,20 +126,20 @@ def is_hopeless(stable: Observed, canary: Observed, settings: WatchSettings) -> 
 
 
 def _checks(stable: Observed, canary: Observed, settings: WatchSettings) -> Iterator[Check]:
-    least = settings.min_requests
-    yield _count_check("Requests that the stable version answered", stable.answered, least)
-    yield _count_check("Requests sent to the canary", canary.requests, least)
+    required = settings.min_requests
+    yield _count_check(STABLE_REQUESTS, stable.answered, required)
+    yield _count_check(CANARY_REQUESTS, canary.requests, required)
     yield _error_check(stable, canary, settings.max_error_rate)
-    enough = min(stable.answered, canary.answered) >= least
-    yield _latency_check("Median latency", 0.5, stable, canary, settings, enough=enough)
+    enough = min(stable.answered, canary.answered) >= required
+    yield _latency_check(MEDIAN_LATENCY, 0.5, stable, canary, settings, enough=enough)
     if min(stable.answered, canary.answered) >= _TAIL_REQUESTS:
-        yield _latency_check("99th percentile of latency", 0.99, stable, canary, settings, enough=enough)
+        yield _latency_check(TAIL_LATENCY, 0.99, stable, canary, settings, enough=enough)
     yield from _drift_checks(stable, canary, settings, enough=enough)
 
 
-def _count_check(name: str, count: int, least: int) -> Check:
-    text = f"{name}: {count}; {least} are needed."
-    return Check(name=name, value=count, bound=least, passed=True if count >= least else None, text=text)
+def _count_check(code: str, count: int, required: int) -> Check:
+    text = f"{_NAMES[code]}: {count}; {required} are needed."
+    return Check(code=code, value=count, bound=required, passed=True if count >= required else None, text=text)
 
 
 def _error_check(stable: Observed, canary: Observed, margin: float) -> Check:
@@ -130,7 +149,7 @@ def _error_check(stable: Observed, canary: Observed, margin: float) -> Check:
         f"{canary.errors} of {canary.requests} requests to the canary failed, {stable.errors} of {stable.requests} to "
         f"the stable version; at most {bound:.1%} may."
     )
-    return _bounded("Error rate", value, _error_rate_low(canary, CONFIDENCE), bound, text)
+    return _bounded(ERROR_RATE, value, _error_rate_low(canary, CONFIDENCE), bound, text)
 
 
 def _error_rate_low(observed: Observed, confidence: float) -> float:
@@ -141,11 +160,11 @@ def _error_rate_low(observed: Observed, confidence: float) -> float:
 
 
 def _latency_check(
-    name: str, quantile: float, stable: Observed, canary: Observed, settings: WatchSettings, *, enough: bool
+    code: str, quantile: float, stable: Observed, canary: Observed, settings: WatchSettings, *, enough: bool
 ) -> Check:
     bound = settings.max_latency_ratio
     if not enough:
-        return _too_few(name, bound)
+        return _too_few(code, bound)
     times_sec = np.array(stable.latencies_sec), np.array(canary.latencies_sec)
     before_sec, now_sec = (float(np.quantile(times, quantile)) for times in times_sec)
     value = now_sec / before_sec if before_sec > 0 else math.inf
@@ -155,30 +174,29 @@ def _latency_check(
         return float(second / first) if first > 0 else math.inf
 
     text = (
-        f"{name}: {now_sec * 1000:.1f} ms, {value:.2f} times the stable version's {before_sec * 1000:.1f} ms; at most "
-        f"{bound:g} times are allowed."
+        f"{_NAMES[code]}: {now_sec * 1000:.1f} ms, {value:.2f} times the stable version's {before_sec * 1000:.1f} ms; "
+        f"at most {bound:g} times are allowed."
     )
-    return _bounded(name, value, _bootstrap_low(resampled), bound, text)
+    return _bounded(code, value, _bootstrap_low(resampled), bound, text)
 
 
 def _drift_checks(stable: Observed, canary: Observed, settings: WatchSettings, *, enough: bool) -> Iterator[Check]:
     both = sorted(set(stable.probabilities) & set(canary.probabilities))
     bound = settings.max_prediction_drift
-    names = "Drift of probabilities", "Drift of emotions"
     if not enough or len(both) < settings.min_recordings:
         reason = f"{len(both)} recordings were answered by both; {settings.min_recordings} are needed."
-        yield from (_too_few(name, bound, reason if enough else "") for name in names)
+        for code in (PROBABILITIES_DRIFT, EMOTIONS_DRIFT):
+            yield _too_few(code, bound, reason if enough else "")
         return
     first, second = _matrices(stable.probabilities, canary.probabilities, both)
-    yield _mean_drift_check(names[0], first, second, bound)
-    yield _emotion_drift_check(names[1], first, second, bound)
+    yield _mean_drift_check(first, second, bound)
+    yield _emotion_drift_check(first, second, bound)
 
 
-def _mean_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound: float) -> Check:
+def _mean_drift_check(first: np.ndarray, second: np.ndarray, bound: float) -> Check:
     """Return the check of the mean divergence of both versions' probabilities over the recordings.
 
     Args:
-        name: Name of the check.
         first: Probabilities of the stable version, of shape ``[recordings, emotions]``.
         second: Probabilities of the canary, of the same shape.
         bound: Largest divergence, 0 to 1.
@@ -186,22 +204,24 @@ def _mean_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound: f
     drifts = jensen_shannon(first, second)
     value = float(drifts.mean())
     low = _bootstrap_low(lambda rng: float(rng.choice(drifts, len(drifts)).mean()))
+    name = _NAMES[PROBABILITIES_DRIFT]
     text = f"{name}: {value:.3f} on average of {len(drifts)} recordings; at most {bound:g} is allowed."
-    return _bounded(name, value, low, bound, text)
+    return _bounded(PROBABILITIES_DRIFT, value, low, bound, text)
 
 
-def _emotion_drift_check(name: str, first: np.ndarray, second: np.ndarray, bound: float) -> Check:
+def _emotion_drift_check(first: np.ndarray, second: np.ndarray, bound: float) -> Check:
     """Return the check of the frequencies of the emotions, which detects a model that always predicts one."""
-    named = [np.eye(first.shape[1])[np.argmax(rows, axis=1)] for rows in (first, second)]
+    one_hot = [np.eye(first.shape[1])[np.argmax(rows, axis=1)] for rows in (first, second)]
 
     def drift(rows: np.ndarray) -> float:
-        return float(jensen_shannon(named[0][rows].mean(axis=0), named[1][rows].mean(axis=0)))
+        return float(jensen_shannon(one_hot[0][rows].mean(axis=0), one_hot[1][rows].mean(axis=0)))
 
     every = np.arange(len(first))
     value = drift(every)
     low = _bootstrap_low(lambda rng: drift(rng.choice(every, len(every))))
-    text = f"{name}: {value:.3f} between how often each is named; at most {bound:g} is allowed."
-    return _bounded(name, value, low, bound, text)
+    name = _NAMES[EMOTIONS_DRIFT]
+    text = f"{name}: {value:.3f} between the frequencies of the emotions; at most {bound:g} is allowed."
+    return _bounded(EMOTIONS_DRIFT, value, low, bound, text)
 
 
 def _matrices(
@@ -223,15 +243,15 @@ def _bootstrap_low(statistic: Callable[[np.random.Generator], float]) -> float:
     return float(np.quantile(values, (1 - CONFIDENCE) / 2, method="lower"))
 
 
-def _bounded(name: str, value: float | None, low: float, bound: float, text: str) -> Check:
+def _bounded(code: str, value: float | None, low: float, bound: float, text: str) -> Check:
     if low > bound:
-        return Check(name=name, value=value, bound=bound, passed=False, text=text)
+        return Check(code=code, value=value, bound=bound, passed=False, text=text)
     kept = value is not None and value <= bound
     if not kept:
-        text += " Chance may have done it."
-    return Check(name=name, value=value, bound=bound, passed=True if kept else None, text=text)
+        text += " The difference may be due to chance."
+    return Check(code=code, value=value, bound=bound, passed=True if kept else None, text=text)
 
 
-def _too_few(name: str, bound: float, reason: str = "") -> Check:
-    text = f"{name}: {reason or 'too few requests were answered.'}"
-    return Check(name=name, value=None, bound=bound, passed=None, text=text)
+def _too_few(code: str, bound: float, reason: str = "") -> Check:
+    text = f"{_NAMES[code]}: {reason or 'too few requests were answered.'}"
+    return Check(code=code, value=None, bound=bound, passed=None, text=text)

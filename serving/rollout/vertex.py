@@ -19,15 +19,22 @@ Where Vertex refuses the caller's ID, it chooses one, and the registry maps that
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 from google.api_core import exceptions, retry
-from google.auth import exceptions as auth_exceptions
 from google.cloud import aiplatform_v1 as vertex
 
 from serving.client.errors import ServingError
-from serving.rollout.state import RolloutError, RolloutState
+from serving.google_cloud import cloud_errors, error_text
+from serving.rollout.state import (
+    CanaryMissing,
+    ConcurrentChange,
+    NothingToRollBack,
+    RolloutError,
+    RolloutState,
+    TargetUnreachable,
+)
 from serving.rollout.vertex_api import DEFAULT, Endpoint, Registry
 from serving.rollout.vertex_view import (
     CANDIDATE,
@@ -67,6 +74,8 @@ _again = retry.Retry(
 
 class PushFailed(RolloutError):
     """A version could not be pushed, and nothing of it remains in the registry or on the endpoint."""
+
+    code = "rollout.push_failed"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,10 +138,10 @@ class VertexTarget:
             model_id: ID of the model in the registry.
 
         Raises:
-            RolloutError: There are no credentials.
+            TargetUnreachable: Credentials are missing.
         """
         self._project, self._region = project, region
-        with self._explained():
+        with self._cloud_errors():
             self._endpoint = Endpoint(project, region, endpoint)
             self._registry = Registry(project, region, model_id)
 
@@ -147,13 +156,13 @@ class VertexTarget:
         return f"vertex://{self._project}/{self._region}/{self.name.rpartition('/')[2]}"
 
     def state(self) -> RolloutState:
-        """Return the versions that take requests; none where there is no endpoint yet.
+        """Return the versions that take requests; none before the endpoint exists.
 
         Raises:
             RolloutError: Vertex AI refuses the calls.
         """
-        with self._explained():
-            return self._look().state
+        with self._cloud_errors():
+            return self._snapshot().state
 
     def push(self, candidate: Candidate, hosting: Hosting, smoke: Smoke) -> RolloutState:
         """Register a version, deploy it, give it its share of the requests, and test it.
@@ -170,29 +179,29 @@ class VertexTarget:
             PushFailed: The push failed and was undone.
             RolloutError: The push failed, and the message names what remains.
         """
-        with self._explained():
-            before = self._look()
+        with self._cloud_errors():
+            before = self._snapshot()
             if before.is_champion(candidate.version):
-                return self._tidied()
+                return self._clean_up()
             registered = before.registered(candidate.version)
             self._require_same(registered, candidate)
-            known = before.registered(candidate.version, without=CANDIDATE) is not None
+            existed = before.registered(candidate.version, without=CANDIDATE) is not None
             try:
-                self._endpoint_exists(hosting)
+                self._ensure_endpoint(hosting)
                 if registered is not None and _REGISTERED_ONLY_LABEL in registered.labels:
                     self._delete(candidate.version)
                 self._upload(candidate, hosting)
                 self._deploy(candidate.version, _machines(hosting))
-                percent = self._put_on_trial(candidate.version, hosting.canary_percent)
+                percent = self._start_trial(candidate.version, hosting.canary_percent)
                 smoke(self.address, percent)
-                self._require_trial(candidate.version)
+                self._require_traffic(candidate.version)
             except Exception as error:  # of any kind: a version that did not pass must not stay
-                raise self._taken_back(candidate.version, known, error) from error
-            if self._look().is_stable(candidate.version):
-                self._crown(candidate.version)
+                raise self._undo_push(candidate.version, existed, error) from error
+            if self._snapshot().is_stable(candidate.version):
+                self._mark_champion(candidate.version)
             else:  # a simultaneous push, now failed, may have taken the alias
                 self._merge_aliases(candidate.version, [CANDIDATE])
-            return self._tidied()
+            return self._clean_up()
 
     def register(self, candidate: Candidate) -> None:
         """Register a version without deploying it. A registered version is not changed.
@@ -204,15 +213,15 @@ class VertexTarget:
             PushFailed: The version could not be registered, and nothing of it remains.
             RolloutError: The version could not be registered, and the message names what remains.
         """
-        with self._explained():
-            registered = self._look().registered(candidate.version)
+        with self._cloud_errors():
+            registered = self._snapshot().registered(candidate.version)
             self._require_same(registered, candidate)
             if registered is not None:
                 return
             try:
                 self._upload(candidate, None)
             except exceptions.GoogleAPIError as error:
-                raise self._taken_back(candidate.version, known=False, error=error) from error
+                raise self._undo_push(candidate.version, existed=False, error=error) from error
 
     def promote(self) -> RolloutState:
         """Send all requests to the canary, make it the champion, and undeploy the old stable version.
@@ -220,17 +229,18 @@ class VertexTarget:
         A repeated call completes an interrupted one.
 
         Raises:
-            RolloutError: There is no canary, or Vertex AI refuses the calls.
+            CanaryMissing: The endpoint has no canary.
+            RolloutError: Vertex AI refuses the calls.
         """
-        with self._explained():
-            view = self._look()
+        with self._cloud_errors():
+            view = self._snapshot()
             promoted = view.canary or view.stable
             if promoted is None or not (view.canary or view.is_promotion_unfinished):
-                raise RolloutError(f"nothing to promote: there is no canary on {self.name}, {view.in_words}")
+                raise CanaryMissing(f"nothing to promote: {self.name} has no canary, {view.in_words}")
             version = view.version_of(promoted)
-            self._shift(lambda now: {now.deployed(version, live=True).id: 100})
-            self._crown(version)
-            return self._tidied()
+            self._set_traffic(lambda now: {now.deployed(version, live=True).id: 100})
+            self._mark_champion(version)
+            return self._clean_up()
 
     def abort(self) -> RolloutState:
         """Send all requests to the stable version and undeploy the canary.
@@ -238,13 +248,14 @@ class VertexTarget:
         A repeated call completes an interrupted one.
 
         Raises:
-            RolloutError: There is no canary, or Vertex AI refuses the calls.
+            CanaryMissing: The endpoint has no canary.
+            RolloutError: Vertex AI refuses the calls.
         """
-        with self._explained():
-            view = self._look()
+        with self._cloud_errors():
+            view = self._snapshot()
             canary = view.version_of(view.canary) if view.canary else view.holder(CANDIDATE)
             if canary is None or (view.share_of(canary) and not view.split_without(canary)):
-                raise RolloutError(f"nothing to abort: there is no canary on {self.name}, {view.in_words}")
+                raise CanaryMissing(f"nothing to abort: {self.name} has no canary, {view.in_words}")
             return self._withdraw(canary)
 
     def rollback(self) -> RolloutState:
@@ -253,23 +264,24 @@ class VertexTarget:
         A repeated call completes an interrupted one.
 
         Raises:
-            RolloutError: There is nothing to roll back, or Vertex AI refuses the calls.
+            NothingToRollBack: No version is served, or the registry has no previous champion.
+            RolloutError: Vertex AI refuses the calls.
         """
-        with self._explained():
-            view = self._look()
+        with self._cloud_errors():
+            view = self._snapshot()
             if view.canary:
                 return self._withdraw(view.version_of(view.canary))
             if view.stable is None:
-                raise RolloutError(f"nothing to roll back: no version is served on {self.name}")
+                raise NothingToRollBack(f"nothing to roll back: no version is served on {self.name}")
             bad, good = view.version_of(view.stable), view.former_champion
             if good is None and view.leftovers:
-                return self._tidied(also=view.leftovers)
+                return self._clean_up(also=view.leftovers)
             if good is None:
-                raise RolloutError(
+                raise NothingToRollBack(
                     f"nothing to roll back to: the registry has no champion before version {bad}; push another model"
                 )
             self._replace(bad, good, view.stable)
-            return self._tidied(also=[bad])
+            return self._clean_up(also=[bad])
 
     def _replace(self, bad: str, good: str, like: vertex.DeployedModel) -> None:
         """Move the aliases first, so that a repeated call after an interruption restores the same version."""
@@ -281,83 +293,84 @@ class VertexTarget:
 
         def choose(now: View) -> dict[str, int]:
             if {now.version_of(one) for one in now.live} - {bad, good}:
-                raise RolloutError(
+                raise ConcurrentChange(
                     f"the rollout on {self.name} changed during this rollback: {now.in_words}; try again"
                 )
             return {now.deployed(good).id: 100}
 
-        self._shift(choose)
+        self._set_traffic(choose)
 
     def _withdraw(self, version: str) -> RolloutState:
-        self._shift(lambda now: now.split_without(version))
+        self._set_traffic(lambda now: now.split_without(version))
         self._undeploy_version(version)
         self._merge_aliases(version, [], drop=CANDIDATE)
-        return self._look().state
+        return self._snapshot().state
 
-    def _taken_back(self, version: str, known: bool, error: Exception) -> RolloutError:
+    def _undo_push(self, version: str, existed: bool, error: Exception) -> RolloutError:
         """Undo a push, and return an error with the result.
 
         Args:
             version: The version of the push.
-            known: The version was in the registry before this push, and not as a result of an unfinished push.
+            existed: The version was in the registry before this push, and not as a result of an unfinished push.
             error: Reason of the failure.
         """
         try:
-            if self._look().is_champion(version):
-                return RolloutError(f"version {version} was promoted during the test, and stays: {_said(error)}")
-            self._shift(lambda now: now.split_without(version))
+            if self._snapshot().is_champion(version):
+                return RolloutError(f"version {version} was promoted during the test, and stays: {_error_text(error)}")
+            self._set_traffic(lambda now: now.split_without(version))
             self._undeploy_version(version)
-            if known:
+            if existed:
                 self._merge_aliases(version, [], drop=CANDIDATE)
             else:
                 self._delete(version)
-            self._tidied()
+            self._clean_up()
         except (exceptions.GoogleAPIError, RolloutError) as second:
             return RolloutError(
-                f"version {version} could not be pushed to {self.name}: {_said(error)}\nTaking it back failed too: "
-                f"{_said(second)}\nPush the model again, which goes on from there, or check `ser rollout status`"
+                f"version {version} could not be pushed to {self.name}: {_error_text(error)}\n"
+                f"Taking it back failed too: {_error_text(second)}\n"
+                "Push the model again, which goes on from there, or check `ser rollout status`"
             )
-        text = f"version {version} could not be pushed to {self.name} and was taken back: {_said(error)}"
-        return RolloutError(text) if known else PushFailed(text)
+        text = f"version {version} could not be pushed to {self.name} and was taken back: {_error_text(error)}"
+        return RolloutError(text) if existed else PushFailed(text)
 
     # The steps. Each reads the state, then does what remains to be done.
 
     @_again
-    def _look(self) -> View:
+    def _snapshot(self) -> View:
         return View(self._endpoint.get(), self._registry.versions(), self._registry.model_id)
 
     @_again
-    def _endpoint_exists(self, hosting: Hosting) -> None:
+    def _ensure_endpoint(self, hosting: Hosting) -> None:
         endpoint = self._endpoint.get()
         if endpoint is None:
             self._endpoint.create(hosting.labels, dedicated=hosting.kind == "dedicated")
             return
-        found: EndpointKind = "dedicated" if endpoint.dedicated_endpoint_enabled else "shared"
-        if found != hosting.kind:
+        kind: EndpointKind = "dedicated" if endpoint.dedicated_endpoint_enabled else "shared"
+        if kind != hosting.kind:
             raise RolloutError(
-                f"{self.name} is a {found} endpoint and vertex.endpoint.kind is {hosting.kind}; set "
-                f"vertex.endpoint.kind={found}, or vertex.endpoint.name to the name of a new endpoint"
+                f"{self.name} is a {kind} endpoint and vertex.endpoint.kind is {hosting.kind}; set "
+                f"vertex.endpoint.kind={kind}, or vertex.endpoint.name to the name of a new endpoint"
             )
 
     @_again
     def _upload(self, candidate: Candidate, hosting: Hosting | None) -> None:
         """Upload the version once: of two simultaneous uploads, the later one is deleted."""
         versions = self._registry.versions()
-        found = entries_of(versions, candidate.version)
-        if not found:
+        entries = entries_of(versions, candidate.version)
+        if not entries:
             self._registry.upload(self._model(candidate, hosting), first=not versions)
-            found = entries_of(self._registry.versions(), candidate.version)
-        for twin in found[1:]:
+            entries = entries_of(self._registry.versions(), candidate.version)
+        for twin in entries[1:]:
             with contextlib.suppress(exceptions.NotFound):
                 self._registry.delete(twin.version_id)
-        for kept in found[:1]:
+        for kept in entries[:1]:
             missing = {CANDIDATE, version_alias(candidate.version)} - set(kept.version_aliases)
             if missing:
                 self._registry.merge_aliases(kept.version_id, sorted(missing))
 
     def _require_same(self, registered: vertex.Model | None, candidate: Candidate) -> None:
         if registered is not None and registered.version_description != _description(candidate):
-            raise RolloutError(
+            raise ConcurrentChange(
                 f"version {candidate.version} of {self._registry.model_id} is another model, not {candidate.source}: "
                 "two pushes chose one number; push again"
             )
@@ -370,7 +383,7 @@ class VertexTarget:
 
     @retry.Retry(predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.5, maximum=10, timeout=120)
     def _start(self, version: str, machines: vertex.DeployedModel) -> None:
-        view = self._look()
+        view = self._snapshot()
         if view.find(version) is not None:
             return
         model = self._registry.version_name(view.require_registered(version).version_id)
@@ -384,10 +397,10 @@ class VertexTarget:
 
     @retry.Retry(predicate=retry.if_exception_type(exceptions.NotFound), initial=1, maximum=20, timeout=45 * 60)
     def _wait_until_deployed(self, version: str) -> None:
-        if self._look().find(version) is None:
+        if self._snapshot().find(version) is None:
             raise exceptions.NotFound(f"version {version} is not deployed yet")
 
-    def _put_on_trial(self, version: str, percent: int) -> int:
+    def _start_trial(self, version: str, percent: int) -> int:
         """Give the version its share of the requests, or all if no other version has any; return the share."""
 
         def choose(now: View) -> dict[str, int]:
@@ -395,28 +408,28 @@ class VertexTarget:
                 return now.split
             newer = [now.version_of(one) for one in now.live if now.age(one) > int(version)]
             if newer:
-                raise RolloutError(f"version {newer[-1]}, which is newer, was pushed at the same time")
+                raise ConcurrentChange(f"version {newer[-1]}, which is newer, was pushed at the same time")
             stable = {now.stable.id: 100 - percent} if now.stable and percent < 100 else {}
             return stable | {now.deployed(version).id: percent if stable else 100}
 
-        return self._shift(choose).share_of(version)
+        return self._set_traffic(choose).share_of(version)
 
-    def _require_trial(self, version: str) -> None:
-        if not self._look().share_of(version):
-            raise RolloutError("another push, or a person, took its requests away during the test")
+    def _require_traffic(self, version: str) -> None:
+        if not self._snapshot().share_of(version):
+            raise ConcurrentChange("another push, or a person, took its requests away during the test")
 
     @_again
-    def _shift(self, choose: Callable[[View], dict[str, int]]) -> View:
+    def _set_traffic(self, choose: Callable[[View], dict[str, int]]) -> View:
         """Set the traffic split that ``choose`` returns for the current state; return the new state."""
-        view = self._look()
+        view = self._snapshot()
         split = choose(view)
         if view.endpoint is None or split == view.split:
             return view
         self._endpoint.set_traffic(split, etag=view.endpoint.etag)
-        return self._look()
+        return self._snapshot()
 
     def _undeploy_version(self, version: str) -> None:
-        for deployed in self._look().deployments_of(version):
+        for deployed in self._snapshot().deployments_of(version):
             self._undeploy(deployed.id)
 
     @_again
@@ -426,37 +439,37 @@ class VertexTarget:
 
     @_again
     def _delete(self, version: str) -> None:
-        found = self._look().registered(version)
-        if found is not None:
+        entry = self._snapshot().registered(version)
+        if entry is not None:
             with contextlib.suppress(exceptions.NotFound):
-                self._registry.delete(found.version_id)
+                self._registry.delete(entry.version_id)
 
     @_again
     def _merge_aliases(self, version: str, aliases: list[str], *, drop: str = "") -> None:
-        found = self._look().registered(version)
-        if found is None:  # deployed by hand, not by this project
+        entry = self._snapshot().registered(version)
+        if entry is None:  # deployed by hand, not by this project
             return
-        wanted = [alias for alias in aliases if alias not in found.version_aliases]
-        wanted += [f"-{drop}"] if drop in found.version_aliases else []
-        if wanted:
-            self._registry.merge_aliases(found.version_id, wanted)
+        changes = [alias for alias in aliases if alias not in entry.version_aliases]
+        changes += [f"-{drop}"] if drop in entry.version_aliases else []
+        if changes:
+            self._registry.merge_aliases(entry.version_id, changes)
 
-    def _crown(self, version: str) -> None:
+    def _mark_champion(self, version: str) -> None:
         """Make the version the champion, and the current champion the previous one."""
-        champion = self._look().holder(CHAMPION)
+        champion = self._snapshot().holder(CHAMPION)
         if champion is not None and champion != version:
             self._merge_aliases(champion, [PREVIOUS], drop=CANDIDATE)
         self._merge_aliases(version, [CHAMPION, DEFAULT], drop=CANDIDATE)
 
-    def _tidied(self, *, also: "list[str] | None" = None) -> RolloutState:
+    def _clean_up(self, *, also: "list[str] | None" = None) -> RolloutState:
         """Undeploy versions that no longer take requests; versions newer than all live ones are about to."""
-        view = self._look()
+        view = self._snapshot()
         newest = max((view.age(one) for one in view.live), default=0)
         replaced = {*view.versions_of(view.live), *(also or ())}
         unused = [one for one in view.idle if view.age(one) < newest or view.version_of(one) in replaced]
         for deployed in unused:
             self._undeploy(deployed.id)
-        return self._look().state if unused else view.state
+        return self._snapshot().state if unused else view.state
 
     def _model(self, candidate: Candidate, hosting: Hosting | None) -> vertex.Model:
         """Return the entry for the registry.
@@ -473,17 +486,8 @@ class VertexTarget:
             container_spec=_container(hosting.image) if hosting else {"image_uri": _PREBUILT_IMAGE},
         )
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except auth_exceptions.GoogleAuthError as error:
-            raise RolloutError(f"no credentials: {error}\nRun `gcloud auth application-default login` first") from error
-        except exceptions.GoogleAPIError as error:
-            raise RolloutError(
-                f"Vertex AI ({self._region}, project {self._project}) failed: {_said(error)}\n"
-                "docs/guides/production/operate.md lists such failures and what to do"
-            ) from error
+    def _cloud_errors(self) -> contextlib.AbstractContextManager[None]:
+        return cloud_errors(self._project, self._region, unauthenticated=TargetUnreachable, failed=RolloutError)
 
 
 def _container(image: str) -> vertex.ModelContainerSpec:
@@ -519,11 +523,6 @@ def _description(candidate: Candidate) -> str:
     return f"Copy of {candidate.source}"
 
 
-def _said(error: Any) -> str:
-    """Return a readable message of an error; for an exhausted retry, that of its cause."""
-    if isinstance(error, exceptions.RetryError) and error.cause is not None:
-        error = error.cause
-    if isinstance(error, exceptions.GoogleAPICallError):
-        code = error.grpc_status_code
-        return f"{code.name if code else error.code}: {error.message}"
-    return str(error) if isinstance(error, RolloutError | ServingError) else f"{type(error).__name__}: {error}"
+def _error_text(error: Exception) -> str:
+    """Return the message of an error of the project, or code and message of one of Google's clients."""
+    return str(error) if isinstance(error, RolloutError | ServingError) else error_text(error)

@@ -11,6 +11,8 @@ from google.api_core import exceptions, operation
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
+from serving.google_cloud import client_options, location
+
 DEFAULT = "default"
 """Alias that Vertex gives a model's first version, and that one version must always have."""
 
@@ -25,17 +27,17 @@ class Registry:
 
     def __init__(self, project: str, region: str, model_id: str) -> None:
         self.model_id = model_id
-        self._parent = f"projects/{project}/locations/{region}"
+        self._parent = location(project, region)
         self._name = f"{self._parent}/models/{model_id}"
-        self._client = vertex.ModelServiceClient(client_options={"api_endpoint": _host(region)})
+        self._client = vertex.ModelServiceClient(client_options=client_options(region))
 
     def versions(self) -> list[vertex.Model]:
         """Return all versions, oldest first; an empty list if the model does not exist."""
         try:
-            found = list(self._client.list_model_versions(name=self._name, timeout=_CALL_SEC))
+            versions = list(self._client.list_model_versions(name=self._name, timeout=_CALL_SEC))
         except exceptions.NotFound:
             return []
-        return sorted(found, key=lambda version: int(version.version_id))
+        return sorted(versions, key=lambda version: int(version.version_id))
 
     def version_name(self, version_id: str) -> str:
         """Return the resource name of a version for deployments.
@@ -89,14 +91,14 @@ class Endpoint:
     """One public endpoint, shared or dedicated.
 
     The ID of a new endpoint is its name, so that two processes cannot both create it; an endpoint that was created by
-    hand is found by its display name.
+    hand is identified by its display name.
     """
 
     def __init__(self, project: str, region: str, display_name: str) -> None:
-        self._parent = f"projects/{project}/locations/{region}"
+        self._parent = location(project, region)
         self._display_name = display_name
         self.name = f"{self._parent}/endpoints/{display_name}"
-        self._client = vertex.EndpointServiceClient(client_options={"api_endpoint": _host(region)})
+        self._client = vertex.EndpointServiceClient(client_options=client_options(region))
 
     def get(self) -> vertex.Endpoint | None:
         """Return the endpoint as it is now; ``None`` if it does not exist.
@@ -107,15 +109,15 @@ class Endpoint:
         with contextlib.suppress(exceptions.NotFound):
             return self._client.get_endpoint(name=self.name, timeout=_CALL_SEC)
         request = vertex.ListEndpointsRequest(parent=self._parent, filter=f'display_name="{self._display_name}"')
-        found = list(self._client.list_endpoints(request, timeout=_CALL_SEC))
-        if len(found) > 1:
+        endpoints = list(self._client.list_endpoints(request, timeout=_CALL_SEC))
+        if len(endpoints) > 1:
             raise exceptions.Conflict(
-                f"{len(found)} endpoints are named {self._display_name!r}: {[one.name for one in found]}; rename or "
-                "delete all but one"
+                f"{len(endpoints)} endpoints are named {self._display_name!r}: {[one.name for one in endpoints]}; "
+                "rename or delete all but one"
             )
-        for endpoint in found:
+        for endpoint in endpoints:
             self.name = endpoint.name
-        return found[0] if found else None
+        return endpoints[0] if endpoints else None
 
     def create(self, labels: Mapping[str, str], *, dedicated: bool) -> None:
         """Create the endpoint without a deployment.
@@ -181,7 +183,3 @@ def _wait(pending: operation.Operation, timeout_sec: float) -> None:
         raise exceptions.DeadlineExceeded(
             f"{pending.operation.name} did not end within {timeout_sec:g} s and was cancelled"
         ) from error
-
-
-def _host(region: str) -> str:
-    return f"{region}-aiplatform.googleapis.com"

@@ -5,7 +5,7 @@ import re
 
 from google.cloud import aiplatform_v1 as vertex
 
-from serving.rollout.state import Deployed, RolloutError, RolloutState
+from serving.rollout.state import ConcurrentChange, Deployed, RolloutError, RolloutState
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 """Aliases in the registry; :mod:`serving.rollout.vertex` documents them."""
@@ -167,12 +167,12 @@ class View:
             live: Require that it takes requests.
 
         Raises:
-            RolloutError: There is no such deployment.
+            ConcurrentChange: The version is not deployed any more.
         """
-        found = self.find(version)
-        if found is None or (live and found.id not in self.split):
-            raise RolloutError(f"version {version} was withdrawn by another push or by hand")
-        return found
+        deployed = self.find(version)
+        if deployed is None or (live and deployed.id not in self.split):
+            raise ConcurrentChange(f"version {version} was withdrawn by another push or by hand")
+        return deployed
 
     def share_of(self, version: str) -> int:
         """Return the version's share of the requests in percent.
@@ -180,8 +180,8 @@ class View:
         Args:
             version: The version.
         """
-        found = self.find(version)
-        return self.split.get(found.id, 0) if found else 0
+        deployed = self.find(version)
+        return self.split.get(deployed.id, 0) if deployed else 0
 
     def split_without(self, version: str) -> dict[str, int]:
         """Return the traffic split without a version.
@@ -191,12 +191,12 @@ class View:
         Args:
             version: The version.
         """
-        found = self.find(version)
-        if found is None or found.id not in self.split:
+        deployed = self.find(version)
+        if deployed is None or deployed.id not in self.split:
             return self.split
         champion = self.find(self.holder(CHAMPION) or "")
         others = [champion, *self.live, *reversed(self._deployed)]
-        rest = [one for one in others if one is not None and one.id != found.id]
+        rest = [one for one in others if one is not None and one.id != deployed.id]
         return {rest[0].id: 100} if rest else {}
 
     def registered(self, version: str, *, without: str = "") -> vertex.Model | None:
@@ -206,8 +206,8 @@ class View:
             version: The version.
             without: Alias that the entry must not have.
         """
-        found = entries_of(self._versions, version)
-        return next((one for one in found if without not in one.version_aliases), None)
+        entries = entries_of(self._versions, version)
+        return next((one for one in entries if without not in one.version_aliases), None)
 
     def require_registered(self, version: str) -> vertex.Model:
         """Return the version's entry in the registry.
@@ -216,12 +216,12 @@ class View:
             version: The version.
 
         Raises:
-            RolloutError: There is no such entry.
+            RolloutError: The registry does not have the version.
         """
-        found = self.registered(version)
-        if found is None:
+        entry = self.registered(version)
+        if entry is None:
             raise RolloutError(f"version {version} is not in the registry any more; push the model again")
-        return found
+        return entry
 
     def holder(self, alias: str) -> str | None:
         """Return the version that has an alias, if any.
@@ -269,8 +269,8 @@ def pushed_version(entry: vertex.Model) -> str | None:
     Args:
         entry: Entry of the registry.
     """
-    named = (_VERSION_ALIAS.fullmatch(alias) for alias in entry.version_aliases)
-    return next((found[1] for found in named if found), entry.labels.get(VERSION_LABEL))
+    matches = (_VERSION_ALIAS.fullmatch(alias) for alias in entry.version_aliases)
+    return next((match[1] for match in matches if match), entry.labels.get(VERSION_LABEL))
 
 
 def entries_of(versions: list[vertex.Model], version: str) -> list[vertex.Model]:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from serving.client import AudioError, Client, Prediction, RequestFailed, UnexpectedAnswer
 from serving.rollout.settings import WatchSettings
-from serving.rollout.state import RolloutError, RolloutState, Target
-from serving.rollout.verdict import Observed, Verdict, is_hopeless, judge
+from serving.rollout.state import CanaryMissing, RolloutError, RolloutState, Target
+from serving.rollout.verdict import Observed, Verdict, decide, fails_early
 
 _DONE = {"promote": "promoted", "roll back": "rolled back", "undecided": "undecided"}
 
@@ -27,10 +27,10 @@ class Observations(Protocol):
     """Source of observations of the stable version and of the canary.
 
     Attributes:
-        least_rounds: Smallest number of calls of :meth:`observe`, however short the watch.
+        min_rounds: Smallest number of calls of :meth:`observe`, however short the watch.
     """
 
-    least_rounds: int
+    min_rounds: int
 
     def observe(self) -> tuple[Observed, Observed]:
         """Make one observation; return all since the watch began, of stable version and canary."""
@@ -75,8 +75,8 @@ class Probes:
 
     def __init__(self, stable: Client, canary: Client, wavs: Mapping[str, bytes]) -> None:
         if not wavs:
-            raise ValueError("there are no recordings to send; give at least one")
-        self.least_rounds = len(wavs)
+            raise ValueError("wavs is empty; give at least one recording")
+        self.min_rounds = len(wavs)
         self._clients = stable, canary
         self._wavs = list(wavs.items())
         self._tallies = _Tally(), _Tally()
@@ -90,7 +90,7 @@ class Probes:
         first = (self._rounds + self._rounds // len(self._wavs)) % 2
         for tally, client in (pairs[first], pairs[1 - first]):
             with contextlib.suppress(AudioError):  # an unusable recording counts for neither version
-                tally.count(recording, *_ask(client, wav))
+                tally.count(recording, *_send(client, wav))
         self._rounds += 1
         stable, canary = self._tallies
         return stable.observed(), canary.observed()
@@ -111,8 +111,8 @@ class SharedProbes:
 
     def __init__(self, client: Client, stable: str, canary: str, wavs: Mapping[str, bytes]) -> None:
         if not wavs:
-            raise ValueError("there are no recordings to send; give at least one")
-        self.least_rounds = len(wavs)
+            raise ValueError("wavs is empty; give at least one recording")
+        self.min_rounds = len(wavs)
         self._client = client
         self._canary = canary
         self._wavs = list(wavs.items())
@@ -125,7 +125,7 @@ class SharedProbes:
         recording, wav = self._wavs[self._rounds % len(self._wavs)]
         self._rounds += 1
         try:
-            answer, latency_sec = _ask(self._client, wav)
+            answer, latency_sec = _send(self._client, wav)
         except AudioError:  # an unusable recording counts for neither version
             return self._observed()
         version = self._canary if answer is None else str(answer.model_version)
@@ -141,7 +141,7 @@ class SharedProbes:
         return self._tallies[self._stable].observed(), self._tallies[self._canary].observed()
 
 
-def _ask(client: Client, wav: bytes) -> tuple[Prediction | None, float]:
+def _send(client: Client, wav: bytes) -> tuple[Prediction | None, float]:
     """Return the answer, or ``None`` if it failed or has non-finite values, and its latency in seconds.
 
     Raises:
@@ -177,7 +177,8 @@ class Watched:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        return {"outcome": self.outcome, "note": self.note, "checks": self.verdict.to_dict()["checks"]}
+        checks = [check.to_dict() for check in self.verdict.checks]
+        return {"outcome": self.outcome, "note": self.note, "checks": checks}
 
 
 def watch(
@@ -202,11 +203,12 @@ def watch(
         progress: Called after each round with the observations so far.
 
     Raises:
-        RolloutError: The canary or the stable version is missing, or the target cannot be reached or changed.
+        CanaryMissing: The canary or the stable version is missing.
+        RolloutError: The target cannot be reached or changed.
     """
     before = both_versions(target)
     stable, canary = _observe(observations, settings, minutes=minutes, interval_sec=interval_sec, progress=progress)
-    verdict = judge(stable, canary, settings)
+    verdict = decide(stable, canary, settings)
     with _uninterrupted():
         now = target.state()
         if _versions(now) != before:
@@ -221,11 +223,13 @@ def both_versions(target: Target) -> tuple[str, str]:
         target: Place where both versions are served.
 
     Raises:
-        RolloutError: One of them is missing.
+        CanaryMissing: One of them is missing.
     """
     stable, canary = _versions(target.state())
     if stable is None or canary is None:
-        raise RolloutError(f"{target.name} does not have both a stable version and a canary; there is nothing to watch")
+        raise CanaryMissing(
+            f"{target.name} does not have both a stable version and a canary; there is nothing to watch"
+        )
     return stable, canary
 
 
@@ -239,7 +243,7 @@ def _observe(
         progress(stable, canary)
         rounds += 1
         left_sec = end - time.monotonic()
-        if is_hopeless(stable, canary, settings) or (left_sec <= 0 and rounds >= observations.least_rounds):
+        if fails_early(stable, canary, settings) or (left_sec <= 0 and rounds >= observations.min_rounds):
             return stable, canary
         time.sleep(interval_sec)
 

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from serving.server.batching import BatchScheduler
 from serving.server.descriptions import SERVICES, describe_services
-from serving.server.errors import Fault
+from serving.server.errors import StatusError
 from serving.server.grpc_services import ModelService, PredictionService
 from serving.server.handler import Handler
 from serving.server.manager import ModelManager
@@ -46,7 +46,7 @@ class Server:
         scheduler: Scheduler that runs the models.
 
     Raises:
-        ConfigError: The options or a configuration file cannot be used.
+        ServerConfigError: The options or a configuration file cannot be used.
     """
 
     def __init__(self, options: ServerOptions) -> None:
@@ -79,7 +79,7 @@ class Server:
 
         Raises:
             OSError: A port is taken.
-            Fault: A model cannot be loaded.
+            StatusError: A model cannot be loaded.
         """
         rest_socket = self._bind_rest()
         self._grpc = self._make_grpc()
@@ -89,7 +89,7 @@ class Server:
         self._rest_task = asyncio.create_task(self._rest.serve([rest_socket]))
         try:
             await self._manager.apply(self._models)
-        except Fault:
+        except StatusError:
             await self.stop()
             raise
         self._poll_task = asyncio.create_task(self._manager.poll())

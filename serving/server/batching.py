@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 
-from serving.server.errors import Fault, invalid
+from serving.server.errors import StatusError, invalid
 from serving.server.metrics import Metrics
 from serving.server.options import BatchingOptions
 from serving.server.servable import Servable
@@ -47,14 +47,14 @@ class _Queue:
         """Put a request into the open batch, or into a new one where it does not fit.
 
         Raises:
-            Fault: INVALID_ARGUMENT when it is larger than a batch, UNAVAILABLE when the queue is full.
+            StatusError: INVALID_ARGUMENT when it is larger than a batch, UNAVAILABLE when the queue is full.
         """
         options = self._options
         if task.items > options.max_batch_size:
             raise invalid(f"the request has {task.items} items; a batch has at most {options.max_batch_size}")
         if not self._batches or _items_of(self._batches[-1]) + task.items > options.max_batch_size:
             if len(self._batches) >= options.max_enqueued_batches:
-                raise Fault(
+                raise StatusError(
                     grpc.StatusCode.UNAVAILABLE, f"the queue is full ({len(self._batches)} batches); try again later"
                 )
             self._batches.append([])
@@ -119,7 +119,7 @@ class BatchScheduler:
             inputs: Input arrays that have passed :meth:`Servable.check`.
 
         Raises:
-            Fault: The queue is full, or the run failed.
+            StatusError: The queue is full, or the run failed.
         """
         if self._options is None:
             return await self._on_thread(servable, signature, inputs)
@@ -193,7 +193,7 @@ class BatchScheduler:
         for name in batch[0].inputs:
             arrays = [task.inputs[name] for task in batch]
             if len({array.shape[1:] for array in arrays}) > 1:
-                raise Fault(
+                raise StatusError(
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"input {name!r} has different shapes in requests of one batch; only the number of items may "
                     "differ. Send inputs of one shape, or all of them in one request.",
@@ -211,7 +211,7 @@ def _split(outputs: _Arrays, merged: _Arrays, batch: list[_Task]) -> list[_Array
     """Split every output along the batch, and drop the padding."""
     for name, array in outputs.items():
         if array.shape[:1] != (_items(merged),):
-            raise Fault(
+            raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"output {name!r} has shape {array.shape}; its first dimension must be the batch's, {_items(merged)}",
             )

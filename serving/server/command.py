@@ -9,22 +9,32 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from modules.common import addresses
+from modules.common.errors import SerError
+from modules.common.settings import explain
+from serving.server.options import ServerConfigError, ServerOptions
 
 DEFAULT_BASE_PATH = "output/serving"
 
+_DEFAULTS = ServerOptions(model_base_path=DEFAULT_BASE_PATH)
 
-class CannotServe(Exception):
-    """The server did not start; the message names the reason and what to do next."""
+
+class CannotServe(SerError):
+    """The server did not start."""
+
+    code = "serving.not_started"
 
 
 def serve(
     model_base_path: Annotated[
         str | None,
-        typer.Option(help="Folder, local or gs://, with a numbered folder per version.", show_default="output/serving"),
+        typer.Option(
+            help="Folder, local or gs://, with a numbered folder per version.", show_default=DEFAULT_BASE_PATH
+        ),
     ] = None,
-    model_name: Annotated[str, typer.Option(help="Name to serve the model under.")] = "ser",
+    model_name: Annotated[str, typer.Option(help="Name to serve the model under.")] = _DEFAULTS.model_name,
     model_config_file: Annotated[Path | None, typer.Option(help="TF Serving's models.config.")] = None,
     batching_parameters_file: Annotated[
         Path | None, typer.Option(help="TF Serving's batching parameters.", show_default="no batching")
@@ -32,21 +42,27 @@ def serve(
     monitoring_config_file: Annotated[
         Path | None, typer.Option(help="TF Serving's monitoring configuration.", show_default="metrics are exported")
     ] = None,
-    host: Annotated[str, typer.Option(help="Interface to listen on; the default is reached from here alone.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="For gRPC.")] = 8500,
-    rest_api_port: Annotated[int, typer.Option(help="For REST and metrics.")] = 8501,
-    max_audio_sec: Annotated[float, typer.Option(help="Longest recording in one request.")] = 120.0,
-    max_request_mb: Annotated[int, typer.Option(help="Largest request.")] = 32,
-    drain_sec: Annotated[float, typer.Option(help="Time that requests in flight have after SIGTERM.")] = 10.0,
+    host: Annotated[
+        str, typer.Option(help="Interface to listen on; the default is reached from this machine alone.")
+    ] = _DEFAULTS.host,
+    port: Annotated[int, typer.Option(help="Port for gRPC.")] = _DEFAULTS.port,
+    rest_api_port: Annotated[int, typer.Option(help="Port for REST and metrics.")] = _DEFAULTS.rest_api_port,
+    max_audio_sec: Annotated[
+        float, typer.Option(help="Longest recording in one request, in seconds.")
+    ] = _DEFAULTS.max_audio_sec,
+    max_request_mb: Annotated[int, typer.Option(help="Largest request, in MiB.")] = _DEFAULTS.max_request_bytes >> 20,
+    drain_sec: Annotated[
+        float, typer.Option(help="Seconds that requests in flight have after SIGTERM.")
+    ] = _DEFAULTS.drain_sec,
     tls_certificate_file: Annotated[Path | None, typer.Option(help="PEM; switches TLS on.")] = None,
     tls_key_file: Annotated[Path | None, typer.Option(help="PEM.")] = None,
     request_log_dir: Annotated[
-        Path | None, typer.Option(help="Write sampled requests here.", show_default="none are written")
+        Path | None, typer.Option(help="Folder for sampled requests.", show_default="none are written")
     ] = None,
-    request_log_rate: Annotated[float, typer.Option(help="Share of requests to write.")] = 0.01,
-    request_log_max_mb: Annotated[int, typer.Option(help="Bound on the request log; the oldest go first.")] = 256,
+    request_log_rate: Annotated[float, typer.Option(help="Share of requests to write.")] = _DEFAULTS.request_log_rate,
+    request_log_max_mb: Annotated[
+        int, typer.Option(help="Largest size of the request log, in MiB; the oldest entries are deleted first.")
+    ] = _DEFAULTS.request_log_max_bytes >> 20,
     end_with_parent: Annotated[bool, typer.Option("--end-with-parent", hidden=True)] = False,
 ) -> None:
     """Serve a pushed model as TF Serving does, for development. New versions are picked up while it runs."""
@@ -59,12 +75,9 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # Imported here: TensorFlow takes seconds to import, and reads the variable above.
     import tensorflow as tf
-    from pydantic import ValidationError
 
-    from modules.common.settings import explain
     from serving.server import app as server
-    from serving.server.errors import Fault
-    from serving.server.options import ConfigError, ServerOptions
+    from serving.server.errors import StatusError
 
     try:
         options = ServerOptions(
@@ -89,7 +102,12 @@ def serve(
         asyncio.run(server.serve(options))
     except ValidationError as error:
         raise CannotServe(f"cannot serve: {explain(error, ServerOptions)}") from error
-    except (ConfigError, Fault, OSError, RuntimeError) as error:  # gRPC raises RuntimeError when the port is taken
+    except (
+        ServerConfigError,
+        StatusError,
+        OSError,
+        RuntimeError,
+    ) as error:  # gRPC's RuntimeError: a taken port
         raise CannotServe(f"cannot serve: {error}") from error
 
 
@@ -108,8 +126,8 @@ def require_folder(model_base_path: str) -> None:
         raise CannotServe(f"cannot read {model_base_path}: {error}") from error
     if not there:
         raise CannotServe(
-            f"there is no folder {model_base_path}. Run the pipeline first, which pushes there, or name the folder of "
-            "versions with --model-base-path."
+            f"folder {model_base_path} does not exist. Run the pipeline first, which pushes there, or name the folder "
+            "of versions with --model-base-path."
         )
 
 

@@ -55,7 +55,7 @@ def _describe(file_name: str, service_name: str, methods: _Methods) -> None:
         dependency=sorted(imported),
     )
     service = file.service.add(name=service_name)
-    for name, (asked, answered) in methods.items():
-        types = {"input_type": asked.DESCRIPTOR.full_name, "output_type": answered.DESCRIPTOR.full_name}
+    for name, (request, response) in methods.items():
+        types = {"input_type": request.DESCRIPTOR.full_name, "output_type": response.DESCRIPTOR.full_name}
         service.method.add(name=name, **types)
     descriptor_pool.Default().AddSerializedFile(file.SerializeToString())

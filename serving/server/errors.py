@@ -2,43 +2,47 @@
 
 import grpc
 
+from modules.common.errors import SerError
 
-class Fault(Exception):
+
+class StatusError(SerError):
     """Failure of a request.
 
     Attributes:
-        code: The gRPC status code of the response.
+        status: The gRPC status code of the response.
         message: Text of the response.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    code = "serving.status"
+
+    def __init__(self, status: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.status = status
         self.message = message
 
 
-def invalid(message: str) -> Fault:
-    """Return the failure of a request that can never succeed as it is.
+def invalid(message: str) -> StatusError:
+    """Return the failure of a request that is invalid, so that a retry would fail again.
 
     Args:
         message: Text of the response.
     """
-    return Fault(grpc.StatusCode.INVALID_ARGUMENT, message)
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-def not_found(message: str) -> Fault:
+def not_found(message: str) -> StatusError:
     """Return the failure of a request for an unknown model, version, label or signature.
 
     Args:
         message: Text of the response.
     """
-    return Fault(grpc.StatusCode.NOT_FOUND, message)
+    return StatusError(grpc.StatusCode.NOT_FOUND, message)
 
 
-def exhausted(message: str) -> Fault:
+def exhausted(message: str) -> StatusError:
     """Return the failure of a request that is too large, or that may succeed later.
 
     Args:
         message: Text of the response.
     """
-    return Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+    return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.server.errors import Fault, invalid
+from serving.server.errors import StatusError, invalid
 from serving.server.handler import Handler
 from serving.server.tensors import arrays_of_protos, write_array
 
@@ -91,9 +91,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         response = model_management_pb2.ReloadConfigResponse()
         try:
             await self._manager.apply(request.config)
-        except Fault as fault:
-            response.status.error_code = fault.code.value[0]
-            response.status.error_message = fault.message
+        except StatusError as error:
+            response.status.error_code = error.status.value[0]
+            response.status.error_message = error.message
         return response
 
     async def _status(
@@ -103,9 +103,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
 
 
-async def _answer(context: grpc.aio.ServicerContext, ask: Callable[[], Awaitable[_Response]]) -> _Response:
+async def _answer(context: grpc.aio.ServicerContext, handle: Callable[[], Awaitable[_Response]]) -> _Response:
     try:
-        return await ask()
-    except Fault as fault:
-        await context.abort(fault.code, fault.message)
+        return await handle()
+    except StatusError as error:
+        await context.abort(error.status, error.message)
         raise  # abort raises; this is for readers and type checkers

@@ -54,7 +54,7 @@ class Handler:
             spec: Model with an optional version or label.
 
         Raises:
-            Fault: The version is not loaded.
+            StatusError: The version is not loaded.
         """
         return self.manager.model(spec.name).servable(spec)
 
@@ -64,7 +64,7 @@ class Handler:
         Args:
             name: Name of the model in a request.
         """
-        return name if self.manager.knows(name) else "unknown"
+        return name if self.manager.has_model(name) else "unknown"
 
     async def predict(
         self,
@@ -82,7 +82,7 @@ class Handler:
             output_filter: Names of the outputs to return; all when empty.
 
         Raises:
-            Fault: The request does not fit the model, or the server is overloaded.
+            StatusError: The request does not fit the model, or the server is overloaded.
         """
         signature = signature or DEFAULT_SIGNATURE
         servable.check(signature, inputs)

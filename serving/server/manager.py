@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2, status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server.errors import Fault, not_found
+from serving.server.errors import StatusError, invalid, not_found
 from serving.server.metrics import Metrics
 from serving.server.servable import Servable
 
@@ -69,12 +69,12 @@ class ServedModel:
             spec: Model with an optional version or label.
 
         Raises:
-            Fault: The version is not loaded.
+            StatusError: The version is not loaded.
         """
-        wanted = self._wanted_version(spec)
-        number = max(self._ready, default=None) if wanted is None else wanted
+        requested = self._requested_version(spec)
+        number = max(self._ready, default=None) if requested is None else requested
         if number not in self._ready:
-            version = "" if wanted is None else f" version {wanted}"
+            version = "" if requested is None else f" version {requested}"
             raise not_found(
                 f"model {self.config.name!r}{version} is not loaded; loaded versions are {self.ready_versions}"
             )
@@ -87,12 +87,12 @@ class ServedModel:
             spec: Model with an optional version or label.
 
         Raises:
-            Fault: The version or label does not exist.
+            StatusError: The version or label does not exist.
         """
-        wanted = self._wanted_version(spec)
-        if wanted is not None and wanted not in self._histories:
-            raise not_found(f"model {self.config.name!r} has no version {wanted}; it has {sorted(self._histories)}")
-        for number in [wanted] if wanted is not None else sorted(self._histories, reverse=True):
+        requested = self._requested_version(spec)
+        if requested is not None and requested not in self._histories:
+            raise not_found(f"model {self.config.name!r} has no version {requested}; it has {sorted(self._histories)}")
+        for number in [requested] if requested is not None else sorted(self._histories, reverse=True):
             history = self._histories[number]
             code = grpc.StatusCode.UNKNOWN.value[0] if history.error else grpc.StatusCode.OK.value[0]
             status = status_pb2.StatusProto(error_code=code, error_message=history.error)
@@ -103,11 +103,11 @@ class ServedModel:
 
         The others stay until a configured version is ready, so that one version always answers.
         """
-        wanted = await asyncio.to_thread(self._wanted_on_disk)
-        for number in wanted:
+        configured = await asyncio.to_thread(self._configured_versions)
+        for number in configured:
             await self._load(number)
-        if set(wanted) & set(self._ready):
-            for number in set(self._ready) - set(wanted):
+        if set(configured) & set(self._ready):
+            for number in set(self._ready) - set(configured):
                 self._unload(number)
 
     async def remove(self) -> None:
@@ -116,7 +116,7 @@ class ServedModel:
             self._unload(number)
         await asyncio.gather(*self._unloading)
 
-    def _wanted_version(self, spec: model_pb2.ModelSpec) -> int | None:
+    def _requested_version(self, spec: model_pb2.ModelSpec) -> int | None:
         if spec.HasField("version"):
             return spec.version.value
         if not spec.version_label:
@@ -128,11 +128,11 @@ class ServedModel:
             )
         return labels[spec.version_label]
 
-    def _wanted_on_disk(self) -> list[int]:
+    def _configured_versions(self) -> list[int]:
         base_path = self.config.base_path
         names = tf.io.gfile.listdir(base_path) if tf.io.gfile.isdir(base_path) else []
-        found = sorted(int(match[1]) for match in map(_VERSION_FOLDER.fullmatch, names) if match)
-        whole = [number for number in found if tf.io.gfile.exists(f"{base_path}/{number}/saved_model.pb")]
+        numbers = sorted(int(match[1]) for match in map(_VERSION_FOLDER.fullmatch, names) if match)
+        whole = [number for number in numbers if tf.io.gfile.exists(f"{base_path}/{number}/saved_model.pb")]
         policy = self.config.model_version_policy
         if policy.HasField("all"):
             return whole
@@ -193,7 +193,7 @@ class ModelManager:
         self._models: dict[str, ServedModel] = {}
         self._changing = asyncio.Lock()
 
-    def knows(self, name: str) -> bool:
+    def has_model(self, name: str) -> bool:
         """Return whether the server has a model of this name.
 
         Args:
@@ -208,7 +208,7 @@ class ModelManager:
             name: Name of the model.
 
         Raises:
-            Fault: The server does not have the model.
+            StatusError: The server does not have the model.
         """
         if name not in self._models:
             raise not_found(f"no model {name!r}; this server has {', '.join(sorted(self._models)) or 'none'}")
@@ -221,14 +221,14 @@ class ModelManager:
             config: The whole configuration.
 
         Raises:
-            Fault: The configuration is invalid, and nothing has changed; or a model has no version that loads, or a
-                label points to a version that is not loaded.
+            StatusError: The configuration is invalid, and nothing has changed; or a model has no version that loads, or
+                a label points to a version that is not loaded.
         """
-        wanted = _checked(config)
+        models = _checked(config)
         async with self._changing:
-            for name in set(self._models) - set(wanted):
+            for name in set(self._models) - set(models):
                 await self._models.pop(name).remove()
-            for name, model_config in wanted.items():
+            for name, model_config in models.items():
                 if name in self._models:
                     self._models[name].config = model_config
                 else:
@@ -250,14 +250,14 @@ class ModelManager:
     def _require_complete(self) -> None:
         for name, model in self._models.items():
             if not model.ready_versions:
-                raise Fault(
+                raise StatusError(
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"model {name!r} has no version that loads in {model.config.base_path}; a version is a folder "
                     "with a number for a name and a SavedModel in it",
                 )
             for label, number in model.config.version_labels.items():
                 if number not in model.ready_versions:
-                    raise Fault(
+                    raise StatusError(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"label {label!r} of model {name!r} points to version {number}, which is not loaded; loaded "
                         f"versions are {model.ready_versions}",
@@ -281,12 +281,11 @@ def _checked(
 ) -> dict[str, model_server_config_pb2.ModelConfig]:
     models = {model.name: model for model in config.model_config_list.config}
     if not models or len(models) != len(config.model_config_list.config):
-        raise Fault(grpc.StatusCode.INVALID_ARGUMENT, "the configuration must name at least one model, and each once")
+        raise invalid("the configuration must name at least one model, and each once")
     for name, model in models.items():
         if not name or not model.base_path or model.model_platform not in ("", "tensorflow"):
-            raise Fault(
-                grpc.StatusCode.INVALID_ARGUMENT,
+            raise invalid(
                 f"model {name!r} has base_path {model.base_path!r} and model_platform {model.model_platform!r}; a name "
-                "and a base_path are needed, and the platform must be 'tensorflow'",
+                "and a base_path are needed, and the platform must be 'tensorflow'"
             )
     return models

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, generate_latest
 
-from serving.server.errors import Fault
+from serving.server.errors import StatusError
 
 # TF Serving's own buckets: 10 µs to about 20 minutes.
 _LATENCY_BUCKETS_US = [10 * 1.8**power for power in range(33)]
@@ -68,8 +68,8 @@ class Metrics:
         try:
             yield
             status = grpc.StatusCode.OK
-        except Fault as fault:
-            status = fault.code
+        except StatusError as error:
+            status = error.status
             raise
         finally:
             elapsed_us = (time.perf_counter() - started) * 1e6

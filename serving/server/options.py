@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
 from modules.common import addresses
+from modules.common.errors import SerError
 from modules.common.settings import Settings, explain
 from serving.wire import server_config_pb2
 
@@ -17,8 +18,10 @@ _Config = TypeVar("_Config", bound=message.Message)
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
-class ConfigError(ValueError):
-    """A configuration file cannot be used; the message names file, value and what is allowed."""
+class ServerConfigError(SerError, ValueError):
+    """A configuration file of the server cannot be used."""
+
+    code = "serving.config_file"
 
 
 class ServerOptions(Settings):
@@ -40,18 +43,20 @@ class ServerOptions(Settings):
     monitoring_config_file: Path | None = Field(
         None, description="`MonitoringConfig` in text format; without it metrics are at TF Serving's usual path."
     )
-    poll_sec: float = Field(1.0, gt=0, description="Seconds between two looks for new versions.")
+    poll_sec: float = Field(1.0, gt=0, description="Interval in seconds of the checks for new versions.")
     max_request_bytes: int = Field(32 * 1024 * 1024, ge=1, description="Larger requests get RESOURCE_EXHAUSTED.")
     max_audio_sec: float = Field(
         120.0, gt=0, description="Longer recordings in seconds in one request get INVALID_ARGUMENT."
     )
     drain_sec: float = Field(10.0, ge=0, description="Seconds that requests in flight have after SIGTERM.")
-    tls_certificate_file: Path | None = Field(None, description="PEM; with `tls_key_file`, both ports speak TLS.")
+    tls_certificate_file: Path | None = Field(None, description="PEM; with `tls_key_file`, both ports use TLS.")
     tls_key_file: Path | None = Field(None, description="PEM.")
     request_log_dir: Path | None = Field(None, description="Folder for sampled requests; without it none are written.")
     request_log_rate: float = Field(0.01, ge=0, le=1, description="Share of requests that are written.")
     request_log_max_bytes: int = Field(
-        256 * 1024 * 1024, ge=1, description="Most bytes of all files of the request log; the oldest go first."
+        256 * 1024 * 1024,
+        ge=1,
+        description="Largest size of all files of the request log, in bytes; the oldest are deleted first.",
     )
 
     @field_validator("model_base_path", mode="before")
@@ -107,13 +112,13 @@ def read_batching(file: Path | None) -> BatchingOptions | None:
         file: ``BatchingParameters`` in text format.
 
     Raises:
-        ConfigError: The file cannot be used.
+        ServerConfigError: The file cannot be used.
     """
     if file is None:
         return None
     parameters = _read(file, server_config_pb2.BatchingParameters())
     if parameters.pad_variable_length_inputs:
-        raise ConfigError(f"{file}: pad_variable_length_inputs is true; this server supports false only")
+        raise ServerConfigError(f"{file}: pad_variable_length_inputs is true; this server supports false only")
     given = {
         "max_batch_size": "max_batch_size",
         "max_enqueued_batches": "max_enqueued_batches",
@@ -127,7 +132,7 @@ def read_batching(file: Path | None) -> BatchingOptions | None:
             **values,
         )
     except ValidationError as error:
-        raise ConfigError(f"{file}: {explain(error, BatchingOptions)}") from None
+        raise ServerConfigError(f"{file}: {explain(error, BatchingOptions)}") from None
 
 
 def read_metrics_path(file: Path | None) -> str | None:
@@ -137,7 +142,7 @@ def read_metrics_path(file: Path | None) -> str | None:
         file: ``MonitoringConfig`` in text format; ``None`` selects TF Serving's usual path.
 
     Raises:
-        ConfigError: The file cannot be used.
+        ServerConfigError: The file cannot be used.
     """
     if file is None:
         return METRICS_PATH
@@ -152,7 +157,7 @@ def read_models(options: ServerOptions) -> model_server_config_pb2.ModelServerCo
         options: Options of the server.
 
     Raises:
-        ConfigError: The file cannot be used.
+        ServerConfigError: The file cannot be used.
     """
     base_path = addresses.absolute(os.fspath(options.model_base_path)) if options.model_base_path else None
     config = model_server_config_pb2.ModelServerConfig()
@@ -163,7 +168,7 @@ def read_models(options: ServerOptions) -> model_server_config_pb2.ModelServerCo
     models = config.model_config_list.config
     if base_path:
         if len(models) != 1:
-            raise ConfigError(
+            raise ServerConfigError(
                 f"{options.model_config_file} has {len(models)} models; a model_base_path can only take the place of "
                 "the base path of a single one. Leave it out."
             )
@@ -175,6 +180,6 @@ def _read(file: Path, into: _Config) -> _Config:
     try:
         return text_format.Parse(file.read_text(), into)
     except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+        raise ServerConfigError(f"cannot read {file}: {error.strerror}") from error
     except text_format.ParseError as error:
-        raise ConfigError(f"{file} is not a {into.DESCRIPTOR.name} in text format: {error}") from error
+        raise ServerConfigError(f"{file} is not a {into.DESCRIPTOR.name} in text format: {error}") from error

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -32,6 +33,15 @@ _MAX_FILE_AGE_SEC = 3600.0
 _MAX_LOADED_VERSIONS = 8
 
 
+class _Request(NamedTuple):
+    """An answered request."""
+
+    servable: Servable
+    signature: str
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+
+
 class RequestLog:
     """Log with a writer thread, so that callers do not wait; requests beyond its speed are dropped and counted.
 
@@ -45,7 +55,7 @@ class RequestLog:
     def __init__(self, directory: Path | None, *, rate: float, max_bytes: int, metrics: Metrics) -> None:
         self._rate = rate if directory else 0.0
         self._metrics = metrics
-        self._waiting: deque[tuple[Servable, str, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]] = deque()
+        self._waiting: deque[_Request] = deque()
         self._wake = threading.Event()
         self._closing = False
         if directory and rate:
@@ -73,7 +83,7 @@ class RequestLog:
         if len(self._waiting) >= _MAX_WAITING:
             self._metrics.request_log_count.labels(servable.model_name, "RESOURCE_EXHAUSTED").inc()
             return
-        self._waiting.append((servable, signature, inputs, outputs))
+        self._waiting.append(_Request(servable, signature, inputs, outputs))
         self._wake.set()
 
     def close(self) -> None:
@@ -89,24 +99,20 @@ class RequestLog:
             self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                self._write(*self._waiting.popleft())
+                self._write(self._waiting.popleft())
             if self._closing:
                 return
 
-    def _write(
-        self,
-        servable: Servable,
-        signature: str,
-        inputs: Mapping[str, np.ndarray],
-        outputs: Mapping[str, np.ndarray],
-    ) -> None:
-        status = "OK"
+    def _write(self, request: _Request) -> None:
+        servable, status = request.servable, "OK"
         try:
-            usable = outputs["error"] == b""
+            usable = request.outputs["error"] == b""
             if not usable.any():
                 return
-            inputs, outputs = ({name: array[usable] for name, array in arrays.items()} for arrays in (inputs, outputs))
-            features = inputs if signature == "features" else _extract(inputs["audio"], servable.path)
+            inputs, outputs = (
+                {name: array[usable] for name, array in arrays.items()} for arrays in (request.inputs, request.outputs)
+            )
+            features = inputs if request.signature == "features" else _extract(inputs["audio"], servable.path)
             self._files.write(_log_entry(servable, features, outputs).SerializeToString())
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:  # a full disk must not fail requests
             status = "UNKNOWN"

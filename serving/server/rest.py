@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
-from serving.server.errors import Fault, exhausted, invalid, not_found
+from serving.server.errors import StatusError, exhausted, invalid, not_found
 from serving.server.grpc_services import METADATA_FIELD
 from serving.server.handler import Handler
 from serving.server.servable import DEFAULT_SIGNATURE
@@ -42,8 +42,8 @@ def make_app(handler: Handler, *, metrics_path: str | None, max_request_bytes: i
     """
     models = _Models(handler, max_request_bytes)
     routes = [
-        Route("/v1/models/{path:path}", _told(models.get), methods=["GET"]),
-        Route("/v1/models/{path:path}", _told(models.post), methods=["POST"]),
+        Route("/v1/models/{path:path}", _json_endpoint(models.get), methods=["GET"]),
+        Route("/v1/models/{path:path}", _json_endpoint(models.post), methods=["POST"]),
     ]
     if metrics_path:
         routes.append(Route(metrics_path, lambda _: Response(handler.metrics.text(), media_type="text/plain")))
@@ -121,13 +121,13 @@ def _parse_json(body: bytes) -> Any:
         raise invalid(f"the body is not JSON: {error}") from error
 
 
-def _told(ask: Callable[[Request], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap ``ask`` in an endpoint that returns results and faults as JSON."""
+def _json_endpoint(handle: Callable[[Request], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap ``handle`` in an endpoint that returns results and errors as JSON."""
 
     async def endpoint(request: Request) -> Response:
         try:
-            return JSONResponse(await ask(request))
-        except Fault as fault:
-            return JSONResponse({"error": fault.message}, status_code=_HTTP_STATUS.get(fault.code, 500))
+            return JSONResponse(await handle(request))
+        except StatusError as error:
+            return JSONResponse({"error": error.message}, status_code=_HTTP_STATUS.get(error.status, 500))
 
     return endpoint

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
-from serving.server.errors import Fault, invalid
+from serving.server.errors import StatusError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -73,7 +73,7 @@ class Servable:
             signature: Name of the signature.
 
         Raises:
-            Fault: The model does not have the signature.
+            StatusError: The model does not have the signature.
         """
         if signature not in self._specs:
             raise invalid(f"the model has no signature {signature!r}; it has {', '.join(sorted(self._specs))}")
@@ -87,21 +87,21 @@ class Servable:
             inputs: Input arrays by name.
 
         Raises:
-            Fault: The inputs do not fit.
+            StatusError: The inputs do not fit.
         """
         specs = self.input_specs(signature)
         if set(inputs) != set(specs):
             raise invalid(f"inputs are {sorted(inputs)}; signature {signature!r} takes {sorted(specs)}")
         for name, spec in specs.items():
-            seen = inputs[name]
-            if tf.as_dtype(seen.dtype) != spec.dtype or not spec.shape.is_compatible_with(seen.shape):
+            array = inputs[name]
+            if tf.as_dtype(array.dtype) != spec.dtype or not spec.shape.is_compatible_with(array.shape):
                 raise invalid(
-                    f"input {name!r} is {tf.as_dtype(seen.dtype).name} of shape {list(seen.shape)}; signature "
+                    f"input {name!r} is {tf.as_dtype(array.dtype).name} of shape {list(array.shape)}; signature "
                     f"{signature!r} takes {spec.dtype.name} of shape {spec.shape}"
                 )
         items = {name: array.shape[0] for name, array in inputs.items() if array.ndim}
         if len(set(items.values())) > 1 or 0 in items.values():
-            raise invalid(f"inputs must hold as many items each, at least one; they hold {items}")
+            raise invalid(f"inputs must have the same number of items, at least one; they have {items}")
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the graph and return the outputs by name.
@@ -111,7 +111,7 @@ class Servable:
             inputs: Input arrays that have passed :meth:`check`.
 
         Raises:
-            Fault: TensorFlow failed; with its status and the part of its message that concerns the caller.
+            StatusError: TensorFlow failed; with its status and the part of its message that concerns the caller.
         """
         definition = self.signature_defs[signature]
         fetches = {name: info.name for name, info in definition.outputs.items()}
@@ -119,7 +119,7 @@ class Servable:
             return self._session.run(fetches, {definition.inputs[name].name: array for name, array in inputs.items()})
         except tf.errors.OpError as error:
             code = _STATUS_OF_CODE.get(error.error_code, grpc.StatusCode.UNKNOWN)
-            raise Fault(code, _caller_message(error.message)) from error
+            raise StatusError(code, _caller_message(error.message)) from error
 
     def warm_up(self) -> int:
         """Run the model's warm-up requests and return their number."""

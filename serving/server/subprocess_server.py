@@ -62,9 +62,8 @@ def _wait_for_ports(child: "subprocess.Popen[str]", timeout_sec: float) -> tuple
     reader.start()
     deadline_sec = time.monotonic() + timeout_sec
     while time.monotonic() < deadline_sec:
-        for found in map(_LISTENING.search, list(lines)):
-            if found:
-                return int(found[1]), int(found[2])
+        if ports := _LISTENING.search("".join(lines)):
+            return int(ports[1]), int(ports[2])
         if child.poll() is not None:
             reader.join(_STOP_SEC)
             raise CannotServe(f"the server ended with status {child.returncode}: {_end_of(lines)}")

@@ -22,7 +22,7 @@ def arrays_of_protos(protos: Mapping[str, tensor_pb2.TensorProto], *, max_items:
         max_items: Largest number of values in a tensor: a few bytes can declare a shape that fills the memory.
 
     Raises:
-        Fault: An input is not a valid tensor.
+        StatusError: An input is not a valid tensor.
     """
     arrays = {}
     for name, proto in protos.items():
@@ -60,7 +60,7 @@ def arrays_of_json(body: Any, specs: Mapping[str, tf.TensorSpec]) -> dict[str, n
         specs: Inputs of the signature by name.
 
     Raises:
-        Fault: The body has neither format, or values that are not the signature's.
+        StatusError: The body has neither format, or values that are not the signature's.
     """
     if not isinstance(body, dict) or ("instances" in body) == ("inputs" in body):
         raise invalid("the body must be a JSON object with either 'instances' (row format) or 'inputs' (columnar)")

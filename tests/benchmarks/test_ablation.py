@@ -9,11 +9,11 @@ from pipeline.config import load_config
 
 
 def scored(share_right: float, *, seed: int = 0) -> ablation.Scored:
-    """Answers about 8 speakers with 28 clips each, ``share_right`` of them right."""
+    """Return predictions for 8 speakers with 28 clips each, of which ``share_right`` are right."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.arange(7), 32)
-    said = np.where(rng.uniform(size=labels.size) < share_right, labels, (labels + 1) % 7)
-    probabilities = 0.1 / 7 + 0.9 * np.eye(7)[said]
+    predicted = np.where(rng.uniform(size=labels.size) < share_right, labels, (labels + 1) % 7)
+    probabilities = 0.1 / 7 + 0.9 * np.eye(7)[predicted]
     return ablation.Scored(
         predictions=Predictions.of(labels, probabilities, np.repeat([f"s{n}" for n in range(8)], 28).tolist()),
         fold_uars=(share_right - 0.1, share_right + 0.1),
@@ -35,7 +35,7 @@ def test_every_row_differs_from_the_recipe_in_training_alone():
             assert config.training.family == recipe.training.family
 
 
-def test_what_a_row_goes_without_is_part_of_the_recipe_and_what_it_goes_with_is_not():
+def test_rows_remove_parts_of_the_recipe_or_add_one():
     recipe = load_config().training
     used = recipe.model_family.hyperparameters(recipe.hyperparameters)
     assert min(used.noise, used.band_shift, used.band_stretch, used.masks, used.gain, recipe.mixup) > 0
@@ -50,7 +50,7 @@ def test_rows_include_the_recipe():
         ablation.rows_of(["without sleep"], seeds=1)
 
 
-def test_table_gives_each_row_with_its_difference_and_says_what_was_not_run():
+def test_table_has_differences_and_the_rows_not_run():
     text = ablation.to_markdown(
         {"recipe": scored(0.8), "original_cnn": scored(0.5, seed=1), "recipe, seed 1": scored(0.8, seed=2)}
     )
@@ -68,7 +68,7 @@ def test_table_gives_each_row_with_its_difference_and_says_what_was_not_run():
     assert "Not run: without noise; without mixup; without band shift and stretch; " in text
 
 
-def test_a_table_goes_between_its_markers_and_nothing_else_changes(tmp_path):
+def test_a_table_replaces_only_the_text_between_its_markers(tmp_path):
     path = tmp_path / "results.md"
     path.write_text("before\n<!-- one -->\nold\n<!-- /one -->\nbetween\n<!-- two -->\n<!-- /two -->\nafter\n")
     for text in ("| a |\n", "| b |\n"):
@@ -76,5 +76,5 @@ def test_a_table_goes_between_its_markers_and_nothing_else_changes(tmp_path):
     assert path.read_text() == (
         "before\n<!-- one -->\n\n| b |\n\n<!-- /one -->\nbetween\n<!-- two -->\n<!-- /two -->\nafter\n"
     )
-    with pytest.raises(ValueError, match="put the lines <!-- three --> and <!-- /three --> into it"):
+    with pytest.raises(ValueError, match="<!-- three --> and <!-- /three -->"):
         document.write(path, "three", "")

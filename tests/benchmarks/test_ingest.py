@@ -6,14 +6,14 @@ from tests.original import ORIGINAL_INGEST
 
 
 def ravdess(folder: Path) -> None:
-    """Names of 24 speakers with 4 emotions and 2 takes each; what the files hold is not looked at."""
+    """Create empty files for 24 speakers with 4 emotions and 2 takes each; only their names are read."""
     for actor, emotion, take in itertools.product(range(1, 25), range(3, 7), (1, 2)):
         path = folder / f"Actor_{actor:02}" / f"03-01-{emotion:02}-01-01-{take:02}-{actor:02}.flac"
         path.parent.mkdir(exist_ok=True)
         path.touch()
 
 
-def test_chosen_clips_are_spread_over_the_speakers_and_mostly_for_training(tmp_path):
+def test_clips_cover_all_speakers_and_mostly_train(tmp_path):
     ravdess(tmp_path)
     chosen = ingest.choose(tmp_path, 48, ORIGINAL_INGEST)
     assert len({clip.clip_id for clip, _ in chosen}) == 48
@@ -23,7 +23,7 @@ def test_chosen_clips_are_spread_over_the_speakers_and_mostly_for_training(tmp_p
     assert len(speakers[True]) > len(speakers[False]) > 0
 
 
-def test_table_compares_with_librosa_on_as_many_workers_and_with_one_worker():
+def test_table_compares_with_librosa_and_with_one_worker():
     speeds = {("librosa", 1): [4.0], ("ours", 1): [8.0], ("librosa", 2): [6.0], ("ours", 2): [14.0, 15.0, 21.0]}
     *_, last, _, scope = ingest.to_markdown(speeds, clips=48).splitlines()
     assert last == "| ours | 2 | 15 (14, 15, 21) | 2.5 | 1.88 |"

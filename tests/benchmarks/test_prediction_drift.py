@@ -11,7 +11,7 @@ CLIPS = 240
 
 
 def answers(*, seed: int = 0, noise: float = 0.0) -> np.ndarray:
-    """About 240 clips whose emotion is mostly clear; ``noise`` is how differently another training hears them."""
+    """Return predictions for 240 clips, mostly clear; ``noise`` is the difference to another training."""
     rng = np.random.default_rng(0)
     logits = 4 * np.eye(7)[rng.integers(7, size=CLIPS)] + rng.normal(size=(CLIPS, 7))
     exponential = np.exp(logits + noise * np.random.default_rng(seed).normal(size=(CLIPS, 7)))
@@ -26,7 +26,7 @@ def outcomes(pair: prediction_drift.Pair, recordings: int) -> set[str]:
     return {watch.outcome for watch in prediction_drift.watches([pair], recordings, count=5)}
 
 
-def test_a_retraining_that_hears_nearly_the_same_is_promoted():
+def test_a_retrained_model_is_promoted():
     assert outcomes((answers(), answers(seed=1, noise=0.3)), 20) == {"promote"}
 
 
@@ -46,19 +46,19 @@ def test_swapped_emotions_are_never_promoted():
     assert "promote" not in outcomes((answers(), spoilt), 200)
 
 
-def test_a_watch_over_all_recordings_measures_what_the_command_does():
+def test_a_watch_measures_the_same_drift_as_the_command():
     first, second = answers(), answers(seed=1, noise=1.0)
     (watch,) = prediction_drift.watches([(first, second)], CLIPS, count=1)
     assert watch.probabilities_drift == pytest.approx(jensen_shannon(first, second).mean())
 
 
-def test_cases_pair_seeds_with_each_other_and_rows_with_the_recipe():
+def test_cases_pair_seeds_and_compare_rows_with_the_recipe():
     first, second, third, other = (result(answers(seed=seed, noise=1)) for seed in range(4))
-    found = {"recipe": [first], "original_cnn": [other], "recipe, seed 1": [second], "recipe, seed 2": [third]}
-    cases = prediction_drift.sound_cases(found)
+    results = {"recipe": [first], "original_cnn": [other], "recipe, seed 1": [second], "recipe, seed 2": [third]}
+    cases = prediction_drift.sound_cases(results)
     assert {name: len(pairs) for name, pairs in cases.items()} == {"another seed": 3, "`original_cnn`": 1}
     np.testing.assert_array_equal(cases["`original_cnn`"][0][1], np.array(other.probabilities))
-    with pytest.raises(ValueError, match="do not hold the same recordings"):
+    with pytest.raises(ValueError, match="recordings"):
         prediction_drift.pairs_of([first], [result(answers()[:10], clips=10)])
 
 

@@ -15,8 +15,20 @@ def power_db(samples: np.ndarray) -> float:
     return float(10 * np.log10(np.mean(np.square(samples, dtype=np.float64))))
 
 
+@pytest.fixture
+def answers() -> tuple[dict[str, Predictions], dict[str, Predictions]]:
+    """Predictions that are all right, and two thirds right."""
+    labels, speakers = np.tile(np.arange(7), 8), np.repeat(["a", "b", "c", "d"], 14).tolist()
+    wrong = np.eye(7)[(labels + (np.arange(56) % 3 == 0)) % 7]
+    return tuple({"as recorded": Predictions.of(labels, rows, speakers)} for rows in (np.eye(7)[labels], wrong))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
 @pytest.mark.parametrize("condition", robustness.CONDITIONS)
-def test_every_condition_gives_sound_that_repeats_itself(condition):
+def test_every_condition_is_reproducible(condition):
     samples = tone(500)
     first, rate_hz = robustness.changed(samples, RATE_HZ, condition, "clip")
     again, _ = robustness.changed(samples, RATE_HZ, condition, "clip")
@@ -27,7 +39,7 @@ def test_every_condition_gives_sound_that_repeats_itself(condition):
 
 
 @pytest.mark.parametrize("snr_db", [20, 10, 0])
-def test_noise_has_the_stated_power_and_differs_from_clip_to_clip(snr_db):
+def test_noise_has_the_stated_power_and_differs_by_clip(snr_db):
     samples = tone(500)
     noisy, other = (
         robustness.changed(samples, RATE_HZ, f"white noise, {snr_db} dB SNR", clip)[0] for clip in ("one", "two")
@@ -45,7 +57,7 @@ def test_gain_stops_at_full_scale():
 
 
 @pytest.mark.parametrize(("frequency_hz", "passes"), [(100, False), (1000, True), (3900, False), (6000, False)])
-def test_the_telephone_passes_its_band_alone(frequency_hz, passes):
+def test_the_telephone_passes_its_band_only(frequency_hz, passes):
     samples, rate_hz = robustness.changed(tone(frequency_hz), RATE_HZ, "telephone band", "clip")
     assert rate_hz == 8000
     assert len(samples) == pytest.approx(2 * rate_hz, abs=1)
@@ -61,19 +73,7 @@ def test_silence_goes_before_and_the_first_second_is_kept():
     np.testing.assert_array_equal(start, samples[:RATE_HZ])
 
 
-@pytest.fixture
-def answers() -> tuple[dict[str, Predictions], dict[str, Predictions]]:
-    """All right, and two thirds right."""
-    labels, speakers = np.tile(np.arange(7), 8), np.repeat(["a", "b", "c", "d"], 14).tolist()
-    wrong = np.eye(7)[(labels + (np.arange(56) % 3 == 0)) % 7]
-    return tuple({"as recorded": Predictions.of(labels, said, speakers)} for said in (np.eye(7)[labels], wrong))
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def test_table_sets_the_families_side_by_side(answers):
+def test_table_compares_the_families(answers):
     head, _, line = robustness.families_table(*answers).splitlines()
     assert cells(head) == ["", "recipe: UAR %", "`original_cnn`: UAR %", "difference"]
     condition, right, wrong, difference = cells(line)
@@ -81,7 +81,7 @@ def test_table_sets_the_families_side_by_side(answers):
     assert float(difference.split()[0]) == pytest.approx(100 - float(wrong.split()[0]), abs=0.11)
 
 
-def test_table_of_parts_says_what_the_recipe_has_over_each_row(answers):
+def test_table_of_parts_has_the_differences_to_the_recipe(answers):
     right, wrong = answers
     head, _, line = robustness.parts_table(wrong, {"without noise": right, "without gain": wrong}).splitlines()
     assert cells(head) == ["recipe less", "without noise", "without gain"]

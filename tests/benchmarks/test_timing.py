@@ -2,7 +2,7 @@ from benchmarks import timing
 
 
 class Clock:
-    """Tells the time that candidates say they took."""
+    """Clock that the candidates advance."""
 
     def __init__(self):
         self.now_sec = 0.0
@@ -11,7 +11,7 @@ class Clock:
         return self.now_sec
 
     def takes(self, durations_sec, order, name):
-        """A candidate whose calls take so long, one after the other."""
+        """Return a candidate whose calls have these durations."""
         left = iter(durations_sec)
 
         def call():
@@ -21,7 +21,7 @@ class Clock:
         return call
 
 
-def test_medians_leave_out_the_rounds_that_warm_up():
+def test_medians_exclude_the_warm_up_rounds():
     clock, order = Clock(), []
     candidates = {
         "fast": clock.takes([100.0, 1.0, 2.0, 9.0], order, "fast"),

@@ -16,6 +16,18 @@ def space() -> keras_tuner.HyperParameters:
     return hp
 
 
+def task(speaker: str) -> SimpleNamespace:
+    """Return a fold that leaves out one speaker with 28 clips."""
+    left_out = SimpleNamespace(emotion_ids=np.tile(np.arange(7), 4), speakers=np.repeat(np.str_(speaker), 28))
+    return SimpleNamespace(splits={TEST: left_out}, budget_epochs=120, settings=ORIGINAL_TRAINING.replace(epochs=6))
+
+
+def outcome(share_right: float, score: float) -> dict:
+    labels = np.tile(np.arange(7), 4)
+    predicted = np.where(np.arange(28) < 28 * share_right, labels, (labels + 1) % 7)
+    return {"score": score, "answers": 0.1 / 7 + 0.9 * np.eye(7)[predicted]}
+
+
 def test_optuna_draws_from_the_space_that_kerastuner_searches():
     allowed = {
         "filters": {4, 8, 16, 24},
@@ -36,43 +48,31 @@ def test_optuna_draws_from_the_space_that_kerastuner_searches():
     assert np.median(rates) == pytest.approx(1e-3, rel=0.5)  # in the middle of a logarithmic scale
 
 
-def test_the_learning_rate_is_a_setting_and_the_rest_are_the_familys_own():
+def test_the_rate_is_a_setting_the_rest_hyperparameters():
     values = tuning.draw(space())
     settings = tuning.with_values(ORIGINAL_TRAINING.replace(family="original_cnn"), values)
     assert settings.learning_rate == values["learning_rate"]
     assert settings.hyperparameters == {name: value for name, value in values.items() if name != "learning_rate"}
 
 
-def test_a_budget_is_spent_to_the_last_epoch_and_told_no_further():
-    told = []
-    budget = tuning._Budget(5, told.append)
+def test_a_budget_reports_no_more_than_its_epochs():
+    reported = []
+    budget = tuning._Budget(5, reported.append)
     for epochs in (3, 1):
         budget.add(epochs)
         assert not budget.all
     budget.add(6)
     assert budget.all
     budget.add(6)
-    assert told == [3, 1, 1, 0]
-
-
-def task(speaker: str) -> SimpleNamespace:
-    """A fold with 28 clips of one speaker left out."""
-    left_out = SimpleNamespace(emotion_ids=np.tile(np.arange(7), 4), speakers=np.repeat(np.str_(speaker), 28))
-    return SimpleNamespace(splits={TEST: left_out}, budget_epochs=120, settings=ORIGINAL_TRAINING.replace(epochs=6))
-
-
-def found(share_right: float, score: float) -> dict:
-    labels = np.tile(np.arange(7), 4)
-    said = np.where(np.arange(28) < 28 * share_right, labels, (labels + 1) % 7)
-    return {"score": score, "answers": 0.1 / 7 + 0.9 * np.eye(7)[said]}
+    assert reported == [3, 1, 1, 0]
 
 
 def test_report_compares_each_search_with_optuna():
     tasks = [task("one"), task("two"), task("three")]
     results = {
-        "bayesian": [found(0.5, 1.25), found(0.5, 1.5), found(0.5, 1.75)],
-        "hyperband": [found(1.0, 1.0), found(0.75, 1.0), found(1.0, 1.0)],
-        tuning.TPE: [found(0.75, 1.0), found(1.0, 1.0), found(1.0, 1.0)],
+        "bayesian": [outcome(0.5, 1.25), outcome(0.5, 1.5), outcome(0.5, 1.75)],
+        "hyperband": [outcome(1.0, 1.0), outcome(0.75, 1.0), outcome(1.0, 1.0)],
+        tuning.TPE: [outcome(0.75, 1.0), outcome(1.0, 1.0), outcome(1.0, 1.0)],
     }
     text = tuning.report(tasks, results)
     bayesian, hyperband, tpe = (line.strip("| ").split(" | ") for line in text.splitlines()[2:5])
@@ -87,7 +87,7 @@ def test_report_compares_each_search_with_optuna():
     assert f"Hyperband is not significantly worse than {tuning.TPE}." in text
 
 
-def test_what_was_found_is_read_the_second_time(tmp_path, monkeypatch):
+def test_a_result_is_read_the_second_time(tmp_path, monkeypatch):
     searched = []
 
     def search(task, folder, advance):
@@ -95,10 +95,10 @@ def test_what_was_found_is_read_the_second_time(tmp_path, monkeypatch):
         return {"filters": 4}, 1.5
 
     monkeypatch.setattr(tuning, "search_optuna", search)
-    told = []
-    asked = SimpleNamespace(budget_epochs=7, seed=1)
-    first, second = (tuning.found_by(tuning.TPE, asked, tmp_path, told.append) for _ in range(2))
+    reported = []
+    fold = SimpleNamespace(budget_epochs=7, seed=1)
+    first, second = (tuning.search_result(tuning.TPE, fold, tmp_path, reported.append) for _ in range(2))
     assert first == second
     assert (first["values"], first["score"]) == ({"filters": 4}, 1.5)
-    assert searched == [asked]
-    assert told == [7]  # the search itself tells its own epochs
+    assert searched == [fold]
+    assert reported == [7]  # a search reports its own epochs

@@ -1,4 +1,4 @@
-"""The commands that take buckets, on buckets; ``ser predict`` is tried in the compiled chain."""
+"""Commands on buckets; ``ser predict`` on a bucket is tested in the compiled pipeline."""
 
 import collections
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def storage(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ser(capsys) -> Callable[..., tuple[int, str]]:
-    """Returns the status of a command and what it prints."""
+    """Function that runs a command, and returns its exit code and output."""
 
     def run(*words: str) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
@@ -53,7 +53,7 @@ def contents(storage: FakeStorage, *prefixes: str) -> collections.Counter[bytes]
     return collections.Counter(storage.read_bytes(wav) for prefix in prefixes for wav in wavs(storage, prefix))
 
 
-def test_scan_counts_the_recordings_and_names_what_cannot_be_used(demo, storage, ser):
+def test_scan_counts_recordings_and_names_unusable_files(demo, storage, ser):
     storage.upload(demo, "gs://data/recordings")
     storage.write_bytes("gs://data/recordings/Actor_01/broken.wav", b"no sound")
     status, printed = ser("corpus", "scan", "gs://data/recordings")
@@ -63,9 +63,9 @@ def test_scan_counts_the_recordings_and_names_what_cannot_be_used(demo, storage,
 
 
 @pytest.mark.parametrize(
-    ("address", "reason"), [("gs://data/absent", "there is no folder gs://data/absent"), ("gs://no-bucket/x", "gs://")]
+    ("address", "value"), [("gs://data/absent", "gs://data/absent"), ("gs://no-bucket/x", "gs://")]
 )
-def test_a_folder_that_is_not_there_is_one_line(storage, ser, address, reason):
+def test_a_missing_folder_is_one_line(storage, ser, address, value):
     for words in (
         ["corpus", "scan", address],
         ["drift", address, address],
@@ -73,15 +73,15 @@ def test_a_folder_that_is_not_there_is_one_line(storage, ser, address, reason):
     ):
         status, printed = ser(*words)
         assert status == 1
-        assert reason in printed
+        assert value in printed
         assert "Traceback" not in printed
 
 
-def test_a_bucket_that_may_not_be_read_is_one_line(storage, ser):
+def test_a_bucket_without_read_access_is_one_line(storage, ser):
     storage.denied.add("storage.objects.list")
     status, printed = ser("corpus", "scan", "gs://data/recordings")
     assert status == 1
-    assert "does not have storage.objects.list access" in printed
+    assert "storage.objects.list" in printed
     assert "Traceback" not in printed
 
 
@@ -92,7 +92,7 @@ def test_drift_compares_recordings_in_a_bucket_with_local_ones(demo, storage, se
     assert f"{CLIPS} clips of 24 speakers against {CLIPS} clips of 24 speakers, 24 of them in both" in printed
 
 
-def test_evaluate_names_what_to_do(ser):
+def test_evaluate_of_a_bucket_names_the_copy_command(ser):
     status, printed = ser("evaluate", "--data", "gs://data/recordings")
     assert status == 1
     assert "gcloud storage cp -r gs://data/recordings ." in printed
@@ -116,12 +116,12 @@ def test_recordings_arrive_from_a_bucket_and_from_a_folder(demo, storage, ser, t
     assert len(list((tmp_path / "reservoir").rglob("*.wav"))) == CLIPS - 80
 
 
-def test_an_interrupted_arrival_is_visible_until_the_next_one_ends_it(demo, storage, ser):
+def test_the_next_arrival_ends_an_interrupted_one(demo, storage, ser):
     storage.upload(demo, "gs://data/reservoir")
     before = contents(storage, "gs://data/reservoir")
     words = ["corpus", "arrive", "--reservoir", "gs://data/reservoir", "--into", "gs://data/spans", "--clips", "20"]
     assert ser(*words)[0] == 0
-    storage.denied.add("storage.objects.delete")  # it copies, and cannot say that it has ended
+    storage.denied.add("storage.objects.delete")  # it can copy, but not complete the move
     status, printed = ser(*words)
     assert status == 1
     assert "storage.objects.delete" in printed
@@ -132,7 +132,7 @@ def test_an_interrupted_arrival_is_visible_until_the_next_one_ends_it(demo, stor
     assert f"gs://data/spans/{ARRIVING_FILE}" not in storage.addresses("gs://data/spans")
 
 
-def test_a_push_that_was_cut_off_in_the_middle_of_its_renames_leaves_no_half_version(storage, tmp_path):
+def test_a_push_interrupted_in_its_renames_is_not_visible(storage, tmp_path):
     files = {"saved_model.pb", "variables/variables.index", "assets.extra/labels.json"}
     for name in files:
         storage.write_bytes(f"gs://models/trained/{name}", name.encode())
@@ -145,7 +145,7 @@ def test_a_push_that_was_cut_off_in_the_middle_of_its_renames_leaves_no_half_ver
     assert {path.partition("/")[0] for path in addresses.files("gs://models/ser")} == {version.rpartition("/")[2]}
 
 
-def test_addresses_are_read_and_written_alike_in_a_folder_and_in_a_bucket(storage, tmp_path):
+def test_addresses_work_the_same_in_folder_and_bucket(storage, tmp_path):
     for folder in (str(tmp_path / "local"), "gs://data/folder"):
         addresses.write_bytes(f"{folder}/a/b.txt", b"0123456789")
         addresses.write_bytes(f"{folder}/c.txt", b"c")

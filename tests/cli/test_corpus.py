@@ -1,4 +1,4 @@
-"""``ser corpus``, as people and shells see it."""
+"""``ser corpus``: exit codes and output."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from cli.main import COMMANDS, main
 
 
 def ser(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Runs ``ser`` in this process; exit status, standard output, standard error."""
+    """Run ``ser`` in this process; return exit code, standard output and standard error."""
     with pytest.raises(SystemExit) as stopped:
         main([str(word) for word in words])
     captured = capsys.readouterr()
@@ -48,17 +48,17 @@ def test_help_lists_every_command_of_the_table(capsys):
     assert [name for name in COMMANDS if name not in out] == []
 
 
-def test_a_command_that_is_not_in_the_table_is_a_usage_error(capsys):
+def test_an_unknown_command_is_a_usage_error(capsys):
     status, out, err = ser(capsys, "copus")
     assert (status, out) == (2, "")
-    assert "No such command 'copus'" in err
+    assert "'copus'" in err
 
 
-def test_scan_prints_counts_duplicates_and_what_cannot_be_used(demo, tmp_path, capsys):
+def test_scan_prints_counts_duplicates_and_unusable_files(demo, tmp_path, capsys):
     corpus = tmp_path / "all"
     corpus.mkdir()
     (corpus / "demo").symlink_to(demo, target_is_directory=True)
-    # The demo corpus's clip of that name again, outside of it: RAVDESS's as far as anyone can tell.
+    # The demo corpus's clip of that name again, outside of it: by its name a clip of RAVDESS.
     clip = next(demo.rglob("*.wav"))
     (corpus / clip.name).write_bytes(clip.read_bytes())
     long_name = f"{'long ' * 40}[red]name.wav"
@@ -70,12 +70,12 @@ def test_scan_prints_counts_duplicates_and_what_cannot_be_used(demo, tmp_path, c
     assert ["demo", "2", "2", "2", "2", "2", "2", "2", "14"] in [line[:9] for line in lines]
     assert ["demo-02", "female"] in [line[:2] for line in lines]
     assert f"  {clip.name} = {clip.relative_to(demo.parent).as_posix()}" in out.splitlines()
-    assert f"  {long_name}: its name follows no known corpus" in out
+    assert f"  {long_name}: " in out
     assert "15 clips" in out
-    assert "1 files cannot be used" in out
+    assert "; 1 files" in out
 
 
-def test_scan_counts_what_was_dropped(demo, tmp_path, capsys):
+def test_scan_counts_dropped_recordings(demo, tmp_path, capsys):
     clip = next(demo.rglob("*.wav"))
     (tmp_path / "03-01-02-01-01-01-05.wav").write_bytes(clip.read_bytes())
     (tmp_path / "03-01-05-01-01-01-05.wav").write_bytes(clip.read_bytes())
@@ -84,21 +84,23 @@ def test_scan_counts_what_was_dropped(demo, tmp_path, capsys):
     assert "1 clips" in out.splitlines()[-1]
 
 
-def test_scan_of_nothing_usable_fails_and_says_why(tmp_path, capsys):
+def test_scan_without_usable_files_fails_with_the_reason(tmp_path, capsys):
     (tmp_path / "hello.wav").write_bytes(b"")
     status, out, err = ser(capsys, "corpus", "scan", tmp_path)
     assert status == 1
-    assert "hello.wav: its name follows no known corpus" in out
-    assert err == f"ser: {tmp_path} holds no recording that can be used\n"
+    assert "hello.wav: " in out
+    assert err.startswith(f"ser: {tmp_path} ")
+    assert err.count("\n") == 1
 
 
 def test_scan_of_a_missing_folder_is_one_line(tmp_path, capsys):
     status, out, err = ser(capsys, "corpus", "scan", tmp_path / "none")
     assert (status, out) == (1, "")
-    assert err == f"ser: there is no folder {tmp_path / 'none'}; name the one that holds the recordings\n"
+    assert str(tmp_path / "none") in err
+    assert err.count("\n") == 1
 
 
-def test_synth_keeps_the_same_corpus_and_refuses_a_foreign_folder(demo, tmp_path, capsys):
+def test_synth_keeps_its_corpus_and_refuses_another_folder(demo, tmp_path, capsys):
     status, out, _ = ser(capsys, "corpus", "synth", "--out", demo, "--clips", 14, "--seed", 2)
     assert (status, out) == (0, f"{demo}: 14 synthetic clips, already there\n")
     (tmp_path / "thesis.txt").write_text("precious")
@@ -112,4 +114,4 @@ def test_synth_keeps_the_same_corpus_and_refuses_a_foreign_folder(demo, tmp_path
 def test_synth_refuses_impossible_numbers_in_one_line(tmp_path, capsys):
     status, _, err = ser(capsys, "corpus", "synth", "--out", tmp_path / "demo", "--clips", 0)
     assert (status, err.count("\n")) == (1, 1)
-    assert "clips is 0; allowed: 1 to" in err
+    assert "clips is 0" in err

@@ -62,7 +62,7 @@ def write_requests(folder: Path, *, seed: int, valid_frames: int = SPEC.window_f
 
 
 def write_recordings(folder: Path, *, gain: float = 1.0, seed: int = 0) -> str:
-    """Noise of eight actors in RAVDESS's names; actors differ in level."""
+    """Write noise of eight actors with names as in RAVDESS; actors differ in level."""
     for actor in range(1, 9):
         for repetition in range(1, 4):
             rng = np.random.default_rng([seed, actor, repetition])
@@ -87,18 +87,17 @@ def ser(*arguments: str) -> int:
 def test_no_drift_exits_with_0(reference, tmp_path, capsys):
     assert ser(reference, write_examples(tmp_path / "new", seed=2), PERMUTATIONS) == 0
     printed = capsys.readouterr().out
-    assert "No drift" in printed
     assert "126 clips of 6 speakers against 126 clips of 6 speakers, 6 of them in both" in printed
 
 
 def test_drift_exits_with_3_and_names_features(reference, tmp_path, capsys):
     assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), PERMUTATIONS) == 3
     printed = capsys.readouterr().out
-    assert "Drifted. 34 of 34 features drifted" in printed
+    assert "34 of 34 features" in printed
     assert "!" in printed
 
 
-def test_json_says_the_same(reference, tmp_path, capsys):
+def test_json_has_the_same_result(reference, tmp_path, capsys):
     assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), PERMUTATIONS, "--json") == 3
     content = json.loads(capsys.readouterr().out)
     assert content["drifted"]
@@ -106,52 +105,48 @@ def test_json_says_the_same(reference, tmp_path, capsys):
     assert content["settings"]["permutations"] == 100
 
 
-def test_what_the_schema_forbids_is_drift_where_chance_explains_the_sound(reference, tmp_path, capsys):
+def test_a_schema_violation_alone_is_drift(reference, tmp_path, capsys):
     current = write_examples(tmp_path / "new", seed=2, rate_hz=8_000)
     assert ser(reference, current, PERMUTATIONS) == 3
-    printed = capsys.readouterr().out
-    reason = "native_sample_rate_hz has a Jensen-Shannon divergence of 1.00; the drift comparator of the schema allows"
-    assert f"Drifted. {reason}" in printed
-    assert "features drifted" not in printed
+    assert "native_sample_rate_hz has a Jensen-Shannon divergence of 1.00" in capsys.readouterr().out
     assert ser(reference, current, PERMUTATIONS, "--json") == 3
     content = json.loads(capsys.readouterr().out)
     assert content["drifted"]
-    assert content["reasons"][0].startswith(reason)
+    assert content["reasons"][0].startswith("native_sample_rate_hz ")
+    assert not any(feature["ks"]["value"] > feature["ks"]["threshold"] for feature in content["features"])
     assert {each["feature"] for each in content["comparators"]} == {"native_sample_rate_hz", "duration_sec"}
 
 
 @pytest.mark.parametrize(("change", "status"), [({}, 0), ({"valid_frames": 20}, 3)])
-def test_requests_are_held_against_the_schemas_skew_comparators(reference, tmp_path, capsys, change, status):
+def test_requests_are_compared_by_the_skew_comparators(reference, tmp_path, capsys, change, status):
     requests = write_requests(tmp_path / "log", seed=2, **change)
     for order in ((reference, requests), (requests, reference)):
         assert ser(*order, PERMUTATIONS) == status
-        assert ("the skew comparator of the schema" in capsys.readouterr().out) == bool(status)
+        assert ("skew comparator" in capsys.readouterr().out) == bool(status)
 
 
-def test_requests_that_break_the_schema_are_told(reference, tmp_path, capsys):
+def test_requests_that_break_the_schema_are_reported(reference, tmp_path, capsys):
     requests = write_requests(tmp_path / "log", seed=2, valid_frames=0)
     assert ser(reference, requests, PERMUTATIONS) == 3
-    assert "valid_frames: Unexpectedly small value: 0" in capsys.readouterr().out
+    assert "valid_frames: " in capsys.readouterr().out
 
 
 def test_folders_of_recordings_are_compared(tmp_path, capsys):
     reference = write_recordings(tmp_path / "reference")
     assert ser(reference, write_recordings(tmp_path / "same", seed=1), PERMUTATIONS) == 0
-    assert ser(reference, write_recordings(tmp_path / "louder", seed=1, gain=2.0), PERMUTATIONS) == 3
-    assert "All features together drifted" in capsys.readouterr().out
+    capsys.readouterr()
+    assert ser(reference, write_recordings(tmp_path / "louder", seed=1, gain=2.0), PERMUTATIONS, "--json") == 3
+    mean_ks = json.loads(capsys.readouterr().out)["mean_ks"]
+    assert mean_ks["value"] > mean_ks["threshold"]
 
 
-def test_what_cannot_be_compared_exits_with_1_and_one_line(reference, tmp_path, capsys):
+def test_incomparable_samples_exit_with_1_and_one_line(reference, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     other = write_examples(tmp_path / "other", seed=1, spec=SPEC.replace(n_fft=1024))
-    for current, complaint in (
-        (str(tmp_path / "missing"), "there is no folder"),
-        (str(tmp_path / "empty"), "no recording that can be used"),
-        (other, "audio spec"),
-    ):
+    for current in (str(tmp_path / "missing"), str(tmp_path / "empty"), other):
         assert ser(reference, current, PERMUTATIONS) == 1
         message = capsys.readouterr().err.strip().splitlines()
-        assert complaint in message[-1]
+        assert current in message[-1]
     assert ser(reference, reference, "--permutations=3") == 1
     assert "permutations is 3" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""``ser evaluate`` as a user starts it: from recordings to the table, stopped and started again."""
+"""``ser evaluate`` from recordings to the table, stopped and started again."""
 
 import json
 import signal
@@ -32,9 +32,13 @@ def start(*arguments) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600, check=False)
 
 
+def results(root: Path) -> list[Path]:
+    return list((root / "cross_validation" / "folds").glob("[!.]*.json"))
+
+
 @pytest.fixture(scope="module")
 def evaluated(demo_data, tmp_path_factory) -> Path:
-    """Killed when the first fold's result was there, then started again."""
+    """A cross-validation that was killed after the first fold and started again."""
     root = tmp_path_factory.mktemp("evaluate")
     with subprocess.Popen(command(demo_data, root), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         deadline_sec = time.monotonic() + 300
@@ -53,11 +57,17 @@ def evaluated(demo_data, tmp_path_factory) -> Path:
     return root
 
 
-def results(root: Path) -> list[Path]:
-    return list((root / "cross_validation" / "folds").glob("[!.]*.json"))
+@pytest.fixture(scope="module")
+def planned(demo_data, evaluated):
+    from pipeline.config import load_config
+    from pipeline.cross_validation import run as cross_validation
+
+    plan = cross_validation.plan(load_config(overrides=SETTINGS), data=demo_data, root=evaluated, folds=3)
+    assert all(plan.path_of(fold) in results(evaluated) for fold in plan.folds)
+    return plan
 
 
-def test_every_clip_is_judged_once_by_a_model_that_had_not_heard_its_speaker(evaluated):
+def test_each_clip_is_predicted_once_with_its_speaker_unseen(evaluated):
     folds = [json.loads(path.read_text()) for path in results(evaluated)]
     assert len(folds) == 3
     clips = [clip for fold in folds for clip in fold["clip_ids"]]
@@ -67,17 +77,7 @@ def test_every_clip_is_judged_once_by_a_model_that_had_not_heard_its_speaker(eva
         assert len(fold["train"]) + len(fold["eval"]) + len(fold["test"]) == 24
 
 
-@pytest.fixture(scope="module")
-def planned(demo_data, evaluated):
-    from pipeline.config import load_config
-    from pipeline.cross_validation import run as cross_validation
-
-    found = cross_validation.plan(load_config(overrides=SETTINGS), data=demo_data, root=evaluated, folds=3)
-    assert all(found.path_of(fold) in results(evaluated) for fold in found.folds)
-    return found
-
-
-def test_the_kept_weights_answer_as_the_result_says(planned):
+def test_stored_weights_reproduce_the_stored_predictions(planned):
     from pipeline.cross_validation import run as cross_validation
 
     fold, result = planned.folds[1], list(cross_validation.results(planned))[1]
@@ -86,51 +86,49 @@ def test_the_kept_weights_answer_as_the_result_says(planned):
     np.testing.assert_allclose(apply_temperature(answers, result.temperature), result.probabilities, atol=1e-5)
 
 
-def test_temperatures_of_the_folds_are_judged_beside_none_and_beside_those_that_nobody_doubted(planned):
+def test_benchmark_compares_shrunk_and_fitted_temperatures(planned):
     from benchmarks import calibration
     from pipeline.cross_validation import run as cross_validation
 
-    found = list(cross_validation.results(planned))
-    plain, fitted, used = calibration.choose(planned, found)
+    stored = list(cross_validation.results(planned))
+    plain, fitted, used = calibration.choose(planned, stored)
     assert plain.temperatures == (1, 1, 1)
-    assert used.temperatures == tuple(result.temperature for result in found)
-    doubted, believed = np.abs(np.log(used.temperatures)), np.abs(np.log(fitted.temperatures))
-    assert (doubted < believed).all()
-    as_kept = cross_validation.predictions(planned, found).probabilities
-    np.testing.assert_allclose(used.predictions.probabilities, as_kept)
-    assert np.abs(plain.predictions.probabilities - as_kept).max() > 1e-3
+    assert used.temperatures == tuple(result.temperature for result in stored)
+    shrunk, unshrunk = np.abs(np.log(used.temperatures)), np.abs(np.log(fitted.temperatures))
+    assert (shrunk < unshrunk).all()
+    probabilities = cross_validation.predictions(planned, stored).probabilities
+    np.testing.assert_allclose(used.predictions.probabilities, probabilities)
+    assert np.abs(plain.predictions.probabilities - probabilities).max() > 1e-3
 
 
-def test_the_table_the_json_and_the_report_say_the_same(evaluated):
-    found = json.loads((evaluated / "cross_validation.json").read_text())
-    (uar,) = [metric for metric in found["evaluation"]["metrics"] if metric["name"] == "uar"]
+def test_table_json_and_report_agree(evaluated):
+    content = json.loads((evaluated / "cross_validation.json").read_text())
+    (uar,) = [metric for metric in content["evaluation"]["metrics"] if metric["name"] == "uar"]
     assert uar["low"] < uar["value"] < uar["high"]
     assert uar["resampled"] == "speakers"
-    assert [len(fold["test"]) for fold in found["folds"]] == [8, 8, 8]
+    assert [len(fold["test"]) for fold in content["folds"]] == [8, 8, 8]
     for text in ((evaluated / "stdout.txt").read_text(), (evaluated / "cross_validation.md").read_text()):
         assert f"{uar['value']:.1%}" in text
         assert f"{uar['low']:.1%} to {uar['high']:.1%}" in text
         assert "demo-01 to demo-08" in text
-        assert "Synthetic speech" in text
     html = (evaluated / "cross_validation.html").read_text()
-    assert "Cross-validation, 3 folds" in html
-    assert "Synthetic speech" in html
+    assert "3 folds" in html
     assert "demo-01 to demo-08" in html
 
 
 @pytest.mark.slow
-def test_each_corpus_is_judged_by_a_model_that_heard_the_other(tmp_path):
+def test_each_corpus_is_predicted_by_a_model_of_the_other(tmp_path):
     for name, seed in (("demo", 0), ("ravdess", 1)):
         write_corpus(tmp_path / "data" / name, clips=24 * 7, seed=seed)
-    (tmp_path / "data" / "ravdess" / MARKER_FILE).unlink()  # as far as anyone can tell
+    (tmp_path / "data" / "ravdess" / MARKER_FILE).unlink()  # so that it counts as recordings
     finished = start(tmp_path / "data", tmp_path / "output", "--leave-corpus-out")
     assert finished.returncode == 0, finished.stderr
     assert "2/2 folds" in finished.stderr
     for fold in (json.loads(path.read_text()) for path in results(tmp_path / "output")):
         tested = {clip.partition("/")[0] for clip in fold["clip_ids"]}
-        heard = {speaker.partition("-")[0] for speaker in (*fold["train"], *fold["eval"])}
+        trained = {speaker.partition("-")[0] for speaker in (*fold["train"], *fold["eval"])}
         assert len(fold["clip_ids"]) == 24 * 7
-        assert (tested, heard) in (({"demo"}, {"ravdess"}), ({"ravdess"}, {"demo"}))
+        assert (tested, trained) in (({"demo"}, {"ravdess"}), ({"ravdess"}, {"demo"}))
     rows = [line.split()[:3] for line in finished.stdout.splitlines() if line.strip().startswith("without")]
     assert rows == [["without", "demo", "168"], ["without", "ravdess", "168"]]
 
@@ -138,12 +136,13 @@ def test_each_corpus_is_judged_by_a_model_that_heard_the_other(tmp_path):
 def test_one_corpus_cannot_be_left_out(demo_data, evaluated):
     refused = start(demo_data, evaluated, "--leave-corpus-out")
     assert refused.returncode == 1
-    assert "--leave-corpus-out needs at least two corpora, and --data has demo" in refused.stderr
+    assert "--leave-corpus-out" in refused.stderr
+    assert "demo" in refused.stderr.splitlines()[-1]
     assert "Traceback" not in refused.stderr
 
 
 def test_bad_input_is_refused_at_once(tmp_path):
     refused = start(tmp_path / "none", tmp_path)
     assert refused.returncode == 1
-    assert "there is no folder" in refused.stderr
+    assert str(tmp_path / "none") in refused.stderr
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What ``ser rollout`` says when it cannot do anything; what it does is in tests/serving/rollout/test_rollout.py."""
+"""Options and failures of ``ser rollout``; tests/serving/rollout/test_rollout.py tests its actions."""
 
 import dataclasses
 import subprocess
@@ -53,41 +53,39 @@ def test_every_command_takes_the_place_and_its_own_options():
     assert set(own) == {"status", "canary", "promote", "rollback", "abort", "watch"}
 
 
-def test_addresses(models_config, capsys):
+def test_unusable_addresses_exit_with_1(models_config, capsys):
     code, error = run(capsys, "status", "--address", "nowhere")
     assert code == 1
-    assert "cannot use address 'nowhere'; known forms are HOST:PORT" in error
+    assert "'nowhere'" in error
     code, error = run(capsys, "status", "--address", "localhost:1")
     assert code == 1
-    assert "name the models.config that the server starts from with --models-config" in error
+    assert "--models-config" in error
 
 
 @pytest.mark.parametrize("command", [["status"], ["promote"], ["rollback"], ["abort"], ["canary", "4"]])
-def test_without_a_server(command, models_config, unused_tcp_port, capsys):
+def test_without_a_server_nothing_changes(command, models_config, unused_tcp_port, capsys):
     before = models_config.read_text()
     place = ["--address", f"localhost:{unused_tcp_port}", "--models-config", models_config]
     code, error = run(capsys, *command, *place)
     assert code == 1
-    assert error == f"ser: no server answers at localhost:{unused_tcp_port}; the address must be its gRPC port\n"
+    assert f"localhost:{unused_tcp_port}" in error
+    assert error.count("\n") == 1
     assert models_config.read_text() == before
 
 
-def test_a_watch_that_cannot_begin_is_neither_a_rollback_nor_undecided(
-    models_config, tmp_path, unused_tcp_port, capsys
-):
+def test_a_watch_that_cannot_begin_exits_with_3(models_config, tmp_path, unused_tcp_port, capsys):
     place = ["--address", f"localhost:{unused_tcp_port}", "--models-config", models_config, "--probe", tmp_path]
     code, error = run(capsys, "watch", *place)
     assert code == 3
-    assert f"there are no recordings below {tmp_path}" in error
+    assert str(tmp_path) in error
     code, error = run(capsys, "watch", *place, "--max-error-rate=2")
     assert code == 3
-    assert "max_error_rate is 2.0; allowed: a number from 0 to 1" in error
+    assert "max_error_rate is 2.0" in error
     soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(16_000) / 20), 16_000)
     code, error = run(capsys, "watch", *place)
     assert code == 3
-    assert "no server answers" in error
+    assert f"localhost:{unused_tcp_port}" in error
     (tmp_path / "b.wav").write_bytes(b"no sound")
     code, error = run(capsys, "watch", *place)
     assert code == 3
     assert "b.wav" in error
-    assert "must be readable" in error

@@ -42,7 +42,7 @@ class Step:
         """Run the script in a checkout, with folders below ``workspace`` in place of /workspace and /tmp."""
         for place in ("workspace", "tmp"):
             (workspace / place).mkdir(exist_ok=True)
-        script = re.sub(r"(?<![\w.])/(workspace|tmp)\b", lambda found: str(workspace / found[1]), self.script)
+        script = re.sub(r"(?<![\w.])/(workspace|tmp)\b", lambda match: str(workspace / match[1]), self.script)
         environ = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": "/builder/home"}
         command = ["bash", *self.args[:-1], script]
         return subprocess.run(command, cwd=checkout, env=environ, capture_output=True, text=True, check=False)
@@ -70,7 +70,7 @@ class Build:
         self.raw_steps: list[dict[str, Any]] = content["steps"]
         self.steps = {step["id"]: self._step(step, values) for step in self.raw_steps}
         if unused := set(declared) - self._used:
-            raise ValueError(f"{sorted(unused)} are declared and nothing uses them: remove them")
+            raise ValueError(f"{sorted(unused)} are declared and not used: remove them")
 
     def _step(self, step: dict[str, Any], values: dict[str, str]) -> Step:
         return Step(
@@ -82,8 +82,8 @@ class Build:
         )
 
     def _substitute(self, text: str, values: dict[str, str]) -> str:
-        def replace(found: re.Match[str]) -> str:
-            key = found[1] or found[2]
+        def replace(match: re.Match[str]) -> str:
+            key = match[1] or match[2]
             if key is None:
                 return "$"
             if key not in values:

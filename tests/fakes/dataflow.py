@@ -3,8 +3,8 @@
 The contract that is imitated, as Beam's DataflowRunner uses it (REST, ``v1b3``):
 
 * ``POST …/jobs`` names a staged pipeline in ``environment.sdkPipelineOptions`` or the worker's
-  ``pipeline_url``, gets an id and is queued. ``GET …/jobs/<id>`` tells the state, ``…/messages`` what happened,
-  ``…/metrics`` what was counted.
+  ``pipeline_url``, gets an id and is queued. ``GET …/jobs/<id>`` returns the state, ``…/messages`` the
+  log, ``…/metrics`` the counters.
 * Workers run the staged pipeline in the image that its environment names. Here a process of this machine runs it, with
   the Python SDK harness in a process of its own, as in a container: nothing is shared with the submitter but the
   buckets (:mod:`tests.fakes.storage`), and their network is their own.
@@ -33,7 +33,7 @@ _JOBS = re.compile(r"^/v1b3/projects/([^/]+)/locations/([^/]+)/jobs(?:/([^/]+))?
 
 @dataclasses.dataclass
 class Job:
-    """A job as it was submitted, and how it goes."""
+    """A submitted job and its state."""
 
     id: str
     submitted: dict[str, Any]
@@ -43,7 +43,7 @@ class Job:
 
 
 class FakeDataflow:
-    """Runs jobs in worker processes; a context manager.
+    """Server that runs jobs in worker processes; a context manager.
 
     Attributes:
         jobs: By id.
@@ -51,7 +51,7 @@ class FakeDataflow:
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str], storage: FakeStorage) -> None:
-        """Takes a folder for the workers' files, the environment that the image would give, and the buckets."""
+        """Take a folder for the workers' files, the environment of the image, and the buckets."""
         self.jobs: dict[str, Job] = {}
         self.endpoint = ""
         self._environ = {**environ, **storage.environ}
@@ -76,7 +76,7 @@ class FakeDataflow:
         return [f"--dataflow_endpoint={self.endpoint}"]
 
     def submit(self, submitted: dict[str, Any]) -> Job:
-        """Takes a job and starts its worker."""
+        """Accept a job and start its worker."""
         options = submitted["environment"]["sdkPipelineOptions"]["options"]
         pipeline = self._storage.read_bytes(f"{options['staging_location']}/pipeline.pb")
         job = Job(id=f"job-{len(self.jobs) + 1}", submitted=submitted, pipeline=pipeline)
@@ -98,7 +98,7 @@ class FakeDataflow:
         job.state = "JOB_STATE_FAILED" if finished.returncode else "JOB_STATE_DONE"
 
     def describe(self, job: Job) -> dict[str, Any]:
-        """A job as the service tells it."""
+        """Return a job as the service describes it."""
         named = {key: job.submitted[key] for key in ("name", "type", "clientRequestId") if key in job.submitted}
         return {**named, "id": job.id, "currentState": job.state}
 

@@ -1,4 +1,4 @@
-"""What a Dataflow worker does with a staged pipeline: ``dataflow_worker.py PIPELINE.PB``.
+"""Dataflow worker for a staged pipeline: ``dataflow_worker.py PIPELINE.PB``.
 
 The environment in the pipeline names a container image. In its place the Python SDK harness is started as a process,
 by the command that Beam's boot program starts in that image.
@@ -14,7 +14,7 @@ from apache_beam.transforms import environments
 
 
 def main(path: str) -> None:
-    """Runs the pipeline to its end; raises if it fails."""
+    """Run the pipeline to its end; raise if it fails."""
     pipeline = beam_runner_api_pb2.Pipeline.FromString(Path(path).read_bytes())
     harness = environments.SubprocessSDKEnvironment(f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main")
     for environment in pipeline.components.environments.values():

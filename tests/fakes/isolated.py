@@ -1,10 +1,10 @@
 """Processes in a network of their own: ``isolated.py PROCESSES.JSON``, as :func:`command` starts it.
 
-What they say to each other they say on its loopback, and whatever they bind to is heard nowhere else. TFX's Tuner and
-Beam's runner for worker processes bind to every address there is.
+They communicate on its loopback, and the addresses that they bind to are not reachable from outside. TFX's Tuner and
+Beam's runner for worker processes bind to all addresses.
 
-A process is ``{"command": […], "environ": {…}}``. All is over when all have ended, or when the first fails, with
-status 1. A service outside is reached at its own port of loopback, where it also listens on a Unix socket: those are
+A process is ``{"command": […], "environ": {…}}``. The command ends when all have ended, or with status 1 when the
+first fails. A service outside is reached at its own port of loopback, where it also listens on a Unix socket: those are
 files, and belong to no network.
 """
 
@@ -33,12 +33,12 @@ _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 
 
 def can_isolate() -> bool:
-    """Whether this machine lets a process have a network of its own."""
+    """Return whether a process may have a network of its own on this machine."""
     return bool(shutil.which(_UNSHARE[0])) and subprocess.run([*_UNSHARE, "true"], check=False).returncode == 0
 
 
 def command(processes: list[dict[str, Any]], described: Path, sockets: Mapping[int, str] | None = None) -> list[str]:
-    """Returns the command that starts the processes.
+    """Return the command that starts the processes.
 
     Args:
         processes: As above.
@@ -50,7 +50,7 @@ def command(processes: list[dict[str, Any]], described: Path, sockets: Mapping[i
 
 
 def main(path: str) -> int:
-    """Returns the status."""
+    """Run the processes of a file and return the status."""
     described = json.loads(Path(path).read_text())
     _raise_loopback()
     with contextlib.ExitStack() as forwarding:
@@ -87,7 +87,7 @@ class _Forward(socketserver.BaseRequestHandler):
 
 
 def pipe(left: socket.socket, right: socket.socket) -> None:
-    """Carries what either side sends to the other, until one hangs up."""
+    """Forward data in both directions until one side closes."""
     with contextlib.suppress(OSError):
         for side in (left, right):
             if side.family != socket.AF_UNIX:
@@ -112,14 +112,14 @@ class _UnixServer(socketserver.ThreadingUnixStreamServer):
 
 @contextlib.contextmanager
 def tcp_server(port: int, handler: Any) -> Iterator[socketserver.BaseServer]:
-    """Serves at a port of loopback."""
+    """Serve on a port of loopback."""
     with _TcpServer(("127.0.0.1", port), handler) as server, _serving(server):
         yield server
 
 
 @contextlib.contextmanager
 def unix_server(path: str, handler: Any) -> Iterator[socketserver.BaseServer]:
-    """Serves at a path."""
+    """Serve on a Unix socket."""
     with _UnixServer(path, handler) as server, _serving(server):
         yield server
 

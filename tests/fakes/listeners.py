@@ -1,4 +1,4 @@
-"""Watches where this process and those that it started listen, while it works with them."""
+"""Addresses on which this process and its descendants listen."""
 
 import contextlib
 import ipaddress
@@ -15,34 +15,34 @@ _EVERY_SEC = 0.5
 
 @contextlib.contextmanager
 def watched() -> Iterator[set[str]]:
-    """Addresses at which anything listened in the meantime; the processes may come and go.
+    """Yield the addresses on which processes listen during the context.
 
-    Of a process in a network of its own (:mod:`tests.fakes.isolated`) nothing is seen: nobody reaches it.
+    Processes in a network of their own (:mod:`tests.fakes.isolated`) are not included: they cannot be reached.
     """
-    found: set[str] = set()
+    addresses: set[str] = set()
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(_EVERY_SEC):
-            found.update(listening())
+            addresses.update(listening())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield found
+        yield addresses
     finally:
         ended.set()
         watcher.join()
 
 
 def listening() -> set[str]:
-    """Addresses at which this process, its children and theirs listen at this moment."""
+    """Return the addresses on which this process and its descendants listen now."""
     own = set().union(*map(_sockets, _descendants(os.getpid())))
     return {address for inode, address in _listeners() if inode in own}
 
 
 def _listeners() -> Iterator[tuple[str, str]]:
-    """Socket and address, of every process in this network."""
+    """Yield socket and address of every listener in this network."""
     for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         with contextlib.suppress(FileNotFoundError):  # no IPv6 here
             for line in Path(table).read_text().splitlines()[1:]:
@@ -67,10 +67,10 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _sockets(pid: int) -> set[str]:
-    found = set()
+    sockets = set()
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(FileNotFoundError):
                 if socket := _SOCKET.fullmatch(os.readlink(f"/proc/{pid}/fd/{descriptor}")):
-                    found.add(socket[1])
-    return found
+                    sockets.add(socket[1])
+    return sockets

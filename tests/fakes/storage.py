@@ -93,7 +93,7 @@ class _Refused(Exception):
 
 
 class FakeStorage:
-    """Serves buckets; a context manager. What lies in them can be looked at afterwards, too.
+    """Server of buckets; a context manager. Their content can also be read afterwards.
 
     Addresses are ``gs://bucket/name`` everywhere.
 
@@ -102,11 +102,11 @@ class FakeStorage:
         sockets: For :mod:`tests.fakes.isolated`: the proxy's port, and a socket by which it is reached from processes
             that have a network of their own.
         calls: Every request so far that needed a permission, as (permission, address).
-        denied: Permissions that nobody has, such as ``storage.buckets.get``.
+        denied: Permissions that the caller does not have, such as ``storage.buckets.get``.
     """
 
     def __init__(self, folder: Path, *buckets: str) -> None:
-        """Takes a folder for contents and keys, and the names of the buckets that exist."""
+        """Take a folder for contents and keys, and the names of the buckets that exist."""
         self.environ: dict[str, str] = {}
         self.sockets: dict[int, str] = {}
         self.calls: list[tuple[str, str]] = []
@@ -148,11 +148,11 @@ class FakeStorage:
         self._stack.close()
 
     def route(self, ports: Mapping[str, int]) -> None:
-        """Let the proxy lead to the ports of another stand-in, too, by host name or pattern."""
+        """Route the proxy to the ports of another stand-in, too, by host name or pattern."""
         self._ports.update({host: port for host, port in ports.items() if host not in self._ports})
 
     def addresses(self, prefix: str) -> list[str]:
-        """Addresses of the objects below a prefix, sorted."""
+        """Return the sorted addresses of the objects below a prefix."""
         bucket, name = _split(prefix)
         return sorted(f"gs://{bucket}/{key}" for key in list(self._buckets[bucket]) if key.startswith(name))
 
@@ -172,13 +172,13 @@ class FakeStorage:
         self._keep(*_split(address), path)
 
     def upload(self, folder: Path, address: str) -> None:
-        """Copies a local folder to below an address."""
+        """Copy a local folder to an address."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self._keep(*_split(f"{address}/{path.relative_to(folder).as_posix()}"), self._copied(path))
 
     def download(self, address: str, folder: Path) -> None:
-        """Copies what lies below an address into a local folder."""
+        """Copy the objects below an address into a local folder."""
         for source in self.addresses(f"{address}/"):
             if source.endswith("/"):  # an object that stands for a folder, as TensorFlow makes them
                 continue
@@ -187,12 +187,12 @@ class FakeStorage:
             shutil.copyfile(self.object(source).path, target)
 
     def age(self, prefix: str, days: float) -> None:
-        """Makes every object below a prefix older."""
+        """Make every object below a prefix older."""
         for address in self.addresses(prefix):
             self.object(address).created -= datetime.timedelta(days=days)
 
     def expire(self, prefix: str, days: float) -> list[str]:
-        """Deletes what a lifecycle rule with this ``matchesPrefix`` and ``age`` would, and returns its addresses."""
+        """Delete the objects that a lifecycle rule with ``matchesPrefix`` and ``age`` would; return their addresses."""
         oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
         expired = [address for address in self.addresses(prefix) if self.object(address).created <= oldest]
         for address in expired:
@@ -227,7 +227,7 @@ class FakeStorage:
             self._buckets[bucket].pop(name).path.unlink()
 
     def answer(self, request: _Request) -> _Answer:
-        """Answers a request as the service does."""
+        """Answer a request as the service does."""
         try:
             if self.failures:
                 raise _Refused(self.failures.popleft(), "injected")
@@ -238,9 +238,9 @@ class FakeStorage:
             if not request.headers.get("Authorization", "").startswith("Bearer "):
                 raise _Refused(401, "no bearer token")
             for method, pattern, answer in _ROUTES:
-                found = re.fullmatch(pattern, request.url.path)
-                if found and method == request.method:
-                    return answer(self, request, *map(urllib.parse.unquote, found.groups()))
+                match = re.fullmatch(pattern, request.url.path)
+                if match and method == request.method:
+                    return answer(self, request, *map(urllib.parse.unquote, match.groups()))
             raise _Refused(404, f"{request.method} {request.url.path} is not served")
         except _Refused as refused:
             return refused.answer
@@ -254,10 +254,10 @@ class FakeStorage:
         return self._buckets[bucket]
 
     def _existing(self, permission: str, bucket: str, name: str) -> Object:
-        found = self._require(permission, bucket, name).get(name)
-        if found is None:
+        existing = self._require(permission, bucket, name).get(name)
+        if existing is None:
             raise _Refused(404, f"No such object: {bucket}/{name}")
-        return found
+        return existing
 
     def _get_bucket(self, _: _Request, bucket: str) -> _Answer:
         self._require("storage.buckets.get", bucket)
@@ -280,7 +280,7 @@ class FakeStorage:
         page = left[: int(query.get("maxResults", _MAX_RESULTS))]
         answer: dict[str, Any] = {
             "kind": "storage#objects",
-            "items": [_metadata(bucket, name, found) for name in page if (found := entries[name])],
+            "items": [_metadata(bucket, name, item) for name in page if (item := entries[name])],
             "prefixes": [name for name in page if entries[name] is None],
         }
         if len(page) < len(left):
@@ -293,16 +293,16 @@ class FakeStorage:
         return _Answer(content=_metadata(bucket, name, self._existing("storage.objects.get", bucket, name)))
 
     def _read(self, request: _Request, bucket: str, name: str) -> _Answer:
-        found = self._existing("storage.objects.get", bucket, name)
-        headers = {"x-goog-hash": f"crc32c={found.crc32c}", "x-goog-generation": str(found.generation)}
-        asked = _RANGE.fullmatch(request.headers.get("Range", ""))
-        if not asked:
-            return _Answer(200, (found.path.open("rb"), 0, found.size_bytes), headers)
-        first, last = int(asked[1]), min(int(asked[2] or found.size_bytes), found.size_bytes - 1)
-        if first >= found.size_bytes:
-            raise _Refused(416, f"{bucket}/{name} has {found.size_bytes} bytes")
-        headers["Content-Range"] = f"bytes {first}-{last}/{found.size_bytes}"
-        return _Answer(206, (found.path.open("rb"), first, last - first + 1), headers)
+        item = self._existing("storage.objects.get", bucket, name)
+        headers = {"x-goog-hash": f"crc32c={item.crc32c}", "x-goog-generation": str(item.generation)}
+        requested = _RANGE.fullmatch(request.headers.get("Range", ""))
+        if not requested:
+            return _Answer(200, (item.path.open("rb"), 0, item.size_bytes), headers)
+        first, last = int(requested[1]), min(int(requested[2] or item.size_bytes), item.size_bytes - 1)
+        if first >= item.size_bytes:
+            raise _Refused(416, f"{bucket}/{name} has {item.size_bytes} bytes")
+        headers["Content-Range"] = f"bytes {first}-{last}/{item.size_bytes}"
+        return _Answer(206, (item.path.open("rb"), first, last - first + 1), headers)
 
     def _delete(self, request: _Request, bucket: str, name: str) -> _Answer:
         with self._lock:
@@ -347,12 +347,12 @@ class FakeStorage:
     def _resume_upload(self, request: _Request, _: str) -> _Answer:
         address, query, path = self._uploads[request.query["upload_id"]]
         size = path.stat().st_size
-        told = _CONTENT_RANGE.fullmatch(request.headers.get("Content-Range", ""))
-        if request.body and (told is None or int(told[1] or 0) == size):
+        content_range = _CONTENT_RANGE.fullmatch(request.headers.get("Content-Range", ""))
+        if request.body and (content_range is None or int(content_range[1] or 0) == size):
             with path.open("ab") as file:
                 file.write(request.body)
             size += len(request.body)
-        if told is None or told[3] == str(size):
+        if content_range is None or content_range[3] == str(size):
             bucket, name = _split(address)
             del self._uploads[request.query["upload_id"]]
             return _Answer(content=_metadata(bucket, name, self._store(query, bucket, name, path)))
@@ -366,10 +366,10 @@ class FakeStorage:
             return self._keep(bucket, name, path)
 
     def _require_generation(self, query: Mapping[str, str], bucket: str, name: str) -> None:
-        found = self._buckets[bucket].get(name)
-        wanted = query.get("ifGenerationMatch")
-        if wanted is not None and int(wanted) != (found.generation if found else 0):
-            raise _Refused(412, f"{bucket}/{name} has another generation than {wanted}")
+        current = self._buckets[bucket].get(name)
+        generation = query.get("ifGenerationMatch")
+        if generation is not None and int(generation) != (current.generation if current else 0):
+            raise _Refused(412, f"{bucket}/{name} has another generation than {generation}")
 
 
 _BUCKET = "/storage/v1/b/([^/]+)"
@@ -399,18 +399,18 @@ def _checksum(path: Path) -> str:
     return base64.b64encode(checksum.digest()).decode()
 
 
-def _metadata(bucket: str, name: str, found: Object) -> dict[str, Any]:
-    created = found.created.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _metadata(bucket: str, name: str, item: Object) -> dict[str, Any]:
+    created = item.created.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return {
         "kind": "storage#object",
         "bucket": bucket,
         "name": name,
-        "size": str(found.size_bytes),
-        "generation": str(found.generation),
+        "size": str(item.size_bytes),
+        "generation": str(item.generation),
         "metageneration": "1",
         "timeCreated": created,
         "updated": created,
-        "crc32c": found.crc32c,
+        "crc32c": item.crc32c,
     }
 
 
@@ -420,7 +420,7 @@ def _parts(request: _Request) -> list[email.message.Message]:
 
 
 def _batch(request: _Request, answer: Callable[[_Request], _Answer]) -> _Answer:
-    """Answers the requests of a batch one by one."""
+    """Answer the requests of a batch one by one."""
     lines = []
     for part in _parts(request):
         line, _, rest = part.get_payload(decode=True).partition(b"\n")
@@ -445,7 +445,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self._context = context
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """The handshake belongs to the connection's thread: it must not keep others from being accepted."""
+        """Do the TLS handshake in the connection's thread, so that it does not block other connections."""
         request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._context.wrap_socket(request, server_side=True) as connection:
             self.RequestHandlerClass(connection, client_address, self)

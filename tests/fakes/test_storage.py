@@ -1,4 +1,4 @@
-"""The stand-in for Cloud Storage, by the clients that the pipeline uses, each in a process of its own."""
+"""The stand-in for Cloud Storage with the clients of the pipeline, each in a process of its own."""
 
 import base64
 import json
@@ -14,58 +14,58 @@ import pytest
 from tests.fakes import isolated
 from tests.fakes.storage import FakeStorage
 
-# TensorFlow sends what it wrote in one part, Beam in parts of 16 MiB.
+# TensorFlow uploads in one part, Beam in parts of 16 MiB.
 LARGE_BYTES = 40 * 2**20
 
 TENSORFLOW = """
     import json, os, tensorflow as tf
     gfile = tf.io.gfile
-    found = {}
+    results = {}
     with gfile.GFile("gs://data/a/b/new.txt", "w") as file:
         file.write("written")
     with gfile.GFile("gs://data/a/large", "wb") as file:
         file.write(b"0123456789abcdef" * (LARGE_BYTES // 16))
     with gfile.GFile("gs://data/a/large", "rb") as file:
         file.seek(LARGE_BYTES - 3)
-        found["end"] = file.read().decode()
-    found["read"] = gfile.GFile("gs://data/a/b/new.txt").read()
-    found["exists"] = [gfile.exists(f"gs://data/a/{name}") for name in ("b", "b/new.txt", "absent")]
-    found["is_folder"] = [gfile.isdir(f"gs://data/a/{name}") for name in ("b", "b/new.txt", "absent")]
-    found["glob"] = sorted(gfile.glob("gs://data/a/*/*"))
-    found["listed"] = sorted(gfile.listdir("gs://data/a"))
+        results["end"] = file.read().decode()
+    results["read"] = gfile.GFile("gs://data/a/b/new.txt").read()
+    results["exists"] = [gfile.exists(f"gs://data/a/{name}") for name in ("b", "b/new.txt", "absent")]
+    results["is_folder"] = [gfile.isdir(f"gs://data/a/{name}") for name in ("b", "b/new.txt", "absent")]
+    results["glob"] = sorted(gfile.glob("gs://data/a/*/*"))
+    results["listed"] = sorted(gfile.listdir("gs://data/a"))
     gfile.makedirs("gs://data/empty")
     gfile.copy("gs://data/a/b/new.txt", "gs://data/c/copied.txt")
     gfile.rename("gs://data/a", "gs://data/renamed")
-    found["renamed"] = sorted(gfile.glob("gs://data/renamed/*"))
+    results["renamed"] = sorted(gfile.glob("gs://data/renamed/*"))
     gfile.rmtree("gs://data/renamed/b")
     try:
         gfile.GFile("gs://elsewhere/x").read()
     except tf.errors.NotFoundError as error:
-        found["no_bucket"] = type(error).__name__
-    print(json.dumps(found))
+        results["no_bucket"] = type(error).__name__
+    print(json.dumps(results))
 """
 
 BEAM = """
     import json
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.io.gcp import gcsio
-    found = {}
+    results = {}
     with FileSystems.create("gs://data/beam/large") as file:
         for _ in range(LARGE_BYTES // 2**20):
             file.write(b"x" * 2**20)
     with FileSystems.create("gs://data/beam/small") as file:
         file.write(b"small")
     with FileSystems.open("gs://data/beam/large") as file:
-        found["read"] = len(file.read())
+        results["read"] = len(file.read())
     (match,) = FileSystems.match(["gs://data/beam/*"])
-    found["matched"] = {one.path: one.size_in_bytes for one in match.metadata_list}
+    results["matched"] = {one.path: one.size_in_bytes for one in match.metadata_list}
     FileSystems.rename(["gs://data/beam/small"], ["gs://data/beam/moved"])
     FileSystems.copy(["gs://data/beam/moved"], ["gs://data/beam/again"])
-    found["batch"] = gcsio.GcsIO().copy_batch([("gs://data/beam/absent", "gs://data/beam/x")])[0][2]
+    results["batch"] = gcsio.GcsIO().copy_batch([("gs://data/beam/absent", "gs://data/beam/x")])[0][2]
     FileSystems.delete(["gs://data/beam/moved"])
-    found["checksum"] = FileSystems.checksum("gs://data/beam/again")
-    found["exists"] = [FileSystems.exists(f"gs://data/beam/{name}") for name in ("again", "moved")]
-    print(json.dumps(found))
+    results["checksum"] = FileSystems.checksum("gs://data/beam/again")
+    results["exists"] = [FileSystems.exists(f"gs://data/beam/{name}") for name in ("again", "moved")]
+    print(json.dumps(results))
 """
 
 
@@ -85,9 +85,9 @@ def run(storage: FakeStorage, script: str, command: list[str] | None = None) -> 
 
 
 def test_tensorflow_reads_writes_lists_renames_and_deletes(storage):
-    storage.failures.extend([503])  # it tries again
-    found = run(storage, TENSORFLOW)
-    assert found == {
+    storage.failures.extend([503])  # the client retries
+    results = run(storage, TENSORFLOW)
+    assert results == {
         "end": "def",
         "read": "written",
         "exists": [True, True, False],
@@ -104,9 +104,9 @@ def test_tensorflow_reads_writes_lists_renames_and_deletes(storage):
 
 
 def test_beam_writes_in_parts_copies_and_deletes_in_batches(storage):
-    found = run(storage, BEAM)
+    results = run(storage, BEAM)
     small = base64.b64encode(google_crc32c.Checksum(b"small").digest()).decode()
-    assert found == {
+    assert results == {
         "read": LARGE_BYTES,
         "matched": {"gs://data/beam/large": LARGE_BYTES, "gs://data/beam/small": 5},
         "batch": 404,
@@ -116,9 +116,9 @@ def test_beam_writes_in_parts_copies_and_deletes_in_batches(storage):
     assert storage.read_bytes("gs://data/beam/again") == b"small"
 
 
-def test_a_permission_that_is_denied_is_missed(storage):
+def test_a_denied_permission_is_an_error(storage):
     storage.denied.add("storage.buckets.get")
-    found = run(
+    results = run(
         storage,
         """
         import json, tensorflow as tf
@@ -128,19 +128,19 @@ def test_a_permission_that_is_denied_is_missed(storage):
             print(json.dumps(error.message))
         """,
     )
-    assert "storage.buckets.get" in found
+    assert "storage.buckets.get" in results
     assert ("storage.buckets.get", "gs://data/") in storage.calls
 
 
 @pytest.mark.skipif(not isolated.can_isolate(), reason="unshare --net is not allowed here")
-def test_it_is_reached_from_a_network_of_its_own(storage, tmp_path):
+def test_processes_in_another_network_reach_it(storage, tmp_path):
     storage.write_bytes("gs://data/hello", b"hello")
     script = "import json, tensorflow as tf; print(json.dumps(tf.io.gfile.GFile('gs://data/hello').read()))"
     process = {"command": [sys.executable, "-c", script], "environ": {}}
     assert run(storage, "", isolated.command([process], tmp_path / "process.json", storage.sockets)) == "hello"
 
 
-def test_what_is_old_expires(storage, tmp_path):
+def test_old_objects_expire(storage, tmp_path):
     (tmp_path / "local" / "runs").mkdir(parents=True)
     (tmp_path / "local" / "runs" / "1").write_text("first")
     (tmp_path / "local" / "runs" / "2").write_text("second")

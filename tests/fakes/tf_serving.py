@@ -7,11 +7,11 @@ The rules that are imitated here are those of TF Serving's source (``model_serve
 * A configuration with a label for a version that is not AVAILABLE is refused with FAILED_PRECONDITION: the call fails,
   labels and versions stay as they were.
 * Labels move at once. Versions are loaded and unloaded later, at polls of the file system; none is unloaded before
-  one of those that are wanted is AVAILABLE.
-* A version that did not load is END, with the error. It is tried again when it was not wanted in between.
-* GetModelStatus does not know labels: it tells the state of every version that was ever seen.
-* GetModelMetadata tells which version answers: for a label that there is not INVALID_ARGUMENT, for one whose version
-  is not AVAILABLE NOT_FOUND.
+  a configured one is AVAILABLE.
+* A version that did not load is END, with the error. It is loaded again after a configuration without it.
+* GetModelStatus does not support labels: it returns the state of every version so far.
+* GetModelMetadata returns the version of a label: INVALID_ARGUMENT for an unknown label, NOT_FOUND for one whose
+  version is not AVAILABLE.
 
 Time does not pass by itself: after each GetModelStatus the server does one step of its work.
 
@@ -43,7 +43,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server.errors import Fault
+from serving.server.errors import StatusError
 from serving.server.servable import Servable
 
 State = get_model_status_pb2.ModelVersionStatus.State
@@ -72,7 +72,7 @@ class BatchingSession:
         self.batches: dict[str, list[int]] = defaultdict(list)
 
     def run(self, signature: str, inputs: Arrays) -> Arrays:
-        """Answer a request together with others; raise the Fault of their batch."""
+        """Answer a request together with others; raise the StatusError of their batch."""
         self._servable.check(signature, inputs)
         answer: futures.Future[Arrays] = futures.Future()
         with self._lock:
@@ -102,9 +102,9 @@ class BatchingSession:
         self.batches[signature].append(sum(_items(inputs) for inputs, _ in batch))
         try:
             outputs = self._servable.run(signature, _merged([inputs for inputs, _ in batch]))
-        except Fault as fault:
+        except StatusError as error:
             for _, answer in batch:
-                answer.set_exception(fault)
+                answer.set_exception(error)
             return
         ends = itertools.accumulate(_items(inputs) for inputs, _ in batch)
         for (inputs, answer), end in zip(batch, ends, strict=True):
@@ -119,7 +119,7 @@ def _merged(requests: list[Arrays]) -> Arrays:
     """TF Serving's ``MergeInputTensors`` without padding."""
     for name in requests[0]:
         if len({inputs[name].shape[1:] for inputs in requests}) > 1:
-            raise Fault(
+            raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"Tensors with name '{name}' from different tasks have different shapes and padding is turned off.",
             )
@@ -160,7 +160,7 @@ class FakeTfServing(model_service_pb2_grpc.ModelServiceServicer, prediction_serv
                 self.refused.append(text)
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
         self.labels = dict(model.version_labels)
-        self._aspired = self._wanted(model)
+        self._aspired = self._configured(model)
         return model_management_pb2.ReloadConfigResponse()
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -189,8 +189,8 @@ class FakeTfServing(model_service_pb2_grpc.ModelServiceServicer, prediction_serv
         inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
         try:
             outputs = self._session.run(signature, inputs)
-        except Fault as fault:
-            context.abort(fault.code, fault.message)
+        except StatusError as error:
+            context.abort(error.status, error.message)
         answer = predict_pb2.PredictResponse()
         answer.model_spec.name, answer.model_spec.signature_name = "ser", signature
         answer.model_spec.version.value = max(self.available)
@@ -198,31 +198,31 @@ class FakeTfServing(model_service_pb2_grpc.ModelServiceServicer, prediction_serv
             answer.outputs[name].CopyFrom(tf.make_tensor_proto(array))
         return answer
 
-    def _wanted(self, model: model_server_config_pb2.ModelConfig) -> list[int]:
+    def _configured(self, model: model_server_config_pb2.ModelConfig) -> list[int]:
         policy = model.model_version_policy
         return list(policy.specific.versions) if policy.HasField("specific") else [max(self.on_disk)]
 
     def _step(self) -> None:
         replaced = any(version in self.available for version in self._aspired)
         for version in {**dict.fromkeys(self._aspired), **self._states}:
-            wanted, state = version in self._aspired, self._states.get(version, State.END)
-            if not wanted:
+            aspired, state = version in self._aspired, self._states.get(version, State.END)
+            if not aspired:
                 self._given_up.discard(version)
             if state == State.LOADING and version in self.broken:
                 self._states[version], self._errors[version] = State.END, self.broken[version]
                 self._given_up.add(version)
             elif state in _NEXT:
                 self._states[version] = _NEXT[state]
-            elif state == State.END and wanted and version in self.on_disk - self._given_up:
+            elif state == State.END and aspired and version in self.on_disk - self._given_up:
                 self._states[version] = State.START
                 self._errors.pop(version, None)
-            elif state == State.AVAILABLE and not wanted and replaced:
+            elif state == State.AVAILABLE and not aspired and replaced:
                 self._states[version] = State.UNLOADING
         self.dangling += [label for label, version in self.labels.items() if version not in self.available]
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[str]:
-        """On a free port of the loopback interface; yields the address."""
+        """Listen on a free port of the loopback interface, and yield the address."""
         server = grpc.server(futures.ThreadPoolExecutor(_THREADS if self._session else 1))
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, server)

@@ -109,7 +109,7 @@ def methods(service: str) -> dict[str, Method]:
 
 
 class _Recorder(grpc.Channel):
-    """Channel that records the methods it is asked for."""
+    """Channel that records the methods that a client requests."""
 
     def __init__(self) -> None:
         self.methods: dict[str, Method] = {}
@@ -273,8 +273,8 @@ def _https_server(fake: FakeVertex, certificates: "Certificates") -> Iterator[in
             if host == _TOKENS_HOST:
                 token = {"access_token": "a token", "expires_in": 3600, "token_type": "Bearer"}
                 self._send(HttpAnswer(200, json.dumps(token).encode(), {"Content-Type": "application/json"}))
-            elif found := _RAW_PREDICT.fullmatch(self.path):
-                self._send(fake.raw_predict(host, found[1], body, self.headers.get("Authorization", "")))
+            elif match := _RAW_PREDICT.fullmatch(self.path):
+                self._send(fake.raw_predict(host, match[1], body, self.headers.get("Authorization", "")))
             else:
                 self._send(HttpAnswer(404, b"<html>Not Found</html>"))
 

@@ -166,11 +166,11 @@ class Cloud:
 
     def aliases(self) -> dict[str, list[str]]:
         """Return the other aliases of each version, by the number in its alias ``v<number>``."""
-        found = {}
+        aliases = {}
         for model in self.models.values():
             (own,) = [alias for alias in model.version_aliases if re.fullmatch(r"v\d+", alias)]
-            found[own[1:]] = sorted(set(model.version_aliases) - {own})
-        return found
+            aliases[own[1:]] = sorted(set(model.version_aliases) - {own})
+        return aliases
 
 
 class _Service:
@@ -226,8 +226,8 @@ class Models(_Service):
     @_rpc
     def list_model_versions(self, request: Any) -> vertex.ListModelVersionsResponse:
         self._require(_numbered(request.name))
-        found = self._versions(_numbered(request.name))
-        return vertex.ListModelVersionsResponse(models=[self._returned(model) for model in found])
+        versions = self._versions(_numbered(request.name))
+        return vertex.ListModelVersionsResponse(models=[self._returned(model) for model in versions])
 
     @_rpc
     def list_models(self, request: Any) -> vertex.ListModelsResponse:
@@ -348,12 +348,14 @@ class Endpoints(_Service):
 
     @_rpc
     def list_endpoints(self, request: Any) -> vertex.ListEndpointsResponse:
-        wanted = re.fullmatch(r'display_name="(.+)"|', request.filter)
-        if wanted is None:
-            _refuse(grpc.StatusCode.INVALID_ARGUMENT, f"filter {request.filter!r} is not known here")
+        match = re.fullmatch(r'display_name="(.+)"|', request.filter)
+        if match is None:
+            _refuse(grpc.StatusCode.INVALID_ARGUMENT, f"filter {request.filter!r} is not supported here")
         parent = f"{_numbered(request.parent)}/endpoints/"
-        found = [one for name, one in self.cloud.endpoints.items() if name.startswith(parent)]
-        return vertex.ListEndpointsResponse(endpoints=[one for one in found if wanted[1] in (None, one.display_name)])
+        endpoints = [one for name, one in self.cloud.endpoints.items() if name.startswith(parent)]
+        return vertex.ListEndpointsResponse(
+            endpoints=[one for one in endpoints if match[1] in (None, one.display_name)]
+        )
 
     @_rpc
     def update_endpoint(self, request: Any) -> vertex.Endpoint:
@@ -438,9 +440,9 @@ class Endpoints(_Service):
         return self.cloud.endpoints[_numbered(name)]
 
 
-def _require_split(split: dict[str, int], known: set[str]) -> None:
-    if split and (sum(split.values()) != 100 or not set(split) <= known or min(split.values()) < 0):
-        _refuse(grpc.StatusCode.INVALID_ARGUMENT, f"traffic split {split}; deployed are {sorted(known)}")
+def _require_split(split: dict[str, int], deployed: set[str]) -> None:
+    if split and (sum(split.values()) != 100 or not set(split) <= deployed or min(split.values()) < 0):
+        _refuse(grpc.StatusCode.INVALID_ARGUMENT, f"traffic split {split}; deployed are {sorted(deployed)}")
 
 
 def _unservable(model: vertex.Model, artifact: Path) -> str | None:

@@ -41,8 +41,8 @@ class Metadata:
 
     def context(self, context_id: str) -> vertex.Context:
         """Return the only context of an id."""
-        (found,) = [context for name, context in self.contexts.items() if name.endswith(f"/contexts/{context_id}")]
-        return found
+        (context,) = [one for name, one in self.contexts.items() if name.endswith(f"/contexts/{context_id}")]
+        return context
 
     def create_metadata_store(self, request: Any, _: grpc.ServicerContext) -> Any:
         name = f"{_numbered(request.parent)}/metadataStores/{request.metadata_store_id}"
@@ -52,10 +52,10 @@ class Metadata:
         return done(self.stores[name])
 
     def get_metadata_store(self, request: Any, _: grpc.ServicerContext) -> vertex.MetadataStore:
-        return _found(self.stores, request.name)
+        return _require(self.stores, request.name)
 
     def create_context(self, request: Any, _: grpc.ServicerContext) -> vertex.Context:
-        store, context = _found(self.stores, request.parent), request.context
+        store, context = _require(self.stores, request.parent), request.context
         if not _ID.match(request.context_id) or not context.schema_title or not context.schema_version:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"id {request.context_id!r}, schema {context.schema_title}")
         context.name, context.etag = f"{store.name}/contexts/{request.context_id}", "1"
@@ -65,22 +65,22 @@ class Metadata:
         return context
 
     def get_context(self, request: Any, _: grpc.ServicerContext) -> vertex.Context:
-        return _found(self.contexts, request.name)
+        return _require(self.contexts, request.name)
 
     def update_context(self, request: Any, _: grpc.ServicerContext) -> vertex.Context:
-        known, given = _found(self.contexts, request.context.name), request.context
-        if given.etag and given.etag != known.etag:
-            said = f"Specified Context `etag`: `{given.etag}` does not match server `etag`: `{known.etag}`"
-            raise Refused(grpc.StatusCode.ABORTED, said)
-        given.name, given.etag = known.name, str(int(known.etag) + 1)
-        self.contexts[known.name] = given
+        current, given = _require(self.contexts, request.context.name), request.context
+        if given.etag and given.etag != current.etag:
+            text = f"Specified Context `etag`: `{given.etag}` does not match server `etag`: `{current.etag}`"
+            raise Refused(grpc.StatusCode.ABORTED, text)
+        given.name, given.etag = current.name, str(int(current.etag) + 1)
+        self.contexts[current.name] = given
         return given
 
     def add_context_children(self, request: Any, _: grpc.ServicerContext) -> vertex.AddContextChildrenResponse:
-        parent = _found(self.contexts, request.context).name
+        parent = _require(self.contexts, request.context).name
         below = self.children.setdefault(parent, [])
         for child in request.child_contexts:
-            name = _found(self.contexts, child).name
+            name = _require(self.contexts, child).name
             if name not in below:
                 below.append(name)
         return vertex.AddContextChildrenResponse()
@@ -96,7 +96,7 @@ def _numbered(name: str) -> str:
     return re.sub(r"^projects/[^/]+", f"projects/{PROJECT_NUMBER}", name)
 
 
-def _found(resources: dict[str, Any], name: str) -> Any:
+def _require(resources: dict[str, Any], name: str) -> Any:
     if _numbered(name) not in resources:
         raise Refused(grpc.StatusCode.NOT_FOUND, f"{name} does not exist")
     return resources[_numbered(name)]

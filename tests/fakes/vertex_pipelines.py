@@ -4,7 +4,7 @@ The contract that is imitated, from TFX's container entrypoint and Google's pipe
 
 * A task runs when those that it depends on are done, and those whose artifacts it takes; independent tasks run at once.
 * A container gets its command and arguments with ``{{$}}`` replaced by the ExecutorInput as JSON: parameters from
-  constants and from the run's own, input artifacts as the metadata store knows them, output artifacts with a name, a
+  constants and from the run's own, input artifacts as in the metadata store, output artifacts with a name, a
   type and an address below ``<root>/<project>/<run>/<task>_<id>/``.
 * Where there is a pre-cache check (TFX's ExampleGen driver) it runs first, with the same input. What it writes to the
   output file changes the parameters and the outputs' metadata, and the file stays for the executor to read.
@@ -14,7 +14,7 @@ The contract that is imitated, from TFX's container entrypoint and Google's pipe
 * A task that fails is tried again as often as its retry policy says; then the run fails and starts no more tasks.
 
 * A task whose caching is enabled and that ran before with the same container, parameters and input artifacts does not
-  run again: its former outputs are used. What the pre-cache check said of the inputs belongs to the parameters.
+  run again: its former outputs are used. The result of the pre-cache check belongs to the parameters.
 
 Importers, exit handlers, conditions and loops are not used by this pipeline and refused.
 """
@@ -91,8 +91,8 @@ class LocalPipelines:
             TaskFailed: With the end of the task's log.
         """
         run = _Run(job, run_id)
-        wanted = run.with_dependencies(until) if until else set(run.tasks)
-        waiting = {name: run.dependencies(name) & wanted for name in wanted}
+        tasks = run.with_dependencies(until) if until else set(run.tasks)
+        waiting = {name: run.dependencies(name) & tasks for name in tasks}
         running: dict[futures.Future[None], str] = {}
         with futures.ThreadPoolExecutor(self._concurrency) as pool:
             while waiting or running:
@@ -252,13 +252,13 @@ class _Run:
         return {*self.tasks[task].get("dependentTasks", ()), *(producer for _, producer, _ in self.inputs(task))}
 
     def with_dependencies(self, tasks: Collection[str]) -> set[str]:
-        found: set[str] = set()
+        needed: set[str] = set()
         waiting = collections.deque(tasks)
         while waiting:
             task = waiting.popleft()
-            found.add(task)
-            waiting.extend(self.dependencies(task) - found)
-        return found
+            needed.add(task)
+            waiting.extend(self.dependencies(task) - needed)
+        return needed
 
     def parameters(self, task: str) -> dict[str, Any]:
         given = self.tasks[task].get("inputs", {}).get("parameters", {})
@@ -271,15 +271,15 @@ class _Run:
 
 
 def _merge(outputs: dict[str, Any], written: dict[str, Any]) -> None:
-    """Merge a container's report on its outputs, which never has their type, into the artifacts."""
+    """Merge a container's report on its outputs, which lacks their type, into the artifacts."""
     for key, value in written.get("artifacts", {}).items():
-        for known, said in zip(outputs[key]["artifacts"], value["artifacts"], strict=True):
-            known["uri"] = said.get("uri", known["uri"])
-            known["metadata"] = {**known["metadata"], **said.get("metadata", {})}
+        for artifact, reported in zip(outputs[key]["artifacts"], value["artifacts"], strict=True):
+            artifact["uri"] = reported.get("uri", artifact["uri"])
+            artifact["metadata"] = {**artifact["metadata"], **reported.get("metadata", {})}
 
 
 def _names(artifacts: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
-    return {key: [artifact["name"] for artifact in found] for key, found in artifacts.items()}
+    return {key: [artifact["name"] for artifact in listed] for key, listed in artifacts.items()}
 
 
 def _title(artifact: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ class Pipelines:
     def __init__(self, progress: tuple[vertex.PipelineState, ...] = (vertex.PipelineState.PIPELINE_STATE_SUCCEEDED,)):
         self.jobs: dict[str, vertex.PipelineJob] = {}
         self.progress = progress
-        self._looks: dict[str, int] = {}
+        self._reads: dict[str, int] = {}
 
     def create_pipeline_job(self, request: Any, _: grpc.ServicerContext) -> vertex.PipelineJob:
         name = f"{request.parent}/pipelineJobs/{request.pipeline_job_id}"
@@ -55,9 +55,9 @@ class Pipelines:
     def get_pipeline_job(self, request: Any, _: grpc.ServicerContext) -> vertex.PipelineJob:
         if request.name not in self.jobs:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"{request.name} does not exist")
-        job, look = self.jobs[request.name], self._looks.get(request.name, 0)
-        self._looks[request.name] = look + 1
-        job.state = self.progress[min(look, len(self.progress) - 1)]
+        job, read = self.jobs[request.name], self._reads.get(request.name, 0)
+        self._reads[request.name] = read + 1
+        job.state = self.progress[min(read, len(self.progress) - 1)]
         task_state = job.state.name.removeprefix("PIPELINE_STATE_")
         names = json_format.MessageToDict(vertex.PipelineJob.pb(job).pipeline_spec)["root"]["dag"]["tasks"]
         job.job_detail.task_details = [{"task_name": name, "state": task_state} for name in sorted(names)]
@@ -99,8 +99,8 @@ class Schedules:
         return schedule
 
     def list_schedules(self, request: Any, _: grpc.ServicerContext) -> vertex.ListSchedulesResponse:
-        found = [value for name, value in self.schedules.items() if name.startswith(f"{request.parent}/")]
-        return vertex.ListSchedulesResponse(schedules=found)
+        schedules = [value for name, value in self.schedules.items() if name.startswith(f"{request.parent}/")]
+        return vertex.ListSchedulesResponse(schedules=schedules)
 
     def update_schedule(self, request: Any, _: grpc.ServicerContext) -> vertex.Schedule:
         schedule = self._get(request.schedule.name)

@@ -23,7 +23,7 @@ _STRING_BYTES = 24  # sizeof(TF_TString)
 
 
 class CApiError(Exception):
-    """A status that is not OK."""
+    """TensorFlow returned a status other than OK."""
 
 
 class _Buffer(ctypes.Structure):
@@ -93,10 +93,10 @@ class CApiModel:
 
     def _call(self, function: Any, *arguments: Any) -> Any:
         status = self._tf.TF_NewStatus()
-        found = function(*map(_passed, arguments), ctypes.c_void_p(status))
+        result = function(*map(_passed, arguments), ctypes.c_void_p(status))
         if code := self._tf.TF_GetCode(status):
             raise CApiError(f"{code}: {self._tf.TF_Message(status).decode()}")
-        return found
+        return result
 
     def _output(self, name: str) -> _Output:
         operation, _, index = name.partition(":")
@@ -136,7 +136,7 @@ class CApiModel:
 
 
 def _passed(argument: Any) -> Any:
-    """Addresses are Python integers, which ctypes would cut to 32 bits."""
+    """Return addresses as pointers; ctypes would cut Python integers to 32 bits."""
     return ctypes.c_void_p(argument) if isinstance(argument, int) and argument > 2**31 else argument
 
 
@@ -168,8 +168,8 @@ def main() -> None:
     print(tf.__version__)
     model_dir, requests, answers = sys.argv[1:]
     model = CApiModel(model_dir)
-    asked = pickle.loads(Path(requests).read_bytes())
-    Path(answers).write_bytes(pickle.dumps([model.run(signature, inputs) for signature, inputs in asked]))
+    items = pickle.loads(Path(requests).read_bytes())
+    Path(answers).write_bytes(pickle.dumps([model.run(signature, inputs) for signature, inputs in items]))
 
 
 if __name__ == "__main__":

@@ -55,44 +55,6 @@ def _speechlike(duration_sec: float = 3.0, *, rate_hz: int = RATE_HZ, seed: int 
     return (0.2 * tone + 0.01 * rng.normal(size=time_sec.shape)).astype(np.float32)
 
 
-@pytest.fixture(scope="session")
-def speechlike() -> Callable[..., np.ndarray]:
-    """A gliding tone in noise: float32 ``[samples]`` at 48 kHz unless told otherwise, different for every seed."""
-    return _speechlike
-
-
-@pytest.fixture(scope="session")
-def wav_bytes() -> bytes:
-    """Three seconds, 16-bit, mono, 48 kHz."""
-    file = io.BytesIO()
-    soundfile.write(file, _speechlike(), RATE_HZ, format="WAV", subtype="PCM_16")
-    return file.getvalue()
-
-
-@pytest.fixture(scope="session")
-def ravdess() -> Path:
-    if not RAVDESS.is_dir():
-        pytest.skip(needs_corpora.kwargs["reason"])
-    return RAVDESS
-
-
-@pytest.fixture(scope="session")
-def audio_spec() -> AudioSpec:
-    return ORIGINAL_AUDIO
-
-
-@pytest.fixture(scope="session")
-def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel as the Trainer exports it; the weights are random."""
-    return export_random_model("original_cnn", tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="session")
-def export_family() -> Callable[..., Path]:
-    """Export a model of the named family with random weights below a folder."""
-    return export_random_model
-
-
 def export_random_model(family: str, folder: Path, limits: AudioLimits = DEFAULT_LIMITS) -> Path:
     audio = models.family_named(family).recipe.get("audio", {})
     spec = AudioSpec(**audio)
@@ -100,7 +62,7 @@ def export_random_model(family: str, folder: Path, limits: AudioLimits = DEFAULT
     keras.utils.set_random_seed(1)
     model = models.build(family, input_shape=spec.feature_shape, classes=len(EMOTIONS))
     rng = np.random.default_rng(0)
-    for statistics in model.non_trainable_weights:  # of batch normalisation: other than those of a fresh variable
+    for statistics in model.non_trainable_weights:  # of batch normalisation: not the initial values
         statistics.assign_add(rng.uniform(0, 0.1, statistics.shape))
     transform = tft.TFTransformOutput(str(folder / "graph"))
     with encoder_arrays.fetched(folder / "encoders"):
@@ -108,22 +70,8 @@ def export_random_model(family: str, folder: Path, limits: AudioLimits = DEFAULT
     return folder / "exported"
 
 
-@pytest.fixture(scope="session")
-def strict_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another project's SavedModel: its requests have the shape of their samples, and it raises for bad ones."""
-    folder = tmp_path_factory.mktemp("strict")
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, "samples")])
-    def serving_default(samples: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(samples > 0), ["not above 0"])]):
-            return {"sums": tf.reduce_sum(samples, axis=1)}
-
-    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serving_default})
-    return folder
-
-
 def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
-    """Runs the real preprocessing over a few examples with random features."""
+    """Run the real preprocessing over a few examples with random features."""
     rng = np.random.default_rng(0)
     clip = Clip(path="a.wav", corpus="toy", emotion="sad", speaker="toy-01")
     packed = [
@@ -164,6 +112,58 @@ def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
     metadata_io.write_metadata(metadata, str(folder / "metadata"))
 
 
+@pytest.fixture(scope="session")
+def speechlike() -> Callable[..., np.ndarray]:
+    """A gliding tone in noise: float32 ``[samples]`` at 48 kHz by default, different for every seed."""
+    return _speechlike
+
+
+@pytest.fixture(scope="session")
+def wav_bytes() -> bytes:
+    """Three seconds, 16-bit, mono, 48 kHz."""
+    file = io.BytesIO()
+    soundfile.write(file, _speechlike(), RATE_HZ, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def ravdess() -> Path:
+    if not RAVDESS.is_dir():
+        pytest.skip(needs_corpora.kwargs["reason"])
+    return RAVDESS
+
+
+@pytest.fixture(scope="session")
+def audio_spec() -> AudioSpec:
+    return ORIGINAL_AUDIO
+
+
+@pytest.fixture(scope="session")
+def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel as the Trainer exports it; the weights are random."""
+    return export_random_model("original_cnn", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def export_family() -> Callable[..., Path]:
+    """Export a model of the named family with random weights below a folder."""
+    return export_random_model
+
+
+@pytest.fixture(scope="session")
+def strict_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another project's SavedModel: its requests have the shape of their samples, and it raises for bad ones."""
+    folder = tmp_path_factory.mktemp("strict")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, "samples")])
+    def serving_default(samples: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(samples > 0), ["not above 0"])]):
+            return {"sums": tf.reduce_sum(samples, axis=1)}
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serving_default})
+    return folder
+
+
 def _push(model: Path, base: Path, version: int) -> None:
     base.mkdir(exist_ok=True)
     shutil.copytree(model, base / f"{version}.partial")
@@ -172,7 +172,7 @@ def _push(model: Path, base: Path, version: int) -> None:
 
 @pytest.fixture(scope="session")
 def push(exported_model: Path) -> Callable[[Path, int], None]:
-    """As the Pusher does: whatever is seen under the version's number is whole."""
+    """Function that copies the model to a version's folder, which appears complete, as the Pusher does."""
     return functools.partial(_push, exported_model)
 
 
@@ -199,11 +199,11 @@ class RunningServer:
         return grpc.insecure_channel(self.address, **options)
 
     def metrics(self) -> str:
-        """The metrics page."""
+        """Return the metrics page."""
         return httpx.get(f"{self.rest_url}/monitoring/prometheus/metrics").text
 
     def predict_from_features_of(self, encoded: bytes) -> np.ndarray:
-        """Probabilities that the ``features`` signature gives of what the ExampleGen computes of a recording."""
+        """Return the probabilities of the ``features`` signature for a recording's features of the ExampleGen."""
         recording = decoding.decode(encoded)
         features, valid_frames = frontend.features_of_waveform(
             recording.samples, recording.sample_rate_hz, ORIGINAL_AUDIO
@@ -211,7 +211,7 @@ class RunningServer:
         return self.predict_from_features(features.numpy()[np.newaxis], valid_frames.numpy()[np.newaxis])
 
     def predict_from_features(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
-        """Probabilities of one item, float32 ``[emotions]``."""
+        """Return the probabilities of one item, float32 ``[emotions]``."""
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = "ser", "features"
         request.inputs["features"].CopyFrom(tf.make_tensor_proto(features))
@@ -222,7 +222,7 @@ class RunningServer:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """A context in which no request is answered, however fast the machine is."""
+        """Block all threads of the scheduler during the context."""
         release = threading.Event()
         for _ in range(self.scheduler.free_threads):
             self.scheduler._pool.submit(release.wait)
@@ -262,7 +262,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def server_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """One for all servers of the process: gRPC's asyncio binding is happiest with one."""
+    """One event loop for all servers of the process, as gRPC's asyncio binding requires."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -274,7 +274,7 @@ def server_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture(scope="session")
 def run_server(server_loop: asyncio.AbstractEventLoop) -> Callable[..., RunningServer]:
-    """Starts a server; whoever does stops it."""
+    """Function that starts a server; the caller stops it."""
 
     async def start(options: ServerOptions) -> Server:
         server = Server(options)
@@ -295,7 +295,7 @@ def shared_server(
     tmp_path_factory: pytest.TempPathFactory,
     run_server: Callable[..., RunningServer],
 ) -> Iterator[RunningServer]:
-    """One server, with batching, for all tests that leave it as it was."""
+    """One server, with batching, for all tests that do not change it."""
     folder = tmp_path_factory.mktemp("shared")
     push(folder / "serving", 3)
     batching = folder / "batching.config"

@@ -38,8 +38,8 @@ class Process:
         self.log = ""
         for line in self._process.stderr:
             self.log += line
-            if found := re.search(r"gRPC on port (\d+), REST and metrics on port (\d+)", line):
-                self.port, self.rest_api_port = map(int, found.groups())
+            if ports := re.search(r"gRPC on port (\d+), REST and metrics on port (\d+)", line):
+                self.port, self.rest_api_port = map(int, ports.groups())
                 return
         raise AssertionError(self.log)
 
@@ -66,7 +66,7 @@ def sound_file(tmp_path, speechlike):
 
 
 def runs(server):
-    """Batches that the server has begun so far."""
+    """Return the number of batches so far."""
     text = httpx.get(f"http://127.0.0.1:{server.rest_api_port}/monitoring/prometheus/metrics").text
     return sum(map(float, re.findall(r"processed_batch_size_count\{.*\} (\S+)", text)))
 
@@ -86,7 +86,7 @@ def paused_with_a_request(server, channel, recording):
     raise AssertionError("every request was answered before the server could be stopped")
 
 
-def test_sigterm_drains_and_a_restart_is_found_again(push, tmp_path, speechlike, wav_bytes):
+def test_sigterm_drains_and_clients_reconnect(push, tmp_path, speechlike, wav_bytes):
     push(tmp_path / "serving", 1)
     address = "127.0.0.1:{}"
     with Process(tmp_path / "serving") as server, Client(address.format(server.port), timeout_sec=30) as client:
@@ -115,16 +115,16 @@ def test_sigterm_drains_and_a_restart_is_found_again(push, tmp_path, speechlike,
             assert refused.stderr.splitlines()[-1].startswith("ser: cannot serve: ")
 
 
-def test_serving_nothing_says_what_to_do(tmp_path):
+def test_serve_without_a_model_fails_with_the_reason(tmp_path):
     finished = ser("serve", "--model-base-path", tmp_path / "missing")
     assert finished.returncode == 1
-    assert "Run the pipeline first" in finished.stderr
+    assert str(tmp_path / "missing") in finished.stderr
     command = [SER[0], "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {SER[2]}", "serve"]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "there is no folder output/serving" in finished.stderr, "where a run leaves its versions"
+    assert "output/serving" in finished.stderr
     finished = ser("serve", "--model-base-path", tmp_path, "--port", 0, "--rest-api-port", 0)
     assert finished.returncode == 1
-    assert "has no version that loads" in finished.stderr.splitlines()[-1]
+    assert str(tmp_path) in finished.stderr.splitlines()[-1]
 
 
 def test_predict_prints_the_emotion_and_a_bar_per_emotion(shared_server, sound_file):
@@ -138,14 +138,14 @@ def test_predict_prints_the_emotion_and_a_bar_per_emotion(shared_server, sound_f
     assert heading == f"{sound_file}: {rows[0][0]}, model version 3"
 
 
-def test_predict_follows_a_long_recording(shared_server, sound_file):
+def test_predict_prints_a_timeline(shared_server, sound_file):
     finished = ser("predict", sound_file, "--timeline", "--address", shared_server.rest_url)
     assert finished.returncode == 0, finished.stderr
     assert re.search(r"^ +0\.0 +2\.5 ", finished.stdout, re.MULTILINE)
     assert re.search(r"^ +0\.5 +3\.0 ", finished.stdout, re.MULTILINE)
 
 
-def test_predict_gives_json_for_the_good_files_and_names_the_bad(shared_server, sound_file, tmp_path):
+def test_predict_prints_json_and_names_the_bad_files(shared_server, sound_file, tmp_path):
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     finished = ser(
         "predict", sound_file, tmp_path / "bad.wav", sound_file, "--json", "--address", shared_server.address
@@ -156,14 +156,14 @@ def test_predict_gives_json_for_the_good_files_and_names_the_bad(shared_server, 
     assert lines[0]["model_version"] == 3
     assert finished.returncode == 1
     assert "bad.wav: AUDIO_UNREADABLE: " in finished.stderr
-    assert "1 of 3 recordings could not be used" in finished.stderr
+    assert "1 of 3 " in finished.stderr
     timeline = ser("predict", sound_file, "--json", "--timeline", "--address", shared_server.address).stdout
     assert [segment["start_sec"] for segment in json.loads(timeline)["segments"]] == [0, 0.5]
 
 
-def test_predict_without_a_server_says_what_to_do(sound_file, unused_tcp_port):
+def test_predict_without_a_server_names_the_next_command(sound_file, unused_tcp_port):
     finished = ser("predict", sound_file, "--address", f"localhost:{unused_tcp_port}")
     assert finished.returncode == 1
-    assert "no server answers" in finished.stderr
-    assert "ser serve" in finished.stderr
-    assert "known forms" in ser("predict", sound_file, "--address", "nowhere").stderr
+    assert f"localhost:{unused_tcp_port}" in finished.stderr
+    assert "`ser serve`" in finished.stderr
+    assert "'nowhere'" in ser("predict", sound_file, "--address", "nowhere").stderr

@@ -1,4 +1,4 @@
-"""A model with limits of its own: each caller goes by the contract of the model, not by the default limits."""
+"""A model with limits of its own: every caller uses those of its contract instead of the defaults."""
 
 import io
 import json
@@ -43,9 +43,51 @@ def server(model_dir, log_dir, run_server, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quiet(speechlike):
-    """A recording that the default limits call silent."""
+    """A recording that is silent by the default limits."""
     samples = speechlike()
     return samples * np.float32(0.8 * DEFAULT_LIMITS.silence_peak / np.abs(samples).max()), RATE_HZ
+
+
+def logged(folder, *, probabilities):
+    """Wait for log entries with these probabilities, and return them."""
+    deadline = time.monotonic() + 60
+    while True:
+        files = sorted(map(str, folder.glob("requests-*.tfrecord")))
+        records = tf.data.TFRecordDataset(files).as_numpy_iterator() if files else ()
+        entries = [prediction_log_pb2.PredictionLog.FromString(record).predict_log for record in records]
+        matching = [
+            entry
+            for entry in entries
+            if np.allclose(tf.make_ndarray(entry.response.outputs["probabilities"])[0], probabilities, atol=1e-6)
+        ]
+        if matching:
+            return matching
+        assert time.monotonic() < deadline, "the request was not logged"
+        time.sleep(0.05)
+
+
+def wav(samples, rate_hz):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+def write_quiet_corpus(folder, seed):
+    """Write quiet noise with names as in RAVDESS."""
+    for actor in range(1, ACTORS + 1):
+        for repetition in range(1, CLIPS_EACH + 1):
+            rng = np.random.default_rng([seed, actor, repetition])
+            samples = rng.uniform(-1, 1, 16_000) * 0.8 * DEFAULT_LIMITS.silence_peak
+            path = folder / f"Actor_{actor:02d}" / f"03-01-01-01-01-{repetition:02d}-{actor:02d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(wav(samples, 16_000))
+    return str(folder)
+
+
+def ser_drift(*words):
+    with pytest.raises(SystemExit) as stopped:
+        main(["drift", *words])
+    return stopped.value.code
 
 
 def code_of(client, recording):
@@ -68,7 +110,7 @@ def test_the_client_leaves_the_limits_to_the_model(server, shared_server, quiet,
         assert usual.predict(long).emotion
 
 
-def test_a_timeline_is_sent_in_parts_that_the_model_takes(server, shared_server, speechlike):
+def test_a_timeline_is_sent_in_parts_within_the_limits(server, shared_server, speechlike):
     recording = (speechlike(20.0, rate_hz=8_000), 8_000)
     with Client(server.address) as client, Client(shared_server.address) as usual:
         segments, expected = list(client.timeline(recording)), list(usual.timeline(recording))
@@ -77,7 +119,7 @@ def test_a_timeline_is_sent_in_parts_that_the_model_takes(server, shared_server,
         assert one.probabilities == pytest.approx(other.probabilities, abs=2e-3)
 
 
-def test_the_request_log_has_what_the_model_answered(server, log_dir, quiet):
+def test_the_request_log_has_the_models_answers(server, log_dir, quiet):
     with Client(server.address) as client:
         answered = client.predict(quiet)
         client.predict_each([(np.full(100, 0.1, np.float32), RATE_HZ)])  # too short; not to be logged
@@ -88,62 +130,20 @@ def test_the_request_log_has_what_the_model_answered(server, log_dir, quiet):
         np.testing.assert_allclose(again, list(answered.probabilities.values()), atol=1e-4)
 
 
-def logged(folder, *, probabilities):
-    """Entries with an answer, as soon as there is one."""
-    deadline = time.monotonic() + 60
-    while True:
-        files = sorted(map(str, folder.glob("requests-*.tfrecord")))
-        records = tf.data.TFRecordDataset(files).as_numpy_iterator() if files else ()
-        entries = [prediction_log_pb2.PredictionLog.FromString(record).predict_log for record in records]
-        found = [
-            entry
-            for entry in entries
-            if np.allclose(tf.make_ndarray(entry.response.outputs["probabilities"])[0], probabilities, atol=1e-6)
-        ]
-        if found:
-            return found
-        assert time.monotonic() < deadline, "the request was not logged"
-        time.sleep(0.05)
-
-
-def wav(samples, rate_hz):
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate_hz, format="WAV", subtype="FLOAT")
-    return file.getvalue()
-
-
-def test_the_serving_validator_asks_about_recordings_that_the_model_takes(model_dir, exported_model, quiet, tmp_path):
+def test_the_validator_sends_recordings_within_the_limits(model_dir, exported_model, quiet, tmp_path):
     (tmp_path / "quiet.wav").write_bytes(wav(*quiet))
     (tmp_path / "ingest.json").write_text(json.dumps({"root": str(tmp_path)}))
     (tmp_path / "clips.jsonl").write_text(json.dumps({"path": "quiet.wav", "split": "test", "examples": 1}))
 
     def recordings(model):
-        asked = validation_requests(str(model), str(tmp_path), "test", SimpleNamespace(serialized=[]))
-        return len(asked[-1].inputs["audio"].string_val) - 1  # without the one that cannot be used
+        requests = validation_requests(str(model), str(tmp_path), "test", SimpleNamespace(serialized=[]))
+        return len(requests[-1].inputs["audio"].string_val) - 1  # without the unusable one
 
     assert recordings(model_dir) == 1
     assert recordings(exported_model) == 0
 
 
-def write_quiet_corpus(folder, seed):
-    """Quiet noise in the names of RAVDESS."""
-    for actor in range(1, ACTORS + 1):
-        for repetition in range(1, CLIPS_EACH + 1):
-            rng = np.random.default_rng([seed, actor, repetition])
-            samples = rng.uniform(-1, 1, 16_000) * 0.8 * DEFAULT_LIMITS.silence_peak
-            path = folder / f"Actor_{actor:02d}" / f"03-01-01-01-01-{repetition:02d}-{actor:02d}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(wav(samples, 16_000))
-    return str(folder)
-
-
-def ser_drift(*words):
-    with pytest.raises(SystemExit) as stopped:
-        main(["drift", *words])
-    return stopped.value.code
-
-
-def test_drift_reads_the_recordings_that_the_model_takes(model_dir, exported_model, tmp_path, capsys):
+def test_drift_reads_recordings_within_the_limits(model_dir, exported_model, tmp_path, capsys):
     reference, current = (write_quiet_corpus(tmp_path / str(seed), seed) for seed in (1, 2))
     assert ser_drift(reference, current, f"--model={model_dir}") in (0, 3)
     assert f"{ACTORS * CLIPS_EACH} clips of {ACTORS} speakers" in capsys.readouterr().out

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def start_page(tmp_path_factory):
-    """Starts ``ser ui`` for an address on a port; returns the page's URL."""
+    """Function that starts ``ser ui`` for an address on a port and returns the page's URL."""
     processes = []
 
     def start(address, port):
@@ -36,7 +36,7 @@ def start_page(tmp_path_factory):
         url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 60
         while not answers(url):
-            assert time.monotonic() < deadline, "the page does not come up"
+            assert time.monotonic() < deadline, "the page did not start"
             time.sleep(0.2)
         return url
 
@@ -55,15 +55,15 @@ def answers(url):
 
 @pytest.fixture(scope="module")
 def browser(wav_bytes, tmp_path_factory):
-    """Its microphone hears a file, over and over, and it does not ask whether it may."""
-    heard = tmp_path_factory.mktemp("microphone") / "heard.wav"
-    heard.write_bytes(wav_bytes)
+    """A browser with a file as its microphone, and permission to use it."""
+    sound = tmp_path_factory.mktemp("microphone") / "sound.wav"
+    sound.write_bytes(wav_bytes)
     microphone = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1000,1900", *microphone):
         options.add_argument(f"--{argument}")
-    options.add_argument(f"--use-file-for-fake-audio-capture={heard}")
+    options.add_argument(f"--use-file-for-fake-audio-capture={sound}")
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     yield driver
     driver.quit()
@@ -76,7 +76,7 @@ def page(start_page, shared_server, unused_tcp_port_factory):
 
 @pytest.fixture
 def upload(browser, page, tmp_path):
-    """Opens the page afresh, uploads a file, and waits for a text."""
+    """Function that opens the page, uploads a file, and waits for texts."""
 
     def run(name, content, *texts, url=page):
         (tmp_path / name).write_bytes(content)
@@ -131,19 +131,20 @@ def test_a_recording_of_the_microphone_is_answered(browser, page):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"not sound", "This recording cannot be used: AUDIO_UNREADABLE: "), (b"", "AUDIO_EMPTY: ")],
+    [(b"not sound", "AUDIO_UNREADABLE: "), (b"", "AUDIO_EMPTY: ")],
 )
-def test_bad_audio_is_explained(upload, content, message):
-    upload("a.wav", content, message)
+def test_bad_audio_shows_its_code(upload, content, message):
+    assert "Model version" not in upload("a.wav", content, message)
 
 
-def test_what_the_model_cannot_use_is_drawn_and_explained(upload, speechlike, tmp_path):
+def test_an_unusable_recording_is_drawn_and_explained(upload, speechlike, tmp_path):
     soundfile.write(tmp_path / "quiet.wav", 1e-4 * speechlike(), 48_000)
     text = upload("a.wav", (tmp_path / "quiet.wav").read_bytes(), "AUDIO_SILENT: ")
     assert "Waveform and mel spectrogram" in text
 
 
-def test_a_missing_server_is_explained(upload, start_page, unused_tcp_port_factory, wav_bytes):
-    nobody = f"localhost:{unused_tcp_port_factory()}"
-    url = start_page(nobody, unused_tcp_port_factory())
-    upload("a.wav", wav_bytes, f"No server answers at {nobody}. Start one with", url=url)
+def test_a_missing_server_shows_address_and_command(upload, start_page, unused_tcp_port_factory, wav_bytes):
+    address = f"localhost:{unused_tcp_port_factory()}"
+    url = start_page(address, unused_tcp_port_factory())
+    text = upload("a.wav", wav_bytes, address, "ser serve", url=url)
+    assert "Model version" not in text

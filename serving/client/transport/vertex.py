@@ -60,11 +60,11 @@ class VertexTransport:
 
     def __init__(self, endpoint: aiplatform.Endpoint) -> None:
         self._endpoint = endpoint
-        found = endpoint.gca_resource
-        self._is_dedicated = found.dedicated_endpoint_enabled
+        resource = endpoint.gca_resource
+        self._is_dedicated = resource.dedicated_endpoint_enabled
         self._max_body_bytes = DEDICATED_MAX_BODY_BYTES if self._is_dedicated else SHARED_MAX_BODY_BYTES
         self.max_request_bytes = (self._max_body_bytes - _JSON_BYTES) * 3 // 4  # base64 makes 4 bytes of 3
-        self._versions = _versions_by_id(found.deployed_models)
+        self._versions = _versions_by_id(resource.deployed_models)
 
     def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
         """See :meth:`serving.client.transport.Transport.predict`."""

@@ -34,18 +34,104 @@ from serving.wire import predict_pb2 as wire
 RATE_HZ = 48_000
 
 
+@contextlib.contextmanager
+def strange_server(predict, port=0):
+    """Run a gRPC server with the given Predict method, and yield its address."""
+    method = grpc.unary_unary_rpc_method_handler(
+        predict, wire.PredictRequest.FromString, wire.PredictResponse.SerializeToString
+    )
+    handler = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": method})
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers([handler])
+    bound_port = server.add_insecure_port(f"localhost:{port}")
+    server.start()
+    yield f"localhost:{bound_port}"
+    server.stop(None).wait()
+
+
+@contextlib.contextmanager
+def lossy_address(server):
+    """Yield an address that closes the first connection and relays all others to the server."""
+    lost, relays = [], []
+
+    async def relay(reader, writer):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def connect(reader, writer):
+        if not lost:
+            lost.append(writer)
+            writer.close()
+            return
+        onward = await asyncio.open_connection("localhost", server.server.port)
+        relays.extend([asyncio.create_task(relay(reader, onward[1])), asyncio.create_task(relay(onward[0], writer))])
+
+    async def listen():
+        return await asyncio.start_server(connect, "localhost", 0, family=socket.AF_INET)
+
+    async def stop(listening):
+        listening.close()
+        await asyncio.gather(*relays)
+
+    listening = asyncio.run_coroutine_threadsafe(listen(), server.loop).result(10)
+    try:
+        yield f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", lost
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(listening), server.loop).result(10)
+
+
+def happy_answer():
+    item, only_label = [{"size": 1}], [{"size": 1}, {"size": 1}]
+    happy = {"dtype": wire.DT_STRING, "string_val": [b"happy"]}
+    outputs = {
+        "error": happy | {"string_val": [b""], "tensor_shape": {"dim": item}},
+        "emotion": happy | {"tensor_shape": {"dim": item}},
+        "labels": happy | {"tensor_shape": {"dim": only_label}},
+        "probabilities": {"dtype": wire.DT_FLOAT, "float_val": [1], "tensor_shape": {"dim": only_label}},
+    }
+    return wire.PredictResponse(outputs=outputs)
+
+
+def lengthen_retry_delays(monkeypatch):
+    """Give a slow machine time to start a server before the last retry."""
+    options = dict(grpc_direct._OPTIONS)
+    config = json.loads(options["grpc.service_config"])
+    config["methodConfig"][0]["retryPolicy"]["initialBackoff"] = "1s"
+    options["grpc.service_config"] = json.dumps(config)
+    monkeypatch.setattr(grpc_direct, "_OPTIONS", list(options.items()))
+
+
 @pytest.fixture
 def client(shared_server):
     with Client(shared_server.address) as client:
         yield client
 
 
+@pytest.fixture(params=["sync", "async"])
+def predict_at(request, server_loop, wav_bytes):
+    """Function that sends one request to an address, with either client."""
+
+    async def predict_async(address):
+        async with AsyncClient(address) as client:
+            return await client.predict(wav_bytes)
+
+    def predict(address):
+        if request.param == "async":
+            return asyncio.run_coroutine_threadsafe(predict_async(address), server_loop).result(60)
+        with Client(address) as client:
+            return client.predict(wav_bytes)
+
+    return predict
+
+
 def test_a_prediction_names_every_emotion_and_the_version(client, speechlike):
-    found = client.predict((speechlike(), RATE_HZ))
-    assert list(found.probabilities) == list(EMOTIONS)
-    assert sum(found.probabilities.values()) == pytest.approx(1)
-    assert found.emotion == max(found.probabilities, key=found.probabilities.get)
-    assert found.model_version == 3
+    prediction = client.predict((speechlike(), RATE_HZ))
+    assert list(prediction.probabilities) == list(EMOTIONS)
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    assert prediction.emotion == max(prediction.probabilities, key=prediction.probabilities.get)
+    assert prediction.model_version == 3
 
 
 def test_files_bytes_and_arrays_give_the_same_prediction(client, speechlike, wav_bytes, tmp_path):
@@ -82,7 +168,7 @@ def test_a_timeline_in_chunks_is_that_of_the_whole(client, shared_server, speech
         np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=2e-3)
 
 
-def test_a_timeline_goes_on_after_silence(client, speechlike):
+def test_a_timeline_continues_after_silence(client, speechlike):
     sound = speechlike(20.0, rate_hz=8_000)
     silence = np.zeros(8_000 * 60, np.float32)
     starts = [segment.start_sec for segment in client.timeline((np.concatenate([sound, silence, sound]), 8_000))]
@@ -91,12 +177,13 @@ def test_a_timeline_goes_on_after_silence(client, speechlike):
     assert starts[-1] == pytest.approx(100 - 2.5, abs=1e-3)
 
 
-def test_a_timeline_of_silence_or_with_a_short_rest_has_what_there_is(client, speechlike):
+def test_a_timeline_skips_silence_and_a_short_rest(client, speechlike):
     silence = np.full(8_000 * 30, 1e-5, np.float32)
     assert list(client.timeline((silence, 8_000))) == []
     assert list(client.timeline((np.concatenate([silence, speechlike(0.05, rate_hz=8_000)]), 8_000))) == []
-    with pytest.raises(AudioError, match="AUDIO_TOO_SHORT"):
+    with pytest.raises(AudioError) as caught:
         list(client.timeline((speechlike(0.05, rate_hz=8_000), 8_000)))
+    assert caught.value.code == "AUDIO_TOO_SHORT"
 
 
 @pytest.mark.parametrize("form", ["address", "rest_url"])
@@ -110,53 +197,51 @@ def test_a_timeline_of_bad_samples_is_an_error(shared_server, speechlike, form):
 
 def test_rest_gives_the_same_prediction(client, shared_server, wav_bytes):
     with Client(shared_server.rest_url) as rest:
-        found = rest.predict(wav_bytes)
+        prediction = rest.predict(wav_bytes)
         segments = list(rest.timeline(wav_bytes))
-    assert found.probabilities == pytest.approx(client.predict(wav_bytes).probabilities)
-    assert found.model_version is None
+    assert prediction.probabilities == pytest.approx(client.predict(wav_bytes).probabilities)
+    assert prediction.model_version is None
     assert [segment.start_sec for segment in segments] == [0, 0.5]
 
 
 @pytest.mark.parametrize("form", ["address", "rest_url"])
-def test_the_async_client_answers_as_the_sync_one(client, shared_server, speechlike, form):
+def test_the_async_client_gives_the_same_answers(client, shared_server, speechlike, form):
     recordings = [(speechlike(seed=seed), RATE_HZ) for seed in range(3)]
 
-    async def ask():
+    async def predict_all():
         async with AsyncClient(getattr(shared_server, form)) as asynchronous:
             at_once = await asyncio.gather(*map(asynchronous.predict, recordings))
             segments = [segment async for segment in asynchronous.timeline(recordings[0])]
             return at_once, segments
 
-    at_once, segments = asyncio.run_coroutine_threadsafe(ask(), shared_server.loop).result(60)
+    at_once, segments = asyncio.run_coroutine_threadsafe(predict_all(), shared_server.loop).result(60)
     for one, other in zip(at_once, client.predict_batch(recordings), strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
     assert [segment.start_sec for segment in segments] == [0, 0.5]
 
 
 @pytest.mark.parametrize("form", ["address", "rest_url"])
-def test_errors_of_the_server_are_told_apart(shared_server, wav_bytes, speechlike, form):
+def test_errors_of_the_server_have_their_classes(shared_server, wav_bytes, speechlike, form):
     address = getattr(shared_server, form)
-    with Client(address, model="other") as client, pytest.raises(ModelNotFound, match="no model 'other'"):
+    with Client(address, model="other") as client, pytest.raises(ModelNotFound, match="'other'"):
         client.predict(wav_bytes)
-    with Client(address, version=99) as client, pytest.raises(ModelNotFound, match="version 99"):
+    with Client(address, version=99) as client, pytest.raises(ModelNotFound, match="99"):
         client.predict(wav_bytes)
-    with Client(address, label="canary") as client, pytest.raises(ModelNotFound, match="no label 'canary'"):
+    with Client(address, label="canary") as client, pytest.raises(ModelNotFound, match="'canary'"):
         client.predict(wav_bytes)
-    with Client(address) as client, pytest.raises(InvalidRequest, match=r"item 0: .* 61\.0 s long; at most 60 s"):
+    with Client(address) as client, pytest.raises(InvalidRequest, match=r"item 0: .* 61\.0 s .* 60 s"):
         client.predict((speechlike(61.0, rate_hz=8_000), 8_000))
     with shared_server.held(), Client(address, timeout_sec=0.1) as client, pytest.raises(DeadlineExceeded):
         client.predict(wav_bytes)
 
 
 @pytest.mark.parametrize("form", ["address", "rest_url"])
-def test_a_bad_recording_has_an_error_and_the_others_their_answers(
-    shared_server, server_loop, wav_bytes, speechlike, form
-):
-    quiet = (1e-5 * speechlike(1.0), RATE_HZ)  # for the model to refuse; the others are refused by the client
+def test_a_bad_recording_fails_alone_in_its_batch(shared_server, server_loop, wav_bytes, speechlike, form):
+    quiet = (1e-5 * speechlike(1.0), RATE_HZ)  # refused by the model; the others by the client
     recordings = [wav_bytes, quiet, b"not sound", wav_bytes, "nowhere.wav"]
     codes = [None, "AUDIO_SILENT", "AUDIO_UNREADABLE", None, "AUDIO_UNREADABLE"]
 
-    async def ask(address):
+    async def predict_each(address):
         async with AsyncClient(address) as client:
             return await client.predict_each(recordings)
 
@@ -167,156 +252,70 @@ def test_a_bad_recording_has_an_error_and_the_others_their_answers(
         with pytest.raises(AudioError, match=r"samples of shape \(48000,\): AUDIO_SILENT"):
             client.predict_batch(recordings)
         alone = client.predict(wav_bytes)
-    for each in (answers, asyncio.run_coroutine_threadsafe(ask(address), server_loop).result(60)):
+    for each in (answers, asyncio.run_coroutine_threadsafe(predict_each(address), server_loop).result(60)):
         assert [getattr(answer, "code", None) for answer in each] == codes
         for answer in (each[0], each[3]):
             assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize("form", ["localhost:{}", "http://localhost:{}"])
-def test_an_address_where_nobody_listens(wav_bytes, unused_tcp_port, form):
+def test_an_address_without_a_server_is_unreachable(wav_bytes, unused_tcp_port, form):
     with Client(form.format(unused_tcp_port)) as client, pytest.raises(ServerUnreachable):
         client.predict(wav_bytes)
 
 
 @pytest.mark.parametrize("address", ["", "localhost", "ftp://localhost:21", "vertex://project/region", "a b:1/x"])
-def test_addresses_of_no_known_form(address):
-    with pytest.raises(AddressError, match="known forms"):
+def test_addresses_of_an_unknown_form_are_refused(address):
+    with pytest.raises(AddressError, match=f"'{address}'"):
         Client(address)
 
 
 def test_version_and_label_exclude_each_other():
-    with pytest.raises(ValueError, match="at most one"):
+    with pytest.raises(ValueError, match=r"version and label .*\[1, 'stable'\]"):
         Client(version=1, label="stable")
 
 
-def test_another_kind_of_server_is_told_apart(wav_bytes):
+def test_another_kind_of_server_is_detected(wav_bytes):
     with (
         strange_server(lambda request, context: wire.PredictResponse()) as address,
         Client(address) as client,
-        pytest.raises(UnexpectedAnswer, match="'labels' is missing"),
+        pytest.raises(UnexpectedAnswer, match="'labels'"),
     ):
         client.predict(wav_bytes)
 
 
-@pytest.fixture(params=["sync", "async"])
-def ask(request, server_loop, wav_bytes):
-    """Asks an address once, with either of the clients."""
-
-    async def ask_async(address):
-        async with AsyncClient(address) as client:
-            return await client.predict(wav_bytes)
-
-    def ask(address):
-        if request.param == "async":
-            return asyncio.run_coroutine_threadsafe(ask_async(address), server_loop).result(60)
-        with Client(address) as client:
-            return client.predict(wav_bytes)
-
-    return ask
-
-
-@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code != grpc.StatusCode.OK])
-def test_only_unavailable_is_tried_again(ask, code):
-    seen = []
+@pytest.mark.parametrize("status", [status for status in grpc.StatusCode if status != grpc.StatusCode.OK])
+def test_only_unavailable_is_retried(predict_at, status):
+    received = []
 
     def refuse(request, context):
-        seen.append(request)
-        context.abort(code, "not now")
+        received.append(request)
+        context.abort(status, "not now")
 
     with strange_server(refuse) as address, pytest.raises(RequestFailed, match="not now") as caught:
-        ask(address)
-    assert caught.value.code == code
-    assert len(seen) == (4 if code == grpc.StatusCode.UNAVAILABLE else 1)
+        predict_at(address)
+    assert caught.value.status == status
+    assert len(received) == (4 if status == grpc.StatusCode.UNAVAILABLE else 1)
 
 
-def test_a_server_that_comes_up_while_it_is_asked_is_found(unused_tcp_port, wav_bytes, monkeypatch):
-    wait_longer_between_tries(monkeypatch)
+def test_a_request_waits_for_a_server_that_starts_late(unused_tcp_port, wav_bytes, monkeypatch):
+    lengthen_retry_delays(monkeypatch)
     refused = threading.Event()
     with Client(f"localhost:{unused_tcp_port}", timeout_sec=60) as client, futures.ThreadPoolExecutor(1) as pool:
         client._transport._channel.subscribe(
             lambda state: state == grpc.ChannelConnectivity.TRANSIENT_FAILURE and refused.set()
         )
-        asked = pool.submit(client.predict, wav_bytes)
-        assert refused.wait(60), "nothing listens, and yet the connection was not refused"
-        assert not asked.done(), "given up at the first refusal"
+        prediction = pool.submit(client.predict, wav_bytes)
+        assert refused.wait(60), "the connection was not refused although no server runs"
+        assert not prediction.done(), "the client did not retry"
         with strange_server(lambda request, context: happy_answer(), unused_tcp_port):
-            assert asked.result(60).emotion == "happy"
+            assert prediction.result(60).emotion == "happy"
 
 
-def wait_longer_between_tries(monkeypatch):
-    """So that a slow machine, too, has a server up before the last of them."""
-    options = dict(grpc_direct._OPTIONS)
-    config = json.loads(options["grpc.service_config"])
-    config["methodConfig"][0]["retryPolicy"]["initialBackoff"] = "1s"
-    options["grpc.service_config"] = json.dumps(config)
-    monkeypatch.setattr(grpc_direct, "_OPTIONS", list(options.items()))
-
-
-def happy_answer():
-    item, only_label = [{"size": 1}], [{"size": 1}, {"size": 1}]
-    happy = {"dtype": wire.DT_STRING, "string_val": [b"happy"]}
-    outputs = {
-        "error": happy | {"string_val": [b""], "tensor_shape": {"dim": item}},
-        "emotion": happy | {"tensor_shape": {"dim": item}},
-        "labels": happy | {"tensor_shape": {"dim": only_label}},
-        "probabilities": {"dtype": wire.DT_FLOAT, "float_val": [1], "tensor_shape": {"dim": only_label}},
-    }
-    return wire.PredictResponse(outputs=outputs)
-
-
-def test_a_lost_connection_is_made_again(shared_server, wav_bytes):
+def test_a_lost_connection_is_replaced(shared_server, wav_bytes):
     with lossy_address(shared_server) as (address, lost), Client(address) as client:
         assert client.predict(wav_bytes).model_version == 3
     assert len(lost) == 1
-
-
-@contextlib.contextmanager
-def lossy_address(server):
-    """An address that hangs up on the first who connects and connects all others to the server."""
-    lost, relays = [], []
-
-    async def relay(reader, writer):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def connect(reader, writer):
-        if not lost:
-            lost.append(writer)
-            writer.close()
-            return
-        onward = await asyncio.open_connection("localhost", server.server.port)
-        relays.extend([asyncio.create_task(relay(reader, onward[1])), asyncio.create_task(relay(onward[0], writer))])
-
-    async def listen():
-        return await asyncio.start_server(connect, "localhost", 0, family=socket.AF_INET)
-
-    async def stop(listening):
-        listening.close()
-        await asyncio.gather(*relays)
-
-    listening = asyncio.run_coroutine_threadsafe(listen(), server.loop).result(10)
-    try:
-        yield f"127.0.0.1:{listening.sockets[0].getsockname()[1]}", lost
-    finally:
-        asyncio.run_coroutine_threadsafe(stop(listening), server.loop).result(10)
-
-
-@contextlib.contextmanager
-def strange_server(predict, port=0):
-    """A gRPC server whose Predict does what the test says."""
-    method = grpc.unary_unary_rpc_method_handler(
-        predict, wire.PredictRequest.FromString, wire.PredictResponse.SerializeToString
-    )
-    handler = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": method})
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    server.add_generic_rpc_handlers([handler])
-    bound_port = server.add_insecure_port(f"localhost:{port}")
-    server.start()
-    yield f"localhost:{bound_port}"
-    server.stop(None).wait()
 
 
 def test_neither_tensorflow_nor_tfx_is_imported(shared_server, wav_bytes, tmp_path):
@@ -326,15 +325,15 @@ import sys
 from serving.client import Client
 with Client({shared_server.address!r}) as client:
     client.predict({str(tmp_path / "a.wav")!r})
-heavy = {{"tensorflow", "tfx", "keras", "librosa", "google.cloud.aiplatform", "httpx"}} & set(sys.modules)
-assert not heavy, heavy
+print({{"tensorflow", "tfx", "keras", "librosa", "google.cloud.aiplatform", "httpx"}} & set(sys.modules))
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_sound_and_its_features_give_the_same_prediction(client, shared_server, speechlike, rate_hz, channels):
+def test_audio_and_its_features_give_the_same_prediction(client, shared_server, speechlike, rate_hz, channels):
     samples = 0.005 * speechlike(rate_hz=rate_hz, seed=2)  # as quiet as RAVDESS's pauses: rounding twice would show
     if channels == 2:
         samples = np.stack([samples, 0.005 * speechlike(rate_hz=rate_hz, seed=3)], axis=1)
@@ -344,7 +343,7 @@ def test_sound_and_its_features_give_the_same_prediction(client, shared_server, 
 
 
 @pytest.mark.parametrize("step", [60, pytest.param(1, marks=pytest.mark.slow)])
-def test_real_recordings_and_their_features_give_the_same_predictions(client, shared_server, ravdess, step):
+def test_real_recordings_agree_with_their_features(client, shared_server, ravdess, step):
     files = sorted(ravdess.glob("Actor_*/*.flac"))[::step]
     assert len(files) == 1440 // step
     for file, prediction in zip(files, client.predict_batch(files), strict=True):

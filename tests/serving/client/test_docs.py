@@ -1,4 +1,4 @@
-"""What docs/guides/serve.md says about errors."""
+"""Errors in docs/guides/serve.md."""
 
 import re
 

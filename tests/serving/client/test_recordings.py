@@ -1,4 +1,4 @@
-"""What the client makes of files, bytes and arrays."""
+"""Conversion of files, bytes and arrays by the client."""
 
 import io
 
@@ -29,7 +29,7 @@ def test_lossless_files_arrive_unchanged(tmp_path, int16_samples, name, subtype)
     np.testing.assert_array_equal(samples, int16_samples)
 
 
-def test_float_and_int16_arrays_mean_the_same(int16_samples):
+def test_float_and_int16_arrays_give_the_same_wav(int16_samples):
     as_float = int16_samples / np.float32(32_768)
     assert to_wav((int16_samples, 16_000)) == to_wav((as_float, 16_000))
 
@@ -63,9 +63,9 @@ def test_lossy_files_are_read(tmp_path, speechlike):
 
 
 @pytest.mark.parametrize(
-    ("audio", "code", "message"),
+    ("audio", "code", "value"),
     [
-        ("nowhere.wav", "AUDIO_UNREADABLE", "No such file"),
+        ("nowhere.wav", "AUDIO_UNREADABLE", "nowhere.wav"),
         (b"", "AUDIO_EMPTY", "0 bytes"),
         (b"not sound at all", "AUDIO_UNREADABLE", "16 bytes"),
         ((np.zeros((2, 8_000), np.float32), 16_000), "AUDIO_UNREADABLE", r"\[samples, channels\]"),
@@ -76,8 +76,8 @@ def test_lossy_files_are_read(tmp_path, speechlike):
         ((np.zeros(0, np.float32), 16_000), "AUDIO_NO_SAMPLES", r"\(0,\)"),
     ],
 )
-def test_what_no_model_can_use_is_refused_with_the_reason(audio, code, message):
-    with pytest.raises(AudioError, match=message) as caught:
+def test_unusable_recordings_are_refused_with_the_reason(audio, code, value):
+    with pytest.raises(AudioError, match=value) as caught:
         to_wav(audio)
     assert caught.value.code == code
 

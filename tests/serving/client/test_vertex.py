@@ -49,17 +49,25 @@ def cloud(served, shared_server) -> Cloud:
     ]
     endpoints[1].dedicated_endpoint_enabled = True
     endpoints[1].dedicated_endpoint_dns = f"{DEDICATED}.us-central1-1.prediction.vertexai.goog"
-    found = Cloud(
+    cloud = Cloud(
         models={"models/ser@1": model},
         endpoints={endpoint.name: endpoint for endpoint in endpoints},
         addresses=dict.fromkeys(("3", "4", CHOSEN_ID), shared_server.rest_url),
     )
-    served.reset(found.services())
-    return found
+    served.reset(cloud.services())
+    return cloud
 
 
 def _deployed(deployed_id: str, display_name: str = "3") -> vertex.DeployedModel:
     return vertex.DeployedModel(id=deployed_id, display_name=display_name, model="models/ser", model_version_id="1")
+
+
+def _wav(size_bytes: int) -> bytes:
+    """Return a WAV file of noise of that many bytes."""
+    file = io.BytesIO()
+    samples = np.random.default_rng(0).normal(scale=0.1, size=size_bytes // 2 - 22)
+    soundfile.write(file, samples, 48_000, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
 def _address(endpoint_id: str) -> str:
@@ -68,37 +76,37 @@ def _address(endpoint_id: str) -> str:
 
 @pytest.mark.usefixtures("cloud")
 @pytest.mark.parametrize("endpoint_id", [SHARED, DEDICATED])
-def test_an_endpoint_answers_as_the_model_behind_it(shared_server, wav_bytes, endpoint_id):
+def test_an_endpoint_gives_the_answers_of_its_model(shared_server, wav_bytes, endpoint_id):
     with Client(shared_server.address) as direct:
         expected = direct.predict(wav_bytes), list(direct.timeline(wav_bytes))
     with Client(_address(endpoint_id)) as client:
-        found = client.predict(wav_bytes), list(client.timeline(wav_bytes))
-    assert found[0].model_version == 3
-    assert [segment.model_version for segment in found[1]] == [3] * len(expected[1])
-    for ours, theirs in zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True):
+        prediction, segments = client.predict(wav_bytes), list(client.timeline(wav_bytes))
+    assert prediction.model_version == 3
+    assert [segment.model_version for segment in segments] == [3] * len(expected[1])
+    for ours, theirs in zip((prediction, *segments), (expected[0], *expected[1]), strict=True):
         assert ours.emotion == theirs.emotion
         assert ours.probabilities == pytest.approx(theirs.probabilities)
 
 
-def test_a_deployment_that_is_newer_than_the_client_is_looked_up_once(served, cloud, wav_bytes):
+def test_a_newer_deployment_is_looked_up_once(served, cloud, wav_bytes):
     with Client(_address(SHARED)) as client:
         client.predict(wav_bytes)
-        looks = len(served.called("get_endpoint"))
+        reads = len(served.called("get_endpoint"))
         endpoint = cloud.endpoints[ENDPOINT.format(SHARED)]
         endpoint.deployed_models.append(_deployed("4", "4"))
         endpoint.traffic_split = {"4": 100}
         assert [client.predict(wav_bytes).model_version for _ in range(3)] == [4] * 3
-    assert len(served.called("get_endpoint")) == looks + 1
+    assert len(served.called("get_endpoint")) == reads + 1
 
 
-def test_the_version_of_a_deployment_with_another_name_is_not_known(cloud, wav_bytes):
+def test_a_deployment_named_by_hand_has_no_version(cloud, wav_bytes):
     cloud.endpoints[ENDPOINT.format(SHARED)].deployed_models[0].display_name = "by hand"
     with Client(_address(SHARED)) as client:
         assert client.predict(wav_bytes).model_version is None
 
 
 @pytest.mark.usefixtures("cloud")
-def test_only_unavailable_is_tried_again(served, wav_bytes):
+def test_only_unavailable_is_retried(served, wav_bytes):
     with Client(_address(SHARED)) as client:
         served.fail_next("raw_predict", grpc.StatusCode.UNAVAILABLE, times=2)
         assert client.predict(wav_bytes).model_version == 3
@@ -110,41 +118,33 @@ def test_only_unavailable_is_tried_again(served, wav_bytes):
 
 
 @pytest.mark.usefixtures("cloud")
-def test_an_endpoint_that_is_not_there():
-    with pytest.raises(RequestFailed, match="projects/p/locations/us-central1/endpoints/3 does not exist"):
+def test_a_missing_endpoint_is_an_error():
+    with pytest.raises(RequestFailed, match="projects/p/locations/us-central1/endpoints/3"):
         Client("vertex://p/us-central1/3")
 
 
-def test_an_endpoint_without_traffic_is_not_the_recordings_fault(cloud, wav_bytes):
+def test_an_endpoint_without_traffic_is_an_error(cloud, wav_bytes):
     cloud.endpoints[ENDPOINT.format(SHARED)].traffic_split = {}
-    with Client(_address(SHARED)) as client, pytest.raises(RequestFailed, match="no deployed model") as failure:
+    with Client(_address(SHARED)) as client, pytest.raises(RequestFailed) as failure:
         client.predict(wav_bytes)
-    assert failure.value.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert failure.value.status == grpc.StatusCode.FAILED_PRECONDITION
 
 
 def test_a_dedicated_endpoint_without_its_name_is_unreachable(cloud, wav_bytes):
     cloud.endpoints[ENDPOINT.format(DEDICATED)].dedicated_endpoint_dns = ""
-    with Client(_address(DEDICATED)) as client, pytest.raises(ServerUnreachable, match="DNS is empty"):
+    with Client(_address(DEDICATED)) as client, pytest.raises(ServerUnreachable):
         client.predict(wav_bytes)
 
 
 @pytest.mark.usefixtures("cloud")
 def test_an_error_of_the_container_is_passed_on():
-    with Client(_address(DEDICATED)) as client, pytest.raises(InvalidRequest, match="at most 60 s"):
+    with Client(_address(DEDICATED)) as client, pytest.raises(InvalidRequest, match="60 s"):
         client.predict((np.full(61 * 8_000, 0.1, np.float32), 8_000))
-
-
-def _wav(size_bytes: int) -> bytes:
-    """A second of noise at the rate that makes a file of that many bytes."""
-    file = io.BytesIO()
-    samples = np.random.default_rng(0).normal(scale=0.1, size=size_bytes // 2 - 22)
-    soundfile.write(file, samples, 48_000, format="WAV", subtype="PCM_16")
-    return file.getvalue()
 
 
 @pytest.mark.usefixtures("cloud")
 @pytest.mark.parametrize(("endpoint_id", "limit"), [(SHARED, 1_500_000), (DEDICATED, 10_000_000)])
-def test_a_request_may_be_as_large_as_its_kind_of_endpoint_allows(served, endpoint_id, limit):
+def test_requests_are_limited_by_the_kind_of_endpoint(served, endpoint_id, limit):
     """Recordings that are too large together go in two requests; one that is too large alone is refused."""
     with Client(_address(endpoint_id)) as client:
         allowed = client._transport.max_request_bytes
@@ -152,6 +152,6 @@ def test_a_request_may_be_as_large_as_its_kind_of_endpoint_allows(served, endpoi
         largest = _wav(allowed) if endpoint_id == SHARED else _wav(2 * 48_000 * 50)
         assert len(client.predict_batch([largest, largest])) == 2
         sent = len(served.called("raw_predict"))
-        with pytest.raises(Overloaded, match="at most 1500000 on a shared endpoint and 10000000 on a dedicated one"):
+        with pytest.raises(Overloaded, match=str(limit)):
             client.predict(_wav(allowed + 4_000))
     assert len(served.called("raw_predict")) == sent

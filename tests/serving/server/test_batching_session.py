@@ -7,7 +7,7 @@ import pytest
 
 from serving.client import AudioError, Client, predictions
 from serving.client.recordings import to_wav
-from serving.server.errors import Fault
+from serving.server.errors import StatusError
 from tests.fakes.tf_serving import BatchingSession, FakeTfServing
 
 
@@ -17,13 +17,13 @@ def session(exported_model):
 
 
 def run_together(session, signature, *requests):
-    """Outputs or Faults of requests that are one batch."""
+    """Return the outputs or errors of requests that form one batch."""
 
     def run(inputs):
         try:
             return session.run(signature, inputs)
-        except Fault as fault:
-            return fault
+        except StatusError as error:
+            return error
 
     before = len(session.batches[signature])
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -41,27 +41,14 @@ def ones(samples):
     return {"samples": np.ones((1, samples), np.float32)}
 
 
-def test_requests_of_a_batch_get_their_own_answers(strict_session):
-    answers = run_together(strict_session, "serving_default", ones(3), {"samples": np.full((1, 3), 2, np.float32)})
-    assert [answer["sums"].tolist() for answer in answers] == [[3], [6]]
-
-
-def test_requests_of_different_lengths_fail_together(strict_session):
-    faults = run_together(strict_session, "serving_default", ones(3), ones(4))
-    assert [fault.code.name for fault in faults] == ["FAILED_PRECONDITION"] * 2
-
-
-def test_requests_of_a_batch_get_one_status(strict_session):
-    faults = run_together(strict_session, "serving_default", ones(3), {"samples": np.zeros((1, 3), np.float32)})
-    assert [fault.code.name for fault in faults] == ["INVALID_ARGUMENT"] * 2
-
-
 CALLERS = 32
+
+
 BAD_CALLER = 7
 
 
 def of_every_length(speechlike):
-    """A recording for each caller, of 0.5 s and longer, and of three sample rates."""
+    """Return a recording for each caller, from 0.5 s on, with three sample rates."""
     rates_hz = [(8_000, 22_050, 48_000)[number % 3] for number in range(CALLERS)]
     return [
         (speechlike(0.5 + number / 8, rate_hz=rate_hz, seed=number), rate_hz) for number, rate_hz in enumerate(rates_hz)
@@ -82,12 +69,25 @@ def address(request, full_session, shared_server):
         yield shared_server.address if request.param == "ser serve, gRPC" else shared_server.rest_url
 
 
-def test_one_broken_recording_among_callers_at_the_same_time_fails_alone(
-    address, full_session, shared_server, speechlike, monkeypatch
-):
+def test_requests_of_a_batch_get_their_own_answers(strict_session):
+    answers = run_together(strict_session, "serving_default", ones(3), {"samples": np.full((1, 3), 2, np.float32)})
+    assert [answer["sums"].tolist() for answer in answers] == [[3], [6]]
+
+
+def test_requests_of_different_lengths_fail_together(strict_session):
+    errors = run_together(strict_session, "serving_default", ones(3), ones(4))
+    assert [error.status.name for error in errors] == ["FAILED_PRECONDITION"] * 2
+
+
+def test_requests_of_a_batch_get_one_status(strict_session):
+    errors = run_together(strict_session, "serving_default", ones(3), {"samples": np.zeros((1, 3), np.float32)})
+    assert [error.status.name for error in errors] == ["INVALID_ARGUMENT"] * 2
+
+
+def test_a_broken_recording_fails_alone_in_its_batch(address, full_session, shared_server, speechlike, monkeypatch):
     recordings = of_every_length(speechlike)
     expected = [shared_server.predict_from_features_of(to_wav(recording)) for recording in recordings]
-    # Sent as it is: this client would have found it broken.
+    # Sent without the client's own check, which would detect the fault.
     recordings[BAD_CALLER] = to_wav(recordings[BAD_CALLER])[:5_000]
     monkeypatch.setattr(predictions, "to_wav", lambda audio: audio if isinstance(audio, bytes) else to_wav(audio))
 
@@ -107,7 +107,7 @@ def test_one_broken_recording_among_callers_at_the_same_time_fails_alone(
             np.testing.assert_allclose(list(answer.probabilities.values()), expected[number], atol=1e-4)
 
 
-def test_the_callers_of_the_stand_in_were_one_batch(full_session, speechlike):
+def test_simultaneous_callers_form_one_batch(full_session, speechlike):
     with (
         FakeTfServing({4}, served=[4], session=full_session).listening() as address,
         Client(address, timeout_sec=120) as client,

@@ -41,13 +41,33 @@ def request(signature="serving_default", *, model="ser", **inputs):
     return made
 
 
-def refusal(stub, asked, **options):
+def refusal(stub, message, **options):
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Predict(asked, timeout=10, **options)
+        stub.Predict(message, timeout=10, **options)
     return caught.value.code().name, caught.value.details()
 
 
-def test_predict_tells_outputs_version_and_signature(stub, wav_bytes):
+def malformed(kind):
+    message = request(audio=[b"RIFF"])
+    tensor = message.inputs["audio"]
+    if kind == "huge":
+        message = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
+        message.inputs["features"].tensor_shape.dim[0].size = 10**12
+    elif kind == "negative":
+        tensor.tensor_shape.dim[0].size = -1
+    elif kind == "unknown rank":
+        tensor.tensor_shape.unknown_rank = True
+    elif kind == "count":
+        tensor.string_val.append(b"one more")
+    elif kind == "type":
+        tensor.dtype = 999
+    elif kind == "content":
+        message = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
+        message.inputs["features"].tensor_content = b"123"
+    return message
+
+
+def test_predict_returns_outputs_version_and_signature(stub, wav_bytes):
     answer = stub.Predict(request("", audio=[wav_bytes, wav_bytes]))
     assert answer.model_spec.version.value == 3
     assert answer.model_spec.signature_name == "serving_default"
@@ -78,14 +98,14 @@ def test_every_signature_answers(stub, wav_bytes, speechlike, audio_spec):
 
 
 def test_output_filter(stub, wav_bytes):
-    asked = request(audio=[wav_bytes])
-    asked.output_filter.append("emotion")
-    assert list(stub.Predict(asked).outputs) == ["emotion"]
-    asked.output_filter.append("mood")
-    assert refusal(stub, asked) == (
-        "INVALID_ARGUMENT",
-        "output_filter names ['mood']; the signature's outputs are ['emotion', 'error', 'labels', 'probabilities']",
-    )
+    message = request(audio=[wav_bytes])
+    message.output_filter.append("emotion")
+    assert list(stub.Predict(message).outputs) == ["emotion"]
+    message.output_filter.append("mood")
+    code, details = refusal(stub, message)
+    assert code == "INVALID_ARGUMENT"
+    assert "['mood']" in details
+    assert "['emotion', 'error', 'labels', 'probabilities']" in details
 
 
 @pytest.mark.parametrize(
@@ -104,26 +124,6 @@ def test_bad_audio_has_an_error_in_the_answer(stub, wav_bytes, change, code):
     np.testing.assert_allclose(tf.make_ndarray(outputs["probabilities"]).sum(axis=1), [1, 0], atol=1e-5)
 
 
-def malformed(kind):
-    asked = request(audio=[b"RIFF"])
-    tensor = asked.inputs["audio"]
-    if kind == "huge":
-        asked = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
-        asked.inputs["features"].tensor_shape.dim[0].size = 10**12
-    elif kind == "negative":
-        tensor.tensor_shape.dim[0].size = -1
-    elif kind == "unknown rank":
-        tensor.tensor_shape.unknown_rank = True
-    elif kind == "count":
-        tensor.string_val.append(b"one more")
-    elif kind == "type":
-        tensor.dtype = 999
-    elif kind == "content":
-        asked = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
-        asked.inputs["features"].tensor_content = b"123"
-    return asked
-
-
 @pytest.mark.parametrize("kind", ["huge", "negative", "unknown rank", "count", "type", "content"])
 def test_malformed_tensors_are_refused(stub, kind):
     code, details = refusal(stub, malformed(kind))
@@ -132,31 +132,31 @@ def test_malformed_tensors_are_refused(stub, kind):
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "message"),
+    ("message", "code", "pattern"),
     [
-        (request(model="nobody"), "NOT_FOUND", "no model 'nobody'; this server has ser"),
-        (request("sing"), "INVALID_ARGUMENT", "the model has no signature 'sing'"),
-        (request(), "INVALID_ARGUMENT", r"inputs are \[\]; signature 'serving_default' takes \['audio'\]"),
-        (request(audio=[1.0]), "INVALID_ARGUMENT", "input 'audio' is float32 of shape"),
-        (request(audio=[[b"a"]]), "INVALID_ARGUMENT", r"of shape \[1, 1\]; .* takes string of shape \(None,\)"),
-        (request(audio=np.zeros(0, object)), "INVALID_ARGUMENT", "at least one"),
+        (request(model="unknown"), "NOT_FOUND", "'unknown'.* ser"),
+        (request("sing"), "INVALID_ARGUMENT", "'sing'"),
+        (request(), "INVALID_ARGUMENT", r"\[\].*'serving_default'.*\['audio'\]"),
+        (request(audio=[1.0]), "INVALID_ARGUMENT", "'audio'.* float32 "),
+        (request(audio=[[b"a"]]), "INVALID_ARGUMENT", r"\[1, 1\].* string .*\(None,\)"),
+        (request(audio=np.zeros(0, object)), "INVALID_ARGUMENT", "{'audio': 0}"),
         (
             request("features", features=np.zeros((2, 270), np.float32), valid_frames=np.ones(1, np.int64)),
             "INVALID_ARGUMENT",
-            "as many items each",
+            "{'features': 2, 'valid_frames': 1}",
         ),
     ],
 )
-def test_requests_that_do_not_fit_the_model(stub, asked, code, message):
-    seen_code, details = refusal(stub, asked)
-    assert seen_code == code
-    assert re.search(message, details), details
+def test_requests_that_do_not_fit_the_model_are_refused(stub, message, code, pattern):
+    status, details = refusal(stub, message)
+    assert status == code
+    assert re.search(pattern, details), details
 
 
 def test_a_request_beyond_the_size_limit(shared_server, stub):
     code, details = refusal(stub, request(audio=[b"x" * (33 << 20)]))
     assert code == "RESOURCE_EXHAUSTED"
-    assert "larger than max" in details
+    assert str(32 << 20) in details
 
 
 @hypothesis.settings(deadline=None, max_examples=150, suppress_health_check=list(hypothesis.HealthCheck))
@@ -179,16 +179,16 @@ def test_the_server_survives_arbitrary_messages(channel, stub, wav_bytes, body):
 
 
 def test_the_metadata_are_the_signatures(stub):
-    asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-    asked.model_spec.name = "ser"
-    answer = stub.GetModelMetadata(asked)
+    message = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    message.model_spec.name = "ser"
+    answer = stub.GetModelMetadata(message)
     definitions = get_model_metadata_pb2.SignatureDefMap()
     assert answer.metadata["signature_def"].Unpack(definitions)
     assert set(definitions.signature_def) == {"serving_default", "waveform", "features", "examples", "timeline"}
     assert definitions.signature_def["features"].inputs["features"].tensor_shape.dim[1].size == 270
-    asked.metadata_field[:] = ["weights"]
+    message.metadata_field[:] = ["weights"]
     with pytest.raises(grpc.RpcError, match="signature_def"):
-        stub.GetModelMetadata(asked)
+        stub.GetModelMetadata(message)
 
 
 def test_apis_that_the_model_does_not_have_are_unimplemented(stub):
@@ -199,19 +199,19 @@ def test_apis_that_the_model_does_not_have_are_unimplemented(stub):
 
 def test_model_status(channel):
     stub = model_service_pb2_grpc.ModelServiceStub(channel)
-    asked = get_model_status_pb2.GetModelStatusRequest()
-    asked.model_spec.name = "ser"
-    (status,) = stub.GetModelStatus(asked).model_version_status
+    message = get_model_status_pb2.GetModelStatusRequest()
+    message.model_spec.name = "ser"
+    (status,) = stub.GetModelStatus(message).model_version_status
     assert (status.version, status.state) == (3, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
-    asked.model_spec.version.value = 4
-    with pytest.raises(grpc.RpcError, match="no version 4"):
-        stub.GetModelStatus(asked)
+    message.model_spec.version.value = 4
+    with pytest.raises(grpc.RpcError, match="version 4"):
+        stub.GetModelStatus(message)
 
 
 @pytest.mark.parametrize("service", ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"])
 def test_health(channel, service):
-    asked = health_pb2.HealthCheckRequest(service=service)
-    assert health_pb2_grpc.HealthStub(channel).Check(asked).status == health_pb2.HealthCheckResponse.SERVING
+    message = health_pb2.HealthCheckRequest(service=service)
+    assert health_pb2_grpc.HealthStub(channel).Check(message).status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_reflection_lists_and_describes_the_services(channel):

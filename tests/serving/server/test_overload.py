@@ -1,6 +1,7 @@
-"""More work than the server can do at once."""
+"""Batching and full queues of the server."""
 
 import contextlib
+import re
 import threading
 import time
 
@@ -39,20 +40,20 @@ def server(run_server, push, strict_model, tmp_path_factory):
 
 @pytest.fixture
 def predict(server):
-    """Asks without waiting; returns a future."""
+    """Function that sends a request without waiting, and returns a future."""
     with server.channel() as channel:
         yield prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future
 
 
 @pytest.fixture
 def busy(server, predict, wav_bytes):
-    """A context in which the only thread is at work, however fast the machine is."""
+    """Context in which the only thread is busy, independent of the machine's speed."""
 
     @contextlib.contextmanager
     def hold():
         release = threading.Event()
         server.scheduler._pool.submit(release.wait)
-        running = predict(request("serving_default", wav_bytes))  # waits for the thread, and is waited for in its turn
+        running = predict(request("serving_default", wav_bytes))  # occupies the thread
         until(lambda: server.scheduler.free_threads == 0)
         try:
             yield
@@ -64,7 +65,7 @@ def busy(server, predict, wav_bytes):
 
 
 def until(holds):
-    """Waits for what another thread does."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + 10
     while not holds():
         assert time.monotonic() < deadline
@@ -79,7 +80,7 @@ def request(signature, *wavs):
 
 
 def strict_request(samples):
-    """For a model that raises, and whose requests have the shape of their samples."""
+    """Return a request for the model that raises for bad samples."""
     made = predict_pb2.PredictRequest()
     made.model_spec.name, made.model_spec.version.value = "ser", STRICT_VERSION
     made.inputs["samples"].CopyFrom(tf.make_tensor_proto([samples], tf.float32))
@@ -91,7 +92,7 @@ def probabilities(answer):
 
 
 def batches_run(server):
-    """Number of batches so far, and items in them."""
+    """Return the numbers of batches and of items in them so far."""
     text = server.metrics()
     name = ':tensorflow:serving:batching_session:processed_batch_size_{}{{model_name="ser"}} '
     return [
@@ -100,7 +101,7 @@ def batches_run(server):
     ]
 
 
-def test_requests_that_wait_together_run_together(server, predict, busy, speechlike):
+def test_waiting_requests_run_as_one_batch(server, predict, busy, speechlike):
     recordings = [to_wav((speechlike(1.0, seed=seed), 48_000)) for seed in range(6)]
     alone = [probabilities(predict(request("serving_default", wav)).result()) for wav in recordings]
     with busy():
@@ -114,28 +115,26 @@ def test_requests_that_wait_together_run_together(server, predict, busy, speechl
     assert len({answer.tobytes() for answer in answers}) == 6
 
 
-def test_a_batch_starts_when_it_is_full_or_its_first_request_has_waited_long_enough(
-    server, predict, wav_bytes, monkeypatch
-):
+def test_a_batch_starts_when_full_or_after_the_timeout(server, predict, wav_bytes, monkeypatch):
     def may_wait(seconds):
         options = server.scheduler._options.replace(timeout_sec=seconds)
         monkeypatch.setattr(server.scheduler, "_options", options)
 
-    asked = request("serving_default", wav_bytes)
+    message = request("serving_default", wav_bytes)
     before = batches_run(server)
     may_wait(600)
-    together = [predict(asked) for _ in range(7)]
+    together = [predict(message) for _ in range(7)]
     until(lambda: server.scheduler.queued_items == 7)
     assert server.scheduler.free_threads == 1
-    together.append(predict(asked))
+    together.append(predict(message))
     assert all(future.result().outputs for future in together)
     after = batches_run(server)
     assert (after[0] - before[0], after[1] - before[1]) == (1, 8)
     may_wait(0.05)
-    assert predict(asked).result().outputs
+    assert predict(message).result().outputs
 
 
-def test_a_bad_item_does_not_spoil_the_others_of_its_batch(server, predict, busy, wav_bytes):
+def test_a_bad_item_fails_alone_in_its_batch(server, predict, busy, wav_bytes):
     with busy():
         good = [predict(request("serving_default", wav_bytes)) for _ in range(2)]
         bad = predict(request("serving_default", wav_bytes, b"bad"))
@@ -179,7 +178,7 @@ def test_a_full_queue_answers_unavailable_and_recovers(predict, busy, wav_bytes)
     assert codes.count(grpc.StatusCode.OK) == QUEUED_ITEMS
     assert codes.count(grpc.StatusCode.UNAVAILABLE) == 20 - QUEUED_ITEMS
     refused = next(future for future in futures if future.code() != grpc.StatusCode.OK)
-    assert "queue is full (1 batches)" in refused.details()
+    assert "(1 batches)" in refused.details()
     assert predict(request("serving_default", wav_bytes)).result().outputs
 
 
@@ -195,7 +194,7 @@ def test_nothing_is_computed_after_the_deadline(server, predict, busy, wav_bytes
     assert batches_run(server)[1] == before[1] + 1
 
 
-def test_nothing_is_computed_for_who_hangs_up(server, predict, busy, wav_bytes):
+def test_nothing_is_computed_for_a_cancelled_request(server, predict, busy, wav_bytes):
     with busy():
         before = batches_run(server)
         given_up = [predict(request("serving_default", wav_bytes)) for _ in range(4)]
@@ -210,4 +209,4 @@ def test_nothing_is_computed_for_who_hangs_up(server, predict, busy, wav_bytes):
 def test_a_request_larger_than_a_batch_is_refused(predict, wav_bytes):
     refused = predict(request("serving_default", *[wav_bytes] * 9))
     assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "9 items; a batch has at most 8" in refused.details()
+    assert re.search("9 items.* 8$", refused.details())

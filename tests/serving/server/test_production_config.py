@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from serving.client import Client
 from serving.server.options import (
     METRICS_PATH,
-    ConfigError,
+    ServerConfigError,
     ServerOptions,
     read_batching,
     read_metrics_path,
@@ -24,6 +24,16 @@ from serving.server.options import (
 SERVING = Path(__file__).parents[3] / "serving"
 CONFIG = SERVING / "config"
 ENTRYPOINT = SERVING / "container" / "entrypoint.sh"
+
+
+def entrypoint(tmp_path, *arguments, **variables):
+    """Run the entrypoint with a ``tensorflow_model_server`` that prints its flags."""
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    binary.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SER_CONFIG_DIR": str(CONFIG), **variables}
+    command = ["sh", str(ENTRYPOINT), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_embedded_server_starts_from_the_production_files(run_server, push, tmp_path, wav_bytes):
@@ -39,7 +49,7 @@ def test_the_embedded_server_starts_from_the_production_files(run_server, push, 
     running.stop()
 
 
-def test_the_model_has_the_name_that_the_client_asks_for():
+def test_the_model_has_the_clients_default_name():
     (model,) = read_models(ServerOptions(model_config_file=CONFIG / "models.config")).model_config_list.config
     assert (model.name, model.base_path) == ("ser", "/models/ser")
 
@@ -49,27 +59,17 @@ def test_prometheus_scrapes_where_the_metrics_are():
     assert job["metrics_path"] == read_metrics_path(CONFIG / "monitoring.config") == METRICS_PATH
 
 
-def test_the_dashboard_asks_for_metrics_that_the_server_exports(shared_server, wav_bytes):
+def test_the_dashboard_uses_exported_metrics(shared_server, wav_bytes):
     with Client(shared_server.address) as client:
         client.predict(wav_bytes)
     exported = shared_server.metrics()
     panels = json.loads((CONFIG / "grafana-dashboard.json").read_text())["panels"]
-    asked = {
+    used = {
         name for panel in panels for target in panel["targets"] for name in re.findall(r":[a-z_:]+", target["expr"])
     }
-    assert len(asked) >= 7
-    for name in asked:
+    assert len(used) >= 7
+    for name in used:
         assert f"\n{name}{{" in exported, name
-
-
-def entrypoint(tmp_path, *arguments, **variables):
-    """Runs the entrypoint with a ``tensorflow_model_server`` that prints its flags."""
-    binary = tmp_path / "tensorflow_model_server"
-    binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    binary.chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SER_CONFIG_DIR": str(CONFIG), **variables}
-    command = ["sh", str(ENTRYPOINT), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_entrypoint_alone_serves_the_configured_models(tmp_path):
@@ -84,7 +84,7 @@ def test_the_entrypoint_alone_serves_the_configured_models(tmp_path):
         assert not name.endswith("_file") or Path(value).is_file()
 
 
-def test_the_entrypoint_on_vertex_serves_what_vertex_says(tmp_path):
+def test_the_entrypoint_uses_the_variables_of_vertex(tmp_path):
     flags = entrypoint(
         tmp_path,
         AIP_HTTP_PORT="8080",
@@ -94,15 +94,15 @@ def test_the_entrypoint_on_vertex_serves_what_vertex_says(tmp_path):
     ).stdout.split()
     assert {"--rest_api_port=8080", "--model_name=ser", "--model_base_path=gs://bucket/model"} <= set(flags)
     assert not any(flag.startswith("--model_config_file") for flag in flags)
-    # The default lists the bucket every second, though what lies there never changes.
+    # The default lists the bucket every second, although its content does not change.
     assert [flag for flag in flags if "poll" in flag] == ["--file_system_poll_wait_seconds=0"]
 
 
 @pytest.mark.parametrize("variable", ["AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"])
-def test_the_entrypoint_refuses_routes_that_tf_serving_does_not_have(tmp_path, variable):
+def test_the_entrypoint_refuses_other_routes(tmp_path, variable):
     finished = entrypoint(tmp_path, **{variable: "/predict"})
     assert finished.returncode == 64
-    assert f"{variable} is /predict, but this model answers on /v1/models/ser" in finished.stderr
+    assert f"{variable} is /predict" in finished.stderr
 
 
 def test_the_image_is_of_the_release_whose_api_is_locked():
@@ -110,7 +110,7 @@ def test_the_image_is_of_the_release_whose_api_is_locked():
     assert f"ARG TF_SERVING_VERSION={version}\n" in (SERVING / "container" / "Dockerfile").read_text()
 
 
-def test_batching_that_is_left_out_has_tf_servings_defaults(tmp_path):
+def test_batching_has_tf_servings_defaults(tmp_path):
     (tmp_path / "empty.config").write_text("")
     options = read_batching(tmp_path / "empty.config")
     assert (options.max_batch_size, options.timeout_sec, options.max_enqueued_batches) == (1000, 0, 10)
@@ -118,17 +118,17 @@ def test_batching_that_is_left_out_has_tf_servings_defaults(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "value"),
     [
-        ("max_batch_sizes { value: 1 }", "is not a BatchingParameters in text format"),
-        ("max_batch_size { value: 0 }", "max_batch_size is 0; allowed: an integer, 1 or above"),
-        ("max_batch_size { value: 4 } allowed_batch_sizes: 2", "increasing sizes that end with max_batch_size, 4"),
-        ("pad_variable_length_inputs: true", "supports false only"),
+        ("max_batch_sizes { value: 1 }", "BatchingParameters"),
+        ("max_batch_size { value: 0 }", "max_batch_size is 0"),
+        ("max_batch_size { value: 4 } allowed_batch_sizes: 2", r"allowed_sizes is \[2\].* 4"),
+        ("pad_variable_length_inputs: true", "pad_variable_length_inputs is true"),
     ],
 )
-def test_batching_that_cannot_be_used(tmp_path, text, message):
+def test_unusable_batching_parameters_are_refused(tmp_path, text, value):
     (tmp_path / "batching.config").write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ServerConfigError, match=value):
         read_batching(tmp_path / "batching.config")
 
 
@@ -138,19 +138,19 @@ def test_metrics_can_be_switched_off(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "value"),
     [
         ({"model_base_path": None}, "model_base_path nor model_config_file"),
-        ({"tls_key_file": Path("key.pem")}, "allowed: both, or none"),
+        ({"tls_key_file": Path("key.pem")}, "tls_certificate_file and tls_key_file"),
         ({"request_log_rate": 2}, "request_log_rate"),
         ({"port": 99_999}, "port"),
     ],
 )
-def test_options_that_cannot_be(tmp_path, options, message):
-    with pytest.raises(ValidationError, match=message):
+def test_impossible_options_are_refused(tmp_path, options, value):
+    with pytest.raises(ValidationError, match=value):
         ServerOptions(**({"model_base_path": tmp_path} | options))
 
 
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read"):
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ServerConfigError, match=str(tmp_path / "none")):
         read_models(ServerOptions(model_config_file=tmp_path / "none"))

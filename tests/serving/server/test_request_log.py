@@ -1,4 +1,4 @@
-"""The sample of requests that a server keeps."""
+"""Log of a sample of the requests."""
 
 import random
 import re
@@ -25,6 +25,20 @@ def entries(folder):
     ]
 
 
+def wait_until_written(server, count):
+    line = f':tensorflow:serving:request_log_count{{model_name="ser",status="OK"}} {float(count)}'
+    deadline = time.monotonic() + 60
+    while line not in server.metrics().splitlines():
+        assert time.monotonic() < deadline, f"no {line}"
+        time.sleep(0.05)
+
+
+def logged_counts(metrics):
+    """Return the number of requests by status of the log."""
+    text = metrics.text().decode()
+    return dict(re.findall(r'request_log_count{model_name="ser",status="(\w+)"} (\S+)', text))
+
+
 @pytest.fixture
 def logging_server(run_server, push, tmp_path):
     push(tmp_path / "serving", 1)
@@ -38,12 +52,27 @@ def logging_server(run_server, push, tmp_path):
     running.stop()
 
 
-def test_entries_hold_the_features_and_the_answer_and_files_rotate(logging_server, speechlike, wav_bytes, tmp_path):
+NO_ERROR = {"error": np.array([b""], object)}
+
+
+class HeldBack(dict):
+    """Features that block the writer until ``release`` is set."""
+
+    def __init__(self, release, **features):
+        super().__init__(features)
+        self._release = release
+
+    def items(self):
+        self._release.wait()
+        return super().items()
+
+
+def test_entries_hold_features_and_answer_and_files_rotate(logging_server, speechlike, wav_bytes, tmp_path):
     with Client(logging_server.address) as client:
         answered = client.predict(wav_bytes)
         wait_until_written(logging_server, 1)
         (entry,) = entries(tmp_path / "log")
-        for _ in range(60):  # as many may wait; what comes faster than it is written would be dropped
+        for _ in range(60):  # the queue holds as many; further ones would be dropped
             client.predict(wav_bytes)
         list(client.timeline(wav_bytes))
     wait_until_written(logging_server, 61)
@@ -61,22 +90,7 @@ def test_entries_hold_the_features_and_the_answer_and_files_rotate(logging_serve
     assert sum(file.stat().st_size for file in files) <= 64 * 1024
 
 
-NO_ERROR = {"error": np.array([b""], object)}
-
-
-class HeldBack(dict):
-    """Features that the writer has to wait for."""
-
-    def __init__(self, release, **features):
-        super().__init__(features)
-        self._release = release
-
-    def items(self):
-        self._release.wait()
-        return super().items()
-
-
-def test_what_comes_too_fast_is_dropped_and_counted(tmp_path):
+def test_requests_beyond_the_writers_speed_are_dropped(tmp_path):
     metrics = Metrics()
     log = RequestLog(tmp_path, rate=1.0, max_bytes=1 << 20, metrics=metrics)
     servable = SimpleNamespace(model_name="ser", version=1, path="")
@@ -86,12 +100,12 @@ def test_what_comes_too_fast_is_dropped_and_counted(tmp_path):
         log.offer(servable, "features", inputs, NO_ERROR)
     release.set()
     log.close()
-    told = dict(re.findall(r'request_log_count{model_name="ser",status="(\w+)"} (\S+)', metrics.text().decode()))
-    assert float(told["RESOURCE_EXHAUSTED"]) in (15, 16)  # 64 wait, and the writer may have taken one more
-    assert len(entries(tmp_path)) == float(told["OK"]) == 80 - float(told["RESOURCE_EXHAUSTED"])
+    counts = logged_counts(metrics)
+    assert float(counts["RESOURCE_EXHAUSTED"]) in (15, 16)  # 64 wait, and the writer may have taken one more
+    assert len(entries(tmp_path)) == float(counts["OK"]) == 80 - float(counts["RESOURCE_EXHAUSTED"])
 
 
-def test_nothing_is_kept_unless_a_folder_is_named(tmp_path):
+def test_nothing_is_logged_without_a_folder(tmp_path):
     assert ServerOptions(model_base_path=tmp_path).request_log_dir is None
     metrics = Metrics()
     log = RequestLog(None, rate=1.0, max_bytes=1 << 20, metrics=metrics)
@@ -109,16 +123,8 @@ def test_a_share_of_the_requests_is_a_sample(tmp_path):
     for number in range(400):
         log.offer(servable, "features", {"features": np.full((1, 270), number, np.float32)}, NO_ERROR)
     log.close()
-    told = dict(re.findall(r'request_log_count{model_name="ser",status="(\w+)"} (\S+)', metrics.text().decode()))
-    assert 75 <= sum(map(float, told.values())) <= 125  # drawn, whether there was time to write them or not
+    counts = logged_counts(metrics)
+    assert 75 <= sum(map(float, counts.values())) <= 125  # sampled, written or dropped
     logged = [tf.make_ndarray(entry.predict_log.request.inputs["features"])[0, 0] for entry in entries(tmp_path)]
-    assert len(logged) == float(told["OK"])
+    assert len(logged) == float(counts["OK"])
     assert logged == sorted(set(logged)), "each once"
-
-
-def wait_until_written(server, count):
-    line = f':tensorflow:serving:request_log_count{{model_name="ser",status="OK"}} {float(count)}'
-    deadline = time.monotonic() + 60
-    while line not in server.metrics().splitlines():
-        assert time.monotonic() < deadline, f"{line} was waited for in vain"
-        time.sleep(0.05)

@@ -58,48 +58,48 @@ def test_status_and_metadata(http, path):
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "message"),
+    ("path", "status", "value"),
     [
-        ("other:predict", 404, "no model 'other'"),
-        ("ser/versions/9:predict", 404, "version 9 is not loaded"),
-        ("ser/labels/canary:predict", 404, "no label 'canary'"),
-        ("ser:classify", 404, "no such path"),
-        ("ser/metadata", 404, "only :predict"),
-        ("ser/versions/x:predict", 404, "no such path"),
+        ("other:predict", 404, "'other'"),
+        ("ser/versions/9:predict", 404, "version 9"),
+        ("ser/labels/canary:predict", 404, "'canary'"),
+        ("ser:classify", 404, "/v1/models/ser:classify"),
+        ("ser/metadata", 404, ":predict"),
+        ("ser/versions/x:predict", 404, "/v1/models/ser/versions/x:predict"),
     ],
 )
-def test_paths_that_lead_nowhere(http, audio, path, status, message):
+def test_unknown_paths_are_refused(http, audio, path, status, value):
     answer = http.post(f"/v1/models/{path}", json={"instances": [audio]})
     assert answer.status_code == status
-    assert message in answer.json()["error"]
+    assert value in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("body", "value"),
     [
-        (b"", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"\xff\xfe", "not JSON"),
-        (b"[1, 2]", "'instances' (row format) or 'inputs' (columnar)"),
-        (b'{"instances": [], "inputs": []}', "either"),
-        (b'{"instances": []}', "at least one item"),
-        (b'{"instances": 3}', "at least one item"),
-        (b'{"instances": [3]}', "must hold strings"),
-        (b'{"instances": [{"b64": "***"}]}', "not base64"),
-        (b'{"instances": [{"sound": "x"}]}', "must hold strings"),
-        (b'{"inputs": {"audio": {"b64": "UklGRg=="}}}', "of shape []"),
-        (b'{"signature_name": "sing", "instances": ["x"]}', "no signature 'sing'"),
-        (b'{"signature_name": ["x"], "instances": ["x"]}', "no signature"),
+        (b"", "JSON"),
+        (b"[" * 100_000, "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b"[1, 2]", "'instances'"),
+        (b'{"instances": [], "inputs": []}', "'inputs'"),
+        (b'{"instances": []}', "'instances'"),
+        (b'{"instances": 3}', "'instances'"),
+        (b'{"instances": [3]}', "not int"),
+        (b'{"instances": [{"b64": "***"}]}', "b64"),
+        (b'{"instances": [{"sound": "x"}]}', "not dict"),
+        (b'{"inputs": {"audio": {"b64": "UklGRg=="}}}', "[]"),
+        (b'{"signature_name": "sing", "instances": ["x"]}', "'sing'"),
+        (b'{"signature_name": ["x"], "instances": ["x"]}', "['x']"),
         (b'{"signature_name": "features", "instances": [{"features": [1]}]}', "item 0"),
-        (b'{"signature_name": "features", "inputs": {"features": [[1], [1, 2]]}}', "regular array of float32"),
-        (b'{"signature_name": "features", "inputs": [1]}', "must be an object"),
-        (b'{"signature_name": "features", "inputs": {"sound": [1]}}', "'sound' is unknown"),
+        (b'{"signature_name": "features", "inputs": {"features": [[1], [1, 2]]}}', "float32"),
+        (b'{"signature_name": "features", "inputs": [1]}', "'inputs'"),
+        (b'{"signature_name": "features", "inputs": {"sound": [1]}}', "'sound'"),
     ],
 )
-def test_bodies_that_cannot_be_used(http, body, message):
+def test_unusable_bodies_are_refused(http, body, value):
     answer = http.post("/v1/models/ser:predict", content=body)
     assert answer.status_code == 400
-    assert message in answer.json()["error"]
+    assert value in answer.json()["error"]
 
 
 def test_bad_audio_has_an_error_in_the_answer(http, audio):
@@ -113,7 +113,7 @@ def test_bad_audio_has_an_error_in_the_answer(http, audio):
 def test_a_body_beyond_the_size_limit(http):
     answer = http.post("/v1/models/ser:predict", content=b"x" * (33 << 20))
     assert answer.status_code == 429
-    assert "larger than" in answer.json()["error"]
+    assert str(32 << 20) in answer.json()["error"]
 
 
 def test_metrics_have_tf_servings_names_and_count(http, shared_server, audio):
@@ -132,7 +132,7 @@ def test_metrics_have_tf_servings_names_and_count(http, shared_server, audio):
     assert ":tensorflow:cc:saved_model:load_latency{" in text
 
 
-def test_metrics_are_where_the_configuration_says_or_nowhere():
+def test_metrics_are_at_the_configured_path():
     handler = SimpleNamespace(metrics=Metrics())
 
     async def get(path, metrics_path):

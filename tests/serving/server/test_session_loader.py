@@ -52,8 +52,8 @@ def serving_python(tmp_path_factory):
     return python
 
 
-def asked_of(model_dir, *wavs):
-    """Pairs of signature and inputs: the model's own warm-up requests and batches of recordings."""
+def requests_for(model_dir, *wavs):
+    """Return pairs of signature and inputs: the model's own warm-up requests and batches of recordings."""
     requests = list(warmup_requests(model_dir))
     requests += [request(signature, audio=wavs) for signature in ("serving_default", "timeline") if wavs]
     return [
@@ -62,9 +62,9 @@ def asked_of(model_dir, *wavs):
     ]
 
 
-def eager_answers(model_dir, asked):
+def eager_answers(model_dir, items):
     loaded = tf.saved_model.load(model_dir).signatures
-    for signature, inputs in asked:
+    for signature, inputs in items:
         outputs = loaded[signature](**{name: tf.constant(value) for name, value in inputs.items()})
         yield {name: output.numpy() for name, output in outputs.items()}
 
@@ -86,33 +86,33 @@ def python_loader(model_dir):
 @pytest.mark.parametrize("load", [CApiModel, python_loader], ids=["C API", "Python"])
 def test_every_signature_answers_as_the_eager_loader_does(model_dir, load, wav_bytes, speechlike):
     wavs = [wav_bytes, tf.audio.encode_wav(speechlike(5.2, seed=1)[:, np.newaxis], 48_000).numpy()]
-    asked = asked_of(model_dir, *wavs)
-    assert {signature for signature, _ in asked} == set(signatures.SIGNATURES)
+    items = requests_for(model_dir, *wavs)
+    assert {signature for signature, _ in items} == set(signatures.SIGNATURES)
     model = load(model_dir)
-    for (signature, inputs), expected in zip(asked, eager_answers(model_dir, asked), strict=True):
+    for (signature, inputs), expected in zip(items, eager_answers(model_dir, items), strict=True):
         assert_same(model.run(signature, inputs), expected)
 
 
 @pytest.mark.slow
-def test_the_release_that_serves_answers_as_the_release_that_trains(model_dir, serving_python, wav_bytes, tmp_path):
-    asked = asked_of(model_dir, wav_bytes)
+def test_serving_and_training_releases_agree(model_dir, serving_python, wav_bytes, tmp_path):
+    items = requests_for(model_dir, wav_bytes)
     requests, answers = tmp_path / "requests", tmp_path / "answers"
-    requests.write_bytes(pickle.dumps(asked))
+    requests.write_bytes(pickle.dumps(items))
     command = [serving_python, LOADERS / "c_api.py", model_dir, requests, answers]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     (release,) = re.findall(r"^ARG TF_SERVING_VERSION=(.+)$", (ROOT / "serving/container/Dockerfile").read_text(), re.M)
     assert finished.stdout.strip() == release
-    for answer, expected in zip(pickle.loads(answers.read_bytes()), eager_answers(model_dir, asked), strict=True):
+    for answer, expected in zip(pickle.loads(answers.read_bytes()), eager_answers(model_dir, items), strict=True):
         assert_same(answer, expected)
 
 
-def test_a_model_with_keras_variables_runs_in_the_eager_loader_alone(faulty_model_dir):
-    asked = asked_of(faulty_model_dir)
-    assert len(list(eager_answers(faulty_model_dir, asked))) == len(asked)
+def test_keras_variables_load_in_the_eager_loader_only(faulty_model_dir):
+    items = requests_for(faulty_model_dir)
+    assert len(list(eager_answers(faulty_model_dir, items))) == len(items)
     model = CApiModel(faulty_model_dir)
     with pytest.raises(CApiError, match="Could not find variable"):
-        model.run(*asked[0])
+        model.run(*items[0])
 
 
 def test_a_model_with_keras_variables_is_not_blessed(faulty_model_dir):
