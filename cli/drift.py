@@ -110,7 +110,7 @@ def _print(found: "Comparison") -> None:
     if found.differences:
         terminal.console().print(_schema_table(found.differences))
     for line in _summary(found):
-        terminal.print_line(line)
+        terminal.say(line)
 
 
 def _features_table(report: "DriftReport") -> Table:

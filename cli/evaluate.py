@@ -92,4 +92,4 @@ def _print(found: "CrossValidation") -> None:
         metrics.add_row(*metric.texts)
     console.print(metrics)
     if text := caution(found):
-        terminal.print_line(text)
+        terminal.say(text)
