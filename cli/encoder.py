@@ -37,4 +37,4 @@ def fetch(
         file = fetch_weights(name, source)
     except (WeightsError, ValueError, OSError) as error:
         raise CommandFailed(str(error)) from error
-    terminal.print_line(f"{name}: {file}")
+    terminal.say(f"{name}: {file}")

@@ -45,7 +45,7 @@ _TUNER_FN = f"{tuning_module.__name__}.{tuning_module.tuner_fn.__name__}"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunnerSettings:
-    """Everything that differs between the runners.
+    """Everything that differs between the runners. The ids of the nodes are the same for all.
 
     Attributes:
         input_base: Folder of recordings.
@@ -230,7 +230,7 @@ def _training_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data,
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         custom_config=training_module.trainer_config(config.audio, config.training, config.limits)
         | dict(runner.trainer_options),
-    ).with_id(Trainer.__name__)
+    ).with_id("Trainer")
     return _Training(
         (transform, tuner, trainer) if tuner else (transform, trainer),
         model=trainer.outputs["model"],
@@ -251,7 +251,7 @@ def _tuner(config: PipelineConfig, runner: RunnerSettings, transform: Transform)
         tune_args=parallel,
         custom_config=tuning_module.tuner_config(config.audio, config.training, config.tuner)
         | dict(runner.tuner_options),
-    ).with_id(Tuner.__name__)
+    ).with_id("Tuner")
 
 
 def _evaluation_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data, training: _Training) -> _Evaluation:
@@ -297,5 +297,5 @@ def _serving_stage(runner: RunnerSettings, data: _Data, training: _Training, eva
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=runner.serving_dir)
         ),
         custom_config=dict(runner.pusher_options) or None,
-    ).with_id(Pusher.__name__)
+    ).with_id("Pusher")
     return _Serving((serving_validator, pusher), infra_blessing, pushed_model=pusher.outputs["pushed_model"])
