@@ -69,7 +69,7 @@ def synth(
             written = write_corpus(out, clips=clips, seed=seed, progress=progress)
     except (OccupiedFolder, SynthesisFailed, ValueError, OSError) as error:
         raise CommandFailed(str(error)) from error
-    terminal.say(f"{out}: {clips} synthetic clips, {'written' if written else 'already there'}")
+    terminal.print_line(f"{out}: {clips} synthetic clips, {'written' if written else 'already there'}")
 
 
 @app.command()
@@ -88,7 +88,7 @@ def arrive(
         span = move_batch(reservoir, into, clips=clips, seed=seed)
     except (CannotArrive, OSError, UnicodeError) as error:
         raise CommandFailed(str(error)) from error
-    terminal.say(f"{span}: {clips} clips")
+    terminal.print_line(f"{span}: {clips} clips")
 
 
 def _require_folder(folder: str) -> None:
@@ -129,7 +129,7 @@ def _print_report(report: "ScanReport") -> None:
     hours = sum(sound.duration_sec for sound in report.sounds) / 3600
     speakers = len({sound.clip.speaker for sound in report.sounds})
     usable = f"{len(report.sounds)} clips ({hours:.2f} h) of {speakers} speakers"
-    terminal.say(f"\n{usable}; {len(report.rejected)} files cannot be used")
+    terminal.print_line(f"\n{usable}; {len(report.rejected)} files cannot be used")
 
 
 def _print_counts(
@@ -150,5 +150,5 @@ def _print_counts(
 def _print_list(title: str, lines: Iterable[str]) -> None:
     for number, line in enumerate(lines):
         if number == 0:
-            terminal.say(f"\n{title}:")
-        terminal.say(f"  {line}")
+            terminal.print_line(f"\n{title}:")
+        terminal.print_line(f"  {line}")

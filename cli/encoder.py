@@ -37,4 +37,4 @@ def fetch(
         file = fetch_weights(name, source)
     except (WeightsError, ValueError, OSError) as error:
         raise CommandFailed(str(error)) from error
-    terminal.say(f"{name}: {file}")
+    terminal.print_line(f"{name}: {file}")

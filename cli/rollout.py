@@ -307,7 +307,7 @@ def _show(target: "Target", state: "RolloutState", *, as_json: bool) -> None:
         table.add_row(role, deployed.version, since, f"{deployed.percent} %")
     terminal.console().print(table)
     if isinstance(target, TfServingTarget) and state.canary is not None:
-        terminal.say(_TF_SERVING_NOTE)
+        terminal.print_line(_TF_SERVING_NOTE)
 
 
 def _show_watched(target: "Target", watched: "Watched") -> None:
@@ -317,7 +317,7 @@ def _show_watched(target: "Target", watched: "Watched") -> None:
         table.add_row(check.name, _RESULT_OF[check.passed], value, f"{check.bound:.4g}")
     terminal.console().print(table)
     for line in _reasons(watched):
-        terminal.say(line)
+        terminal.print_line(line)
     _show(target, watched.state, as_json=False)
 
 

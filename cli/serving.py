@@ -147,12 +147,12 @@ def _show(file: str, predictions: "Sequence[Prediction | Segment]", *, as_json: 
     if as_json:
         print(json.dumps({"file": file} | _plain(predictions, segments)))
     elif segments:
-        terminal.say(file)
+        terminal.print_line(file)
         terminal.console().print(_timeline_table(segments))
     else:
         for prediction in predictions:
             version = "" if prediction.model_version is None else f", model version {prediction.model_version}"
-            terminal.say(f"{file}: {prediction.emotion}{version}")
+            terminal.print_line(f"{file}: {prediction.emotion}{version}")
             terminal.console().print(_bars(prediction))
 
 

@@ -11,7 +11,7 @@ def console() -> Console:
     return printed if printed.is_terminal else Console(highlight=False, width=160)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print one line as it is: never cut, wrapped or read as markup."""
     console().print(line, soft_wrap=True, markup=False)
 
