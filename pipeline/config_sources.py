@@ -22,6 +22,7 @@ DEFAULT, FAMILY, FILE, ENVIRONMENT, COMMAND_LINE = "default", "family", "file", 
 RENAMED_KEYS: Mapping[str, str] = {
     "drift.deals": "drift.permutations",
     "gate.min_slice_uar": "gate.min_slice_adjusted_uar",
+    "gate.other_audio_spec": "gate.incomparable_baseline",
     "gate.min_uar": "gate.min_adjusted_uar",
     "vertex.trainer.spot": "vertex.trainer.strategy",
     "vertex.tuner.spot": "vertex.tuner.strategy",

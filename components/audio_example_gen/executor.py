@@ -111,7 +111,7 @@ def _warn_of_gate(clips: Sequence[Clip], split_of: Mapping[str, str], settings: 
     speakers = {clip.speaker for clip in clips if split_of[clip.clip_id] == TEST}
     if len(speakers) < settings.min_test_speakers:
         _warn(
-            f"the test split has {len(speakers)} speakers and gate.min_test_speakers is {settings.min_test_speakers}, "
+            f"test speakers: {len(speakers)}, and gate.min_test_speakers is {settings.min_test_speakers}, "
             "so the gate will not bless the model. Add recordings of other speakers"
         )
     if missing := sorted(set().union(*emotions.values()) - emotions[TRAIN]):

@@ -3,15 +3,15 @@
 import collections
 import dataclasses
 import functools
-import hashlib
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 
+from components.audio_example_gen import same_sound
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio import features, frontend
 from modules.audio.augmentation import PLAIN, augment
@@ -53,8 +53,8 @@ class Outcome:
         split: Its split.
         shard: Path of the file of its examples.
         reason: Why it is unusable; empty if it is usable.
-        duplicate_of: Path of the recording with the same content that is used instead; empty if there is none.
-        sha256: Digest of the file's content; empty if it could not be read.
+        duplicate_of: Path of the recording with the same sound that is used instead; empty if there is none.
+        digest: Digest of the sound; empty if it could not be decoded.
         duration_sec: Duration in seconds; 0 if it is unusable.
         native_sample_rate_hz: Sample rate of the file in hertz; 0 if it is unusable.
         examples: Number of its examples.
@@ -65,7 +65,7 @@ class Outcome:
     shard: str
     reason: str = ""
     duplicate_of: str = ""
-    sha256: str = ""
+    digest: str = ""
     duration_sec: float = 0.0
     native_sample_rate_hz: int = 0
     examples: int = 0
@@ -154,13 +154,13 @@ class WriteShard(beam.DoFn):
         outcome = Outcome(clip=clip, split=shard.split, shard=shard.path)
         try:
             data = _read(posixpath.join(self._root, clip.path), self._settings)
-            outcome = dataclasses.replace(outcome, sha256=hashlib.sha256(data).hexdigest())
             recording = decode(data, self._settings.limits)
         except BadAudio as error:
             return dataclasses.replace(outcome, reason=error.reason), []
         copies = list(self._copies(clip, shard.split, recording))
         return dataclasses.replace(
             outcome,
+            digest=recording.digest,
             duration_sec=recording.duration_sec,
             native_sample_rate_hz=recording.sample_rate_hz,
             examples=len(copies),
@@ -204,34 +204,41 @@ class WriteShard(beam.DoFn):
 
 
 def find_duplicates(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Sort by ``clip_id`` and mark all but the first of several recordings with the same content.
+    """Sort by ``clip_id`` and mark all but the first of several recordings with the same sound.
 
-    A recording with two names would count twice, or be in the training data and in the test data.
+    A recording with two names would count twice, or be in the training data and in the test data. With two labels it
+    is not used at all.
 
     Args:
         outcomes: Outcomes of all recordings.
 
     Returns:
-        The outcomes with ``duplicate_of``.
+        The outcomes with ``duplicate_of``, or with the reason of those that have two labels.
     """
-    first: dict[str, str] = {}
-    marked = []
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.clip.clip_id):
-        kept = outcome.clip.path if outcome.reason else first.setdefault(outcome.sha256, outcome.clip.path)
-        marked.append(outcome if kept == outcome.clip.path else dataclasses.replace(outcome, duplicate_of=kept))
-    return marked
+    outcomes = sorted(outcomes, key=lambda outcome: outcome.clip.clip_id)
+    digests = [(outcome.clip, outcome.digest) for outcome in outcomes if outcome.used]
+    reasons = same_sound.contradictions(digests)
+    kept = {clip.clip_id: clips[0].path for clips in same_sound.groups(digests) for clip in clips[1:]}
+    return [_marked(outcome, reasons, kept) for outcome in outcomes]
+
+
+def _marked(outcome: Outcome, reasons: Mapping[str, str], kept: Mapping[str, str]) -> Outcome:
+    clip_id = outcome.clip.clip_id
+    if clip_id in reasons:
+        return dataclasses.replace(outcome, reason=reasons[clip_id])
+    return dataclasses.replace(outcome, duplicate_of=kept[clip_id]) if clip_id in kept else outcome
 
 
 def drop_duplicates(outcomes: Iterable[Outcome], *, folder: str) -> None:
-    """Remove the examples of duplicates by writing the few shards that have any again.
+    """Remove the examples of recordings that are not used by writing the few shards that have any again.
 
     Args:
-        outcomes: Outcomes with duplicates marked.
+        outcomes: Outcomes that :func:`find_duplicates` marked.
         folder: Folder of all examples.
     """
     dropped: dict[str, set[bytes]] = collections.defaultdict(set)
     for outcome in outcomes:
-        if outcome.duplicate_of:
+        if outcome.examples and not outcome.used:
             dropped[outcome.shard].add(outcome.clip.clip_id.encode())
     for shard, clip_ids in dropped.items():
         path = posixpath.join(folder, shard)

@@ -5,6 +5,8 @@ Imports no TensorFlow: the client and the corpus commands start at once.
 
 import dataclasses
 import enum
+import functools
+import hashlib
 import io
 import struct
 from collections.abc import Callable
@@ -70,6 +72,13 @@ class Recording:
     def duration_sec(self) -> float:
         """Duration in seconds."""
         return len(self.samples) / self.sample_rate_hz
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of rate and samples: equal for the same sound as WAV and as FLAC."""
+        digest = hashlib.sha256(str(self.sample_rate_hz).encode())
+        digest.update(self.samples.tobytes())
+        return digest.hexdigest()
 
 
 class AudioLimits(Settings):

@@ -377,14 +377,26 @@ def test_logmel_frames_beyond_a_short_clip_are_marked(corpus, tmp_path):
 def test_duplicates_are_used_once(tmp_path):
     data = write_corpus(tmp_path / "data", actors=3, clips_each=2)
     shutil.copytree(data / "Actor_01", data / "copy" / "Actor_01")
-    shutil.copy(data / "Actor_02" / f"{stem(2, 0)}.wav", data / "Actor_03" / f"{stem(3, 7)}.wav")
+    shutil.copy(data / "Actor_02" / f"{stem(2, 0)}.wav", data / "Actor_03" / f"{stem(3, 8)}.wav")
     _, run = execute(data, tmp_path / "out", ORIGINAL_INGEST.replace(augmentation=CHEAP, max_quarantined_share=0))
     assert run.summary["clips"] == 6
     assert run.summary["duplicates"]["clips"] == 3
-    assert [f"Actor_02/{stem(2, 0)}.wav", f"Actor_03/{stem(3, 7)}.wav"] in run.summary["duplicates"]["groups"]
+    assert [f"Actor_02/{stem(2, 0)}.wav", f"Actor_03/{stem(3, 8)}.wav"] in run.summary["duplicates"]["groups"]
     written = [text_of(one["clip_id"]) for split in ("train", "eval", "test") for one in run.examples(split)]
     assert len(set(written)) == 6
     assert not any("copy" in clip_id for clip_id in written)
+
+
+def test_the_same_sound_with_two_labels_is_not_used(tmp_path):
+    data = write_corpus(tmp_path / "data", actors=3, clips_each=2)
+    original, other = data / "Actor_02" / f"{stem(2, 0)}.wav", data / "Actor_03" / f"{stem(3, 2)}.wav"
+    shutil.copy(original, other)
+    _, run = execute(data, tmp_path / "out", ORIGINAL_INGEST.replace(augmentation=CHEAP, max_quarantined_share=0.5))
+    assert run.summary["clips"] == 5
+    assert run.summary["quarantined"]["clips"] == 2
+    written = {text_of(one["clip_id"]) for split in ("train", "eval", "test") for one in run.examples(split)}
+    assert len(written) == 5
+    assert not [clip_id for clip_id in written if original.stem in clip_id or other.stem in clip_id]
 
 
 def test_too_many_quarantined_files_fail_the_run(tmp_path):

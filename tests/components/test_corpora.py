@@ -294,6 +294,16 @@ def write_tone(path: Path, *, pitch_hz: float = 220, rate_hz: int = 16_000, seco
     soundfile.write(path, (16_000 * np.sin(2 * np.pi * pitch_hz * time_sec)).astype(np.int16), rate_hz)
 
 
+def test_scan_sets_aside_a_sound_with_two_labels(tmp_path):
+    write_tone(tmp_path / "r/03-01-05-01-01-01-03.wav")
+    write_tone(tmp_path / "r/03-01-04-01-01-02-03.flac")
+    write_tone(tmp_path / "r/03-01-05-01-02-01-03.wav", pitch_hz=330)
+    report = scan(str(tmp_path))
+    assert [sound.clip.path for sound in report.sounds] == ["r/03-01-05-01-02-01-03.wav"]
+    assert [file.path for file in report.rejected] == ["r/03-01-04-01-01-02-03.flac", "r/03-01-05-01-01-01-03.wav"]
+    assert all("angry" in file.reason and "sad" in file.reason for file in report.rejected)
+
+
 def test_scan_finds_usable_and_duplicate_sounds(tmp_path):
     write_tone(tmp_path / "r/03-01-05-01-01-01-03.wav")
     write_tone(tmp_path / "r/03-01-05-01-01-02-03.flac")
@@ -318,7 +328,7 @@ def test_scan_reports_unusable_files(tmp_path):
     (tmp_path / "03-01-05-01-01-02-03.wav").write_text("no sound")
     (tmp_path / "03-01-05-01-02-01-03.wav").write_bytes(b"")
     (tmp_path / "x.wav").mkdir()
-    write_tone(tmp_path / "x.wav" / "03-01-06-01-01-01-03.wav")
+    write_tone(tmp_path / "x.wav" / "03-01-06-01-01-01-03.wav", pitch_hz=330)
     (tmp_path / "03-01-05-01-02-02-03.wav").symlink_to(tmp_path / "gone.wav")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     os.mkfifo(tmp_path / "pipe.wav")

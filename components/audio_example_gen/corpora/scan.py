@@ -1,14 +1,13 @@
 """Check of a folder of recordings, names and sound, without ingesting it."""
 
-import collections
 import concurrent.futures
 import dataclasses
-import hashlib
 import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator, Mapping
 
+from components.audio_example_gen import same_sound
 from components.audio_example_gen.corpora import AUDIO_SUFFIXES, LabelSettings, Rejected, identify, is_hidden
 from modules.audio.decoding import DEFAULT_LIMITS, FILE_SIZE, AudioLimits, BadAudio, decode
 from modules.common import addresses
@@ -25,7 +24,7 @@ class Sound:
         clip: Corpus, emotion and speaker by its name.
         duration_sec: Duration in seconds.
         sample_rate_hz: Sample rate of the file in hertz.
-        digest: SHA-256 of rate and decoded samples: equal for the same sound as WAV and as FLAC.
+        digest: Digest of the sound, :attr:`modules.audio.decoding.Recording.digest`.
     """
 
     clip: Clip
@@ -51,10 +50,8 @@ class ScanReport:
     @property
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
         """Groups of paths of usable recordings with the same sound."""
-        groups = collections.defaultdict(list)
-        for sound in self.sounds:
-            groups[sound.digest].append(sound.clip.path)
-        return tuple(sorted(tuple(sorted(paths)) for paths in groups.values() if len(paths) > 1))
+        same = same_sound.groups((sound.clip, sound.digest) for sound in self.sounds)
+        return tuple(sorted(tuple(sorted(clip.path for clip in clips)) for clips in same))
 
 
 def scan(
@@ -93,6 +90,9 @@ def scan(
             else:
                 rejected.append(result)
             progress(done, len(identified.clips))
+    reasons = same_sound.contradictions((sound.clip, sound.digest) for sound in sounds)
+    rejected += [Rejected(s.clip.path, reasons[s.clip.clip_id]) for s in sounds if s.clip.clip_id in reasons]
+    sounds = [sound for sound in sounds if sound.clip.clip_id not in reasons]
     rejected.sort(key=lambda file: (file.path, file.reason))
     return ScanReport(sounds=tuple(sounds), rejected=tuple(rejected), dropped=identified.dropped)
 
@@ -106,13 +106,11 @@ def _decode(root: str, clip: Clip, limits: AudioLimits) -> Sound | Rejected:
         return Rejected(clip.path, _reason(error))
     except BadAudio as error:
         return Rejected(clip.path, error.reason)
-    digest = hashlib.sha256(str(recording.sample_rate_hz).encode())
-    digest.update(recording.samples.tobytes())
     return Sound(
         clip=clip,
         duration_sec=recording.duration_sec,
         sample_rate_hz=recording.sample_rate_hz,
-        digest=digest.hexdigest(),
+        digest=recording.digest,
     )
 
 
