@@ -39,7 +39,7 @@ set_up() {
 }
 
 clean_up() {
-  ip netns pids "$NETWORK" 2>/dev/null | xargs -r kill -9
+  ip netns pids "$NETWORK" 2>/dev/null | xargs -r kill -9 || true  # without worker there is no network
   ip netns delete "$NETWORK" 2>/dev/null || true
   engine rm --all >/dev/null 2>&1 || true
   umount "$WORK/storage/overlay" 2>/dev/null || true  # the engine mounts its storage on itself
@@ -115,8 +115,13 @@ build_target() {
 container() { engine from --pull-never "localhost/ser/$1"; }
 
 run() {  # TARGET COMMAND ...: in a new container, as the image's user; the checkout is there, read-only
-  local name; name=$(container "$1"); shift
-  engine run --volume "$PWD:/workspace:ro" --workingdir /tmp "$name" -- "$@"
+  local name status=0; name=$(container "$1"); shift
+  # Through a file: buildah 1.28 now and then loses what a process wrote to a pipe just before it ended.
+  install --mode 666 /dev/null "$WORK/stdout"
+  engine run --volume "$PWD:/workspace:ro" --volume "$WORK/stdout:/stdout" --workingdir /tmp "$name" -- \
+    sh -c '"$@" > /stdout' sh "$@" || status=$?
+  cat "$WORK/stdout"
+  return $status
 }
 
 entrypoint() { engine inspect --type image --format '{{index .OCIv1.Config.Entrypoint 0}}' "localhost/ser/$1"; }
