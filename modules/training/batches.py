@@ -10,7 +10,7 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of clips in their order, to validate on or to predict.
+    """Batches of clips in their order, to validate on.
 
     Args:
         split: Normalised clips.
@@ -31,6 +31,10 @@ class Batches(keras.utils.PyDataset):
         """
         rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
         return self._split.inputs(rows), self._targets[rows]
+
+    def close(self) -> None:
+        """Release the clips. TensorFlow refers to batches that it has read until the process ends."""
+        del self._split, self._targets
 
 
 class TrainingBatches(Batches):

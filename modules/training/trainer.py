@@ -193,10 +193,14 @@ def train_model(
     with precision(settings.precision), strategy_of(devices).scope():
         model = build_compiled(settings, spec, steps_per_epoch=-(-len(train) // settings.batch_size))
         _log(f"{settings.family}, {model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out")
-        fitted = model.fit(
-            **fit_arguments(settings, train, held_out, devices=len(devices)),
-            callbacks=[*training_callbacks(settings), EpochProgress(), *(callbacks or [])],
-        )
+        arguments = fit_arguments(settings, train, held_out, devices=len(devices))
+        try:
+            fitted = model.fit(
+                **arguments, callbacks=[*training_callbacks(settings), EpochProgress(), *(callbacks or [])]
+            )
+        finally:
+            for batches in (arguments["x"], arguments["validation_data"]):
+                batches.close()
     history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
     _require_finite(history, settings)
     if settings.precision != "float32" or len(devices) > 1:
@@ -239,7 +243,9 @@ def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split, *, 
 
 def predict(model: keras.Model, split: Split) -> np.ndarray:
     """Return the model's probabilities for the clips, float32 ``[clips, emotions]``."""
-    return model.predict(Batches(split, batch_size=_EVALUATION_BATCH), verbose=0)
+    starts = range(0, len(split), _EVALUATION_BATCH)
+    parts = [model.predict_on_batch(split.inputs(slice(start, start + _EVALUATION_BATCH))) for start in starts]
+    return np.concatenate(parts)
 
 
 def make_repeatable(settings: TrainingSettings) -> None:

@@ -1,6 +1,8 @@
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import keras
@@ -62,6 +64,20 @@ def test_features_on_disk_train_the_same_model(transformed, splits):
     )
 
 
+def test_training_keeps_no_clips(transformed):
+    def split(files):
+        return read_split(files, tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
+
+    train, held_out, test = map(split, (transformed.train_files, transformed.eval_files, transformed.eval_files))
+    kept = [weakref.ref(clips) for clips in (train, held_out, test)]
+    settings = ORIGINAL_TRAINING.replace(epochs=1, hyperparameters={"filters": 4})
+    trained = trainer.train_model(settings, transformed.spec, train, held_out)
+    trainer.predict(trained.model, test)
+    del train, held_out, test
+    gc.collect()
+    assert not any(clips() for clips in kept)
+
+
 def test_examples_of_another_spec_are_refused(transformed):
     other = ORIGINAL_AUDIO.replace(window_sec=3.0)
     with pytest.raises(AudioSpecMismatch, match=transformed.spec.fingerprint):
@@ -97,7 +113,9 @@ def test_same_input_gives_same_weights(splits, quick_settings):
 
 
 def test_separable_classes_are_learned(splits):
-    settings = ORIGINAL_TRAINING.replace(epochs=12, batch_size=8, hyperparameters={"filters": 8})
+    settings = ORIGINAL_TRAINING.replace(
+        epochs=12, batch_size=8, early_stopping_patience=0, hyperparameters={"filters": 8}
+    )
     trained = trainer.train_model(settings, ORIGINAL_AUDIO, *splits)
     assert trained.history["accuracy"][-1] > 0.8  # chance is 1/7
 
