@@ -18,6 +18,7 @@ from components.serving_validator.executor import CODE, Executor, validate
 from components.serving_validator.requests import TOLERANCE, largest_difference, request
 from serving.server.command import CannotServe
 from serving.server.subprocess_server import served
+from tests.exports import export_with_keras_variables
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,17 @@ def test_an_unloadable_model_is_refused(model_uri, artifacts, tmp_path):
     assert (tmp_path / "blessing" / "INFRA_NOT_BLESSED").exists()
     assert check["code"] == CODE
     assert check["value"] is None
+
+
+def test_a_model_that_lacks_variables_is_refused_by_their_name(artifacts, tmp_path):
+    """Such a model loads, and answers in Python's eager loader; TF Serving's does not restore the variables."""
+    model = export_with_keras_variables(tmp_path)
+    model.rename(tmp_path / "Format-Serving")
+    blessing, check = bless(tmp_path, artifacts, tmp_path)
+    assert blessing.get_int_custom_property("blessed") == 0
+    assert [path.name for path in (tmp_path / "blessing").glob("INFRA_*")] == ["INFRA_NOT_BLESSED"]
+    assert not check["passed"]
+    assert re.search(r"Could not find variable \w+/\w+", check["text"]), check["text"]
 
 
 def test_an_answer_that_is_an_error_is_a_reason(model_uri):

@@ -14,33 +14,22 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import grpc
 import httpx
-import keras
 import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-from modules import models
 from modules.audio import decoding, frontend
-from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
-from modules.data import examples, preprocessing
-from modules.data.clips import Clip
-from modules.data.labels import EMOTIONS
-from modules.export import signatures
 from serving.server.app import Server
 from serving.server.options import ServerOptions
-from tests import encoder_arrays
+from tests.exports import export_random_model
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
@@ -53,63 +42,6 @@ def _speechlike(duration_sec: float = 3.0, *, rate_hz: int = RATE_HZ, seed: int 
     pitch_hz = 120 + 40 * seed + 60 * np.sin(2 * np.pi * time_sec / 3)
     tone = np.sin(2 * np.pi * np.cumsum(pitch_hz) / rate_hz) * (1 + np.sin(2 * np.pi * 3 * time_sec))
     return (0.2 * tone + 0.01 * rng.normal(size=time_sec.shape)).astype(np.float32)
-
-
-def export_random_model(family: str, folder: Path, limits: AudioLimits = DEFAULT_LIMITS) -> Path:
-    audio = models.family_named(family).recipe.get("audio", {})
-    spec = AudioSpec(**audio)
-    write_transform_graph(spec, folder / "graph")
-    keras.utils.set_random_seed(1)
-    model = models.build(family, input_shape=spec.feature_shape, classes=len(EMOTIONS))
-    rng = np.random.default_rng(0)
-    for statistics in model.non_trainable_weights:  # of batch normalisation: not the initial values
-        statistics.assign_add(rng.uniform(0, 0.1, statistics.shape))
-    transform = tft.TFTransformOutput(str(folder / "graph"))
-    with encoder_arrays.fetched(folder / "encoders"):
-        signatures.export(model, transform, spec, str(folder / "exported"), limits=limits)
-    return folder / "exported"
-
-
-def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
-    """Run the real preprocessing over a few examples with random features."""
-    rng = np.random.default_rng(0)
-    clip = Clip(path="a.wav", corpus="toy", emotion="sad", speaker="toy-01")
-    packed = [
-        examples.make_example(
-            clip,
-            features=rng.normal(size=spec.feature_shape).astype(np.float32),
-            valid_frames=spec.window_frames,
-            augmentation="plain",
-            duration_sec=3.0,
-            native_sample_rate_hz=RATE_HZ,
-            spec=spec,
-        )
-        for _ in range(8)
-    ]
-    scalars = {examples.VALID_FRAMES: tf.int64, examples.EMOTION_ID: tf.int64}
-    scalars |= dict.fromkeys(
-        (examples.SPEAKER, examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC), tf.string
-    )
-    feature_spec = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in scalars.items()}
-    feature_spec[examples.FEATURES] = tf.io.FixedLenFeature(spec.feature_shape, tf.float32)
-    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(feature_spec))
-    rows = [
-        {
-            name: value.numpy()
-            for name, value in tf.io.parse_single_example(example.SerializeToString(), feature_spec).items()
-        }
-        for example in packed
-    ]
-    config = preprocessing.transform_config(spec)
-    with (
-        beam.Pipeline("FnApiRunner") as pipeline,
-        tft_beam.Context(temp_dir=f"{folder}-temp", force_tf_compat_v1=False),
-    ):
-        transform_fn = (pipeline | beam.Create(rows), metadata) | tft_beam.AnalyzeDataset(
-            lambda inputs: preprocessing.preprocessing_fn(inputs, config)
-        )
-        transform_fn | tft_beam.WriteTransformFn(str(folder))
-    metadata_io.write_metadata(metadata, str(folder / "metadata"))
 
 
 @pytest.fixture(scope="session")

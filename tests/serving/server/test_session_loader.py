@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.serving_validator.executor import validate
 from components.serving_validator.requests import request, warmup_requests
 from modules.export import signatures
 from modules.models import FAMILIES
 from serving.server.servable import Servable
+from tests.exports import export_with_keras_variables
 from tests.loaders.c_api import CApiError, CApiModel
 from tests.paths import ROOT
 
@@ -25,21 +25,6 @@ LOADERS = ROOT / "tests" / "loaders"
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
 def model_dir(request, export_family, tmp_path_factory):
     return str(export_family(request.param, tmp_path_factory.mktemp(request.param)))
-
-
-@pytest.fixture(scope="module")
-def faulty_model_dir(export_family, tmp_path_factory):
-    """An export that holds Keras's variables, which Keras saves as copies that no function reads."""
-    served_module = signatures.served_module
-
-    def served_module_with_keras_variables(model, *arguments, **options):
-        module = served_module(model, *arguments, **options)
-        module.variables_ = list(model.variables)
-        return module
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "served_module", served_module_with_keras_variables)
-        return str(export_family("original_cnn", tmp_path_factory.mktemp("faulty")))
 
 
 @pytest.fixture(scope="module")
@@ -107,20 +92,10 @@ def test_serving_and_training_releases_agree(model_dir, serving_python, wav_byte
         assert_same(answer, expected)
 
 
-def test_keras_variables_load_in_the_eager_loader_only(faulty_model_dir):
-    items = requests_for(faulty_model_dir)
-    assert len(list(eager_answers(faulty_model_dir, items))) == len(items)
-    model = CApiModel(faulty_model_dir)
+def test_keras_variables_load_in_the_eager_loader_only(tmp_path):
+    model_dir = str(export_with_keras_variables(tmp_path))
+    items = requests_for(model_dir)
+    assert len(list(eager_answers(model_dir, items))) == len(items)
+    model = CApiModel(model_dir)
     with pytest.raises(CApiError, match="Could not find variable"):
         model.run(*items[0])
-
-
-def test_a_model_with_keras_variables_is_not_blessed(faulty_model_dir):
-    check = validate(faulty_model_dir, list(warmup_requests(faulty_model_dir)), timeout_sec=120)
-    assert not check.passed
-    assert "Could not find variable" in check.text
-
-
-def test_a_model_without_that_fault_is_blessed(exported_model):
-    check = validate(str(exported_model), list(warmup_requests(str(exported_model))), timeout_sec=120)
-    assert check.passed, check.text
