@@ -4,9 +4,7 @@ import os
 import subprocess
 import sys
 
-import pytest
-
-storage = pytest.importorskip("tests.fakes.storage")
+from tests.fakes.storage import FakeStorage
 
 PROGRAM = """
 from components.audio_example_gen.fingerprint import fingerprint
@@ -20,7 +18,7 @@ def fingerprint_of(cloud) -> str:
 
 
 def test_a_bucket_is_listed_and_names_count(tmp_path):
-    with storage.FakeStorage(tmp_path, "data") as cloud:
+    with FakeStorage(tmp_path, "data") as cloud:
         for number in range(30):
             cloud.write_bytes(f"gs://data/span-1/{number}.wav", b"the same length")
         before, again = fingerprint_of(cloud), fingerprint_of(cloud)
