@@ -1,15 +1,9 @@
 """The roles that ``iam.tf`` grants have the permissions of every call, and no others.
 
-Contents of roles come from ``iam_roles.json``, permissions of calls from ``gcp/map.json`` of the same
-data set, else from Google's page "Vertex AI access control with IAM".
+Calls of runs to buckets are those that the fake of Cloud Storage records: ``test_vertex_execution.py``.
 """
 
-import dataclasses
-import json
-import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,15 +11,10 @@ from tests.fakes.vertex import methods
 from tests.fakes.vertex_endpoints import Cloud
 from tests.fakes.vertex_metadata import Metadata
 from tests.fakes.vertex_runs import CustomJobs, Pipelines, Schedules
-from tests.pipeline.vertex.terraform_files import instances, resources
+from tests.pipeline.vertex.grants import ANYWHERE, BUILD, IMAGES, PIPELINE, ROLES, Call, Grant, granted, missing
+from tests.pipeline.vertex.terraform_files import resources
 
-ROLES: dict[str, list[str]] = json.loads(Path(__file__).with_name("iam_roles.json").read_text())["roles"]
-
-PIPELINE, BUILD = "pipeline", "build"
-ANYWHERE = "project"
-DATA, RUNS, MODELS, COMPILED, SOURCE, IMAGES, ACCOUNT = (
-    "data", "pipelines", "models", "pipelines/compiled/", "pipelines/source/", "images", "ser-pipeline",
-)  # fmt: skip
+COMPILED, SOURCE, ACCOUNT = "pipelines/compiled/", "pipelines/source/", "ser-pipeline"
 
 # Methods of Vertex AI, as the fakes name them.
 RPCS = {
@@ -63,14 +52,9 @@ RPCS = {
     "upload_model": ["aiplatform.models.upload"],
 }
 
-_READ = ["storage.buckets.get", "storage.objects.get", "storage.objects.list"]
-_WRITE = [*_READ, "storage.objects.create", "storage.objects.delete"]
-
-# Everything else that an account does: where, what, with which permissions.
-CALLS = [
-    (PIPELINE, DATA, "TensorFlow reads recordings", _READ),
-    (PIPELINE, RUNS, "TensorFlow and Beam write artifacts and temporary files, and rename them", _WRITE),
-    (PIPELINE, MODELS, "the Pusher makes a folder (tf.io.gfile.makedirs gets the bucket) and writes a version", _WRITE),
+# Everything else that an account does, except the calls of runs to buckets.
+CALLS: list[Call] = [
+    *((PIPELINE, ANYWHERE, rpc, permissions) for rpc, permissions in RPCS.items()),
     (PIPELINE, ANYWHERE, "the smoke test sends requests (rawPredict)", ["aiplatform.endpoints.predict"]),
     (PIPELINE, ANYWHERE, "DataflowRunner submits a job and follows it",
      ["dataflow.jobs.create", "dataflow.jobs.get", "dataflow.jobs.list", "dataflow.messages.list",
@@ -94,63 +78,6 @@ CALLS = [
     (BUILD, COMPILED, "compiled pipelines are written and replaced",
      ["storage.objects.create", "storage.objects.delete"]),
 ]  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Grant:
-    """Permissions of an account in a place. The project contains all places, a bucket its folders."""
-
-    account: str
-    place: str
-    role: str
-    permissions: frozenset[str]
-
-
-def _quoted(reference: str) -> str:
-    return re.search(r'\["(\w+)"\]', reference)[1]
-
-
-def _place(kind: str, body: dict[str, Any]) -> str:
-    if kind == "google_project_iam_member":
-        return ANYWHERE
-    if kind == "google_artifact_registry_repository_iam_member":
-        return IMAGES
-    if kind == "google_service_account_iam_member":
-        return f"ser-{_quoted(body['service_account_id'])}"
-    assert kind == "google_storage_bucket_iam_member", f"{kind} is not in this table"
-    folders = [re.search(r"/objects/([^\"\\]*)", part["expression"])[1] for part in body.get("condition", [])]
-    return "/".join([_quoted(body["bucket"]), *folders])
-
-
-def _grant(kind: str, body: dict[str, Any]) -> Grant:
-    (account,) = re.findall(r"local\.(\w+)_member", body["member"])
-    custom = re.search(r"google_project_iam_custom_role\.(\w+)\.id", body["role"])
-    if custom:
-        permissions = resources()["google_project_iam_custom_role", custom[1]]["permissions"]
-    else:
-        permissions = ROLES[body["role"]]
-    return Grant(account, _place(kind, body), body["role"], frozenset(permissions))
-
-
-def granted() -> list[Grant]:
-    """Return the grants of ``iam.tf``."""
-    return [_grant(kind, body) for kind, body in instances(r"google_\w+_iam_member")]
-
-
-def missing(grants: Iterable[Grant]) -> list[str]:
-    """Return calls whose account lacks a permission, with the permission."""
-    calls = [(PIPELINE, ANYWHERE, rpc, permissions) for rpc, permissions in RPCS.items()] + CALLS
-    return [
-        f"{account} in {place}: {what}: {permission}"
-        for account, place, what, permissions in calls
-        for permission in permissions
-        if not any(
-            grant.account == account
-            and permission in grant.permissions
-            and (grant.place == ANYWHERE or place.startswith(grant.place))
-            for grant in grants
-        )
-    ]
 
 
 def _reaches(permission: str) -> bool:
@@ -188,7 +115,7 @@ def test_the_table_has_every_method_of_the_fakes():
 
 
 def test_each_account_has_the_permissions_it_needs():
-    assert missing(granted()) == []
+    assert missing(granted(), CALLS) == []
 
 
 def test_no_account_has_more_permissions():
@@ -231,14 +158,12 @@ def test_googles_broad_roles_are_found(account, role, permission):
     assert f"{role} on the project: {permission}" in excessive(with_role(granted(), account, role))
 
 
-def test_a_missing_storage_permission_is_found():
-    """Negative control: `objectUser` and `objectAdmin` lack ``storage.buckets.get``, which ``makedirs`` needs."""
-    grants = [grant for grant in granted() if grant.role != "roles/storage.legacyBucketReader"]
-    lacking = missing(grants)
-    assert len(lacking) == 3
-    assert any("models: the Pusher makes a folder" in line and "storage.buckets.get" in line for line in lacking)
-    hidden = missing(with_role(grants, PIPELINE, "roles/dataflow.worker"))
-    assert hidden == [], "which roles/dataflow.worker on the project used to hide"
+def test_a_missing_role_is_found():
+    """Negative control."""
+    grants = [grant for grant in granted() if grant.role != "roles/aiplatform.user"]
+    lacking = missing(grants, CALLS)
+    assert "pipeline in project: create_pipeline_job: aiplatform.pipelineJobs.create" in lacking
+    assert "pipeline in project: the smoke test sends requests (rawPredict): aiplatform.endpoints.predict" in lacking
 
 
 def test_members_are_accounts_of_this_project():

@@ -34,6 +34,7 @@ from tests.fakes.vertex_endpoints import Cloud
 from tests.fakes.vertex_metadata import Metadata
 from tests.fakes.vertex_pipelines import LocalPipelines, Task
 from tests.fakes.vertex_runs import CustomJobs
+from tests.pipeline.vertex.grants import PIPELINE, Call, granted, missing
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -124,6 +125,7 @@ class Chain:
         prediction: Output of ``ser predict`` for a recording, through the endpoint.
         prediction_of_folder: The same from a temporary server on the pushed versions.
         folder: Working folder of the processes, with their logs.
+        bucket_calls: Calls of the runs to buckets, one for each permission and bucket.
         listened: Addresses at which containers and fakes listened.
     """
 
@@ -140,6 +142,7 @@ class Chain:
     traffic: dict[str, int]
     prediction: dict[str, Any]
     prediction_of_folder: dict[str, Any]
+    bucket_calls: list[Call]
     listened: set[str]
 
     @property
@@ -177,6 +180,12 @@ def _predict(where: list[str], recording: str, environ: dict[str, str]) -> dict[
     return json.loads(_run([*ser, "predict", "--json", "--timeout-sec", "60", *where, recording], environ))
 
 
+def _bucket_calls(recorded: list[tuple[str, str]]) -> list[Call]:
+    """Return the calls that the fake of Cloud Storage recorded, each with the permission that it requires."""
+    made = {(address.split("/")[2], permission) for permission, address in recorded}
+    return [(PIPELINE, bucket.removeprefix("example-"), "a run", [permission]) for bucket, permission in sorted(made)]
+
+
 @pytest.fixture(scope="module")
 def chain(spans, storage, tmp_path_factory) -> Chain:
     """Tuning and training in CustomJobs, Beam on Dataflow, the model on an endpoint. A second run finds the first."""
@@ -201,14 +210,16 @@ def chain(spans, storage, tmp_path_factory) -> Chain:
         storage.route(cloud.https_ports)
         environ = cloud.environ | storage.environ
         pipelines = LocalPipelines(folder, IMAGE_ENVIRON | environ, read_text=storage.read_text)
+        earlier = len(storage.calls)
         first, second = (pipelines.run(job, run_id=run_id) for run_id in ("run-1", "run-2"))
+        bucket_calls = _bucket_calls(storage.calls[earlier:])
         recording = next(address for address in spans if address.endswith(".wav"))
         prediction = _predict(["--address", _summary(storage, first).pushed.endpoint], recording, environ)
         prediction_of_folder = _predict(["--model-base-path", config.vertex.serving_dir], recording, environ)
     return Chain(
         folder=folder, storage=storage, config=config, job=job, on_dataflow=on_dataflow, first=first, second=second,
         custom_jobs=list(custom_jobs.jobs.values()), dataflow_jobs=list(dataflow.jobs.values()),
-        metadata=metadata, traffic=endpoints.traffic(),
+        metadata=metadata, traffic=endpoints.traffic(), bucket_calls=bucket_calls,
         prediction=prediction, prediction_of_folder=prediction_of_folder, listened=listened,
     )  # fmt: skip
 
@@ -350,6 +361,21 @@ def test_each_run_is_logged_to_the_experiment_as_in_its_report(chain):
         assert report["metadata"]["metric.test_uar"] == uar.value
         assert context.metadata["_params"]["report"] == report["uri"]
         assert [where.error for where in summary.logged] == [None, None]
+
+
+def test_runs_have_the_permissions_of_their_calls_to_buckets(chain):
+    assert {place for _, place, _, _ in chain.bucket_calls} == {"data", "pipelines", "models"}
+    assert missing(granted(), chain.bucket_calls) == []
+
+
+def test_each_role_on_a_bucket_is_needed(chain):
+    """Without it, a call of a run would fail."""
+    grants = granted()
+    places = {place for _, place, _, _ in chain.bucket_calls}
+    on_buckets = [grant for grant in grants if grant.account == PIPELINE and grant.place in places]
+    assert len(on_buckets) >= len(places)
+    without = {(grant.place, grant.role): [other for other in grants if other is not grant] for grant in on_buckets}
+    assert [key for key, rest in without.items() if not missing(rest, chain.bucket_calls)] == []
 
 
 def test_nothing_listened_beyond_loopback(chain):
