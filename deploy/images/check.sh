@@ -115,8 +115,13 @@ build_target() {
 container() { engine from --pull-never "localhost/ser/$1"; }
 
 run() {  # TARGET COMMAND ...: in a new container, as the image's user; the checkout is there, read-only
-  local name; name=$(container "$1"); shift
-  engine run --volume "$PWD:/workspace:ro" --workingdir /tmp "$name" -- "$@"
+  local name status=0; name=$(container "$1"); shift
+  # Through a file: buildah 1.28 now and then loses what a process wrote to a pipe just before it ended.
+  install --mode 666 /dev/null "$WORK/stdout"
+  engine run --volume "$PWD:/workspace:ro" --volume "$WORK/stdout:/stdout" --workingdir /tmp "$name" -- \
+    sh -c '"$@" > /stdout' sh "$@" || status=$?
+  cat "$WORK/stdout"
+  return $status
 }
 
 entrypoint() { engine inspect --type image --format '{{index .OCIv1.Config.Entrypoint 0}}' "localhost/ser/$1"; }
