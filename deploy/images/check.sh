@@ -39,7 +39,7 @@ set_up() {
 }
 
 clean_up() {
-  ip netns pids "$NETWORK" 2>/dev/null | xargs -r kill -9
+  ip netns pids "$NETWORK" 2>/dev/null | xargs -r kill -9 || true  # without worker there is no network
   ip netns delete "$NETWORK" 2>/dev/null || true
   engine rm --all >/dev/null 2>&1 || true
   umount "$WORK/storage/overlay" 2>/dev/null || true  # the engine mounts its storage on itself
