@@ -8,7 +8,7 @@ import enum
 import functools
 import hashlib
 import io
-import struct
+import itertools
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 from pydantic import Field, model_validator
 
+from modules.audio import riff
 from modules.common.settings import Settings
 
 _BLOCK_FRAMES = 1 << 18
@@ -265,15 +266,9 @@ def _require_whole_riff(data: bytes, limits: AudioLimits) -> None:
     """Reject a truncated WAV, which libsndfile reads as a shorter one: compare the data with the size it states."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return
-    position = 12
-    for _ in range(MAX_WAV_CHUNKS):
-        if position + 8 > len(data):
-            break
-        chunk_id, size = struct.unpack_from("<4sI", data, position)
-        position += 8
-        if chunk_id == b"data":
-            expected = 0 if size >= UNKNOWN_DATA_BYTES else size
-            WHOLE.require(limits, present=len(data) - position, expected=expected, unit="bytes of data")
+    for chunk in itertools.islice(riff.chunks(data), MAX_WAV_CHUNKS):
+        if chunk.id == b"data":
+            expected = 0 if chunk.size >= UNKNOWN_DATA_BYTES else chunk.size
+            WHOLE.require(limits, present=len(data) - chunk.start, expected=expected, unit="bytes of data")
             return
-        position += size + size % 2
     raise BadAudio(AudioCode.TRUNCATED, f"no data chunk among the first {MAX_WAV_CHUNKS} of the WAV file")

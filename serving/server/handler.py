@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tensorflow_serving.apis import model_pb2
 
+from modules.audio import riff
 from serving.server.batching import BatchScheduler
 from serving.server.errors import invalid
 from serving.server.manager import ModelManager
@@ -15,8 +16,6 @@ from serving.server.request_log import RequestLog
 from serving.server.servable import DEFAULT_SIGNATURE, Servable
 
 _AUDIO_INPUT = "audio"
-_RIFF_HEADER_BYTES = 12
-_CHUNK_HEADER = struct.Struct("<4sI")
 _FORMAT = struct.Struct("<8xI4x")  # the bytes per second in the fmt chunk
 
 
@@ -107,16 +106,13 @@ def _duration_sec(encoded: bytes) -> float:
 
     Opening the file with libsndfile would take a tenth of the model's time.
     """
-    position, bytes_per_sec = _RIFF_HEADER_BYTES, 0
-    while position + _CHUNK_HEADER.size <= len(encoded):
-        chunk_id, chunk_bytes = _CHUNK_HEADER.unpack_from(encoded, position)
-        position += _CHUNK_HEADER.size
-        if chunk_id == b"fmt " and position + _FORMAT.size <= len(encoded):
-            (bytes_per_sec,) = _FORMAT.unpack_from(encoded, position)
-        if chunk_id == b"data":
-            present_bytes = min(chunk_bytes, len(encoded) - position)
+    bytes_per_sec = 0
+    for chunk in riff.chunks(encoded):
+        if chunk.id == b"fmt " and chunk.start + _FORMAT.size <= len(encoded):
+            (bytes_per_sec,) = _FORMAT.unpack_from(encoded, chunk.start)
+        if chunk.id == b"data":
+            present_bytes = min(chunk.size, len(encoded) - chunk.start)
             return present_bytes / bytes_per_sec if bytes_per_sec else 0.0
-        position += chunk_bytes + chunk_bytes % 2
     return 0.0
 
 

@@ -57,10 +57,7 @@ def recorded(**values):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """One server for all tests: gRPC reads the certificate authority once in a process."""
-    fake = FakeVertex(tmp_path_factory.mktemp("vertex"), {})
-    with fake, pytest.MonkeyPatch.context() as patch:
-        for name, value in fake.environ.items():
-            patch.setenv(name, value)
+    with FakeVertex(tmp_path_factory.mktemp("vertex"), {}).in_environment() as fake:
         yield fake
 
 

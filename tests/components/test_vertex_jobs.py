@@ -57,9 +57,7 @@ class HeldJobs(CustomJobs):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    with FakeVertex(tmp_path_factory.mktemp("vertex"), {}) as fake, pytest.MonkeyPatch.context() as patch:
-        for name, value in fake.environ.items():
-            patch.setenv(name, value)
+    with FakeVertex(tmp_path_factory.mktemp("vertex"), {}).in_environment() as fake:
         yield fake
 
 

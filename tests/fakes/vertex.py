@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -200,6 +201,14 @@ class FakeVertex(grpc.GenericRpcHandler):
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @contextlib.contextmanager
+    def in_environment(self) -> Iterator["FakeVertex"]:
+        """Serve, and let the clients of this process find the server by their environment variables."""
+        with self, pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environ.items():
+                patch.setenv(name, value)
+            yield self
 
     def reset(self, services: dict[str, Any]) -> None:
         """Restart with other services, on the same ports and with the same keys."""

@@ -22,10 +22,7 @@ CHOSEN_ID = "1000000000000000001"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    fake = FakeVertex(tmp_path_factory.mktemp("vertex"), {}, region="us-central1")
-    with fake, pytest.MonkeyPatch.context() as patch:
-        for name, value in fake.environ.items():
-            patch.setenv(name, value)
+    with FakeVertex(tmp_path_factory.mktemp("vertex"), {}, region="us-central1").in_environment() as fake:
         aiplatform.init(credentials=credentials.Credentials("a token"), api_transport="grpc")
         yield fake
 
