@@ -15,6 +15,8 @@ from tfx.orchestration.local import local_dag_runner
 
 from components.drift_monitor.executor import DriftAlarm
 from components.run_report import gather
+from modules.common.files import write_whole
+from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.reporting import summary as reporting
 from modules.reporting.write import SUMMARY_FILE, write
 from pipeline.caching import mark_code
@@ -29,6 +31,8 @@ _RECORDED_PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam"
 
 def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> reporting.RunSummary:
     """Run the whole DAG and write ``summary.json`` and ``report.html`` into ``root``, also when a component fails.
+
+    After a completed run ``predictions.csv`` has the predictions for the test split.
 
     Args:
         config: Configuration.
@@ -64,7 +68,17 @@ def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> repo
             }
         )
         write(summary, root)
+        _write_predictions(records, root, failed=failure is not None)
         return summary
+
+
+def _write_predictions(records: dict[str, NodeRecord], root: Path, *, failed: bool) -> None:
+    """Copy the predictions of the run's report next to the summary; remove those of an earlier run after a failure."""
+    record = records.get("RunReport")
+    if failed or record is None:
+        (root / PREDICTIONS_FILE).unlink(missing_ok=True)
+        return
+    write_whole(root / PREDICTIONS_FILE, (Path(record.output("report").uri) / PREDICTIONS_FILE).read_text())
 
 
 def _runner_settings(config: PipelineConfig, data: Path, root: Path) -> RunnerSettings:

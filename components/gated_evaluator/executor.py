@@ -22,8 +22,9 @@ from components.gated_evaluator.tfma_results import read_uars
 from modules.audio.spec import AudioSpec
 from modules.data import examples as example_keys
 from modules.data.predictions import SplitExamples, predict, read_examples
-from modules.evaluation import evaluate, gate
+from modules.evaluation import evaluate, gate, predictions_table
 from modules.evaluation.intervals import Predictions
+from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE, PROTOCOL_FILE
 from modules.reporting import model_card
 from modules.reporting.summary import Baseline, Evaluation, Protocol, Verdict
@@ -44,7 +45,7 @@ class Executor(tfx_evaluator.Executor):
     """TFX's evaluation and blessing, followed by the gate's."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Evaluate the candidate, apply the gate, and write metrics with intervals, verdict and blessing.
+        """Evaluate the candidate, apply the gate, and write predictions, metrics, verdict and blessing.
 
         Args:
             input_dict: Examples, candidate, and the baseline with its blessing if there is one.
@@ -69,7 +70,10 @@ class Executor(tfx_evaluator.Executor):
             artifact_utils.get_split_uri(input_dict[standard_component_specs.EXAMPLES_KEY], split_name)
         )
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
-        evaluation, comparison = _measure(candidate, baseline, split, split_name)
+        probabilities = predict(candidate, split)
+        table = predictions_table.to_csv(split.text, split.columns[example_keys.EMOTION_ID], probabilities)
+        io_utils.write_string_file(os.path.join(evaluation_uri, PREDICTIONS_FILE), table)
+        evaluation, comparison = _measure(probabilities, baseline, split, split_name)
         evidence = gate.Evidence(
             evaluation=evaluation,
             uars=read_uars(evaluation_uri),
@@ -193,12 +197,11 @@ def record(verdict: Verdict, blessing: types.Artifact) -> None:
 
 
 def _measure(
-    candidate: str, baseline: _BaselineModel, split: SplitExamples, split_name: str
+    probabilities: np.ndarray, baseline: _BaselineModel, split: SplitExamples, split_name: str
 ) -> tuple[Evaluation, Baseline | None]:
     """Return the candidate's metrics, and its comparison with the baseline without the latter's training speakers."""
     labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
     slices = evaluate.clip_slices(split.text, split.columns[example_keys.DURATION_SEC])
-    probabilities = predict(candidate, split)
     evaluation = evaluate.evaluate(labels, probabilities, speakers, slices=slices, split=split_name)
     excluded = baseline.training_speakers or ()
     unseen = ~np.isin(speakers, excluded)

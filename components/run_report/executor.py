@@ -13,6 +13,7 @@ from components.artifacts import Artifacts, Properties
 from components.audio_example_gen import ingest_summary
 from components.run_report import experiments, gather
 from components.run_report.record import record
+from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.reporting import summary, write
 
 CONFIG_KEY = "config"
@@ -32,7 +33,7 @@ class Executor(base_executor.BaseExecutor):
     """Reader of the run's artifacts and writer of summary and report."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Write ``summary.json`` and ``report.html``, and log parameters and metrics.
+        """Write ``summary.json``, ``report.html`` and ``predictions.csv``, and log parameters and metrics.
 
         Args:
             input_dict: Outputs of the other components.
@@ -64,6 +65,8 @@ class Executor(base_executor.BaseExecutor):
         logged = record(report, config=config, run=self._run_id(artifact.uri), report=artifact.uri)
         sinks = _sinks(artifact, exec_properties.get(EXPERIMENT_KEY))
         _write(report.model_copy(update={"logged": experiments.log(logged, sinks)}), artifact.uri)
+        predictions = os.path.join(evaluation_uri, PREDICTIONS_FILE)
+        io_utils.copy_file(predictions, os.path.join(artifact.uri, PREDICTIONS_FILE), overwrite=True)
 
     def _run_id(self, report_uri: str) -> str:
         """Return the run's id; on Vertex AI from the address, ``<root>/<project>/<run>/<task>_<number>/report``."""

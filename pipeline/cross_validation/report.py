@@ -1,4 +1,4 @@
-"""Reports of a cross-validation: JSON, Markdown and HTML."""
+"""Reports of a cross-validation: JSON, Markdown, HTML and CSV."""
 
 import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from pipeline.cross_validation.run import CrossValidation
 JSON_FILE = "cross_validation.json"
 MARKDOWN_FILE = "cross_validation.md"
 HTML_FILE = "cross_validation.html"
+PREDICTIONS_FILE = "cross_validation.csv"
 
 _PROTOCOLS = {
     "speakers": "Leave-speakers-out: each speaker is evaluated by the model whose training, early stopping and "
@@ -20,8 +21,8 @@ _PROTOCOLS = {
 }
 
 
-def write(result: CrossValidation, root: Path, *, name: str, command: str, config: str) -> tuple[Path, Path, Path]:
-    """Write JSON, Markdown and HTML, each by an atomic rename.
+def write(result: CrossValidation, root: Path, *, name: str, command: str, config: str) -> tuple[Path, ...]:
+    """Write JSON, Markdown, HTML and the table of predictions, each by an atomic rename.
 
     Args:
         result: The cross-validation.
@@ -31,16 +32,17 @@ def write(result: CrossValidation, root: Path, *, name: str, command: str, confi
         config: Configuration as YAML.
 
     Returns:
-        Paths of the three files.
+        Paths of the files.
     """
     texts = {
         JSON_FILE: result.model_dump_json(indent=2) + "\n",
         MARKDOWN_FILE: to_markdown(result),
         HTML_FILE: _to_html(result, name=name, command=command, config=config),
+        PREDICTIONS_FILE: result.predictions,
     }
     for file, text in texts.items():
         write_whole(root / file, text)
-    return root / JSON_FILE, root / MARKDOWN_FILE, root / HTML_FILE
+    return tuple(root / file for file in texts)
 
 
 def to_markdown(result: CrossValidation) -> str:

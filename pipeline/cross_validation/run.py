@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from pydantic import Field
 
 from modules.audio.augmentation import PLAIN
 from modules.common.code_fingerprint import code_fingerprint
@@ -21,7 +22,7 @@ from modules.common.files import write_whole
 from modules.common.progress import Progress
 from modules.data import examples, preprocessing
 from modules.data.splits import EVAL, TEST, TRAIN
-from modules.evaluation import evaluate
+from modules.evaluation import evaluate, predictions_table
 from modules.evaluation.calibration import apply_temperature
 from modules.evaluation.intervals import Predictions
 from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, Section, SplitData
@@ -77,13 +78,19 @@ class FoldSummary(Section):
 
 
 class CrossValidation(Section):
-    """Results of all folds. ``evaluation`` has each clip once, as predicted by the model of its test fold."""
+    """Results of all folds.
+
+    Attributes:
+        evaluation: Metrics over all clips, each predicted by the model of its test fold.
+        predictions: These predictions as comma-separated values, in a file of their own.
+    """
 
     kind: Kind
     data_fingerprint: str
     folds: tuple[FoldSummary, ...]
     evaluation: Evaluation
     data: Data
+    predictions: str = Field(exclude=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -295,6 +302,7 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
     tested = [[position_of[clip] for clip in result.clip_ids] for result in fold_results]
     probabilities = [np.array(result.probabilities) for result in fold_results]
     names = [result.name for result, chosen in zip(fold_results, tested, strict=True) for _ in chosen]
+    positions, all_probabilities = list(itertools.chain(*tested)), np.concatenate(probabilities)
     return CrossValidation(
         kind=planned.kind,
         data_fingerprint=corpus.fingerprint,
@@ -309,8 +317,14 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
             )
             for result, chosen, rows in zip(fold_results, tested, probabilities, strict=True)
         ),
-        evaluation=_evaluate(corpus, list(itertools.chain(*tested)), np.concatenate(probabilities), {"fold": names}),
+        evaluation=_evaluate(corpus, positions, all_probabilities, {"fold": names}),
         data=_data(corpus),
+        predictions=predictions_table.to_csv(
+            lambda name: corpus.columns[name][positions].tolist(),
+            corpus.columns[examples.EMOTION_ID][positions],
+            all_probabilities,
+            fold=names,
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """``ser evaluate`` from recordings to the table, stopped and started again."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import recall_score
 
 from modules.demo_corpus import MARKER_FILE
 from modules.demo_corpus.corpus import write_corpus
@@ -111,6 +113,12 @@ def test_table_json_and_report_agree(evaluated):
         assert f"{uar['value']:.1%}" in text
         assert f"{uar['low']:.1%} to {uar['high']:.1%}" in text
         assert "demo-01 to demo-08" in text
+    with (evaluated / "cross_validation.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert len({row["clip_id"] for row in rows}) == len(rows) == content["evaluation"]["clips"]
+    assert {row["fold"] for row in rows} == {fold["name"] for fold in content["folds"]}
+    labels, predicted = ([row[name] for row in rows] for name in ("emotion", "predicted"))
+    assert recall_score(labels, predicted, average="macro") == pytest.approx(uar["value"])
     html = (evaluated / "cross_validation.html").read_text()
     assert "3 folds" in html
     assert "demo-01 to demo-08" in html

@@ -1,5 +1,6 @@
 """A local run of the whole DAG, and later runs with the same output folder."""
 
+import csv
 import dataclasses
 import json
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from sklearn.metrics import recall_score
 from tfx.orchestration import metadata
 
 from modules.reporting.model_card import DEMO_LIMIT
@@ -56,6 +58,11 @@ def test_the_summary_has_components_checks_and_metrics(local_run):
     assert uar.low <= uar.value <= uar.high
     assert uar.resampled == "speakers"
     assert [uar.value] == [check.value for check in summary.verdict.checks if check.code == "gate.uar"]
+    with (local_run.root / "predictions.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == summary.evaluation.clips
+    labels, predicted = ([row[name] for row in rows] for name in ("emotion", "predicted"))
+    assert recall_score(labels, predicted, average="macro") == pytest.approx(uar.value)
 
 
 def test_each_speaker_is_in_one_split(local_run):
