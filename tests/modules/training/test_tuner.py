@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import signal
 import subprocess
@@ -6,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_transform as tft
 
-from modules.data.dataset import Split
+from modules.data.dataset import Split, read_split
 from modules.training import trainer, tuner
+from modules.training.batches import TrainingBatches
 from modules.training.settings import TuningSettings
 from modules.training.trials import TrialRecord, TrialRecords
 from tests.modules.training import tiny_search
@@ -213,7 +216,9 @@ def test_weights_are_kept_while_a_trial_may_go_on_with_them(tmp_path):
 def test_search_without_a_finished_trial_is_an_error(transformed, tmp_path, algorithm, max_trials):
     settings = TuningSettings(algorithm=algorithm, max_trials=max_trials, epochs=2)
     result = tuner.tuner_fn(tuner_args(transformed, tmp_path, settings))
-    result.fit_kwargs["x"] = {"features": result.fit_kwargs["x"]["features"][:, :7]}
+    train = read_split(transformed.train_files, tft.TFTransformOutput(transformed.graph_dir), transformed.spec)
+    narrow = dataclasses.replace(train, features=train.features[:, :7])
+    result.fit_kwargs["x"] = TrainingBatches(narrow, batch_size=8, mixup=0, seed=0)
     with pytest.raises(tuner.SearchFailed, match=r"(?s)\d+ trials.*filters.*features"):
         result.tuner.search(**result.fit_kwargs)
 
