@@ -38,7 +38,9 @@ class TransformSettings(Settings):
 class BeamSettings(Settings):
     """The local Beam runner."""
 
-    workers: int = Field(1, ge=1, le=1024, description="Threads, or processes where `mode` says so.")
+    workers: int = Field(
+        1, ge=1, le=1024, description="Number of threads, or of processes with `mode=multi_processing`."
+    )
     mode: Literal["in_memory", "multi_threading", "multi_processing"] = Field(
         "in_memory", description="How the workers run; `multi_processing` for long ingests."
     )

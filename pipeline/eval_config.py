@@ -10,7 +10,7 @@ from modules.data.labels import EMOTIONS
 from modules.evaluation.gate import GateSettings, floor_above
 
 SPLIT = "test"
-_CHANCE = 1 / len(EMOTIONS)  # among all emotions; the gate knows which the test split has, and is stricter
+_CHANCE = 1 / len(EMOTIONS)  # among all emotions; the gate counts those of the test split, and is stricter
 SLICES = (examples.CORPUS, examples.SEX, examples.INTENSITY, examples.SPEAKER, examples.EMOTION, LENGTH)
 
 

@@ -10,7 +10,7 @@ variable "region" {
 }
 
 variable "alert_email" {
-  description = "Who is told when a run fails or the endpoint is unwell."
+  description = "Recipient of alerts about failed runs and the endpoint."
   type        = string
 }
 

@@ -109,7 +109,7 @@ def ordered_batches(
     Args:
         files: Paths of the files.
         feature_spec: Types of the features by name, with clip id and augmentation among them.
-        names: Names of the wanted features.
+        names: Names of the features to read.
 
     Returns:
         The number of examples, and batches of examples: their ranks by clip and augmentation, int64 ``[batch]``, and

@@ -234,7 +234,7 @@ def _interval_check(evaluation: Evaluation) -> Check:
 def _guessing_check(evaluation: Evaluation) -> Check:
     name, value = "Better than guessing", evaluation.guessing_p_value
     if value is None:
-        text = "Each test speaker has one emotion alone, so that only the interval of the UAR tells guessing."
+        text = "Each test speaker has one emotion alone, so that only the interval of the UAR shows guessing."
         return Check(code=GUESSING, name=name, passed=not evaluation.non_finite_predictions, text=text)
     passed = value <= GUESSING_LEVEL
     text = (

@@ -6,7 +6,7 @@ The contract that is imitated, from Google's reference and from what these clien
 
 * Objects have a generation, a size, a time and a CRC32C, in their metadata and in the header ``x-goog-hash``.
 * Folders do not exist. A listing with a delimiter gives prefixes; a renamed folder is a rewrite and a deletion of each
-  object (``storageLayout`` says that the bucket has a flat namespace).
+  object (``storageLayout`` has a flat namespace).
 * Uploads are resumable, in one part or several (308 until the last one), multipart or simple. ``ifGenerationMatch``
   makes them conditional.
 * A batch holds several requests, each with a status of its own.

@@ -47,7 +47,7 @@ DEDICATED_DOMAIN = "prediction.vertexai.goog"
 _CLIENTS = "google.cloud.aiplatform_v1.services"
 _TOKENS_HOST = "oauth2.googleapis.com"
 _RAW_PREDICT = re.compile(r"/v1/(projects/[^/]+/locations/[^/]+/endpoints/[^/:]+):rawPredict")
-# As google.rpc.Code says.
+# As in google.rpc.Code.
 _HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,

@@ -1,4 +1,4 @@
-"""The permutation test tells guessing from recognition, whatever is guessed and however few the speakers are."""
+"""The permutation test separates guessing from recognition, for any guesses and for few speakers."""
 
 import numpy as np
 import pytest
