@@ -99,7 +99,7 @@ class Servable:
                     f"input {name!r} is {tf.as_dtype(array.dtype).name} of shape {list(array.shape)}; signature "
                     f"{signature!r} takes {spec.dtype.name} of shape {spec.shape}"
                 )
-        items = {name: array.shape[0] for name, array in inputs.items() if array.ndim}
+        items = {name: array.shape[0] for name, array in sorted(inputs.items()) if array.ndim}
         if len(set(items.values())) > 1 or 0 in items.values():
             raise invalid(f"inputs must have the same number of items, at least one; they have {items}")
 
