@@ -18,6 +18,7 @@ from modules.reporting.text import outline
 from pipeline.config import ConfigError, load_config
 from pipeline.run_lock import LOG_FILE, RootInUse
 from pipeline.run_log import quiet
+from pipeline.runner_options import add_configuration
 
 FAILED, UNUSABLE = 1, 2
 
@@ -61,14 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="runner_local.py", description="Run the speech-emotion pipeline on this machine."
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of recordings, of one corpus or several")
-    parser.add_argument(
-        "--config", type=Path, help="YAML file with the values that differ from the defaults, as configs/local.yaml"
-    )
     parser.add_argument("--root", type=Path, default=Path("output"), help="output folder (%(default)s)")
-    parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
-        help="one configuration value, such as training.epochs=20; may be repeated",
-    )  # fmt: skip
+    add_configuration(parser, default=None)
     return parser
 
 

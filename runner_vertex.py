@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from pipeline.config import ConfigError, load_config
 from pipeline.run_log import quiet
+from pipeline.runner_options import add_configuration
 from pipeline.vertex.config import VertexConfig
 
 FAILED, UNUSABLE = 1, 2
@@ -160,12 +161,8 @@ def _command(
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose)
     parser.set_defaults(act=act, span=None, job=None)
-    parser.add_argument("--config", type=Path, default=_DEFAULT_CONFIG, help="YAML file (configs/vertex.yaml)")
+    add_configuration(parser, default=_DEFAULT_CONFIG)
     parser.add_argument("--log", type=Path, default=_LOG, help="file for the messages of libraries (%(default)s)")
-    parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
-        help="one configuration value, such as vertex.project=my-project; may be repeated",
-    )  # fmt: skip
     return parser
 
 

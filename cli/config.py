@@ -1,22 +1,20 @@
 """``ser config``: the configuration in effect, and the reference of every key."""
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from cli.errors import CommandFailed
+from cli.options import ConfigFile, Overrides
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show the configuration and its reference.")
 
 
 @app.command()
 def show(
-    config: Annotated[Path | None, typer.Option(help="YAML file with what differs from the defaults.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="One value, such as training.epochs=20; may be repeated.")
-    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
     text_format: Annotated[Literal["yaml", "json", "markdown"], typer.Option("--format", help="Format.")] = "yaml",
 ) -> None:
     """Print every value in effect and its source: default, family, file, environment or --set."""

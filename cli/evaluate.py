@@ -10,6 +10,7 @@ import typer
 
 from cli import terminal
 from cli.errors import CommandFailed
+from cli.options import ConfigFile, Overrides
 from modules.common import addresses
 
 if TYPE_CHECKING:
@@ -26,10 +27,8 @@ def evaluate(
     leave_corpus_out: Annotated[
         bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="YAML file with what differs from the defaults.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="One value, such as training.epochs=20; may be repeated.")
-    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
     root: Annotated[Path, typer.Option(help="Folder for features, results and the report.")] = Path("output"),
 ) -> None:
     """Cross-validate: train and evaluate a model for each fold. A stopped run resumes."""

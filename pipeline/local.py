@@ -104,7 +104,7 @@ def _execute(pipeline: tfx_pipeline.Pipeline, progress: ComponentProgress) -> Ex
     absl_logger.addHandler(progress)
     try:
         local_dag_runner.LocalDagRunner().run(pipeline)
-    except Exception as error:  # any failure of a component is an outcome of the run; the traceback goes to the log
+    except Exception as error:  # components raise any kind; it becomes the outcome of the run
         absl_logging.exception("%s failed", progress.running)
         progress.fail()
         return error

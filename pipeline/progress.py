@@ -40,8 +40,8 @@ class ComponentProgress(logging.Handler):
         Args:
             record: Any log record.
         """
-        if record.msg == _STARTED:
-            self._start(str(record.args[0]))  # type: ignore[index]  # the message has the one argument
+        if record.msg == _STARTED and isinstance(record.args, tuple):
+            self._start(str(record.args[0]))
         elif record.msg == _REUSED:
             self._reused = True
         elif record.msg == _FINISHED:

@@ -65,7 +65,7 @@ def log(record: Record, sinks: Iterable[Sink]) -> tuple[summary.Logged, ...]:
 def _log(record: Record, sink: Sink) -> summary.Logged:
     try:
         return summary.Logged(where=sink.where, address=sink.write(record))
-    except Exception as error:  # a failure to log must not fail a run whose model may have been pushed
+    except Exception as error:  # clients raise any kind; a model may be pushed already, so the run goes on
         logging.exception("The run was not logged to %s", sink.where)
         return summary.Logged(where=sink.where, error=f"{type(error).__name__}: {error}")
 

@@ -195,7 +195,7 @@ class VertexTarget:
                 percent = self._start_trial(candidate.version, hosting.canary_percent)
                 smoke(self.address, percent)
                 self._require_traffic(candidate.version)
-            except Exception as error:  # of any kind: a version that did not pass must not stay
+            except Exception as error:  # upload, smoke test or cloud: whatever failed, the push is undone
                 raise self._undo_push(candidate.version, existed, error) from error
             if self._snapshot().is_stable(candidate.version):
                 self._mark_champion(candidate.version)

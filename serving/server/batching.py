@@ -167,7 +167,7 @@ class BatchScheduler:
             merged = self._merge(batch)
             outputs = await self._on_thread(servable, signature, merged)
             answers = [*_split(outputs, merged, batch)]
-        except Exception as error:  # of any kind: the callers wait for an answer
+        except Exception as error:  # TensorFlow and NumPy raise any kind; each caller gets it as the answer
             answers = [error] * len(batch)
         for task, answer in zip(batch, answers, strict=True):
             _settle(task.answer, answer)

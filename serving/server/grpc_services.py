@@ -6,7 +6,6 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 from google.protobuf import message
-from tensorflow.core.protobuf import meta_graph_pb2  # noqa: F401 - registers what GetModelMetadata packs
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,

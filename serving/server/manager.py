@@ -149,7 +149,7 @@ class ServedModel:
         started = time.perf_counter()
         try:
             servable, warmups = await asyncio.to_thread(load_warm, self.config.name, number, path)
-        except Exception as error:  # a broken version must not stop the server or the other versions
+        except Exception as error:  # loaders raise any kind; other versions are served on
             self._note_failure(history, path, error)
             return
         self._ready[number] = servable

@@ -134,4 +134,4 @@ def test_runs_and_tasks_have_jobs_of_their_own(jobs, tmp_path):
     jobs.looks = 1
     TunerExecutor().Do({}, outputs(tmp_path, 1), properties("ai_platform_tuning_args"))
     assert [job.display_name for job in jobs.jobs.values()] == ["ser-20260101-Trainer"]
-    assert job_id("gs://b/root/1/run-2/Tuner_-77/best_hyperparameters") == "run-2-Tuner"
+    assert job_id("gs://b/runs/1/run-2/Tuner_-77/best_hyperparameters") == "run-2-Tuner"

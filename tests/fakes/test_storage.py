@@ -132,7 +132,7 @@ def test_a_denied_permission_is_an_error(storage):
     assert ("storage.buckets.get", "gs://data/") in storage.calls
 
 
-@pytest.mark.skipif(not isolated.can_isolate(), reason="unshare --net is not allowed here")
+@pytest.mark.skipif(not isolated.can_isolate(), reason="no network namespace for this user (unshare --net)")
 def test_processes_in_another_network_reach_it(storage, tmp_path):
     storage.write_bytes("gs://data/hello", b"hello")
     script = "import json, tensorflow as tf; print(json.dumps(tf.io.gfile.GFile('gs://data/hello').read()))"
@@ -144,10 +144,10 @@ def test_old_objects_expire(storage, tmp_path):
     (tmp_path / "local" / "runs").mkdir(parents=True)
     (tmp_path / "local" / "runs" / "1").write_text("first")
     (tmp_path / "local" / "runs" / "2").write_text("second")
-    storage.upload(tmp_path / "local", "gs://data/root")
-    storage.age("gs://data/root/runs/1", days=91)
-    assert storage.expire("gs://data/root/", days=90) == ["gs://data/root/runs/1"]
-    storage.write_bytes("gs://data/root/", b"")
-    storage.write_bytes("gs://data/root/empty/", b"")
-    storage.download("gs://data/root", tmp_path / "copy")
+    storage.upload(tmp_path / "local", "gs://data/kept")
+    storage.age("gs://data/kept/runs/1", days=91)
+    assert storage.expire("gs://data/kept/", days=90) == ["gs://data/kept/runs/1"]
+    storage.write_bytes("gs://data/kept/", b"")
+    storage.write_bytes("gs://data/kept/empty/", b"")
+    storage.download("gs://data/kept", tmp_path / "copy")
     assert [path.name for path in Path(tmp_path / "copy" / "runs").iterdir()] == ["2"]

@@ -36,7 +36,7 @@ def test_files_parse(file):
     assert set(parse(file)) <= {"resource", "locals", "variable", "output", "provider", "terraform"}
 
 
-@pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not installed")
+@pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not installed; Debian has no package of it")
 def test_files_are_formatted(tmp_path):
     config = tmp_path / "terraformrc"
     config.touch()

@@ -153,7 +153,7 @@ class Callers:
                     return
                 try:
                     self.versions[way].append(str(clients[way].predict(wav_bytes).model_version))
-                except Exception as error:  # of any kind: the test reports it
+                except Exception as error:  # in a thread: collected, and asserted by the test
                     self.errors.append((way, error))
 
     def since_now(self):

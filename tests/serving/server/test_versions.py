@@ -84,7 +84,7 @@ class Load:
             while not self._stop.is_set():
                 try:
                     self.versions.append(client.predict(wav_bytes).model_version)
-                except Exception as error:  # of any kind: the test reports it
+                except Exception as error:  # in a thread: collected, and asserted by the test
                     self.errors.append(error)
 
     def __enter__(self):
