@@ -167,7 +167,7 @@ def search_key(
     search = settings.model_dump(exclude={"max_trials", "enabled"})
     return digest(
         [
-            [training_settings.model_dump(), search, spec.fingerprint],
+            [training_settings.model_dump(exclude={"memory_mib"}), search, spec.fingerprint],
             space.get_config()["space"],
             [_fingerprint(train), _fingerprint(held_out)],
             code_fingerprint(__name__),

@@ -119,7 +119,7 @@ class Plan:
         """
         chosen = self.config.training
         used = chosen.model_family.hyperparameters(chosen.hyperparameters)
-        settings = [chosen.model_dump(), used.model_dump(), self.config.transform.model_dump()]
+        settings = [chosen.model_dump(exclude={"memory_mib"}), used.model_dump(), self.config.transform.model_dump()]
         content = [settings, self.corpus.fingerprint, fold.to_json(), code_fingerprint(*_CODE)]
         return self.folder / f"{digest(content)}.json"
 

@@ -121,4 +121,5 @@ def test_spans_are_refused_with_a_usable_override(tmp_path):
 
 
 def test_settings_of_other_steps_keep_the_paths(planned):
-    assert paths(changed(planned, "gate.min_adjusted_uar=0.9", "tuner.enabled=true")) == paths(planned)
+    same = changed(planned, "gate.min_adjusted_uar=0.9", "tuner.enabled=true", "training.memory_mib=1")
+    assert paths(same) == paths(planned)
