@@ -65,7 +65,7 @@ def synth(
     from modules.demo_corpus.espeak import SynthesisFailed
 
     try:
-        with _progress("Speaking") as progress:
+        with _progress("Synthesising") as progress:
             written = write_corpus(out, clips=clips, seed=seed, progress=progress)
     except (OccupiedFolder, SynthesisFailed, ValueError, OSError) as error:
         raise CommandFailed(str(error)) from error

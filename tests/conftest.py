@@ -20,7 +20,7 @@ LONGEST = ("chain", "local_run")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Puts files with the longest first, for ``pytest -n 2 --dist loadfile --no-loadscope-reorder``.
+    """Put files with the longest first, for ``pytest -n 2 --dist loadfile --no-loadscope-reorder``.
 
     No process is left alone with one of them at the end, and who looks at the same run is likely to share a process.
     """

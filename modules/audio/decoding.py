@@ -17,6 +17,7 @@ import soundfile
 from pydantic import Field, model_validator
 
 from modules.audio import riff
+from modules.common.errors import SerError
 from modules.common.settings import Settings
 
 _BLOCK_FRAMES = 1 << 18
@@ -43,11 +44,11 @@ class AudioCode(enum.StrEnum):
     TOO_LOUD = "AUDIO_TOO_LOUD"
 
 
-class BadAudio(ValueError):
+class BadAudio(SerError, ValueError):
     """A recording that cannot be used.
 
     Attributes:
-        code: What is wrong.
+        code: An :class:`AudioCode`.
         reason: The code and a short text, for a quarantine list.
     """
 

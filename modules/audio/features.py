@@ -174,7 +174,7 @@ def _mean_over_time(values: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf
 
 @functools.cache
 def _hann_window(n_fft: int) -> np.ndarray:
-    """Periodic, float64. ``tf.signal.hann_window`` computes in single precision, which shows in quiet cells."""
+    """Return a periodic window, float64: quiet cells show the single precision of ``tf.signal.hann_window``."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
 
 
@@ -203,7 +203,7 @@ def _chroma_filters(spec: AudioSpec) -> np.ndarray:
 
 @functools.cache
 def _cosine_transform(spec: AudioSpec) -> np.ndarray:
-    """Orthonormal DCT-II over all mel bands, as a matrix ``[mel_bands, mfcc_coefficients]``."""
+    """Return the orthonormal DCT-II over all mel bands, a matrix ``[mel_bands, mfcc_coefficients]``."""
     import scipy.fft
 
     matrix = scipy.fft.dct(np.eye(spec.mel_bands), type=2, norm="ortho", axis=1)

@@ -87,14 +87,14 @@ def _change_length(waveform: tf.Tensor, length_in: tf.Tensor, length_out: tf.Ten
 
 
 def _taper(bins: tf.Tensor) -> tf.Tensor:
-    """Gain from 0 Hz to the lower Nyquist frequency: 1 in the pass band, then half a cosine down to 0."""
+    """Return the gain from 0 Hz to the lower Nyquist frequency: 1 in the pass band, then half a cosine down to 0."""
     relative_frequency = tf.linspace(0.0, 1.0, bins)
     transition = tf.clip_by_value((relative_frequency - PASSBAND) / (1.0 - PASSBAND), 0.0, 1.0)
     return 0.5 + 0.5 * tf.cos(np.pi * transition)
 
 
 def _common_divisor(from_rate: tf.Tensor, to_rate: int) -> tf.Tensor:
-    """Greatest common divisor: the largest divisor of ``to_rate``, which is known, that divides ``from_rate``."""
+    """Return the greatest common divisor: the largest divisor of the known ``to_rate`` that divides ``from_rate``."""
     divisors = tf.constant([number for number in range(1, to_rate + 1) if to_rate % number == 0], tf.int64)
     return tf.reduce_max(tf.where(from_rate % divisors == 0, divisors, 1))
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from modules.audio.encoder.catalog import ENCODERS
 from modules.common.digest import digest
+from modules.common.errors import SerError
 from modules.common.settings import Settings
 
 FeatureFamily = Literal["utterance", "logmel", "encoder"]
@@ -24,8 +25,10 @@ ENCODER_STRIDE_SAMPLES = 320
 """Samples under one frame of Whisper's encoder, 20 ms."""
 
 
-class AudioSpecMismatch(ValueError):
+class AudioSpecMismatch(SerError, ValueError):
     """Two parts of the system were made for different audio specs."""
+
+    code = "audio.spec_mismatch"
 
 
 class AudioSpec(Settings):

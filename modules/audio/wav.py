@@ -160,7 +160,7 @@ def _next_chunk(
 
 
 def _words(encoded: tf.Tensor, position: tf.Tensor, count: int) -> tf.Tensor:
-    """Little-endian 16-bit numbers, int64 ``[count]``; zeros outside of the file."""
+    """Return little-endian 16-bit numbers, int64 ``[count]``; zeros outside of the file."""
     size = tf.cast(tf.strings.length(encoded), tf.int64)
     piece = tf.strings.substr(encoded, tf.clip_by_value(position, 0, size), 2 * count)
     return tf.cast(tf.io.decode_raw(piece, tf.uint16, fixed_length=2 * count), tf.int64)
@@ -278,6 +278,6 @@ _DECODERS: dict[tuple[int, int], Callable[[tf.Tensor], tf.Tensor]] = {
 
 
 def _encodings_of(layout: _Layout) -> tf.Tensor:
-    """Which of :data:`_DECODERS` fits; bool ``[decoders]``."""
+    """Return which of :data:`_DECODERS` fits, bool ``[decoders]``."""
     codes, bits = zip(*_DECODERS, strict=True)
     return (layout.format_code == tf.constant(codes, tf.int64)) & (layout.bits == tf.constant(bits, tf.int64))

@@ -97,7 +97,7 @@ def remove(address: str) -> None:
 
 
 def _below(gfile: Any, folder: str, prefix: str) -> Iterator[str]:
-    """Folders end in a slash in listings of a bucket: one request for each folder, none for each file."""
+    """Yield what lies below. Listings of a bucket end folders in a slash, which saves a request for each file."""
     for name in gfile.listdir(f"{folder}/{prefix}"):
         if name.endswith("/"):
             yield from _below(gfile, folder, prefix + name)
@@ -107,7 +107,7 @@ def _below(gfile: Any, folder: str, prefix: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _gfile() -> Iterator[Any]:
-    """TensorFlow's file systems, with the errors of Python's."""
+    """Yield TensorFlow's file systems, with the errors of Python's."""
     os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", _BLOCK_SIZE_MB)
     import tensorflow as tf
 

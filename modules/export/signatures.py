@@ -131,7 +131,7 @@ Classify = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def _classifier(model: keras.Model, transform: tft.TFTransformOutput, spec: AudioSpec, temperature: float) -> Classify:
-    """Raw features ``[batch, *feature_shape]`` and valid frames ``[batch]`` to probabilities."""
+    """Map raw features ``[batch, *feature_shape]`` and valid frames ``[batch]`` to probabilities."""
 
     @tf.function(
         input_signature=[
@@ -219,7 +219,7 @@ def _on_examples(classify: Classify, spec: AudioSpec) -> tf.types.experimental.G
 
 
 def _feature_errors(features: tf.Tensor, valid_frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """Errors, string ``[batch]``. A network would turn NaN into a confident answer: ReLU makes 0 of it."""
+    """Return errors, string ``[batch]``. A network would turn NaN into a confident answer: ReLU makes 0 of it."""
     finite = tf.reduce_all(tf.reshape(tf.math.is_finite(features), [tf.shape(features)[0], -1]), axis=1)
     return _first_text(
         (finite, f"{FeatureCode.NOT_FINITE}: features that are NaN or infinite"),
@@ -302,7 +302,7 @@ def _labels_for(batch: tf.Tensor) -> tf.Tensor:
 
 
 def warmup_requests(spec: AudioSpec) -> list[predict_pb2.PredictRequest]:
-    """One request per signature, of a second of quiet noise, so that no client pays for the first run of the graph."""
+    """Return one request per signature, quiet noise of a second, so that no client pays for the first run."""
     noise = np.random.default_rng(0).normal(scale=0.01, size=round(_WARMUP_SEC * _WARMUP_RATE_HZ)).astype(np.float32)
     encoded = tf.audio.encode_wav(noise[:, np.newaxis], _WARMUP_RATE_HZ).numpy()
     raw = np.zeros(spec.feature_shape, np.float32)

@@ -28,7 +28,7 @@ def reservoir(tmp_path) -> Path:
 
 
 def contents(*folders: Path) -> collections.Counter[str]:
-    """Returns the number of copies of each content among the files that a run reads."""
+    """Return the number of copies of each content among the files that a run reads."""
     files = [path for folder in folders for path in folder.rglob("*.wav")]
     visible = [path for path in files if not any(part.startswith(".") for part in path.parts)]
     return collections.Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in visible)

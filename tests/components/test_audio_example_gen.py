@@ -1,4 +1,4 @@
-"""Runs the real executor on real Beam over generated recordings."""
+"""Run the real executor on real Beam over generated recordings."""
 
 import collections
 import contextlib
@@ -52,7 +52,7 @@ def beam_args(*, workers=1):
 
 
 def voice(seed, *, seconds=1.2, rate_hz=16_000, channels=1):
-    """Returns a buzz of harmonics with an envelope like syllables; it depends on the seed."""
+    """Return a buzz of harmonics with an envelope like syllables; it depends on the seed."""
     rng = np.random.default_rng(seed)
     time_sec = np.arange(round(seconds * rate_hz)) / rate_hz
     pitch_hz = rng.uniform(90, 250)
@@ -124,7 +124,7 @@ ODD_ACTOR = 5
 
 
 def odd_path(index):
-    """Returns a path with a number that the ordinary recordings do not use."""
+    """Return a path with a number that the ordinary recordings do not use."""
     return f"Actor_{ODD_ACTOR:02d}/{stem(ODD_ACTOR, 8 + index)}.wav"
 
 
@@ -169,7 +169,7 @@ class Run:
 
 
 def execute(data, folder, settings, *, workers=1):
-    """Runs the executor as a TFX launcher does."""
+    """Run the executor as a TFX launcher does."""
     component = AudioExampleGen(input_base=str(data), settings=settings)
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
@@ -246,7 +246,7 @@ def test_every_file_is_used_or_quarantined(odd):
 
 @contextlib.contextmanager
 def unprivileged():
-    """Runs as user nobody for a while, since permissions do not bind root."""
+    """Run as user nobody for a while, since permissions do not bind root."""
     if os.geteuid() != 0:
         yield
         return
@@ -501,7 +501,7 @@ def test_wildcards_in_the_folder_are_refused():
 
 
 def resolve(data, pattern="*/*/*/*/*"):
-    """Returns the fingerprint and the span that the driver finds."""
+    """Return the fingerprint and the span that the driver finds."""
     component = AudioExampleGen(input_base=str(data), settings=ORIGINAL_INGEST.replace(pattern=pattern))
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(component.exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)

@@ -21,7 +21,7 @@ from tests.paths import CORPORA, needs_corpora
 
 
 def identify_names(*names: str, texts: dict[str, str] | None = None, calm_as: str = "neutral") -> Identified:
-    """Identifies files of these names, of which some hold text."""
+    """Identify files of these names, of which some hold text."""
     texts = texts or {}
     return identify([*names, *texts], read_text=texts.__getitem__, labels=LabelSettings(calm_as=calm_as))
 
@@ -354,7 +354,7 @@ def test_scan_reports_unusable_files(tmp_path):
 
 @contextlib.contextmanager
 def no_privileges() -> Iterator[None]:
-    """Runs as another user for a while, since permissions do not bind root."""
+    """Run as another user for a while, since permissions do not bind root."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65_534)

@@ -76,7 +76,7 @@ def write_examples(
     slower: float = 1.0,
     **how: float,
 ) -> Path:
-    """Writes examples as an AudioExampleGen does, each clip with an augmented copy that is far from it.
+    """Write examples as an AudioExampleGen does, each clip with an augmented copy that is far from it.
 
     Args:
         earlier: Clips of an earlier span of the same window.
@@ -96,7 +96,7 @@ def write_examples(
 
 
 def write_request_log(folder: Path, *, valid_frames: int = SPEC.window_frames - 9, **how: float) -> Path:
-    """Writes a log as the embedded server does: one ``PredictionLog`` for a request of several clips."""
+    """Write a log as the embedded server does: one ``PredictionLog`` for a request of several clips."""
     folder.mkdir()
     with tf.io.TFRecordWriter(str(folder / "requests-1.tfrecord")) as writer:
         made = clips(**how)
@@ -117,7 +117,7 @@ def reference(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def monitor(reference, tmp_path):
-    """Runs the executor on a folder of examples and returns the comparisons in ``drift.json``."""
+    """Run the executor on a folder of examples and return the comparisons in ``drift.json``."""
     schema_artifact = standard_artifacts.Schema()
     schema_artifact.uri = str(tmp_path / "schema")
     io_utils.write_pbtxt_file(str(tmp_path / "schema" / "schema.pbtxt"), schema.load(SPEC))

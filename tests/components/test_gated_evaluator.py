@@ -29,7 +29,7 @@ from tests.original import ORIGINAL_AUDIO
 
 LENIENT = GateSettings(min_adjusted_uar=0, min_slice_adjusted_uar=0, max_uar_loss=1.0)
 GUESSES = {VARIETY, UAR_INTERVAL, GUESSING}
-"""Checks that a constant model fails."""
+"""Check that a constant model fails."""
 
 
 STRICT = LENIENT.replace(max_uar_loss=0.0)
@@ -57,7 +57,7 @@ def comparable(verdict: Verdict) -> Check:
 
 
 def with_contract(uri: Path, **audio: object) -> Path:
-    """Writes the contract of a model without a network."""
+    """Write the contract of a model without a network."""
     from modules.data.labels import EMOTIONS
 
     folder = uri / "Format-Serving" / EXTRA_ASSETS
@@ -86,7 +86,7 @@ def trained(artifacts) -> Path:
 
 @pytest.fixture(scope="module")
 def export(artifacts, trained, tmp_path_factory) -> Callable[..., Path]:
-    """Exports a model of the run's family whose last layer has the given bias and zero weights."""
+    """Export a model of the run's family whose last layer has the given bias and zero weights."""
     import tensorflow_transform as tft
 
     from modules.export import signatures
@@ -108,7 +108,7 @@ def export(artifacts, trained, tmp_path_factory) -> Callable[..., Path]:
 
 @pytest.fixture
 def evaluate(artifacts, tmp_path) -> Callable[..., tuple[types.Artifact, Verdict]]:
-    """Runs the executor as the pipeline does; returns the blessing and the verdict."""
+    """Run the executor as the pipeline does; return the blessing and the verdict."""
 
     def run(
         candidate: Path,

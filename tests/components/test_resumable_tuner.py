@@ -8,11 +8,6 @@ from components.run_report import gather
 CONFIG = {"tuner": {"algorithm": "hyperband", "objective": "val_accuracy"}}
 
 
-def test_searches_are_not_in_the_folder_of_an_execution():
-    assert searches_folder("output/artifacts/Tuner/tuner_results/7") == "output/artifacts/Tuner/searches"
-    assert searches_folder("gs://bucket/run/Tuner/tuner_results/8/") == "gs://bucket/run/Tuner/searches"
-
-
 @pytest.fixture
 def results(tmp_path):
     """Results of TFX's own Tuner."""
@@ -22,6 +17,11 @@ def results(tmp_path):
     ]
     (tmp_path / "tuner_results.json").write_text(json.dumps(trials))
     return tmp_path
+
+
+def test_searches_are_not_in_the_folder_of_an_execution():
+    assert searches_folder("output/artifacts/Tuner/tuner_results/7") == "output/artifacts/Tuner/searches"
+    assert searches_folder("gs://bucket/run/Tuner/tuner_results/8/") == "gs://bucket/run/Tuner/searches"
 
 
 def test_finished_trials_of_tfx_are_read(results):

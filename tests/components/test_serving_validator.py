@@ -50,7 +50,7 @@ def bless(model_uri: Path, artifacts: Path, folder: Path):
 
 
 def processes_of(path: Path) -> list[int]:
-    """Returns ids of other processes with ``path`` in their command."""
+    """Return ids of other processes with ``path`` in their command."""
     process_ids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

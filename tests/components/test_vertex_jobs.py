@@ -41,7 +41,7 @@ class HeldJobs(CustomJobs):
     looks = 10**6
 
     def _work(self, job: vertex.CustomJob) -> None:
-        """Runs nothing."""
+        """Run nothing."""
 
     def get_custom_job(self, request, context):
         self.looks -= 1
@@ -75,14 +75,14 @@ def properties(key: str = "ai_platform_training_args") -> dict[str, str]:
 
 
 def outputs(folder: Path, attempt: int) -> dict[str, list[standard_artifacts.Model]]:
-    """Returns the executor's properties as Vertex AI passes them."""
+    """Return the executor's properties as Vertex AI passes them."""
     model = standard_artifacts.Model()
     model.uri = str(folder / "root" / "123456" / "ser-20260101" / f"Trainer_{attempt}" / "model")
     return {"model": [model]}
 
 
 def start_poller(folder: Path, jobs: HeldJobs) -> subprocess.Popen[bytes]:
-    """Starts the first attempt in its own process and waits until it has launched its job."""
+    """Start the first attempt in its own process and wait until it has launched its job."""
     command = [sys.executable, "-m", "tfx.scripts.run_executor", "--inputs", "{}"]
     command += ["--executor_class_path", "components.vertex_jobs.executor.TrainerExecutor"]
     command += ["--outputs", artifact_utils.jsonify_artifact_dict(outputs(folder, 1))]

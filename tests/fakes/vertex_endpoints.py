@@ -69,7 +69,7 @@ _ENDPOINT_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
 _DEPLOYED_ID = re.compile(r"[0-9]{1,10}")
 
 Serve = Callable[[Path], str]
-"""Starts a server for the version folders below a folder and returns the URL of its REST interface: the container."""
+"""Start a server for the version folders below a folder and return the URL of its REST interface: the container."""
 
 
 def _failed(code: grpc.StatusCode, message: str) -> operations_pb2.Operation:

@@ -41,7 +41,7 @@ class Transformed:
     eval_files: list[str]
 
     def fn_args(self, settings: TrainingSettings, folder: Path, **more: object) -> types.SimpleNamespace:
-        """Returns arguments as TFX's Trainer and Tuner pass them."""
+        """Return arguments as TFX's Trainer and Tuner pass them."""
         values = {
             "transform_graph_path": self.graph_dir,
             "train_files": self.train_files,
@@ -57,7 +57,7 @@ class Transformed:
 
 @pytest.fixture(scope="session")
 def make_raw_example() -> Callable[..., bytes]:
-    """Returns a serialized example as the ExampleGen's, with features around a centre of its emotion."""
+    """Return a serialized example as the ExampleGen's, with features around a centre of its emotion."""
 
     def make(
         spec: AudioSpec, emotion_id: int, number: int, valid_frames: int | None = None, speaker: str = "toy-01"
@@ -82,7 +82,7 @@ def make_raw_example() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def run_transform() -> Callable[..., dict[str, list[bytes]]]:
-    """Runs the real preprocessing function on Beam; analyses ``train`` alone, writes the transform graph."""
+    """Run the real preprocessing function on Beam; analyse ``train`` alone, and write the transform graph."""
 
     def run(
         spec: AudioSpec,

@@ -23,7 +23,7 @@ class Stretch:
         return cls(settings.stretch_rate)
 
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
-        """Stretches; the result is longer than ``samples`` at rates below 1."""
+        """Stretch the time axis; the result is longer than ``samples`` at rates below 1."""
         import librosa.effects
 
         return librosa.effects.time_stretch(samples, rate=self.rate)

@@ -20,7 +20,7 @@ PARTS = {"zcr": slice(0, 1), "rms": slice(1, 2), "chroma": slice(2, 14), "mel": 
 
 
 def librosa_logmel(waveform, spec):
-    """Returns the log-mel spectrogram in dB, ``[frames, mel_bands]``."""
+    """Return the log-mel spectrogram in dB, ``[frames, mel_bands]``."""
     mel = librosa.feature.melspectrogram(
         y=waveform, sr=spec.sample_rate_hz, n_fft=spec.n_fft, hop_length=spec.hop_samples, n_mels=spec.mel_bands
     )
@@ -28,7 +28,7 @@ def librosa_logmel(waveform, spec):
 
 
 def librosa_utterance(waveform, spec):
-    """Returns every feature by its own librosa call."""
+    """Return every feature by its own librosa call."""
     sizes = {"n_fft": spec.n_fft, "hop_length": spec.hop_samples}
     frames = {"frame_length": spec.n_fft, "hop_length": spec.hop_samples}
     rate_hz = spec.sample_rate_hz
@@ -44,7 +44,7 @@ def librosa_utterance(waveform, spec):
 
 
 def speech_like(samples, seed=0):
-    """Returns bursts of noise and of harmonics with a moving pitch."""
+    """Return bursts of noise and of harmonics with a moving pitch."""
     rng = np.random.default_rng(seed)
     time_sec = np.arange(samples) / 22_050
     pitch_hz = 140 + 40 * np.sin(2 * np.pi * 1.3 * time_sec + seed)
@@ -60,7 +60,7 @@ def batch_of(waveforms, spec):
 
 
 def windowed(waveforms, spec):
-    """Returns the sound in each window without padding, for librosa."""
+    """Return the sound in each window without padding, for librosa."""
     windows, valid_samples = batch_of(waveforms, spec)
     return [cut[:valid] for cut, valid in zip(windows.numpy(), valid_samples.numpy(), strict=True)]
 

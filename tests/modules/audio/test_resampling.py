@@ -17,7 +17,7 @@ def tone(frequency_hz, *, rate_hz, duration_sec=2.0):
 
 
 def level_db(waveform, *, rate_hz=TO_HZ):
-    """Returns the level relative to a full-scale sine, without the ends, where an abrupt start makes a tone impure."""
+    """Return the level relative to a full-scale sine, without the ends, where an abrupt start makes a tone impure."""
     middle = waveform[rate_hz // 4 : -rate_hz // 4]
     return 20 * np.log10(np.sqrt(2 * np.mean(np.square(middle))) + 1e-12)
 

@@ -17,7 +17,7 @@ SPEC = ORIGINAL_AUDIO.replace(
 
 
 def ramp(samples):
-    """Returns a waveform whose values are their positions."""
+    """Return a waveform whose values are their positions."""
     return np.arange(1, samples + 1, dtype=np.float32)
 
 

@@ -47,7 +47,7 @@ def codes(answer: dict[str, tf.Tensor]) -> list[str]:
 
 
 def assert_usable_but(answer: dict[str, tf.Tensor], item: int, code: str) -> None:
-    """Checks that all items but the one with the error have probabilities and an emotion."""
+    """Check that all items but the one with the error have probabilities and an emotion."""
     assert codes(answer) == [code if index == item else "" for index in range(len(answer["error"]))]
     sums = np.delete(answer["probabilities"].numpy().sum(axis=1), item)
     np.testing.assert_allclose(sums, 1, atol=1e-5)
@@ -84,7 +84,7 @@ def test_waveform_agrees_with_encoded_audio(served, wavs, answer):
 
 
 def _record(features: np.ndarray, valid_frames: int, fingerprint: str | None = None) -> bytes:
-    """Returns an example with the features that a client has."""
+    """Return an example with the features that a client has."""
     example = tf.train.Example()
     example.features.feature[examples.FEATURES].float_list.value.extend(features.ravel())
     example.features.feature[examples.VALID_FRAMES].int64_list.value.append(valid_frames)

@@ -28,7 +28,7 @@ def tuner_args(transformed, folder, settings: TuningSettings, **training_values)
 
 
 def search(fn_args) -> tuner.Search:
-    """Runs the search as TFX's Tuner does."""
+    """Run the search as TFX's Tuner does."""
     result = tuner.tuner_fn(fn_args)
     result.tuner.search(**result.fit_kwargs)
     return result.tuner

@@ -157,7 +157,7 @@ class Chain:
 
 
 def _direct(job: dict, dataflow: FakeDataflow) -> list[str]:
-    """Sends Dataflow's clients to the fake and returns their nodes."""
+    """Send Dataflow's clients to the fake and return their nodes."""
     on_dataflow = []
     for name, executor in job["pipelineSpec"]["deploymentSpec"]["executors"].items():
         arguments = executor.get("container", {}).get("args", [])
@@ -168,14 +168,14 @@ def _direct(job: dict, dataflow: FakeDataflow) -> list[str]:
 
 
 def _fetch(storage: FakeStorage, folder: Path, address: str) -> Path:
-    """Downloads a deployed model's artifact, as Vertex AI does for its container."""
+    """Download a deployed model's artifact, as Vertex AI does for its container."""
     local = folder / "deployed" / address.removeprefix("gs://")
     storage.download(address, local)
     return local
 
 
 def _predict(where: list[str], recording: str, environ: dict[str, str]) -> dict[str, Any]:
-    """Returns the output of ``ser predict``."""
+    """Return the output of ``ser predict``."""
     ser = ["-c", "from cli.main import main; main()"]
     return json.loads(_run([*ser, "predict", "--json", "--timeout-sec", "60", *where, recording], environ))
 
@@ -230,7 +230,7 @@ def test_every_task_of_the_specification_ran(chain):
 
 
 def _files(storage: FakeStorage, ingest: Task) -> dict[str, bytes]:
-    """Returns the files of the splits by path."""
+    """Return the files of the splits by path."""
     (examples,) = ingest.outputs["examples"]
     addresses = storage.addresses(f"{examples['uri']}/Split-")
     return {address.removeprefix(f"{examples['uri']}/"): storage.read_bytes(address) for address in addresses}

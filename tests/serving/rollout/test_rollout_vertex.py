@@ -70,7 +70,7 @@ def connected() -> VertexTarget:
 
 
 @dataclasses.dataclass
-class World:
+class Scenario:
     """The stand-in for Vertex AI, and actions on it."""
 
     fake: FakeVertex
@@ -105,10 +105,10 @@ def served(tmp_path_factory):
 
 
 @pytest.fixture
-def world(served, tmp_path) -> World:
+def scenario(served, tmp_path) -> Scenario:
     cloud = Cloud()
     served.reset(cloud.services())
-    return World(served, cloud, tmp_path)
+    return Scenario(served, cloud, tmp_path)
 
 
 METHODS = (
@@ -153,12 +153,12 @@ def cut_off(monkeypatch, owner: type, method: str, action, *, skip: int = 0) -> 
     return False
 
 
-def strike(world, way: str) -> None:
+def inject(scenario, way: str) -> None:
     """Make the next push fail."""
     if way == "deployment":
-        world.cloud.break_deployment(grpc.StatusCode.RESOURCE_EXHAUSTED, "no machines in the zone")
+        scenario.cloud.break_deployment(grpc.StatusCode.RESOURCE_EXHAUSTED, "no machines in the zone")
     else:
-        world.fake.fail_next(way, grpc.StatusCode.RESOURCE_EXHAUSTED, "quota exceeded")
+        scenario.fake.fail_next(way, grpc.StatusCode.RESOURCE_EXHAUSTED, "quota exceeded")
 
 
 def refuse(address: str, percent: int) -> None:
@@ -168,20 +168,20 @@ def refuse(address: str, percent: int) -> None:
 FAILURES = {"upload_model": "quota", "deploy_model": "quota", "deployment": "no machines", "update_endpoint": "quota"}
 
 
-def push_at_once(world, *versions: str) -> dict[str, str | None]:
+def push_at_once(scenario, *versions: str) -> dict[str, str | None]:
     """Return the error of each push; all read the registry before any of them uploads."""
     meeting = threading.Barrier(len(versions))
     ended: dict[str, str | None] = {}
 
     def push(version: str) -> None:
         try:
-            world.push(version)
+            scenario.push(version)
             ended[version] = None
         except RolloutError as error:
             ended[version] = str(error)
 
     for _ in versions:
-        world.cloud.before("upload_model", lambda: meeting.wait(60))
+        scenario.cloud.before("upload_model", lambda: meeting.wait(60))
     threads = [threading.Thread(target=push, args=(version,)) for version in versions]
     for thread in threads:
         thread.start()
@@ -218,16 +218,16 @@ def running(run_server):
 
 
 @pytest.fixture
-def containers(world, running) -> None:
-    world.cloud.serve = running
+def containers(scenario, running) -> None:
+    scenario.cloud.serve = running
 
 
 @pytest.fixture
-def place(world, running, push) -> Callable[..., None]:
+def place(scenario, running, push) -> Callable[..., None]:
     """Put a model into the folder of its version, and start its server, so that starting takes no time of the push."""
 
     def put(version: int, model: Path | None = None) -> None:
-        folder = world.folder / str(version)
+        folder = scenario.folder / str(version)
         if model:
             shutil.copytree(model, folder / str(version))
         else:
@@ -283,21 +283,21 @@ def _replace_producers(job: dict, name: str, model_uri: str) -> None:
     tasks[name]["dependentTasks"] = []
 
 
-def test_the_first_version_becomes_the_champion(world):
-    state = world.push("5")
+def test_the_first_version_becomes_the_champion(scenario):
+    state = scenario.push("5")
     assert (state.stable.version, state.stable.percent, state.canary) == ("5", 100, None)
     assert state.stable.since.tzinfo is not None
-    assert world.target().state() == state
-    world.assert_state({"5": 100}, {"5": CHAMPION})
+    assert scenario.target().state() == state
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
 
 
 @pytest.mark.parametrize("kind", ["dedicated", "shared"])
-def test_endpoint_and_version_fit_tf_serving(world, kind):
-    world.push("5", kind=kind)
-    ((name, endpoint),) = world.cloud.endpoints.items()
+def test_endpoint_and_version_fit_tf_serving(scenario, kind):
+    scenario.push("5", kind=kind)
+    ((name, endpoint),) = scenario.cloud.endpoints.items()
     assert name.endswith("/endpoints/ser")
     assert (endpoint.dedicated_endpoint_enabled, dict(endpoint.labels)) == (kind == "dedicated", {"system": "ser"})
-    (model,) = world.cloud.models.values()
+    (model,) = scenario.cloud.models.values()
     assert model.name.endswith("/models/ser")
     assert model.labels["pushed_version"] == "5"
     assert model.version_description == "Copy of runs/5/model"
@@ -313,421 +313,421 @@ def test_endpoint_and_version_fit_tf_serving(world, kind):
     assert deployed.dedicated_resources.max_replica_count == 3
 
 
-def test_a_route_that_the_container_refuses_fails_the_push(world, monkeypatch):
+def test_a_route_that_the_container_refuses_fails_the_push(scenario, monkeypatch):
     monkeypatch.setattr(rollout, "_HEALTH_ROUTE", "/healthz")
     with pytest.raises(PushFailed, match=r"AIP_HEALTH_ROUTE is /healthz, .* /v1/models/ser"):
-        world.push("5")
-    world.assert_state({}, {})
+        scenario.push("5")
+    scenario.assert_state({}, {})
 
 
-def test_forbidden_probes_fail_the_push(world, monkeypatch):
+def test_forbidden_probes_fail_the_push(scenario, monkeypatch):
     """The stand-in refuses what Kubernetes would take: a timeout below the period."""
     monkeypatch.setattr(rollout, "_PROBE_TIMEOUT_SEC", 4)
     with pytest.raises(PushFailed, match="INVALID_ARGUMENT: startup_probe: period_seconds is 5"):
-        world.push("5")
-    world.assert_state({}, {})
+        scenario.push("5")
+    scenario.assert_state({}, {})
 
 
-def test_the_second_version_is_a_canary(world):
+def test_the_second_version_is_a_canary(scenario):
     calls = []
-    world.push("5")
-    state = world.push("6", smoke=lambda *arguments: calls.append(arguments))
+    scenario.push("5")
+    state = scenario.push("6", smoke=lambda *arguments: calls.append(arguments))
     assert (state.stable.version, state.stable.percent) == ("5", 90)
     assert (state.canary.version, state.canary.percent) == ("6", 10)
     assert calls == [(f"vertex://example-project/{REGION}/ser", 10)]
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
-def test_a_promoted_canary_replaces_the_old_version(world):
-    world.push("5")
-    world.push("6")
-    state = world.target().promote()
+def test_a_promoted_canary_replaces_the_old_version(scenario):
+    scenario.push("5")
+    scenario.push("6")
+    state = scenario.target().promote()
     assert (state.stable.version, state.stable.percent, state.canary) == ("6", 100, None)
-    world.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
+    scenario.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
 
 
 @pytest.mark.parametrize("way", ["abort", "rollback"])
-def test_a_canary_is_withdrawn(world, way):
-    world.push("5")
-    world.push("6")
-    state = getattr(world.target(), way)()
+def test_a_canary_is_withdrawn(scenario, way):
+    scenario.push("5")
+    scenario.push("6")
+    state = getattr(scenario.target(), way)()
     assert (state.stable.version, state.stable.percent, state.canary) == ("5", 100, None)
-    world.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
+    scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
 
 
-def test_a_promotion_is_rolled_back(world):
+def test_a_promotion_is_rolled_back(scenario):
     for version in ("5", "6"):
-        world.push(version)
-    world.target().promote()
-    world.target().rollback()
-    world.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
-    ((_, deployed),) = world.cloud.deployed()
+        scenario.push(version)
+    scenario.target().promote()
+    scenario.target().rollback()
+    scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
+    ((_, deployed),) = scenario.cloud.deployed()
     assert deployed.dedicated_resources.machine_spec.machine_type == "n1-standard-2"
     with pytest.raises(NothingToRollBack, match="version 5"):
-        world.target().rollback()
+        scenario.target().rollback()
 
 
-def test_a_push_replaces_the_current_canary(world):
+def test_a_push_replaces_the_current_canary(scenario):
     for version in ("5", "6", "7"):
-        world.push(version)
-    world.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
+        scenario.push(version)
+    scenario.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
 
 
-def test_without_a_trial_the_new_version_replaces_the_old_one(world):
-    world.push("5")
-    world.push("6", canary_percent=100)
-    world.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
+def test_without_a_trial_the_new_version_replaces_the_old_one(scenario):
+    scenario.push("5")
+    scenario.push("6", canary_percent=100)
+    scenario.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
 
 
-def test_a_withdrawn_version_can_be_pushed_again(world):
-    world.push("5")
-    world.push("6")
-    world.target().abort()
-    world.push("6")
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
-    assert len(world.fake.called("upload_model")) == 2
+def test_a_withdrawn_version_can_be_pushed_again(scenario):
+    scenario.push("5")
+    scenario.push("6")
+    scenario.target().abort()
+    scenario.push("6")
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    assert len(scenario.fake.called("upload_model")) == 2
 
 
 @pytest.mark.parametrize("way", ["promote", "abort"])
-def test_promote_and_abort_require_a_canary(world, way):
+def test_promote_and_abort_require_a_canary(scenario, way):
     with pytest.raises(CanaryMissing, match=r"projects/.*/endpoints/ser"):
-        getattr(world.target(), way)()
-    world.push("5")
+        getattr(scenario.target(), way)()
+    scenario.push("5")
     with pytest.raises(CanaryMissing, match=r"version 5 .*100 %"):
-        getattr(world.target(), way)()
-    world.assert_state({"5": 100}, {"5": CHAMPION})
+        getattr(scenario.target(), way)()
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
 
 
-def test_rollback_requires_a_served_version(world):
-    assert world.target().state().stable is None
+def test_rollback_requires_a_served_version(scenario):
+    assert scenario.target().state().stable is None
     with pytest.raises(NothingToRollBack):
-        world.target().rollback()
+        scenario.target().rollback()
 
 
-def test_repeated_pushes_create_nothing(world):
+def test_repeated_pushes_create_nothing(scenario):
     for version in ("5", "5", "6", "6"):
-        world.push(version)
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
-    counts = {name: len(world.fake.called(name)) for name in ("create_endpoint", "upload_model", "deploy_model")}
+        scenario.push(version)
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    counts = {name: len(scenario.fake.called(name)) for name in ("create_endpoint", "upload_model", "deploy_model")}
     assert counts == {"create_endpoint": 1, "upload_model": 2, "deploy_model": 2}
 
 
 @pytest.mark.parametrize("way", ["fail", "lose"])
-def test_failed_calls_and_lost_responses_are_retried(world, way):
+def test_failed_calls_and_lost_responses_are_retried(scenario, way):
     """For each method, in each step."""
 
-    def strike() -> None:
+    def inject() -> None:
         for method in METHODS:
             if way == "fail":
-                world.fake.fail_next(method, grpc.StatusCode.UNAVAILABLE)
+                scenario.fake.fail_next(method, grpc.StatusCode.UNAVAILABLE)
             else:
-                world.fake.lose_next(method)
+                scenario.fake.lose_next(method)
 
-    strike()
-    world.push("5")
-    strike()
-    world.push("6")
-    strike()
-    world.target().promote()
-    world.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
-    strike()
-    world.target().rollback()
-    world.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
-    assert len(world.cloud.endpoints) == 1
+    inject()
+    scenario.push("5")
+    inject()
+    scenario.push("6")
+    inject()
+    scenario.target().promote()
+    scenario.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
+    inject()
+    scenario.target().rollback()
+    scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
+    assert len(scenario.cloud.endpoints) == 1
 
 
 @pytest.mark.parametrize(("owner", "method"), CUTS, ids=[method for _, method in CUTS])
-def test_the_next_push_completes_a_killed_one(world, monkeypatch, owner, method):
-    killed = cut_off(monkeypatch, owner, method, lambda: world.push("5"))
-    world.push("5")
-    world.assert_state({"5": 100}, {"5": CHAMPION})
-    world.push("6")
-    killed |= cut_off(monkeypatch, owner, method, lambda: world.push("7"))
-    world.push("7")
-    world.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
+def test_the_next_push_completes_a_killed_one(scenario, monkeypatch, owner, method):
+    killed = cut_off(monkeypatch, owner, method, lambda: scenario.push("5"))
+    scenario.push("5")
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
+    scenario.push("6")
+    killed |= cut_off(monkeypatch, owner, method, lambda: scenario.push("7"))
+    scenario.push("7")
+    scenario.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
     assert killed
-    assert len(world.fake.called("upload_model")) == 3
+    assert len(scenario.fake.called("upload_model")) == 3
 
 
 @pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize(("owner", "method"), CUTS[3:], ids=[method for _, method in CUTS[3:]])
 @pytest.mark.parametrize("way", ["promote", "abort"])
-def test_the_next_decision_completes_a_killed_one(world, monkeypatch, way, owner, method, skip):
-    world.push("5")
-    world.push("6")
+def test_the_next_decision_completes_a_killed_one(scenario, monkeypatch, way, owner, method, skip):
+    scenario.push("5")
+    scenario.push("6")
 
     def act():
-        return getattr(world.target(), way)()
+        return getattr(scenario.target(), way)()
 
     killed = cut_off(monkeypatch, owner, method, act, skip=skip)
-    if world.cloud.aliases()["6"] == CANDIDATE or len(world.cloud.traffic()) == 2:
+    if scenario.cloud.aliases()["6"] == CANDIDATE or len(scenario.cloud.traffic()) == 2:
         act()
     if way == "promote":
-        world.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
+        scenario.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
     else:
-        world.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
+        scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
     assert killed or skip
 
 
 @pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize(("owner", "method"), CUTS[2:], ids=[method for _, method in CUTS[2:]])
-def test_the_next_rollback_completes_a_killed_one(world, monkeypatch, owner, method, skip):
-    world.push("5")
-    world.push("6")
-    world.target().promote()
-    killed = cut_off(monkeypatch, owner, method, lambda: world.target().rollback(), skip=skip)
-    if killed and len(world.cloud.traffic()) == 2:
-        world.target().rollback()
-    world.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
+def test_the_next_rollback_completes_a_killed_one(scenario, monkeypatch, owner, method, skip):
+    scenario.push("5")
+    scenario.push("6")
+    scenario.target().promote()
+    killed = cut_off(monkeypatch, owner, method, lambda: scenario.target().rollback(), skip=skip)
+    if killed and len(scenario.cloud.traffic()) == 2:
+        scenario.target().rollback()
+    scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
     assert killed or skip
 
 
-def test_a_push_waits_for_an_earlier_deployment(world, monkeypatch):
-    world.push("5")
-    world.cloud.slow_deployments = 4
-    world.fake.lose_next("deploy_model")
-    world.push("6")
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+def test_a_push_waits_for_an_earlier_deployment(scenario, monkeypatch):
+    scenario.push("5")
+    scenario.cloud.slow_deployments = 4
+    scenario.fake.lose_next("deploy_model")
+    scenario.push("6")
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
 @pytest.mark.parametrize("way", [*FAILURES, "smoke"])
-def test_a_failed_push_leaves_the_champion_alone(world, way):
-    world.push("5")
+def test_a_failed_push_leaves_the_champion_alone(scenario, way):
+    scenario.push("5")
     if way != "smoke":
-        strike(world, way)
+        inject(scenario, way)
     with pytest.raises(PushFailed, match=FAILURES.get(way, "answers nonsense")):
-        world.push("6", smoke=refuse)
-    world.assert_state({"5": 100}, {"5": CHAMPION})
-    world.push("6")
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+        scenario.push("6", smoke=refuse)
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
+    scenario.push("6")
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
 @pytest.mark.parametrize("way", [*FAILURES, "smoke"])
-def test_a_first_push_that_fails_leaves_an_empty_endpoint(world, way):
+def test_a_first_push_that_fails_leaves_an_empty_endpoint(scenario, way):
     if way != "smoke":
-        strike(world, way)
+        inject(scenario, way)
     with pytest.raises(PushFailed):
-        world.push("5", smoke=refuse)
-    world.assert_state({}, {})
+        scenario.push("5", smoke=refuse)
+    scenario.assert_state({}, {})
 
 
-def test_a_failed_replacement_restores_the_champion(world):
-    world.push("5")
+def test_a_failed_replacement_restores_the_champion(scenario):
+    scenario.push("5")
     with pytest.raises(PushFailed, match="answers nonsense"):
-        world.push("6", smoke=refuse, canary_percent=100)
-    world.assert_state({"5": 100}, {"5": CHAMPION})
+        scenario.push("6", smoke=refuse, canary_percent=100)
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
 
 
-def test_a_missing_model_fails_the_push(world):
-    candidate = world.candidate("5")
-    (world.folder / "5" / "5" / "saved_model.pb").unlink()
+def test_a_missing_model_fails_the_push(scenario):
+    candidate = scenario.candidate("5")
+    (scenario.folder / "5" / "5" / "saved_model.pb").unlink()
     with pytest.raises(PushFailed, match="Model server never became ready"):
-        world.target().push(candidate, HOSTING, accept)
-    world.assert_state({}, {})
+        scenario.target().push(candidate, HOSTING, accept)
+    scenario.assert_state({}, {})
 
 
-def test_a_failed_push_keeps_an_earlier_registration(world):
-    world.push("5")
-    world.push("6")
-    world.target().abort()
+def test_a_failed_push_keeps_an_earlier_registration(scenario):
+    scenario.push("5")
+    scenario.push("6")
+    scenario.target().abort()
     with pytest.raises(RolloutError, match="answers nonsense") as failure:
-        world.push("6", smoke=refuse)
+        scenario.push("6", smoke=refuse)
     assert not isinstance(failure.value, PushFailed)
-    world.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
+    scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
 
 
-def test_a_push_continues_after_a_failed_undo(world):
-    world.push("5")
-    world.fake.fail_next("undeploy_model", grpc.StatusCode.PERMISSION_DENIED, "not you")
+def test_a_push_continues_after_a_failed_undo(scenario):
+    scenario.push("5")
+    scenario.fake.fail_next("undeploy_model", grpc.StatusCode.PERMISSION_DENIED, "not you")
     with pytest.raises(RolloutError, match=r"(?s)answers nonsense.*not you.*`ser rollout status`") as failure:
-        world.push("6", smoke=refuse)
+        scenario.push("6", smoke=refuse)
     assert not isinstance(failure.value, PushFailed)
-    world.assert_state({"5": 100, "6": 0}, {"5": CHAMPION, "6": CANDIDATE})
-    world.push("6")
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    scenario.assert_state({"5": 100, "6": 0}, {"5": CHAMPION, "6": CANDIDATE})
+    scenario.push("6")
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
-def test_the_next_push_undeploys_leftovers(world):
-    world.push("5")
-    world.fake.fail_next("undeploy_model", grpc.StatusCode.PERMISSION_DENIED)
+def test_the_next_push_undeploys_leftovers(scenario):
+    scenario.push("5")
+    scenario.fake.fail_next("undeploy_model", grpc.StatusCode.PERMISSION_DENIED)
     with pytest.raises(RolloutError):
-        world.push("6", smoke=refuse)
-    world.push("7")
-    world.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
+        scenario.push("6", smoke=refuse)
+    scenario.push("7")
+    scenario.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
 
 
-def test_pushing_the_champion_again_changes_nothing(world):
-    world.push("5")
-    world.push("5", smoke=refuse)
-    world.fake.fail_next("list_model_versions", grpc.StatusCode.PERMISSION_DENIED)
+def test_pushing_the_champion_again_changes_nothing(scenario):
+    scenario.push("5")
+    scenario.push("5", smoke=refuse)
+    scenario.fake.fail_next("list_model_versions", grpc.StatusCode.PERMISSION_DENIED)
     with pytest.raises(RolloutError, match="PERMISSION_DENIED"):
-        world.push("5")
-    world.assert_state({"5": 100}, {"5": CHAMPION})
+        scenario.push("5")
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
 
 
-def test_the_newer_push_wins_before_the_traffic_split(world):
+def test_the_newer_push_wins_before_the_traffic_split(scenario):
     """The older push read the state before the newer one changed it."""
-    world.push("5")
-    world.cloud.before("update_endpoint", lambda: world.push("7"))
+    scenario.push("5")
+    scenario.cloud.before("update_endpoint", lambda: scenario.push("7"))
     with pytest.raises(PushFailed, match="version 7") as failure:
-        world.push("6")
+        scenario.push("6")
     assert isinstance(failure.value.__cause__, ConcurrentChange)
-    world.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "7": CANDIDATE})
+    scenario.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "7": CANDIDATE})
 
 
-def test_the_newer_push_wins_during_the_smoke_test(world):
-    world.push("5")
+def test_the_newer_push_wins_during_the_smoke_test(scenario):
+    scenario.push("5")
     with pytest.raises(PushFailed) as failure:
-        world.push("6", smoke=lambda *_: world.push("7"))
+        scenario.push("6", smoke=lambda *_: scenario.push("7"))
     assert isinstance(failure.value.__cause__, ConcurrentChange)
-    world.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "7": CANDIDATE})
+    scenario.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "7": CANDIDATE})
 
 
-def test_a_failed_newer_push_keeps_the_older_one(world):
-    world.push("5")
+def test_a_failed_newer_push_keeps_the_older_one(scenario):
+    scenario.push("5")
 
     def fail_at_once(*_):
         with pytest.raises(PushFailed, match="answers nonsense"):
-            world.push("7", smoke=refuse)
+            scenario.push("7", smoke=refuse)
 
-    world.cloud.before("deploy_model", fail_at_once)
-    world.push("6")
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    scenario.cloud.before("deploy_model", fail_at_once)
+    scenario.push("6")
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
-def test_of_two_simultaneous_pushes_the_newer_is_the_canary(world):
-    world.push("5")
-    ended = push_at_once(world, "6", "7")
+def test_of_two_simultaneous_pushes_the_newer_is_the_canary(scenario):
+    scenario.push("5")
+    ended = push_at_once(scenario, "6", "7")
     assert ended["7"] is None
     gone = {} if ended["6"] else {"6": []}
-    world.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "7": CANDIDATE} | gone)
+    scenario.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "7": CANDIDATE} | gone)
 
 
-def test_simultaneous_first_pushes_make_one_endpoint(world):
-    ended = push_at_once(world, "6", "7")
+def test_simultaneous_first_pushes_make_one_endpoint(scenario):
+    ended = push_at_once(scenario, "6", "7")
     assert ended["7"] is None
     if ended["6"]:
-        world.assert_state({"7": 100}, {"7": CHAMPION})
+        scenario.assert_state({"7": 100}, {"7": CHAMPION})
     else:
-        world.assert_state({"6": 90, "7": 10}, {"6": CHAMPION, "7": CANDIDATE})
-    assert len(world.cloud.endpoints) == 1
-    assert len({model.name for model in world.cloud.models.values()}) == 1
+        scenario.assert_state({"6": 90, "7": 10}, {"6": CHAMPION, "7": CANDIDATE})
+    assert len(scenario.cloud.endpoints) == 1
+    assert len({model.name for model in scenario.cloud.models.values()}) == 1
 
 
-def test_simultaneous_pushes_of_one_version_make_one(world):
-    world.push("5")
-    assert push_at_once(world, "6", "6") == {"6": None}
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
-    assert len(world.cloud.models) == 2
+def test_simultaneous_pushes_of_one_version_make_one(scenario):
+    scenario.push("5")
+    assert push_at_once(scenario, "6", "6") == {"6": None}
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    assert len(scenario.cloud.models) == 2
 
 
-def test_a_promotion_stops_at_a_simultaneous_abort(world):
-    world.push("5")
-    world.push("6")
-    world.cloud.before("update_endpoint", lambda: world.target().abort())
+def test_a_promotion_stops_at_a_simultaneous_abort(scenario):
+    scenario.push("5")
+    scenario.push("6")
+    scenario.cloud.before("update_endpoint", lambda: scenario.target().abort())
     with pytest.raises(ConcurrentChange, match="version 6"):
-        world.target().promote()
-    world.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
+        scenario.target().promote()
+    scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": []})
 
 
-def test_a_version_promoted_during_its_smoke_test_stays(world):
+def test_a_version_promoted_during_its_smoke_test_stays(scenario):
     """Withdrawing it would leave the endpoint without a version."""
-    world.push("5")
+    scenario.push("5")
 
     def promote_and_refuse(*_):
-        world.target().promote()
+        scenario.target().promote()
         raise RolloutError("answers nonsense")
 
     with pytest.raises(RolloutError, match=r"version 6 .*answers nonsense"):
-        world.push("6", smoke=promote_and_refuse)
-    world.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
+        scenario.push("6", smoke=promote_and_refuse)
+    scenario.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
 
 
-def test_a_number_of_another_model_is_refused(world):
-    world.push("5")
-    world.push("6")
-    other = dataclasses.replace(world.candidate("6"), source="runs/other/model")
+def test_a_number_of_another_model_is_refused(scenario):
+    scenario.push("5")
+    scenario.push("6")
+    other = dataclasses.replace(scenario.candidate("6"), source="runs/other/model")
     with pytest.raises(ConcurrentChange, match=r"version 6 .*runs/other/model"):
-        world.target().push(other, HOSTING, accept)
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+        scenario.target().push(other, HOSTING, accept)
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
-def test_an_endpoint_made_by_hand_is_used_by_display_name(world):
-    world.push("5")
-    ((name, endpoint),) = list(world.cloud.endpoints.items())
-    del world.cloud.endpoints[name]
+def test_an_endpoint_made_by_hand_is_used_by_display_name(scenario):
+    scenario.push("5")
+    ((name, endpoint),) = list(scenario.cloud.endpoints.items())
+    del scenario.cloud.endpoints[name]
     endpoint.name = name.replace("/ser", "/1234")
-    world.cloud.endpoints[endpoint.name] = endpoint
+    scenario.cloud.endpoints[endpoint.name] = endpoint
     target = connect()
     assert target.state().stable.version == "5"
     assert target.address.endswith("/1234")
-    target.push(world.candidate("6"), HOSTING, accept)
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    target.push(scenario.candidate("6"), HOSTING, accept)
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
-def test_an_endpoint_of_another_kind_is_refused(world):
-    world.push("5")
+def test_an_endpoint_of_another_kind_is_refused(scenario):
+    scenario.push("5")
     with pytest.raises(RolloutError, match=r"vertex\.endpoint\.kind is shared; set vertex\.endpoint\.kind=dedicated"):
-        world.push("6", kind="shared")
-    world.assert_state({"5": 100}, {"5": CHAMPION})
+        scenario.push("6", kind="shared")
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
 
 
 @pytest.mark.parametrize("quirk", ["are_ids_refused", "do_model_labels_win"])
-def test_a_rollout_depends_neither_on_chosen_ids_nor_on_labels(world, quirk):
+def test_a_rollout_depends_neither_on_chosen_ids_nor_on_labels(scenario, quirk):
     """Vertex documents that IDs may be chosen, without an example, and not which label it returns."""
-    setattr(world.cloud, quirk, True)
+    setattr(scenario.cloud, quirk, True)
     for version in ("5", "6", "6", "7"):
-        world.push(version)
-    world.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
-    world.target().promote()
-    assert world.target().rollback().stable.version == "5"
-    world.push("6")
-    world.target().abort()
-    world.assert_state({"5": 100}, {"5": CHAMPION, "6": [], "7": []})
-    assert len(world.fake.called("upload_model")) == 3
+        scenario.push(version)
+    scenario.assert_state({"5": 90, "7": 10}, {"5": CHAMPION, "6": [], "7": CANDIDATE})
+    scenario.target().promote()
+    assert scenario.target().rollback().stable.version == "5"
+    scenario.push("6")
+    scenario.target().abort()
+    scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": [], "7": []})
+    assert len(scenario.fake.called("upload_model")) == 3
 
 
-def test_an_id_chosen_by_vertex_makes_one_deployment(world):
+def test_an_id_chosen_by_vertex_makes_one_deployment(scenario):
     """The first response was lost, and its deployment not listed yet when the step was repeated."""
-    world.cloud.are_ids_refused = True
-    world.push("5")
-    world.cloud.slow_deployments = 4
-    world.fake.lose_next("deploy_model")
-    world.push("6")
-    assert len(world.fake.called("deploy_model")) == 6  # each time first with an id, which is refused
-    assert len(world.cloud.deployed()) == 2
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    scenario.cloud.are_ids_refused = True
+    scenario.push("5")
+    scenario.cloud.slow_deployments = 4
+    scenario.fake.lose_next("deploy_model")
+    scenario.push("6")
+    assert len(scenario.fake.called("deploy_model")) == 6  # each time first with an id, which is refused
+    assert len(scenario.cloud.deployed()) == 2
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
 
 
-def test_another_invalid_argument_is_reported(world):
+def test_another_invalid_argument_is_reported(scenario):
     with pytest.raises(PushFailed, match="INVALID_ARGUMENT: dedicated_resources"):
-        world.push("5", machine_type="")
-    world.assert_state({}, {})
+        scenario.push("5", machine_type="")
+    scenario.assert_state({}, {})
 
 
-def test_the_registrys_display_name_is_that_of_the_model(world):
-    world.push("5")
-    world.push("6")
-    assert {model.display_name for model in world.cloud.models.values()} == {"ser"}
+def test_the_registrys_display_name_is_that_of_the_model(scenario):
+    scenario.push("5")
+    scenario.push("6")
+    assert {model.display_name for model in scenario.cloud.models.values()} == {"ser"}
 
 
-def test_missing_credentials_are_reported(world, monkeypatch, tmp_path):
+def test_missing_credentials_are_reported(scenario, monkeypatch, tmp_path):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     with pytest.raises(TargetUnreachable, match="`gcloud auth application-default login`"):
         connect()
 
 
-def test_the_commands_work_on_an_endpoint(world):
-    world.push("5")
-    world.push("6")
+def test_the_commands_work_on_an_endpoint(scenario):
+    scenario.push("5")
+    scenario.push("6")
     state = command("status")
     assert state["target"].endswith("/endpoints/ser")
     assert (state["stable"]["version"], state["canary"]["percent"]) == ("5", 10)
     assert command("promote")["stable"]["version"] == "6"
     assert command("rollback")["stable"]["version"] == "5"
-    world.push("7")
+    scenario.push("7")
     assert command("abort")["canary"] is None
-    world.assert_state({"5": 100}, {"5": CHAMPION, "6": [], "7": []})
+    scenario.assert_state({"5": 100}, {"5": CHAMPION, "6": [], "7": []})
 
 
 @pytest.mark.usefixtures("containers")
@@ -735,33 +735,33 @@ def test_the_commands_work_on_an_endpoint(world):
     ("kind", "are_ids_refused"), [("dedicated", False), ("dedicated", True), ("shared", False), ("shared", True)]
 )
 def test_versions_get_their_share_of_the_requests(
-    world, running, place, exported_model, wav_bytes, kind, are_ids_refused
+    scenario, running, place, exported_model, wav_bytes, kind, are_ids_refused
 ):
     requests = []
-    world.cloud.are_ids_refused = are_ids_refused
+    scenario.cloud.are_ids_refused = are_ids_refused
     for version in (5, 6):
         place(version)
-        world.push(str(version), smoke=smoke_test(exported_model, version), kind=kind)
-        requests.append(len(world.fake.called("raw_predict")))
-    world.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+        scenario.push(str(version), smoke=smoke_test(exported_model, version), kind=kind)
+        requests.append(len(scenario.fake.called("raw_predict")))
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
     # One request for each signature; then until the canary, with a tenth of the requests, had as many.
     assert requests[0] == 5
     assert 41 <= requests[1] - requests[0] <= 50
 
-    with Client(world.target().address) as client:
+    with Client(scenario.target().address) as client:
         answers = [client.predict(wav_bytes) for _ in range(10)]
     assert sorted(answer.model_version for answer in answers) == [5] * 9 + [6]
-    with Client(running(world.folder / "5")) as direct:
+    with Client(running(scenario.folder / "5")) as direct:
         expected = direct.predict(wav_bytes)
     assert all(answer.probabilities == pytest.approx(expected.probabilities, abs=1e-5) for answer in answers)
 
 
 @pytest.mark.usefixtures("containers")
-def test_a_canary_on_vertex_is_promoted(world, place, wav_bytes):
+def test_a_canary_on_vertex_is_promoted(scenario, place, wav_bytes):
     for version in (5, 6):
         place(version)
-        world.push(str(version), canary_percent=50)
-    target = world.target()
+        scenario.push(str(version), canary_percent=50)
+    target = scenario.target()
     # Independent of the machine's speed: both versions get every recording, and latency does not count.
     settings = WatchSettings(min_requests=3, min_recordings=3, max_latency_ratio=1e6)
     with Client(target.address) as client:
@@ -769,60 +769,64 @@ def test_a_canary_on_vertex_is_promoted(world, place, wav_bytes):
         probes.min_rounds = 8
         watched = watch(target, probes, settings, minutes=0, interval_sec=0)
     assert watched.outcome == "promoted", watched.to_dict()
-    world.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
+    scenario.assert_state({"6": 100}, {"5": PREVIOUS, "6": CHAMPION})
 
 
 @pytest.mark.usefixtures("containers")
-def test_a_version_with_other_answers_is_withdrawn(world, place, exported_model, other_model):
+def test_a_version_with_other_answers_is_withdrawn(scenario, place, exported_model, other_model):
     place(5)
-    world.push("5")
+    scenario.push("5")
     place(6, other_model)
     with pytest.raises(PushFailed, match="version 6 "):
-        world.push("6", smoke=smoke_test(exported_model, 6))
-    world.assert_state({"5": 100}, {"5": CHAMPION})
+        scenario.push("6", smoke=smoke_test(exported_model, 6))
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
 
 
 @pytest.mark.usefixtures("containers")
-def test_a_version_that_no_request_reaches_is_withdrawn(world, place, exported_model):
+def test_a_version_that_no_request_reaches_is_withdrawn(scenario, place, exported_model):
     for version in (5, 6):
         place(version)
-    world.push("5")
-    world.cloud.split_so_far = {"5": 100}
+    scenario.push("5")
+    scenario.cloud.split_so_far = {"5": 100}
     with pytest.raises(PushFailed, match=r"version 6 .* 20 requests.*\['5'\]"):
-        world.push("6", smoke=smoke_test(exported_model, 6), canary_percent=50)
-    world.assert_state({"5": 100}, {"5": CHAMPION})
+        scenario.push("6", smoke=smoke_test(exported_model, 6), canary_percent=50)
+    scenario.assert_state({"5": 100}, {"5": CHAMPION})
 
 
-def test_an_error_of_the_endpoint_fails_the_smoke_test(world, exported_model):
-    world.fake.fail_next("raw_predict", grpc.StatusCode.INTERNAL, "the container crashed")
+def test_an_error_of_the_endpoint_fails_the_smoke_test(scenario, exported_model):
+    scenario.fake.fail_next("raw_predict", grpc.StatusCode.INTERNAL, "the container crashed")
     with pytest.raises(PushFailed, match="INTERNAL: the container crashed"):
-        world.push("5", smoke=smoke_test(exported_model, 5))
-    world.assert_state({}, {})
+        scenario.push("5", smoke=smoke_test(exported_model, 5))
+    scenario.assert_state({}, {})
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("containers")
-def test_the_compiled_pushers_container_deploys(world, exported_model, wav_bytes):
+def test_the_compiled_pushers_container_deploys(scenario, exported_model, wav_bytes):
     """Its command and input as Vertex AI Pipelines would pass them, in a process of its own; and once more."""
     from pipeline.config import load_config
     from pipeline.vertex.compile import compile_pipeline
     from pipeline.vertex.config import VertexConfig
 
-    places = {"data": world.folder / "data", "pipeline_root": world.folder / "root", "serving_dir": world.folder / "s"}
+    places = {
+        "data": scenario.folder / "data",
+        "pipeline_root": scenario.folder / "root",
+        "serving_dir": scenario.folder / "s",
+    }
     settings = [f"vertex.{key}={path}" for key, path in places.items()] + ["cache=false"]
     job = compile_pipeline(load_config(GOLDEN, overrides=settings, tree=VertexConfig))
-    shutil.copytree(exported_model, world.folder / "trained" / "Format-Serving")
-    _replace_producers(job, "Pusher", str(world.folder / "trained"))
+    shutil.copytree(exported_model, scenario.folder / "trained" / "Format-Serving")
+    _replace_producers(job, "Pusher", str(scenario.folder / "trained"))
     environ = {name: os.environ[name] for name in ("PATH", "HOME", "TF_USE_LEGACY_KERAS") if name in os.environ}
-    pipelines = LocalPipelines(world.folder, environ | world.fake.environ)
+    pipelines = LocalPipelines(scenario.folder, environ | scenario.fake.environ)
     for run_id in ("run-1", "run-2"):
         tasks = pipelines.run(job, run_id=run_id, until=["Pusher"])
         (pushed,) = tasks["Pusher"].outputs["pushed_model"]
     version = pushed["metadata"]["pushed_version"]
     assert pushed["metadata"]["endpoint"] == f"vertex://example-project/{REGION}/ser"
-    assert pushed["metadata"]["pushed_destination"] == str(world.folder / "s" / version)
-    world.assert_state({version: 100}, {version: CHAMPION})
-    (model,) = world.cloud.models.values()
+    assert pushed["metadata"]["pushed_destination"] == str(scenario.folder / "s" / version)
+    scenario.assert_state({version: 100}, {version: CHAMPION})
+    (model,) = scenario.cloud.models.values()
     assert model.labels["run"] == "run-1"
     with Client(pushed["metadata"]["endpoint"]) as client:
         assert client.predict(wav_bytes).model_version == int(version)
