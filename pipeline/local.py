@@ -18,6 +18,7 @@ from components.run_report import gather
 from modules.common.files import write_whole
 from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.reporting import summary as reporting
+from modules.reporting.runs import RUNS_DIR, history, run_id
 from modules.reporting.write import SUMMARY_FILE, write
 from pipeline.caching import mark_code
 from pipeline.config import PipelineConfig
@@ -30,9 +31,10 @@ _RECORDED_PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam"
 
 
 def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> reporting.RunSummary:
-    """Run the whole DAG and write ``summary.json`` and ``report.html`` into ``root``, also when a component fails.
+    """Run the whole DAG and write ``summary.json`` and ``report.html``, also when a component fails.
 
-    After a completed run ``predictions.csv`` has the predictions for the test split.
+    They are kept in ``runs/<id>`` below ``root``; ``root`` has those of the newest run. After a completed run
+    ``predictions.csv`` has the predictions for the test split.
 
     Args:
         config: Configuration.
@@ -65,20 +67,22 @@ def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> repo
                 "run": head,
                 "components": _components(records, progress),
                 "lineage": _lineage(config, records),
+                "history": history(root),
             }
         )
-        write(summary, root)
-        _write_predictions(records, root, failed=failure is not None)
+        for folder in (root / RUNS_DIR / run_id(started), root):
+            write(summary, folder)
+            _write_predictions(records, folder, failed=failure is not None)
         return summary
 
 
-def _write_predictions(records: dict[str, NodeRecord], root: Path, *, failed: bool) -> None:
+def _write_predictions(records: dict[str, NodeRecord], folder: Path, *, failed: bool) -> None:
     """Copy the predictions of the run's report next to the summary; remove those of an earlier run after a failure."""
     record = records.get("RunReport")
     if failed or record is None:
-        (root / PREDICTIONS_FILE).unlink(missing_ok=True)
+        (folder / PREDICTIONS_FILE).unlink(missing_ok=True)
         return
-    write_whole(root / PREDICTIONS_FILE, (Path(record.output("report").uri) / PREDICTIONS_FILE).read_text())
+    write_whole(folder / PREDICTIONS_FILE, (Path(record.output("report").uri) / PREDICTIONS_FILE).read_text())
 
 
 def _runner_settings(config: PipelineConfig, data: Path, root: Path) -> RunnerSettings:

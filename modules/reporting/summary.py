@@ -429,6 +429,23 @@ class Push(Section):
     commands: tuple[str, ...] = ()
 
 
+class PastRun(Section):
+    """Result of an earlier run of the same output folder.
+
+    Attributes:
+        id: Name of its folder below ``runs/``.
+    """
+
+    id: str
+    started: datetime.datetime
+    family: str | None = None
+    uar: Number = None
+    low: Number = None
+    high: Number = None
+    blessed: bool = False
+    version: str | None = None
+
+
 class Component(Section):
     """One node of the pipeline."""
 
@@ -511,7 +528,11 @@ class Logged(Section):
 
 
 class RunSummary(Section):
-    """Summary of a run."""
+    """Summary of a run.
+
+    Attributes:
+        history: Earlier runs of the same output folder, the oldest first.
+    """
 
     schema_version: Literal[2] = SCHEMA_VERSION
     run: Run
@@ -527,6 +548,7 @@ class RunSummary(Section):
     components: tuple[Component, ...] = ()
     lineage: Lineage | None = None
     logged: tuple[Logged, ...] = ()
+    history: tuple[PastRun, ...] = ()
 
     @property
     def demo(self) -> bool:

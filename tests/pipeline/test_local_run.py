@@ -77,6 +77,13 @@ def test_the_report_has_the_pushed_version(local_run):
     assert summary_of(local_run).pushed.version in html
 
 
+def test_each_run_keeps_its_report(local_run):
+    newest = max((local_run.root / "runs").iterdir())
+    for name in ("summary.json", "predictions.csv"):
+        assert (newest / name).read_text() == (local_run.root / name).read_text()
+    assert summary_of(local_run).pushed.version in (newest / "report.html").read_text()
+
+
 def test_parameters_and_metrics_are_in_ml_metadata(local_run):
     summary = summary_of(local_run)
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(local_run.root / "metadata.sqlite"))) as kept:
@@ -156,6 +163,9 @@ def test_the_best_hyperparameters_are_written_as_a_file(retrained):
 
 def test_a_second_model_is_compared_with_the_baseline(retrained):
     summary = summary_of(retrained)
+    first = summary.history[0]
+    assert first.blessed
+    assert first.uar == next(each.baseline for each in summary.baseline.differences if each.name == "uar")
     assert "gate.uar_loss" in {check.code for check in summary.verdict.checks}
     difference = next(each for each in summary.baseline.differences if each.name == "uar")
     check = next(check for check in summary.verdict.checks if check.code == "gate.uar_loss")
