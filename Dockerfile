@@ -29,8 +29,13 @@ RUN /opt/tools/bin/uv venv --quiet /opt/venv \
 COPY . ./
 RUN /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --no-build-isolation .
 
+# The speech encoder of the default model.
+ARG ENCODER=whisper-tiny.en
+RUN SER_ENCODERS=/opt/encoders /opt/venv/bin/ser encoder fetch "${ENCODER}"
+
 FROM ${PYTHON_IMAGE} AS environment
 COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/encoders /opt/encoders
 RUN useradd --create-home --uid 10001 ser
 # TF_USE_LEGACY_KERAS: Transform and TFMA would otherwise switch child processes to Keras 2.
 # /usr/local/nvidia: where Vertex AI mounts the driver; nothing else there names it. Without a GPU the folders are absent.
@@ -39,6 +44,7 @@ ENV PATH=/opt/venv/bin:/usr/local/nvidia/bin:$PATH \
     TF_USE_LEGACY_KERAS=0 \
     TF_CPP_MIN_LOG_LEVEL=2 \
     GCS_READ_CACHE_BLOCK_SIZE_MB=4 \
+    SER_ENCODERS=/opt/encoders \
     PYTHONUNBUFFERED=1
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ser-pipeline" \

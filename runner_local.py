@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from modules.reporting.summary import RunSummary
 from modules.reporting.text import outline
 from pipeline.config import ConfigError, load_config
+from pipeline.default_family import model_line, on_this_machine
 from pipeline.run_lock import LOG_FILE, RootInUse
 from pipeline.run_log import quiet
 from pipeline.runner_options import add_configuration
@@ -50,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> RunSummary:
-    config = load_config(options.config, overrides=options.overrides, environ=os.environ)
+    default = on_this_machine()
+    config = load_config(options.config, overrides=options.overrides, environ=os.environ, family=default.name)
+    print(model_line(config.training.family, default), file=sys.stderr)
     print("Loading TensorFlow Extended ...", file=sys.stderr, flush=True)
     from pipeline.local import run  # takes ten seconds, so the input is checked first
 

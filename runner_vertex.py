@@ -15,6 +15,7 @@ from typing import Any
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from pipeline import default_family
 from pipeline.config import ConfigError, load_config
 from pipeline.run_log import quiet
 from pipeline.runner_options import add_configuration
@@ -42,7 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        config = load_config(options.config, overrides=options.overrides, environ=os.environ, tree=VertexConfig)
+        config = load_config(
+            options.config,
+            overrides=options.overrides,
+            environ=os.environ,
+            family=default_family.ON_VERTEX.name,
+            tree=VertexConfig,
+        )
         config.span_range(options.span)
     except ConfigError as error:
         return _fail(str(error), UNUSABLE)

@@ -21,12 +21,14 @@ def show(
     from pipeline.config import ConfigError, PipelineConfig, validate
     from pipeline.config_sources import read_given, resolve
     from pipeline.config_text import show as show_text
+    from pipeline.default_family import ON_VERTEX, on_this_machine
     from pipeline.vertex.config import VertexConfig
 
     try:
         given = read_given(config, overrides=overrides or [], environ=os.environ)
-        tree = VertexConfig if any("vertex" in values for values in given.values()) else PipelineConfig
-        sources = resolve(given, tree)
+        on_vertex = any("vertex" in values for values in given.values())
+        tree, family = (VertexConfig, ON_VERTEX) if on_vertex else (PipelineConfig, on_this_machine())
+        sources = resolve(given, tree, family.name)
         typer.echo(show_text(validate(sources, tree), sources, text_format).rstrip())
     except ConfigError as error:
         raise CommandFailed(str(error)) from error

@@ -33,6 +33,7 @@ def evaluate(
 ) -> None:
     """Cross-validate: train and evaluate a model for each fold. A stopped run resumes."""
     from pipeline.config import ConfigError, load_config
+    from pipeline.default_family import model_line, on_this_machine
     from pipeline.run_lock import LOG_FILE, RootInUse
     from pipeline.run_log import quiet
 
@@ -43,7 +44,9 @@ def evaluate(
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        settings: PipelineConfig = load_config(config, overrides=overrides or [], environ=os.environ)
+        default = on_this_machine()
+        settings = load_config(config, overrides=overrides or [], environ=os.environ, family=default.name)
+        print(model_line(settings.training.family, default), file=sys.stderr)
         with quiet(root / LOG_FILE):
             result = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
     except (ConfigError, RootInUse) as error:

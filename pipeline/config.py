@@ -21,6 +21,7 @@ from modules.common.digest import digest
 from modules.common.settings import Settings, problems
 from modules.data.splits import SplitSettings
 from modules.evaluation.gate import GateSettings
+from modules.models import DEFAULT_FAMILY
 from modules.training.settings import TrainingSettings, TuningSettings
 from pipeline.config_sources import ConfigError, Sources, read_given, resolve, variable
 
@@ -104,7 +105,11 @@ _Config = TypeVar("_Config", bound=PipelineConfig)
 
 @overload
 def load_config(
-    path: Path | None = None, *, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    path: Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    family: str = DEFAULT_FAMILY,
 ) -> PipelineConfig: ...
 @overload
 def load_config(
@@ -112,6 +117,7 @@ def load_config(
     *,
     overrides: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
+    family: str = DEFAULT_FAMILY,
     tree: type[_Config],
 ) -> _Config: ...
 def load_config(
@@ -119,6 +125,7 @@ def load_config(
     *,
     overrides: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
+    family: str = DEFAULT_FAMILY,
     tree: type[PipelineConfig] = PipelineConfig,
 ) -> PipelineConfig:
     """Read and validate the configuration.
@@ -127,6 +134,7 @@ def load_config(
         path: A YAML file; keys that it leaves out, or whose default it repeats, keep their default.
         overrides: ``section.key=value`` texts, the value written as in YAML.
         environ: The environment to read ``SER__SECTION__KEY`` from.
+        family: Model family where the user names none (:mod:`pipeline.default_family`).
         tree: Class of the configuration.
 
     Returns:
@@ -135,7 +143,7 @@ def load_config(
     Raises:
         ConfigError: With a line for each unusable value.
     """
-    return validate(resolve(read_given(path, overrides=overrides, environ=environ or {}), tree), tree)
+    return validate(resolve(read_given(path, overrides=overrides, environ=environ or {}), tree, family), tree)
 
 
 def validate(sources: Sources, tree: type[_Config]) -> _Config:

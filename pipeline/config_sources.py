@@ -118,12 +118,13 @@ def read_given(path: Path | None, *, overrides: Sequence[str], environ: Mapping[
     return given
 
 
-def resolve(given: dict[str, Values], tree: type[pydantic.BaseModel]) -> Sources:
+def resolve(given: dict[str, Values], tree: type[pydantic.BaseModel], family: str = DEFAULT_FAMILY) -> Sources:
     """Merge defaults, recipe and the user's values.
 
     Args:
         given: The result of :func:`read_given`.
         tree: Class of the configuration.
+        family: Model family where the user names none.
 
     Returns:
         The merged values with their sources.
@@ -131,13 +132,13 @@ def resolve(given: dict[str, Values], tree: type[pydantic.BaseModel]) -> Sources
     user = Sources()
     for origin, values in given.items():
         user.add(values, origin)
-    defaults, file = default_values(tree), given[FILE]
+    defaults, file = _merge(default_values(tree), {"training": {"family": family}}), given[FILE]
     sources = Sources()
     sources.add(defaults, DEFAULT)
-    sources.add(_recipe(user.values), FAMILY)
+    sources.add(_recipe(user.values, family), FAMILY)
     sources.add(_seeds(user.values), user.origin("seed"))
     # A value that repeats the default of the file's own family is not a setting: another family may replace it.
-    repeated = _merge(_merge(defaults, _recipe(file)), _seeds(file))
+    repeated = _merge(_merge(defaults, _recipe(file, family)), _seeds(file))
     for origin, values in (given | {FILE: _differing(file, repeated)}).items():
         sources.add(values, origin)
     return sources
@@ -255,9 +256,9 @@ def _refuse_renamed(values: Values, origin: str) -> None:
         )
 
 
-def _recipe(values: Values) -> Values:
+def _recipe(values: Values, default: str) -> Values:
     training = values.get("training")
-    name = training.get("family", DEFAULT_FAMILY) if isinstance(training, dict) else DEFAULT_FAMILY
+    name = training.get("family", default) if isinstance(training, dict) else default
     family = FAMILIES.get(name) if isinstance(name, str) else None
     return {section: dict(keys) for section, keys in family.recipe.items()} if family else {}
 

@@ -100,7 +100,7 @@ def _hyperparameters() -> str:
 
 
 def _recipes() -> str:
-    parts = [f"## Recipes\n\nThe defaults are those of `{DEFAULT_FAMILY}`. `training.family` changes these, too.\n"]
+    parts = [f"## Recipes\n\nThe defaults are those of `{DEFAULT_FAMILY}`. Other families change these, too.\n"]
     for family in FAMILIES.values():
         rows = [(f"`{'.'.join(path)}`", f"`{plain(value)}`") for path, value in flatten(dict(family.recipe))]
         if rows:

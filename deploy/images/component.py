@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from modules.demo_corpus.corpus import write_corpus
+from pipeline import default_family
 from pipeline.config import load_config
 from pipeline.vertex.compile import compile_pipeline
 from pipeline.vertex.config import VertexConfig
@@ -24,7 +25,12 @@ def main() -> None:
         places = {"data": "recordings", "pipeline_root": "root", "serving_dir": "serving"}
         values = [f"vertex.{key}={folder / place}" for key, place in places.items()]
         values += ["ingest.pattern=*/*", "vertex.dataflow.enabled=false", "tuner.enabled=false"]
-        config = load_config(REPOSITORY / "tests" / "golden" / "vertex.yaml", overrides=values, tree=VertexConfig)
+        config = load_config(
+            REPOSITORY / "tests" / "golden" / "vertex.yaml",
+            overrides=values,
+            family=default_family.ON_VERTEX.name,
+            tree=VertexConfig,
+        )
         done = LocalPipelines(folder, os.environ).run(compile_pipeline(config), until=["StatisticsGen"])
         for task, result in done.items():
             print(f"{task}: {result.seconds:.0f} s, user {os.getuid()}", flush=True)

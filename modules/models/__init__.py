@@ -19,6 +19,10 @@ FAMILIES: dict[str, ModelFamily[Any]] = {
     "original_cnn": ORIGINAL_CNN,
 }
 DEFAULT_FAMILY = "attentive_crnn"
+"""The small network, whose recipe is the defaults of the settings."""
+
+ENCODER_FAMILY = "encoder_cnn"
+"""The default where the weights of its encoder are (:mod:`pipeline.default_family`)."""
 
 
 def family_named(name: str) -> ModelFamily[Any]:

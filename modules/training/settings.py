@@ -18,7 +18,8 @@ class TrainingSettings(Settings):
 
     family: str = Field(
         DEFAULT_FAMILY,
-        description="Architecture of the model. A family brings its own features and training along, its recipe.",
+        description="Architecture of the model. A family brings its own features and training along, its recipe. "
+        "A run that names none uses `encoder_cnn` where the weights of its encoder are, as on Vertex AI.",
         json_schema_extra={"allowed": ", ".join(FAMILIES)},
     )
     hyperparameters: dict[str, Any] = Field(

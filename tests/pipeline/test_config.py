@@ -9,10 +9,12 @@ from typer.testing import CliRunner
 
 from cli.config import app
 from modules.models import FAMILIES
+from pipeline import default_family
 from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.config_sources import RENAMED_KEYS, default_values, flatten, read_given, resolve
 from pipeline.config_text import reference, show
 from pipeline.vertex.config import VertexConfig
+from tests import encoder_arrays
 
 ROOT = Path(__file__).parents[2]
 LOCAL_YAML = ROOT / "configs" / "local.yaml"
@@ -76,6 +78,24 @@ def test_a_family_sets_its_recipe(family):
 def test_a_recipe_repeats_no_default(family):
     defaults = dict(flatten(default_values(PipelineConfig)))
     assert all(defaults[path] != value for path, value in flatten(dict(FAMILIES[family].recipe)))
+
+
+def test_without_a_family_the_default_of_the_machine_brings_its_recipe():
+    config = load_config(family="encoder_cnn")
+    assert config == load_config(overrides=["training.family=encoder_cnn"])
+    assert config.audio.feature_family == "encoder"
+
+
+def test_a_file_may_name_the_family_of_the_class_defaults(tmp_path):
+    file = every_default(tmp_path)
+    assert load_config(file, family="encoder_cnn") == load_config()
+
+
+def test_the_encoder_is_the_default_where_its_weights_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("SER_ENCODERS", str(tmp_path / "none"))
+    assert default_family.on_this_machine().name == "attentive_crnn"
+    with encoder_arrays.fetched(tmp_path / "encoders"):
+        assert default_family.on_this_machine().name == "encoder_cnn"
 
 
 def test_user_values_override_the_recipe():

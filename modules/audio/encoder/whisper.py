@@ -60,18 +60,30 @@ def outputs(waveforms: tf.Tensor, encoder: str, blocks: tuple[int, ...]) -> tf.T
     Raises:
         WeightsError: The weights were not fetched.
     """
-    arrays, heads = _arrays(encoder_named(encoder)), encoder_named(encoder).heads
-    x = _gelu(_convolve(log_mel(waveforms), arrays, "conv1", stride=1))
-    x = _gelu(_convolve(x, arrays, "conv2", stride=STRIDE))
-    x += _constant(arrays["position_encodings/encodings"])[: tf.shape(x)[1]]
-    return tf.concat([x for number, x in _blocks(x, arrays, heads, max(blocks)) if number in blocks], axis=-1)
+    return _graph(encoder_named(encoder), blocks)(waveforms)
+
+
+@functools.cache
+def _graph(encoder: Encoder, blocks: tuple[int, ...]) -> tf.types.experimental.GenericFunction:
+    """Return the encoder as one function: all signatures of a SavedModel share it, and with it the weights."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32)])
+    def encode(waveforms: tf.Tensor) -> tf.Tensor:
+        arrays = weights.load(encoder.name)
+        x = _gelu(_convolve(log_mel(waveforms), arrays, "conv1", stride=1))
+        x = _gelu(_convolve(x, arrays, "conv2", stride=STRIDE))
+        x += _constant(arrays["position_encodings/encodings"])[: tf.shape(x)[1]]
+        outputs_of_blocks = _blocks(x, arrays, encoder.heads, max(blocks))
+        return tf.concat([x for number, x in outputs_of_blocks if number in blocks], axis=-1)
+
+    return encode
 
 
 def _blocks(x: tf.Tensor, arrays: dict[str, np.ndarray], heads: int, last: int) -> Iterator[tuple[int, tf.Tensor]]:
     for number in range(1, last + 1):
         name = f"layer_{number - 1}"
-        x += _attention(_normalise(x, arrays, f"{name}/self_attention/layer_norm"), arrays, name, heads)
-        hidden = _gelu(_dense(_normalise(x, arrays, f"{name}/ffn/layer_norm"), arrays, f"{name}/ffn/linear_0"))
+        x += _attention(normalise(x, arrays, f"{name}/self_attention/layer_norm"), arrays, name, heads)
+        hidden = _gelu(_dense(normalise(x, arrays, f"{name}/ffn/layer_norm"), arrays, f"{name}/ffn/linear_0"))
         x += _dense(hidden, arrays, f"{name}/ffn/linear_1")
         yield number, x
 
@@ -99,7 +111,8 @@ def _dense(x: tf.Tensor, arrays: dict[str, np.ndarray], name: str) -> tf.Tensor:
     return tf.reshape(product, tf.concat([tf.shape(x)[:-1], [kernel.shape[-1]]], axis=0))
 
 
-def _normalise(x: tf.Tensor, arrays: dict[str, np.ndarray], name: str) -> tf.Tensor:
+def normalise(x: tf.Tensor, arrays: dict[str, np.ndarray], name: str) -> tf.Tensor:
+    """Return ``x``, float32 ``[..., width]``, after the layer normalisation of that name in ``arrays``."""
     mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
     scaled = (x - mean) * tf.math.rsqrt(variance + _NORM_EPSILON)
     return scaled * _constant(arrays[f"{name}/gamma"]) + _constant(arrays[f"{name}/beta"])
@@ -112,11 +125,6 @@ def _gelu(x: tf.Tensor) -> tf.Tensor:
 def _constant(array: np.ndarray) -> tf.Tensor:
     """Keep the published float16 in the graph, which halves its size, and compute in float32."""
     return tf.cast(tf.constant(array), tf.float32)
-
-
-@functools.cache
-def _arrays(encoder: Encoder) -> dict[str, np.ndarray]:
-    return weights.load(encoder.name)
 
 
 def _hann_window() -> np.ndarray:

@@ -1,11 +1,14 @@
 """The frozen encoder: its weights file, and its graph with random weights in place of the published ones."""
 
 import dataclasses
+import json
 import struct
 
 import librosa
 import numpy as np
 import pytest
+import soundfile
+import soxr
 import tensorflow as tf
 
 from modules.audio import features
@@ -14,6 +17,7 @@ from modules.audio.encoder.weights import WeightsError
 from modules.audio.spec import AudioSpec
 from tests import encoder_arrays
 from tests.encoder_arrays import BLOCKS, WIDTH
+from tests.paths import CORPORA, GOLDEN, needs_corpora
 
 SPEC = AudioSpec(feature_family="encoder", sample_rate_hz=16_000, window_sec=2.0)
 
@@ -154,6 +158,32 @@ def test_blocks_are_joined_in_their_order(fetched):
     both = whisper.outputs(waveform, fetched.name, (1, 2)).numpy()
     np.testing.assert_allclose(both[..., :WIDTH], whisper.outputs(waveform, fetched.name, (1,)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(both[..., WIDTH:], whisper.outputs(waveform, fetched.name, (2,)), rtol=1e-5, atol=1e-5)
+
+
+def test_signatures_of_a_model_share_one_copy_of_the_weights(fetched, tmp_path):
+    module = tf.Module()
+    signature = [tf.TensorSpec([None, 16_000], tf.float32)]
+    for name in ("first", "second"):
+        function = tf.function(lambda x: {"y": whisper.outputs(x, fetched.name, (BLOCKS,))}, input_signature=signature)
+        setattr(module, name, function)
+    tf.saved_model.save(module, tmp_path, signatures={"first": module.first, "second": module.second})
+    published_bytes = sum(array.nbytes for array in weights.load(fetched.name).values())
+    assert (tmp_path / "saved_model.pb").stat().st_size < 1.2 * published_bytes
+
+
+@needs_corpora
+def test_published_weights_give_the_outputs_of_ctranslate2():
+    golden = json.loads((GOLDEN / "whisper_tiny_en.json").read_text())
+    if not weights.weights_file(catalog.encoder_named("whisper-tiny.en")).is_file():
+        pytest.skip("the published weights were not fetched (ser encoder fetch)")
+    recorded, rate_hz = soundfile.read(CORPORA / golden["clip"], dtype="float32")
+    samples = soxr.resample(recorded, rate_hz, whisper.SAMPLE_RATE_HZ, "VHQ")
+    start, length = (round(golden[name] * whisper.SAMPLE_RATE_HZ) for name in ("start_sec", "length_sec"))
+    last = whisper.outputs(samples[np.newaxis, start : start + length], "whisper-tiny.en", (BLOCKS,))[0]
+    ours = whisper.normalise(last, weights.load("whisper-tiny.en"), "layer_norm").numpy()
+    for frame, expected in golden["frames"].items():
+        error = np.linalg.norm(ours[int(frame)] - expected) / np.linalg.norm(expected)
+        assert error < 1e-3
 
 
 def test_the_fingerprint_changes_with_the_weights(encoder, monkeypatch):
