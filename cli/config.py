@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.errors import CommandFailed
 from cli.options import ConfigFile, Overrides
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show the configuration and its reference.")
@@ -18,20 +17,17 @@ def show(
     text_format: Annotated[Literal["yaml", "json", "markdown"], typer.Option("--format", help="Format.")] = "yaml",
 ) -> None:
     """Print every value in effect and its source: default, family, file, environment or --set."""
-    from pipeline.config import ConfigError, PipelineConfig, validate
+    from pipeline.config import PipelineConfig, validate
     from pipeline.config_sources import read_given, resolve
     from pipeline.config_text import show as show_text
     from pipeline.default_family import ON_VERTEX, on_this_machine
     from pipeline.vertex.config import VertexConfig
 
-    try:
-        given = read_given(config, overrides=overrides or [], environ=os.environ)
-        on_vertex = any("vertex" in values for values in given.values())
-        tree, family = (VertexConfig, ON_VERTEX) if on_vertex else (PipelineConfig, on_this_machine())
-        sources = resolve(given, tree, family.name)
-        typer.echo(show_text(validate(sources, tree), sources, text_format).rstrip())
-    except ConfigError as error:
-        raise CommandFailed(str(error)) from error
+    given = read_given(config, overrides=overrides or [], environ=os.environ)
+    on_vertex = any("vertex" in values for values in given.values())
+    tree, family = (VertexConfig, ON_VERTEX) if on_vertex else (PipelineConfig, on_this_machine())
+    sources = resolve(given, tree, family.name)
+    typer.echo(show_text(validate(sources, tree), sources, text_format).rstrip())
 
 
 @app.command()

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from cli import terminal
-from cli.errors import CommandFailed
-from modules.common import addresses
+from cli.errors import CommandFailed, Refused
+from cli.folders import require_folder, require_output
 from modules.data.labels import EMOTIONS
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def scan(
     ] = CalmAs.NEUTRAL,
 ) -> None:
     """Print clips per corpus, emotion and speaker, duplicates, and every unusable file with the reason."""
-    _require_folder(folder)
+    require_folder(folder)
     # Imported here: numpy and libsndfile take longer to load than `ser corpus --help` takes to answer.
     from components.audio_example_gen.corpora import LabelSettings
     from components.audio_example_gen.corpora.scan import scan as scan_folder
@@ -51,7 +51,7 @@ def scan(
         raise CommandFailed(f"cannot read {folder}: {error}") from error
     _print_report(report)
     if not report.sounds:
-        raise CommandFailed(f"{folder} holds no recording that can be used")
+        raise Refused(f"{folder} holds no recording that can be used; the reasons are above")
 
 
 @app.command()
@@ -61,14 +61,14 @@ def synth(
     seed: Annotated[int, typer.Option(help="Seed; equal seeds give equal bytes.")] = 0,
 ) -> None:
     """Synthesise the demo corpus, in RAVDESS's layout. Nothing measured on it is accuracy on human speech."""
-    from modules.demo_corpus.corpus import OccupiedFolder, write_corpus
-    from modules.demo_corpus.espeak import SynthesisFailed
+    require_output(out, option="--out")
+    from modules.demo_corpus.corpus import write_corpus
 
     try:
         with _progress("Synthesising") as progress:
             written = write_corpus(out, clips=clips, seed=seed, progress=progress)
-    except (OccupiedFolder, SynthesisFailed, ValueError, OSError) as error:
-        raise CommandFailed(str(error)) from error
+    except ValueError as error:
+        raise Refused(str(error)) from error
     terminal.print_line(f"{out}: {clips} synthetic clips, {'written' if written else 'already there'}")
 
 
@@ -80,24 +80,14 @@ def arrive(
     seed: Annotated[int, typer.Option(help="Seed; another seed draws another batch.")] = 0,
 ) -> None:
     """Move a balanced batch from a reservoir into the next span-K, as if it had just been recorded."""
-    _require_folder(reservoir)
-    from components.audio_example_gen.corpora.arrive import CannotArrive
+    require_folder(reservoir, option="--reservoir")
     from components.audio_example_gen.corpora.arrive import arrive as move_batch
 
     try:
         span = move_batch(reservoir, into, clips=clips, seed=seed)
-    except (CannotArrive, OSError, UnicodeError) as error:
-        raise CommandFailed(str(error)) from error
+    except UnicodeError as error:
+        raise Refused(str(error)) from error
     terminal.print_line(f"{span}: {clips} clips")
-
-
-def _require_folder(folder: str) -> None:
-    try:
-        exists = addresses.is_folder(folder)
-    except OSError as error:
-        raise CommandFailed(f"cannot read {folder}: {error}") from error
-    if not exists:
-        raise CommandFailed(f"folder {folder} does not exist; name the one with the recordings")
 
 
 @contextmanager

@@ -8,8 +8,10 @@ import typer
 from rich.table import Table
 
 from cli import terminal
-from cli.errors import CommandFailed
-from modules.common import addresses
+from cli.errors import Refused
+from cli.exits import ExitCode
+from cli.folders import require_folder
+from modules.common.native_output import discarded_native_stderr
 from modules.drift.settings import DriftSettings
 
 if TYPE_CHECKING:
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from modules.drift.report import Compared, DriftReport
 
 app = typer.Typer(add_completion=False)
-
-DRIFTED = 3
 
 _DEFAULTS = DriftSettings()
 
@@ -53,24 +53,24 @@ def drift(
     from pydantic import ValidationError
 
     from modules.common.settings import explain
-    from modules.drift.comparison import NotComparable
 
+    for place in (reference, current):
+        require_folder(place, advice="name recordings, examples or a request log")
     try:
         settings = DriftSettings(false_alarm_rate=false_alarm_rate, permutations=permutations, seed=seed)
     except ValidationError as error:
-        raise CommandFailed(explain(error, DriftSettings)) from error
+        raise Refused(explain(error, DriftSettings)) from error
     try:
-        comparison = _compare(reference, current, split, model, settings)
-    except NotComparable as error:
-        raise CommandFailed(f"cannot compare: {error}") from error
-    except (ValueError, OSError) as error:
-        raise CommandFailed(str(error)) from error
+        with discarded_native_stderr():
+            comparison = _compare(reference, current, split, model, settings)
+    except ValueError as error:  # NotComparable among them
+        raise Refused(f"cannot compare: {error}") from error
     if as_json:
         typer.echo(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
         _print(comparison)
     if comparison.drifted:
-        raise typer.Exit(DRIFTED)
+        raise typer.Exit(ExitCode.DIFFERENT)
 
 
 def _compare(reference: str, current: str, split: str, model: str | None, settings: "DriftSettings") -> "Comparison":
@@ -101,8 +101,6 @@ def _read(place: str, ingest: "IngestSettings", split: str) -> "Clips":
         return sources.read_clips(place, split=None if split == "all" else split)
     if sources.holds_request_log(place):
         return sources.read_requests(place, spec=ingest.audio)
-    if not addresses.is_folder(place):
-        raise CommandFailed(f"folder {place} does not exist; name recordings, examples or a request log")
     return sources.read_recordings(place, settings=ingest).clips
 
 

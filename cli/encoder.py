@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli import terminal
-from cli.errors import CommandFailed
+from cli.errors import Refused
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fetch the weights of a frozen speech encoder.")
 
@@ -30,11 +30,10 @@ def fetch(
     ] = "",
 ) -> None:
     """Fetch, verify by SHA-256 and convert the weights, unless they are there."""
-    from modules.audio.encoder.weights import WeightsError
     from modules.audio.encoder.weights import fetch as fetch_weights
 
     try:
         file = fetch_weights(name, source)
-    except (WeightsError, ValueError, OSError) as error:
-        raise CommandFailed(str(error)) from error
+    except ValueError as error:
+        raise Refused(str(error)) from error
     terminal.print_line(f"{name}: {file}")

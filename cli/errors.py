@@ -1,9 +1,76 @@
-"""Error that ends a command with one line instead of a traceback."""
+"""Errors of commands, and the exit code of each error."""
 
+import errno
+from typing import Any
+
+from cli.exits import ExitCode
 from modules.common.errors import SerError
+
+# Of errors of other packages: what the user gave cannot be used.
+_REFUSALS = {
+    "audio.spec_mismatch",
+    "arrive.refused",
+    "arrive.reservoir_too_small",
+    "config.unusable",
+    "corpus.unknown_code",
+    "cross_validation.folds",
+    "data.splits",
+    "demo_corpus.occupied_folder",
+    "drift.not_comparable",
+    "drift.unreadable_sample",
+    "reporting.summary_version",
+    "rollout.unusable_file",
+    "rollout.unusable_place",
+    "run.root_in_use",
+    "serving.address",
+    "serving.config_file",
+    "serving.unusable_options",
+}
+_PATH_ERRORS = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 
 class CommandFailed(SerError):
-    """A command cannot be carried out, for a reason that the user can fix."""
+    """A command started and failed, for a reason that the user can fix."""
 
     code = "command.failed"
+
+
+class Refused(CommandFailed):
+    """A command, an option, a path or a recording cannot be used. Nothing was changed."""
+
+    code = "command.refused"
+
+
+def exit_code_of(error: SerError | OSError) -> ExitCode:
+    """Return the exit code that an error ends a command with.
+
+    Args:
+        error: The error.
+    """
+    if isinstance(error, OSError):
+        return ExitCode.REFUSED if error.errno in _PATH_ERRORS else ExitCode.FAILED
+    return ExitCode.REFUSED if isinstance(error, Refused) or error.code in _REFUSALS else ExitCode.FAILED
+
+
+def message_of(error: SerError | OSError) -> str:
+    """Return the message that a command ends with.
+
+    Args:
+        error: The error.
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    place: Any = error.filename
+    reason = error.strerror or str(error)
+    next_step = "name another path" if exit_code_of(error) is ExitCode.REFUSED else "free the resource and try again"
+    return f"{place}: {reason}; {next_step}" if place else f"{reason}; {next_step}"

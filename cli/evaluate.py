@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import terminal
-from cli.errors import CommandFailed
+from cli.errors import Refused
+from cli.folders import require_folder, require_output
 from cli.options import ConfigFile, Overrides
 from modules.common import addresses
 
@@ -23,7 +24,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def evaluate(
     data: Annotated[str, typer.Option(help="Local folder of recordings; may hold several corpora.")],
-    folds: Annotated[int, typer.Option(help="Number of folds; each leaves other speakers out.")] = 6,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds; each leaves other speakers out.")] = 6,
     leave_corpus_out: Annotated[
         bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
     ] = False,
@@ -32,49 +33,41 @@ def evaluate(
     root: Annotated[Path, typer.Option(help="Folder for features, results and the report.")] = Path("output"),
 ) -> None:
     """Cross-validate: train and evaluate a model for each fold. A stopped run resumes."""
-    from pipeline.config import ConfigError, load_config
+    if addresses.in_bucket(data):
+        raise Refused(f"{data} is in a bucket; copy it to a local folder first: gcloud storage cp -r {data} .")
+    require_folder(data, option="--data")
+    require_output(root, option="--root")
+    from pipeline.config import load_config
     from pipeline.default_family import model_line, on_this_machine
-    from pipeline.run_lock import LOG_FILE, RootInUse
+    from pipeline.run_lock import LOG_FILE
     from pipeline.run_log import quiet
 
-    if addresses.in_bucket(data):
-        raise CommandFailed(f"{data} is in a bucket; copy it to a local folder first: gcloud storage cp -r {data} .")
-    if not Path(data).is_dir():
-        raise CommandFailed(f"folder {data} does not exist; name the one with the recordings")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        default = on_this_machine()
-        settings = load_config(config, overrides=overrides or [], environ=os.environ, family=default.name)
-        print(model_line(settings.training.family, default), file=sys.stderr)
-        with quiet(root / LOG_FILE):
-            result = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
-    except (ConfigError, RootInUse) as error:
-        raise CommandFailed(str(error)) from error
+    default = on_this_machine()
+    settings = load_config(config, overrides=overrides or [], environ=os.environ, family=default.name)
+    terminal.print_status(model_line(settings.training.family, default))
+    with quiet(root / LOG_FILE):
+        result = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
     _print(result)
 
 
 def _cross_validate(
     config: "PipelineConfig", data: Path, root: Path, folds: int, leave_corpus_out: bool
 ) -> "CrossValidation":
-    print("Loading TensorFlow ...", file=sys.stderr, flush=True)
+    terminal.print_status("Loading TensorFlow ...")
     import yaml
 
-    from modules.training.trainer import TrainingDiverged  # all of these take seconds
-    from pipeline.cross_validation import report as fold_report
+    from pipeline.cross_validation import report as fold_report  # takes seconds
     from pipeline.cross_validation import run as cross_validation
-    from pipeline.cross_validation.folds import FoldsError
     from pipeline.run_lock import exclusive
 
-    try:
-        with exclusive(root):
-            result = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
-            command = shlex.join(["ser", *sys.argv[1:]])
-            text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-            paths = fold_report.write(result, root, name=config.name, command=command, config=text)
-    except (FoldsError, TrainingDiverged) as error:
-        raise CommandFailed(str(error)) from error
-    print(f"Written: {', '.join(map(str, paths))}", file=sys.stderr)
+    with exclusive(root):
+        result = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
+        command = shlex.join(["ser", *sys.argv[1:]])
+        text = yaml.safe_dump(config.to_dict(), sort_keys=False)
+        paths = fold_report.write(result, root, name=config.name, command=command, config=text)
+    terminal.print_status(f"Written: {', '.join(map(str, paths))}")
     return result
 
 

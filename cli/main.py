@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cli.errors import CommandFailed
+from cli import program
 
 
 class _Entry(NamedTuple):
@@ -42,12 +42,9 @@ class _LazyGroup(TyperGroup):
     The types of context and command are Typer's own copy of Click's, which it does not export.
     """
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        entry = COMMANDS.get(cmd_name)
-        return TyperCommand(cmd_name, help=entry.help) if entry else None
+    def __init__(self, **attributes: Any) -> None:
+        stand_ins = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+        super().__init__(**(attributes | {"commands": stand_ins}))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
@@ -62,11 +59,11 @@ def load_command(name: str) -> Any:
     return command
 
 
-app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, add_completion=False)
+app = program.application(cls=_LazyGroup, no_args_is_help=True)
 
 
 @app.callback()
-def _root() -> None:
+def _root(version: program.Version = False) -> None:
     """Recognise emotions in speech: prepare recordings, train, serve and compare models."""
 
 
@@ -76,8 +73,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Words of the command line after ``ser``; those of this process by default.
     """
-    try:
-        app(args=list(arguments) if arguments is not None else None, prog_name="ser")
-    except CommandFailed as error:
-        print(f"ser: {error}", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(program.run(app, "ser", arguments))

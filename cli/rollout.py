@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import terminal
-from cli.errors import CommandFailed
+from cli.errors import Refused
+from cli.exits import ExitCode
 from serving.rollout.settings import WatchSettings
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Try a new version next to the stable one.")
 
-ROLLED_BACK, UNDECIDED, FAILED = 1, 2, 3
-
-_EXIT_OF = {"promoted": 0, "rolled back": ROLLED_BACK, "undecided": UNDECIDED}
+_EXIT_OF = {"promoted": ExitCode.DONE, "rolled back": ExitCode.DIFFERENT, "undecided": ExitCode.UNDECIDED}
 _RESULT_OF = {True: "pass", False: "FAIL", None: "open"}
 _SOUND_FILES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 _MAX_RECORDINGS = 200
@@ -53,7 +51,8 @@ class _Place:
         ),
     ] = "localhost:8500"
     models_config: Annotated[
-        Path | None, typer.Option(help="The models.config that TF Serving starts from; it is rewritten.")
+        Path | None,
+        typer.Option(help="The models.config that TF Serving starts from; a change rewrites it, `status` does not."),
     ] = None
     model: Annotated[str, typer.Option(help="Name of the served model; on Vertex AI, its ID in the registry.")] = "ser"
     model_base_path: Annotated[
@@ -123,7 +122,7 @@ def canary(
         from serving.rollout.tf_serving import TfServingTarget
 
         if not isinstance(target, TfServingTarget):
-            raise CommandFailed(f"{target.name} gets its canary from a push: run the pipeline with runner_vertex.py")
+            raise Refused(f"{target.name} gets its canary from a push: run the pipeline with runner_vertex.py")
         return target.start_canary(version, stable=stable)
 
     _do(place, start, as_json=as_json)
@@ -150,8 +149,10 @@ def abort(*, place: _Place, as_json: AsJson = False) -> None:
 @_command
 def watch(
     probe: Annotated[Path, typer.Option(help="Folder of recordings to send to both versions.")],
-    minutes: Annotated[float, typer.Option(help="Duration in minutes; each recording is sent at least once.")] = 10.0,
-    interval_sec: Annotated[float, typer.Option(help="Pause between two recordings, in seconds.")] = 1.0,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Duration in minutes; each recording is sent at least once.")
+    ] = 10.0,
+    interval_sec: Annotated[float, typer.Option(min=0, help="Pause between two recordings, in seconds.")] = 1.0,
     min_requests: Annotated[
         int, typer.Option(help="Requests that each version must have answered.")
     ] = _BOUNDS.min_requests,
@@ -173,7 +174,7 @@ def watch(
 ) -> None:
     """Compare the canary with the stable version for a while, then promote it or roll it back.
 
-    Exit code 0: promoted. 1: rolled back. 2: undecided or interrupted, nothing was changed. 3: the watch failed.
+    Exit code 0: promoted. 3: rolled back. 4: undecided or interrupted, nothing was changed. 1 or 2: no watch.
     """
     from pydantic import ValidationError
 
@@ -189,30 +190,21 @@ def watch(
             max_prediction_drift=max_prediction_drift,
         )
     except ValidationError as error:
-        raise _failed(CommandFailed(explain(error, WatchSettings))) from error
+        raise Refused(explain(error, WatchSettings)) from error
+    target = place.target()
     try:
-        with _reported():
-            target = place.target()
-            with _observations(target, place, _recordings(probe)) as observations:
-                watched = watch_target(
-                    target, observations, settings, minutes=minutes, interval_sec=interval_sec, progress=_Progress()
-                )
-    except CommandFailed as error:
-        raise _failed(error) from error
+        with _observations(target, place, _recordings(probe)) as observations:
+            watched = watch_target(
+                target, observations, settings, minutes=minutes, interval_sec=interval_sec, progress=_Progress()
+            )
     except KeyboardInterrupt:
-        print("ser: interrupted; nothing was changed, the canary is still there", file=sys.stderr)
-        raise typer.Exit(UNDECIDED) from None
+        terminal.print_error("ser", "interrupted; nothing was changed, the canary is still there")
+        raise typer.Exit(ExitCode.UNDECIDED) from None
     if as_json:
         print(json.dumps(watched.to_dict() | _plain(target, watched.state), indent=2))
     else:
         _show_watched(target, watched)
     raise typer.Exit(_EXIT_OF[watched.outcome])
-
-
-def _failed(error: Exception) -> typer.Exit:
-    """Print the error and return an exit with code 3; code 1 means that a canary was rolled back."""
-    print(f"ser: {error}", file=sys.stderr)
-    return typer.Exit(FAILED)
 
 
 @contextlib.contextmanager
@@ -234,20 +226,8 @@ def _observations(target: "Target", place: _Place, wavs: dict[str, bytes]) -> "I
 
 def _do(place: _Place, change: "Callable[[Target], RolloutState]", *, as_json: bool) -> None:
     """Change the rollout and show the versions that are served afterwards."""
-    with _reported():
-        target = place.target()
-        _show(target, change(target), as_json=as_json)
-
-
-@contextlib.contextmanager
-def _reported() -> Iterator[None]:
-    from serving.client.errors import ServingError
-    from serving.rollout.state import RolloutError
-
-    try:
-        yield
-    except (RolloutError, ServingError) as error:
-        raise CommandFailed(str(error)) from error
+    target = place.target()
+    _show(target, change(target), as_json=as_json)
 
 
 def _recordings(folder: Path) -> dict[str, bytes]:
@@ -257,12 +237,12 @@ def _recordings(folder: Path) -> dict[str, bytes]:
 
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SOUND_FILES)
     if not files:
-        raise CommandFailed(f"{folder} has no recordings; name a folder with {', '.join(_SOUND_FILES)}")
+        raise Refused(f"{folder} has no recordings; name a folder with {', '.join(_SOUND_FILES)}")
     chosen = files[:: -(-len(files) // _MAX_RECORDINGS)]
     try:
         return {str(file): to_wav(file) for file in chosen}
     except AudioError as error:
-        raise CommandFailed(f"{error}; every recording below {folder} must be readable") from error
+        raise Refused(f"{error}; every recording below {folder} must be readable") from error
 
 
 class _Progress:
@@ -275,10 +255,9 @@ class _Progress:
         if time.monotonic() < self._next_sec:
             return
         self._next_sec = time.monotonic() + _PROGRESS_SEC
-        print(
+        terminal.print_status(
             f"stable: {stable.requests} requests, {stable.errors} failed; "
-            f"canary: {canary.requests} requests, {canary.errors} failed",
-            file=sys.stderr,
+            f"canary: {canary.requests} requests, {canary.errors} failed"
         )
 
 

@@ -87,9 +87,8 @@ def predict(
 @serve_app.command()
 @functools.wraps(command.serve)
 def serve(**options: Any) -> None:
-    """Run ``command.serve`` and raise its errors as :class:`CommandFailed`."""
-    with _server_errors():
-        command.serve(**options)
+    """Run ``command.serve``."""
+    command.serve(**options)
 
 
 @ui_app.command()
@@ -121,19 +120,10 @@ def _server(address: str, model_base_path: str | None) -> Iterator[str]:
         return
     from serving.server.subprocess_server import served
 
-    with _server_errors():
-        command.require_folder(model_base_path)
-        print(f"ser: loading the newest model below {model_base_path} ...", file=sys.stderr)
-        with served(addresses.absolute(model_base_path), timeout_sec=_LOADING_SEC) as started:
-            yield started
-
-
-@contextlib.contextmanager
-def _server_errors() -> Iterator[None]:
-    try:
-        yield
-    except command.CannotServe as error:
-        raise CommandFailed(str(error)) from error
+    command.require_folder(model_base_path)
+    terminal.print_status(f"Loading the newest model below {model_base_path} ...")
+    with served(addresses.absolute(model_base_path), timeout_sec=_LOADING_SEC) as started:
+        yield started
 
 
 def _predict(client: "Client", file: str, timeline: bool) -> "Sequence[Prediction | Segment]":

@@ -1,8 +1,11 @@
-"""Output of the commands: tables and lines that are not cut."""
+"""Output of the commands: tables and lines that are not cut, and errors."""
+
+import sys
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def console() -> Console:
@@ -14,6 +17,17 @@ def console() -> Console:
 def print_line(line: str) -> None:
     """Print one line as it is: never cut, wrapped or read as markup."""
     console().print(line, soft_wrap=True, markup=False)
+
+
+def print_status(line: str) -> None:
+    """Print a line on standard error, such as what a command waits for."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_error(program: str, message: str) -> None:
+    """Print a message on standard error, behind the name of the program."""
+    text = Text.assemble((f"{program}:", "bold red"), " ", message)
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
 
 
 def table(*texts: str, numbers: tuple[str, ...], title: str | None = None) -> Table:

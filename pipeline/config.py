@@ -23,7 +23,7 @@ from modules.data.splits import SplitSettings
 from modules.evaluation.gate import GateSettings
 from modules.models import DEFAULT_FAMILY
 from modules.training.settings import TrainingSettings, TuningSettings
-from pipeline.config_sources import ConfigError, Sources, read_given, resolve, variable
+from pipeline.config_sources import ConfigError, Sources, read_given, resolve
 
 __all__ = ["ConfigError", "PipelineConfig", "load_config", "validate"]
 
@@ -162,14 +162,4 @@ def validate(sources: Sources, tree: type[_Config]) -> _Config:
     try:
         return tree.model_validate(sources.values)
     except pydantic.ValidationError as error:
-        explained = [
-            problem._replace(text=f"{problem.text}. {_how_to_set(problem.key)}")
-            if problem.code == "missing"
-            else problem
-            for problem in problems(error, tree, origin=sources.origin)
-        ]
-        raise ConfigError(explained) from None
-
-
-def _how_to_set(key: str) -> str:
-    return f"Set it with --set {key}=VALUE, {variable(key)} or in the file"
+        raise ConfigError(problems(error, tree, origin=sources.origin)) from None

@@ -32,7 +32,10 @@ REFERENCE = "docs/reference/configuration.md"
 
 _ENVIRONMENT_PREFIX = "SER__"
 _SEEDED_SECTIONS = ("splits", "drift", "training", "tuner")
-_NEXT_STEP = f"Correct them and run the command again; {REFERENCE} describes every key."
+_NEXT_STEP = (
+    "Set a key with --set KEY=VALUE, the variable SER__SECTION__KEY or the file that --config names; "
+    f"{REFERENCE} describes every key."
+)
 
 Values = dict[str, Any]
 
@@ -178,7 +181,7 @@ def read_overrides(overrides: Iterable[str]) -> Values:
     values: Values = {}
     for override in overrides:
         key, separator, text = override.partition("=")
-        if not separator:
+        if not separator or not key.strip():
             raise ConfigError(f"--set {override}: write it as section.key=value, such as training.epochs=20")
         _set(values, key.strip().split("."), text, origin=f"--set {override}")
     return values
@@ -223,15 +226,27 @@ def variable(key: str) -> str:
 
 
 def _read_yaml(path: Path) -> Values:
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist; give a YAML file, whose keys {REFERENCE} lists")
+    advice = f"give a YAML file, whose keys {REFERENCE} lists"
     try:
         values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}; {advice}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--config {path} is not text; {advice}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}; correct the file") from None
+        raise ConfigError(f"--config {path} is not YAML: {_one_line(error)}; correct the file") from None
     if not isinstance(values or {}, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; it must hold sections, as configs/local.yaml does")
+        raise ConfigError(
+            f"--config {path} does not hold sections of keys; write it as configs/local.yaml, or {advice}"
+        )
     return values or {}
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    """Return what is wrong and where, without the lines that YAML quotes."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error).partition("\n")[0]
+    return f"{error.problem} in line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
 
 
 def _set(values: Values, keys: Sequence[str], text: str, *, origin: str) -> None:
@@ -243,7 +258,7 @@ def _set(values: Values, keys: Sequence[str], text: str, *, origin: str) -> None
         # One value has no anchors, so a text that begins like an alias is a pattern.
         value = text if text.startswith("*") else yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from None
+        raise ConfigError(f"{origin} is not a YAML value: {_one_line(error)}; correct it") from None
     # "Ada: why" is a text; a mapping must have braces.
     values[keys[-1]] = text if isinstance(value, dict) and not text.lstrip().startswith("{") else value
 

@@ -2,12 +2,12 @@
 
 import contextlib
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from absl import logging as absl_logging
+
+from modules.common.native_output import native_stderr_to
 
 
 @contextlib.contextmanager
@@ -20,24 +20,8 @@ def quiet(log_path: Path) -> Iterator[None]:
         log_path: The file; its folder is created if missing.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    with _native_stderr_to(log_path), _logging_to(log_path):
+    with native_stderr_to(log_path), _logging_to(log_path):
         yield
-
-
-@contextlib.contextmanager
-def _native_stderr_to(log_path: Path) -> Iterator[None]:
-    """Redirect file descriptor 2, which TensorFlow's C++ writes to before it reads any log level."""
-    sys.stderr.flush()
-    former, terminal_fd = sys.stderr, os.dup(2)
-    with log_path.open("ab") as log, os.fdopen(os.dup(terminal_fd), "w", buffering=1) as terminal:
-        os.dup2(log.fileno(), 2)
-        sys.stderr = terminal
-        try:
-            yield
-        finally:
-            sys.stderr = former
-            os.dup2(terminal_fd, 2)
-            os.close(terminal_fd)
 
 
 @contextlib.contextmanager

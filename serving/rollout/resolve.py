@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from serving.rollout.state import RolloutError, Target
+from serving.rollout.state import Target, UnusablePlace
 
 _VERTEX = re.compile(
     r"vertex://(?P<project>[^/]+)/(?P<region>[a-z0-9-]+)/(?P<endpoint>[^/]+)"
@@ -25,12 +25,13 @@ def target_at(
     Args:
         address: ``HOST:PORT``, ``grpcs://HOST:PORT``, ``vertex://PROJECT/REGION/ENDPOINT`` or a resource name.
         model: On TF Serving, the name of the served model; on Vertex AI, its ID in the registry.
-        models_config: TF Serving's configuration file, which is rewritten; required for TF Serving.
+        models_config: TF Serving's configuration file, which each change rewrites; only reading the state does
+            without it.
         model_base_path: Base path of the TF Serving host, where it is not the one in the file.
         ca_file: Certificates in PEM to trust over TLS, in place of the system's.
 
     Raises:
-        RolloutError: The address has none of the known forms, or ``models_config`` is missing.
+        UnusablePlace: The address has none of the known forms.
     """
     if match := _VERTEX.fullmatch(address):
         from serving.rollout.vertex import VertexTarget
@@ -38,12 +39,10 @@ def target_at(
         project, region, endpoint_id = (match[name] or match[f"{name}_"] for name in ("project", "region", "endpoint"))
         return VertexTarget(project=project, region=region, endpoint=endpoint_id, model_id=model)
     if not _HOST_AND_PORT.fullmatch(address):
-        raise RolloutError(
+        raise UnusablePlace(
             f"cannot use address {address!r}; known forms are HOST:PORT and grpcs://HOST:PORT (TF Serving's gRPC "
             "port), vertex://PROJECT/REGION/ENDPOINT and projects/PROJECT/locations/REGION/endpoints/ENDPOINT"
         )
-    if models_config is None:
-        raise RolloutError(f"for {address}, name the models.config that the server starts from with --models-config")
     from serving.rollout.tf_serving import TfServingTarget
 
     return TfServingTarget(

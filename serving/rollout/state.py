@@ -17,6 +17,12 @@ class RolloutError(SerError, RuntimeError):
     code = "rollout.failed"
 
 
+class UnusablePlace(RolloutError):
+    """The address has none of the known forms, or a change lacks the server's models.config."""
+
+    code = "rollout.unusable_place"
+
+
 class CanaryMissing(RolloutError):
     """The change requires a canary."""
 

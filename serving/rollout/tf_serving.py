@@ -28,6 +28,7 @@ from serving.rollout.state import (
     NothingToRollBack,
     RolloutError,
     RolloutState,
+    UnusablePlace,
     UnusableVersion,
     VersionNotLoaded,
 )
@@ -49,7 +50,7 @@ class TfServingTarget:
 
     Args:
         address: gRPC address, ``HOST:PORT`` or ``grpcs://HOST:PORT``.
-        models_config: Configuration file of the server, which is rewritten.
+        models_config: Configuration file of the server, which each change rewrites; None only reads the state.
         model: Name of the served model.
         model_base_path: Base path of the server, where it is not the one in the file.
         ca_file: Certificates in PEM to trust over TLS, in place of the system's.
@@ -61,7 +62,7 @@ class TfServingTarget:
         self,
         address: str,
         *,
-        models_config: Path,
+        models_config: Path | None = None,
         model: str = "ser",
         model_base_path: Path | None = None,
         ca_file: Path | None = None,
@@ -70,8 +71,7 @@ class TfServingTarget:
     ) -> None:
         self.name = address
         self._server = ModelServer(address, model=model, ca_file=ca_file)
-        self._file = ModelsFile(models_config, model)
-        self._journal = Journal(models_config.with_name(models_config.name + JOURNAL_SUFFIX))
+        self._models_config, self._model = models_config, model
         self._base_path = model_base_path
         self._load_timeout_sec = load_timeout_sec
         self._appear_sec = appear_sec
@@ -158,10 +158,28 @@ class TfServingTarget:
         """Close the connection."""
         self._server.close()
 
+    @property
+    def _file(self) -> ModelsFile:
+        return ModelsFile(self._required_models_config, self._model)
+
+    @property
+    def _journal(self) -> Journal:
+        config = self._required_models_config
+        return Journal(config.with_name(config.name + JOURNAL_SUFFIX))
+
+    @property
+    def _required_models_config(self) -> Path:
+        if self._models_config is None:
+            raise UnusablePlace(
+                f"a change at {self.name} rewrites the models.config that the server starts from; name it with "
+                "--models-config"
+            )
+        return self._models_config
+
     def _deployed(self, role: Role, version: int | None, available: list[int]) -> Deployed | None:
         if version is None:
             return None
-        since = self._journal.since(role, str(version))
+        since = self._journal.since(role, str(version)) if self._models_config else None
         return Deployed(
             version=str(version), percent=100 if version == max(available, default=None) else 0, since=since
         )

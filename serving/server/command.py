@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from modules.common import addresses
 from modules.common.errors import SerError
+from modules.common.native_output import discarded_native_stderr
 from modules.common.settings import explain
 from serving.server.options import ServerConfigError, ServerOptions
 
@@ -25,6 +27,12 @@ class CannotServe(SerError):
     """The server did not start."""
 
     code = "serving.not_started"
+
+
+class UnusableOptions(CannotServe):
+    """An option of the server, the folder of versions or a port cannot be used."""
+
+    code = "serving.unusable_options"
 
 
 def serve(
@@ -69,16 +77,6 @@ def serve(
     if end_with_parent:
         _end_with_parent()
     base_path = model_base_path or (None if model_config_file else DEFAULT_BASE_PATH)
-    if base_path:
-        require_folder(base_path)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    # Imported here: TensorFlow takes seconds to import, and reads the variable above.
-    import tensorflow as tf
-
-    from serving.server import app as server
-    from serving.server.errors import StatusError
-
     try:
         options = ServerOptions(
             host=host,
@@ -98,17 +96,54 @@ def serve(
             request_log_rate=request_log_rate,
             request_log_max_bytes=request_log_max_mb << 20,
         )
-        tf.get_logger().setLevel(logging.ERROR)  # it warns that its session loader, which TF Serving uses, is old
-        asyncio.run(server.serve(options))
     except ValidationError as error:
-        raise CannotServe(f"cannot serve: {explain(error, ServerOptions)}") from error
-    except (
-        ServerConfigError,
-        StatusError,
-        OSError,
-        RuntimeError,
-    ) as error:  # gRPC's RuntimeError: a taken port
+        raise UnusableOptions(f"cannot serve: {explain(error, ServerOptions)}") from error
+    if base_path:
+        require_folder(base_path)
+    _require_free_ports(options)
+    _run(options)
+
+
+def _run(options: ServerOptions) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # Imported here: TensorFlow takes seconds to import, and reads the variable above.
+    with discarded_native_stderr():
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()  # CUDA's start writes there, too
+
+    from serving.server import app as server
+    from serving.server.errors import StatusError
+
+    tf.get_logger().setLevel(logging.ERROR)  # it warns that its session loader, which TF Serving uses, is old
+    try:
+        asyncio.run(server.serve(options))
+    except ServerConfigError as error:
+        raise UnusableOptions(f"cannot serve: {error}") from error
+    except (StatusError, OSError, RuntimeError) as error:  # gRPC's RuntimeError: a port that was taken just now
         raise CannotServe(f"cannot serve: {error}") from error
+
+
+def _require_free_ports(options: ServerOptions) -> None:
+    """Require ports that nothing listens on, before TensorFlow is loaded."""
+    ports = {"--port": options.port, "--rest-api-port": options.rest_api_port}
+    if options.port and options.port == options.rest_api_port:
+        raise UnusableOptions(
+            f"cannot serve: --port and --rest-api-port are both {options.port}; give two different ports"
+        )
+    for option, port in ports.items():
+        if not port:
+            continue
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((options.host, port))
+        except OSError as error:
+            raise UnusableOptions(
+                f"cannot serve: {option} {port} on --host {options.host}: {error.strerror}; give another port, or 0 "
+                "for a free one, or end the program that uses it"
+            ) from error
 
 
 def require_folder(model_base_path: str) -> None:
@@ -118,15 +153,17 @@ def require_folder(model_base_path: str) -> None:
         model_base_path: Folder, local or gs://, with a numbered folder per version.
 
     Raises:
-        CannotServe: The folder does not exist, or its bucket cannot be read.
+        UnusableOptions: The folder does not exist.
+        CannotServe: Its bucket cannot be read.
     """
     try:
         there = addresses.is_folder(model_base_path)
     except OSError as error:
         raise CannotServe(f"cannot read {model_base_path}: {error}") from error
     if not there:
-        raise CannotServe(
-            f"folder {model_base_path} does not exist. Run the pipeline first, which pushes there, or name the folder "
+        found = "is a file" if os.path.lexists(model_base_path) else "does not exist"
+        raise UnusableOptions(
+            f"folder {model_base_path} {found}. Run the pipeline first, which pushes there, or name the folder "
             "of versions with --model-base-path."
         )
 

@@ -72,7 +72,7 @@ def test_a_missing_folder_is_one_line(storage, ser, address, value):
         ["predict", "--model-base-path", address, "x"],
     ):
         status, printed = ser(*words)
-        assert status == 1
+        assert status == 2, printed
         assert value in printed
         assert "Traceback" not in printed
 
@@ -94,7 +94,7 @@ def test_drift_compares_recordings_in_a_bucket_with_local_ones(demo, storage, se
 
 def test_evaluate_of_a_bucket_names_the_copy_command(ser):
     status, printed = ser("evaluate", "--data", "gs://data/recordings")
-    assert status == 1
+    assert status == 2
     assert "gcloud storage cp -r gs://data/recordings ." in printed
 
 

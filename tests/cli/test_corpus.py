@@ -87,7 +87,7 @@ def test_scan_counts_dropped_recordings(demo, tmp_path, capsys):
 def test_scan_without_usable_files_fails_with_the_reason(tmp_path, capsys):
     (tmp_path / "hello.wav").write_bytes(b"")
     status, out, err = ser(capsys, "corpus", "scan", tmp_path)
-    assert status == 1
+    assert status == 2
     assert "hello.wav: " in out
     assert err.startswith(f"ser: {tmp_path} ")
     assert err.count("\n") == 1
@@ -95,7 +95,7 @@ def test_scan_without_usable_files_fails_with_the_reason(tmp_path, capsys):
 
 def test_scan_of_a_missing_folder_is_one_line(tmp_path, capsys):
     status, out, err = ser(capsys, "corpus", "scan", tmp_path / "none")
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert str(tmp_path / "none") in err
     assert err.count("\n") == 1
 
@@ -105,7 +105,7 @@ def test_synth_keeps_its_corpus_and_refuses_another_folder(demo, tmp_path, capsy
     assert (status, out) == (0, f"{demo}: 14 synthetic clips, already there\n")
     (tmp_path / "thesis.txt").write_text("precious")
     status, _, err = ser(capsys, "corpus", "synth", "--out", tmp_path)
-    assert status == 1
+    assert status == 2
     assert err.startswith("ser: ")
     assert err.count("\n") == 1
     assert "thesis.txt" in err
@@ -113,5 +113,5 @@ def test_synth_keeps_its_corpus_and_refuses_another_folder(demo, tmp_path, capsy
 
 def test_synth_refuses_impossible_numbers_in_one_line(tmp_path, capsys):
     status, _, err = ser(capsys, "corpus", "synth", "--out", tmp_path / "demo", "--clips", 0)
-    assert (status, err.count("\n")) == (1, 1)
+    assert (status, err.count("\n")) == (2, 1)
     assert "clips is 0" in err

@@ -143,7 +143,7 @@ def test_each_corpus_is_predicted_by_a_model_of_the_other(tmp_path):
 
 def test_one_corpus_cannot_be_left_out(demo_data, evaluated):
     refused = start(demo_data, evaluated, "--leave-corpus-out")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "--leave-corpus-out" in refused.stderr
     assert "demo" in refused.stderr.splitlines()[-1]
     assert "Traceback" not in refused.stderr
@@ -151,6 +151,6 @@ def test_one_corpus_cannot_be_left_out(demo_data, evaluated):
 
 def test_bad_input_is_refused_at_once(tmp_path):
     refused = start(tmp_path / "none", tmp_path)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert str(tmp_path / "none") in refused.stderr
     assert not list(tmp_path.iterdir())

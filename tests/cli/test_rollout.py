@@ -11,6 +11,7 @@ import soundfile
 import typer
 
 from cli import rollout
+from cli.exits import ExitCode
 from cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -53,13 +54,21 @@ def test_every_command_takes_the_place_and_its_own_options():
     assert set(own) == {"status", "canary", "promote", "rollback", "abort", "watch"}
 
 
-def test_unusable_addresses_exit_with_1(models_config, capsys):
+def test_unusable_addresses_are_refused(models_config, capsys):
     code, error = run(capsys, "status", "--address", "nowhere")
-    assert code == 1
+    assert code == ExitCode.REFUSED
     assert "'nowhere'" in error
-    code, error = run(capsys, "status", "--address", "localhost:1")
-    assert code == 1
-    assert "--models-config" in error
+
+
+def test_only_changes_need_the_models_config(unused_tcp_port, capsys):
+    place = ["--address", f"localhost:{unused_tcp_port}"]
+    code, error = run(capsys, "status", *place)
+    assert code == ExitCode.FAILED
+    assert "--models-config" not in error
+    for change in (["promote"], ["rollback"], ["abort"], ["canary", "4"]):
+        code, error = run(capsys, *change, *place)
+        assert code == ExitCode.REFUSED
+        assert "--models-config" in error
 
 
 @pytest.mark.parametrize("command", [["status"], ["promote"], ["rollback"], ["abort"], ["canary", "4"]])
@@ -73,19 +82,19 @@ def test_without_a_server_nothing_changes(command, models_config, unused_tcp_por
     assert models_config.read_text() == before
 
 
-def test_a_watch_that_cannot_begin_exits_with_3(models_config, tmp_path, unused_tcp_port, capsys):
+def test_a_watch_that_cannot_begin_does_not_exit_with_a_verdict(models_config, tmp_path, unused_tcp_port, capsys):
     place = ["--address", f"localhost:{unused_tcp_port}", "--models-config", models_config, "--probe", tmp_path]
     code, error = run(capsys, "watch", *place)
-    assert code == 3
+    assert code == ExitCode.REFUSED
     assert str(tmp_path) in error
     code, error = run(capsys, "watch", *place, "--max-error-rate=2")
-    assert code == 3
+    assert code == ExitCode.REFUSED
     assert "max_error_rate is 2.0" in error
     soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(16_000) / 20), 16_000)
     code, error = run(capsys, "watch", *place)
-    assert code == 3
+    assert code == ExitCode.FAILED
     assert f"localhost:{unused_tcp_port}" in error
     (tmp_path / "b.wav").write_bytes(b"no sound")
     code, error = run(capsys, "watch", *place)
-    assert code == 3
+    assert code == ExitCode.REFUSED
     assert "b.wav" in error

@@ -18,6 +18,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
+from cli.exits import ExitCode
 from cli.main import main
 from modules.data.labels import EMOTIONS
 from serving.client import Client
@@ -310,7 +311,7 @@ def test_an_equal_canary_is_promoted(server, target, models_config, recordings, 
 def test_a_canary_with_one_emotion_is_rolled_back(server, target, models_config, recordings, capsys):
     target.start_canary(CONSTANT)
     code, out, _ = run(capsys, watch_command(server, models_config, recordings, "--json"))
-    assert code == 1
+    assert code == ExitCode.DIFFERENT
     assert versions(target.state()) == (STABLE, None)
     failed = {check["code"] for check in json.loads(out)["checks"] if check["passed"] is False}
     assert verdict.PROBABILITIES_DRIFT in failed
@@ -332,7 +333,7 @@ def test_a_failing_canary_is_rolled_back_at_once(server, target, recordings):
 def test_too_few_requests_decide_nothing(server, target, models_config, recordings, capsys):
     target.start_canary(CONSTANT)
     code, out, _ = run(capsys, watch_command(server, models_config, recordings, "--min-requests=1000"))
-    assert code == 2
+    assert code == ExitCode.UNDECIDED
     assert "; 1000 " in out
     assert versions(target.state()) == (STABLE, CONSTANT)
 
@@ -399,7 +400,7 @@ def test_an_interrupted_watch_changes_nothing(server, target, models_config, rec
     assert "stable: " in watching.stderr.readline()  # progress
     watching.send_signal(signal.SIGINT)
     error = watching.communicate(timeout=60)[1]
-    assert watching.returncode == 2
+    assert watching.returncode == ExitCode.UNDECIDED
     assert error.splitlines()[-1].startswith("ser: ")
     assert versions(target.state()) == (STABLE, CONSTANT)
 

@@ -1,0 +1,78 @@
+"""Start of a program: one look of help and errors, and one table of exit codes, for ``ser`` and both runners."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from cli import terminal
+from cli.errors import exit_code_of, message_of
+from cli.exits import ExitCode
+from modules.common.errors import SerError
+
+_DISTRIBUTION = "ser-pipeline"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(metadata.version(_DISTRIBUTION))
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)]
+
+
+def application(**options: Any) -> typer.Typer:
+    """Return an empty application of a program: help with ``-h``, too, and shell completion.
+
+    Args:
+        **options: Further options of ``typer.Typer``.
+    """
+    names = {"help_option_names": ["-h", "--help"]}
+    return typer.Typer(context_settings=names, pretty_exceptions_show_locals=False, **options)
+
+
+def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a program and print its error, if any, as one message.
+
+    Args:
+        app: Application.
+        name: Name of the program in its messages.
+        arguments: Words of the command line after the program; those of this process by default.
+
+    Returns:
+        Exit code.
+    """
+    _write_any_name()
+    words = None if arguments is None else list(arguments)
+    try:
+        code = app(args=words, prog_name=name, standalone_mode=False) or ExitCode.DONE
+    except TyperException as error:
+        if error.format_message():  # without a command, Typer has printed the help
+            terminal.print_error(name, _usage(error, name))
+        return ExitCode.REFUSED
+    except (SerError, OSError) as error:
+        terminal.print_error(name, message_of(error))
+        return exit_code_of(error)
+    if code == ExitCode.INTERRUPTED:
+        terminal.print_error(name, "interrupted")
+    return int(code)
+
+
+def _usage(error: TyperException, name: str) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else name
+    return f"{error.format_message().rstrip()}\n`{path} --help` lists what is allowed."
+
+
+def _write_any_name() -> None:
+    """Let standard output take the names of files that are not UTF-8, as their bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError, OSError):
+                stream.reconfigure(errors="surrogateescape")

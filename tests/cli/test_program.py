@@ -1,0 +1,81 @@
+"""The look that ``ser`` and both runners share: help, version, suggestions, completion, exit codes."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from cli.exits import ExitCode
+from cli.main import COMMANDS
+from tests.paths import ROOT
+
+SER = [sys.executable, "-c", "from cli.main import main; main()"]
+PROGRAMS = {"ser": SER, "local": [sys.executable, "runner_local.py"], "vertex": [sys.executable, "runner_vertex.py"]}
+
+
+def run(program: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | variables
+    return subprocess.run(
+        [*PROGRAMS[program], *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_short_help_and_version(program):
+    shown = run(program, "-h")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout == run(program, "--help").stdout
+    assert run(program, "--version").stdout.strip() == metadata.version("ser-pipeline")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_have_short_help(command):
+    assert f"Usage: ser {command}" in run("ser", command, "-h").stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "suggested"),
+    [
+        ("ser", ["corpse"], "corpus"),
+        ("ser", ["corpus", "scna"], "scan"),
+        ("ser", ["predict", "--adress", "a:1"], "--address"),
+        ("ser", ["config", "show", "--set", "training.epoch=3"], "training.epochs"),
+        ("ser", ["config", "show", "--set", "epochs=3"], "training.epochs"),
+        ("local", ["--dat", "x"], "--data"),
+        ("local", ["--data", "docs", "--set", "trianing.epochs=3"], "training"),
+        ("vertex", ["schedul"], "schedule"),
+        ("vertex", ["schedule", "creat"], "create"),
+    ],
+)
+def test_a_misspelt_name_gets_a_suggestion(program, words, suggested):
+    refused = run(program, *words)
+    assert (refused.returncode, refused.stdout) == (ExitCode.REFUSED, "")
+    assert suggested in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_errors_begin_with_the_program(program):
+    name = "ser" if program == "ser" else f"runner_{program}.py"
+    assert run(program, "--nope").stderr.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("ser cor", "corpus"), ("ser corpus s", "scan"), ("ser config show --set training.ep", "training.epochs=")],
+)
+def test_the_shell_completes_commands_and_keys(words, expected):
+    completed = run(
+        "ser", _SER_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1)
+    ).stdout.split()
+    assert expected in completed
+    assert all(word.startswith(words.split()[-1]) for word in completed)
+
+
+def test_the_documented_exit_codes_are_those_of_the_program():
+    page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text()
+    documented = re.findall(r"^\| (\d+) \| (.+) \|$", page, re.MULTILINE)
+    assert documented == [(str(code.value), code.meaning) for code in ExitCode]
