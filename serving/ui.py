@@ -15,6 +15,7 @@ import streamlit as st
 from matplotlib.figure import Figure
 
 from modules.audio.decoding import WIDEST_LIMITS, BadAudio, Recording, decode
+from modules.audio.formats import suffixes
 from serving.client import DEFAULT_ADDRESS, AudioError, Client, Prediction, Segment, ServerUnreachable, ServingError
 
 # Longer recordings get a timeline: one window of the model covers the others.
@@ -60,7 +61,7 @@ def _address() -> str:
 def _choose_recording() -> bytes | None:
     upload, record = st.tabs(["Upload", "Record"])
     with upload:
-        uploaded = st.file_uploader("A recording", type=["wav", "flac", "ogg", "mp3", "aiff"])
+        uploaded = st.file_uploader("A recording", type=[suffix[1:] for suffix in suffixes()])
     with record:
         recorded = st.audio_input("Your voice")
     chosen = uploaded or recorded

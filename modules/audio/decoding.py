@@ -8,23 +8,22 @@ import enum
 import functools
 import hashlib
 import io
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
 import soundfile
 from pydantic import Field, model_validator
 
-from modules.audio import riff
+from modules.audio import containers, formats, mpeg, riff
 from modules.common.errors import SerError
 from modules.common.settings import Settings
 
 _BLOCK_FRAMES = 1 << 18
-# Writers that stream write, as the unknown length, a value of this size or above: ffmpeg all ones, SoX 0x7FFFF000.
-UNKNOWN_DATA_BYTES = 0x7FFF_F000
-# Writers put a handful of chunks before the sound; a damaged file may seem to hold millions.
-MAX_WAV_CHUNKS = 64
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile reports the largest int64 for streams of unknown length
+_UNRECOGNISED = 1  # SF_ERR_UNRECOGNISED_FORMAT
+_UNIMPLEMENTED = 13  # SFE_UNIMPLEMENTED
+_MPEG_CODES = (0x50, 0x55)  # WAVE_FORMAT_MPEG and WAVE_FORMAT_MPEGLAYER3
 
 
 class AudioCode(enum.StrEnum):
@@ -203,24 +202,127 @@ NOT_TOO_LOUD = Check(
 
 
 def decode(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> Recording:
-    """Decode WAV, FLAC or any other file that libsndfile reads.
+    """Decode a file of any format in :func:`modules.audio.formats.suffixes`.
 
     Raises:
         BadAudio: The file cannot be read or exceeds ``limits``.
     """
     NOT_EMPTY.require(limits, size=len(data))
     FILE_SIZE.require(limits, size=len(data))
-    _require_whole_riff(data, limits)
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            _check_header(file, limits)
-            samples = _read_mono(file, limits)
-            rate_hz = file.samplerate
-    except soundfile.LibsndfileError as error:
-        detail = error.error_string.removeprefix("Error : ").rstrip(".")
-        raise BadAudio(AudioCode.UNREADABLE, f"not a readable sound file: {detail}") from error
-    _check_samples(samples, limits)
+    with open_sound(data, limits) as file:
+        _check_header(file, limits)
+        samples = np.concatenate(list(_mono_blocks(file, limits)))
+        rate_hz = file.samplerate
+    _check_peak(_peak(samples), limits)
     return Recording(samples=samples, sample_rate_hz=rate_hz)
+
+
+def check(file: soundfile.SoundFile, limits: AudioLimits) -> None:
+    """Do the checks of :func:`decode` on an open recording, without holding its samples; it is read to the end.
+
+    Args:
+        file: The recording.
+        limits: Limits of a usable recording.
+
+    Raises:
+        BadAudio: The recording is damaged or exceeds ``limits``.
+    """
+    _check_header(file, limits)
+    _check_peak(float(np.max([_peak(block) for block in _mono_blocks(file, limits)])), limits)
+
+
+def open_sound(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> soundfile.SoundFile:
+    """Open a recording. Its length may be an estimate, and it may be impossible to seek; see :func:`is_exact`.
+
+    Args:
+        data: Content of the file.
+        limits: Limits of a usable recording.
+
+    Raises:
+        BadAudio: The format is not read, or the file is truncated.
+    """
+    data = _with_whole_data(data, limits)
+    try:
+        file = soundfile.SoundFile(io.BytesIO(data))
+    except soundfile.LibsndfileError as error:
+        return _open_other(data, limits, error)
+    return _open_mpeg(file, data, limits) if is_mpeg(file) else file
+
+
+def is_mpeg(file: soundfile.SoundFile) -> bool:
+    """Return whether a recording is MP1, MP2 or MP3, whose length libsndfile estimates."""
+    return file.subtype.startswith("MPEG")
+
+
+def is_exact(file: soundfile.SoundFile) -> bool:
+    """Return whether the number of frames is known and every position can be sought."""
+    return file.seekable() and not is_mpeg(file) and file.frames < _UNKNOWN_FRAMES
+
+
+def blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Yield the rest of a recording, float32 of shape ``[frames, channels]``.
+
+    Raises:
+        BadAudio: The recording is damaged.
+    """
+    try:
+        while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            yield block
+    except soundfile.LibsndfileError as error:
+        raise _damaged(error) from error
+
+
+def _with_whole_data(data: bytes, limits: AudioLimits) -> bytes:
+    """Return a WAV file with the true size of its data, or the MPEG audio in it; other files as they are.
+
+    libsndfile reads a truncated WAV file as a shorter one.
+
+    Raises:
+        BadAudio: The file is truncated.
+    """
+    if not riff.is_wav(data):
+        return data
+    chunk = riff.data_chunk(data)
+    if chunk is None:
+        text = f"no data chunk among the first {riff.MAX_CHUNKS} of the WAV file"
+        raise BadAudio(AudioCode.TRUNCATED, text)
+    WHOLE.require(limits, present=len(data) - chunk.start, expected=chunk.size, unit="bytes of data")
+    if riff.format_code(data) in _MPEG_CODES:
+        return data[chunk.start : chunk.start + chunk.size]
+    return riff.with_data_size(data, chunk)
+
+
+def _open_mpeg(file: soundfile.SoundFile, data: bytes, limits: AudioLimits) -> soundfile.SoundFile:
+    length = mpeg.length(data)
+    WHOLE.require(limits, present=length.present, expected=length.stated, unit="samples")
+    if length.present <= max(file.frames, length.stated) + mpeg.MAX_FRAME_SAMPLES:
+        return file
+    file.close()
+    return soundfile.SoundFile(io.BytesIO(mpeg.with_length(data)))
+
+
+def _open_other(data: bytes, limits: AudioLimits, error: soundfile.LibsndfileError) -> soundfile.SoundFile:
+    """Open what libsndfile does not recognise by PyAV, or raise what it is."""
+    kind = formats.kind_of(data)
+    if error.code not in (_UNRECOGNISED, _UNIMPLEMENTED) and not kind.remedy:
+        raise _damaged(error) from error
+    if kind.container and containers.can_read():
+        return _converted(data, kind, limits)
+    remedy = kind.remedy or formats.advice(through_container=bool(kind.container))
+    raise BadAudio(AudioCode.UNREADABLE, f"{kind.name}; {remedy}") from error
+
+
+def _converted(data: bytes, kind: formats.Kind, limits: AudioLimits) -> soundfile.SoundFile:
+    try:
+        file = containers.convert(data, kind.container, max_duration_sec=limits.max_duration_sec)
+        return soundfile.SoundFile(file)
+    except (containers.Undecodable, soundfile.LibsndfileError) as error:
+        raise BadAudio(AudioCode.UNREADABLE, f"{kind.name} that cannot be decoded: {error}") from error
+
+
+def _damaged(error: soundfile.LibsndfileError) -> BadAudio:
+    detail = error.error_string.removeprefix("Error : ").rstrip(".")
+    return BadAudio(AudioCode.UNREADABLE, f"not a readable sound file: {detail}")
 
 
 def _check_header(file: soundfile.SoundFile, limits: AudioLimits) -> None:
@@ -238,38 +340,28 @@ def _check_duration(seconds: float, limits: AudioLimits) -> None:
 
 
 def _length_is_known(file: soundfile.SoundFile) -> bool:
-    return file.frames < 1 << 62  # libsndfile reports the largest int64 for streams of unknown length
+    return file.frames < _UNKNOWN_FRAMES and not is_mpeg(file)
 
 
-def _read_mono(file: soundfile.SoundFile, limits: AudioLimits) -> np.ndarray:
-    """Read block by block, so that no more than one block is held with all its channels."""
-    blocks = []
+def _mono_blocks(file: soundfile.SoundFile, limits: AudioLimits) -> Iterator[np.ndarray]:
+    """Yield the mean over the channels, so that no more than one block is held with all of them; check the length."""
     frames_read = 0
-    while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+    for block in blocks(file):
         frames_read += len(block)
         # Again: the length in the header may be wrong or missing.
         SHORT_ENOUGH.require(limits, seconds=frames_read / file.samplerate)
-        blocks.append(block.mean(axis=1))
+        yield block.mean(axis=1)
     if _length_is_known(file):
         WHOLE.require(limits, present=frames_read, expected=file.frames, unit="frames")
+    HAS_SAMPLES.require(limits, frames=frames_read)
     _check_duration(frames_read / file.samplerate, limits)
-    return np.concatenate(blocks)
 
 
-def _check_samples(samples: np.ndarray, limits: AudioLimits) -> None:
-    peak = float(np.max(np.abs(samples)))  # NaN when any sample is
+def _peak(samples: np.ndarray) -> float:
+    return float(np.max(np.abs(samples)))  # NaN when any sample is
+
+
+def _check_peak(peak: float, limits: AudioLimits) -> None:
     FINITE.require(limits, finite=np.isfinite(peak))
     AUDIBLE.require(limits, peak=peak)
     NOT_TOO_LOUD.require(limits, peak=peak)
-
-
-def _require_whole_riff(data: bytes, limits: AudioLimits) -> None:
-    """Reject a truncated WAV, which libsndfile reads as a shorter one: compare the data with the size it states."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return
-    for chunk in itertools.islice(riff.chunks(data), MAX_WAV_CHUNKS):
-        if chunk.id == b"data":
-            expected = 0 if chunk.size >= UNKNOWN_DATA_BYTES else chunk.size
-            WHOLE.require(limits, present=len(data) - chunk.start, expected=expected, unit="bytes of data")
-            return
-    raise BadAudio(AudioCode.TRUNCATED, f"no data chunk among the first {MAX_WAV_CHUNKS} of the WAV file")

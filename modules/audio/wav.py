@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from modules.audio import riff
 from modules.audio.decoding import (
     AUDIBLE,
     CHANNELS,
@@ -18,12 +19,10 @@ from modules.audio.decoding import (
     FINITE,
     HAS_SAMPLES,
     LONG_ENOUGH,
-    MAX_WAV_CHUNKS,
     NOT_EMPTY,
     NOT_TOO_LOUD,
     SAMPLE_RATE,
     SHORT_ENOUGH,
-    UNKNOWN_DATA_BYTES,
     WHOLE,
     AudioCode,
     AudioLimits,
@@ -44,7 +43,7 @@ _IS_RIFF_WAVE = Check(
 _HAS_DATA = Check(
     AudioCode.TRUNCATED,
     lambda limits, in_file, size: in_file,
-    f"no data chunk among the first {MAX_WAV_CHUNKS} in the WAV file's {{size}} bytes",
+    f"no data chunk among the first {riff.MAX_CHUNKS} in the WAV file's {{size}} bytes",
 )
 _HAS_FORMAT = Check(
     AudioCode.UNREADABLE, lambda limits, in_file: in_file, "no fmt chunk before the WAV file's data chunk"
@@ -142,7 +141,7 @@ def _find_chunks(encoded: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
         lambda position, format_at, data_at: (data_at == _NO_CHUNK) & (position + 8 <= size),
         lambda position, format_at, data_at: _next_chunk(encoded, position, format_at),
         state,
-        maximum_iterations=MAX_WAV_CHUNKS,
+        maximum_iterations=riff.MAX_CHUNKS,
     )
     return format_at, data_at
 
@@ -172,20 +171,28 @@ def _unsigned(encoded: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     return low + high * (1 << 16)
 
 
+def _is_chunk(encoded: tf.Tensor, size: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """Return whether a whole chunk follows, or nothing, as :func:`modules.audio.riff.data_chunk` does; bool ``[]``."""
+    chunk_id = tf.strings.substr(encoded, tf.clip_by_value(position, 0, size), 4)
+    ends_at = position + 8 + _unsigned(encoded, position + 4)
+    return (position >= size) | (tf.strings.regex_full_match(chunk_id, riff.CHUNK_ID) & (ends_at <= size))
+
+
 def _read_layout(encoded: tf.Tensor, size: tf.Tensor, format_at: tf.Tensor, data_at: tf.Tensor) -> _Layout:
     """Return the fields of the header; undefined if a chunk is missing."""
     fields = tf.unstack(_words(encoded, format_at + 8, 8))
     # The extensible header has the code that follows it 24 bytes into the chunk.
     (extended,) = tf.unstack(_words(encoded, format_at + 8 + 24, 1))
-    expected = _unsigned(encoded, data_at + 4)
+    stated = _unsigned(encoded, data_at + 4)
     present = size - data_at - 8
+    is_unknown = (stated >= riff.UNKNOWN_DATA_BYTES) | ((stated == 0) & ~_is_chunk(encoded, size, data_at + 8))
     return _Layout(
         format_code=tf.where(fields[0] == _EXTENSIBLE, extended, fields[0]),
         channels=fields[1],
         sample_rate_hz=fields[2] + fields[3] * (1 << 16),
         bits=fields[7],
         data_start=data_at + 8,
-        data_bytes=tf.where(expected >= UNKNOWN_DATA_BYTES, present, expected),
+        data_bytes=tf.where(is_unknown, present, stated),
     )
 
 

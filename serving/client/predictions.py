@@ -230,10 +230,18 @@ class Timeline:
         self._name = name
         self._chunk_frames = int(chunk_sec * sound.samplerate)
         self._start_frame = 0
+        self._skipped: AudioError | None = None
+        self._has_segments = False
 
     def next_chunk(self) -> bytes | None:
-        """Return the WAV bytes to send next, or ``None`` after the last."""
+        """Return the WAV bytes to send next, or ``None`` after the last.
+
+        Raises:
+            AudioError: No part of the recording could be used.
+        """
         if self._start_frame >= self._sound.frames:
+            if self._skipped and not self._has_segments:
+                raise self._skipped
             return None
         return read_wav(self._sound, start_frame=self._start_frame, frames=self._chunk_frames)
 
@@ -260,7 +268,9 @@ class Timeline:
         (error,) = _errors(response, [self._name])
         if error:
             self._skip(error)
+            self._skipped = error
             return []
+        self._has_segments = True
         rate_hz = self._sound.samplerate
         new = segments(response, offset_sec=self._start_frame / rate_hz)
         if self._start_frame + self._chunk_frames >= self._sound.frames:

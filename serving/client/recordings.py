@@ -2,22 +2,41 @@
 
 import io
 import os
-from typing import Any, TypeAlias
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import soundfile
 
-from modules.audio.decoding import WIDEST_LIMITS, AudioCode, BadAudio, decode
+from modules.audio import containers, riff
+from modules.audio.decoding import (
+    DEFAULT_LIMITS,
+    NOT_EMPTY,
+    WIDEST_LIMITS,
+    AudioCode,
+    BadAudio,
+    blocks,
+    check,
+    decode,
+    is_exact,
+    open_sound,
+)
 from modules.common import addresses
 from serving.client.errors import AudioError
 
-Audio: TypeAlias = str | os.PathLike[str] | bytes | tuple[np.ndarray, int]
-"""A file that libsndfile reads, local or in a bucket, the bytes of one, or samples with their rate in Hz.
+Audio: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | tuple[np.ndarray, int]
+"""A sound file, local or in a bucket, the bytes of one, a file opened for reading, or samples with their rate in Hz.
 
 Samples are of shape ``[samples]`` or ``[samples, channels]``, floating point in ±1 or int16.
 """
 
+_TAKEN = "a path, the bytes of a file, a file opened in binary mode, or a tuple (samples, rate in Hz)"
 _FULL_SCALE = 32_768
+_MAX_RATE_HZ = 1 << 31
+_IN_MEMORY_BYTES = 256 * 1024 * 1024
 
 
 def to_wav(audio: Audio) -> bytes:
@@ -32,14 +51,12 @@ def to_wav(audio: Audio) -> bytes:
         AudioError: The recording cannot be read, or no model can use it.
     """
     encoded = _file_bytes(audio)
-    try:
+    with _naming(audio):
         decode(encoded, WIDEST_LIMITS)
-    except BadAudio as error:
-        raise AudioError(error.code, f"{name_of(audio)}: {error.reason}") from error
-    with soundfile.SoundFile(io.BytesIO(encoded)) as sound:
-        if (sound.format, sound.subtype) == ("WAV", "PCM_16"):
-            return encoded
-        return _encode(sound.read(dtype="float32", always_2d=True), sound.samplerate)
+        with open_sound(encoded, WIDEST_LIMITS) as sound:
+            if riff.is_wav(encoded) and (sound.format, sound.subtype) == ("WAV", "PCM_16"):
+                return _with_data_size(encoded)
+            return _encode(np.concatenate(list(blocks(sound))), sound.samplerate)
 
 
 def open_long(audio: Audio) -> soundfile.SoundFile:
@@ -49,18 +66,15 @@ def open_long(audio: Audio) -> soundfile.SoundFile:
         audio: The recording.
 
     Raises:
-        AudioError: The recording cannot be read, or is empty.
+        AudioError: The recording cannot be read, or no model can use it.
     """
-    local = isinstance(audio, (str, os.PathLike)) and not addresses.in_bucket(os.fspath(audio))
-    file = audio if local else io.BytesIO(_file_bytes(audio))
-    try:
-        sound = soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(f"{name_of(audio)}: not a readable sound file: {error}") from error
-    if sound.frames == 0:
-        sound.close()
-        raise AudioError(AudioCode.NO_SAMPLES, f"{name_of(audio)}: {AudioCode.NO_SAMPLES}: the data has length zero")
-    return sound
+    with _naming(audio):
+        sound = _open_on_disk(audio) if _is_large(audio) else open_sound(_nonempty(audio), WIDEST_LIMITS)
+        if not is_exact(sound):
+            sound = _rewritten(sound)
+        check(sound, WIDEST_LIMITS)
+        sound.seek(0)
+        return sound
 
 
 def read_wav(sound: soundfile.SoundFile, *, start_frame: int, frames: int) -> bytes:
@@ -70,9 +84,16 @@ def read_wav(sound: soundfile.SoundFile, *, start_frame: int, frames: int) -> by
         sound: The open recording.
         start_frame: First frame of the part.
         frames: Number of frames; fewer at the end of the recording.
+
+    Raises:
+        AudioError: The recording is damaged.
     """
-    sound.seek(start_frame)
-    return _encode(sound.read(frames, dtype="float32", always_2d=True), sound.samplerate)
+    try:
+        sound.seek(start_frame)
+        return _encode(sound.read(frames, dtype="float32", always_2d=True), sound.samplerate)
+    except soundfile.LibsndfileError as error:
+        text = f"{AudioCode.UNREADABLE}: frame {start_frame} cannot be read: {error.error_string}"
+        raise AudioError(AudioCode.UNREADABLE, text) from error
 
 
 def bytes_per_sample(sound: soundfile.SoundFile) -> int:
@@ -84,19 +105,103 @@ def bytes_per_sample(sound: soundfile.SoundFile) -> int:
     return 2 if sound.subtype.startswith("PCM") else 4
 
 
-def _file_bytes(audio: Audio) -> bytes:
-    if isinstance(audio, bytes):
-        return audio
-    if isinstance(audio, tuple):
-        return _from_samples(*audio)
+@contextmanager
+def _naming(audio: Audio) -> Iterator[None]:
+    """Raise the errors of a recording with its name."""
     try:
-        return addresses.read_bytes(os.fspath(audio))
-    except OSError as error:
-        raise _unreadable(f"cannot read {audio}: {error.strerror or error}") from error
+        yield
+    except BadAudio as error:
+        raise AudioError(error.code, f"{name_of(audio)}: {error.reason}") from error
+
+
+def _is_large(audio: Audio) -> bool:
+    """Return whether the recording is a local file that should not be read into memory."""
+    if not isinstance(audio, (str, os.PathLike)) or addresses.in_bucket(os.fspath(audio)):
+        return False
+    path = Path(audio)
+    return path.is_file() and path.stat().st_size > _IN_MEMORY_BYTES
+
+
+def _nonempty(audio: Audio) -> bytes:
+    encoded = _file_bytes(audio)
+    NOT_EMPTY.require(WIDEST_LIMITS, size=len(encoded))
+    return encoded
+
+
+def _open_on_disk(path: Any) -> soundfile.SoundFile:
+    """Open a large file without reading it into memory."""
+    try:
+        return soundfile.SoundFile(os.open(path, os.O_RDONLY), closefd=True)  # by its name, .raw would be no error
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise BadAudio(AudioCode.UNREADABLE, f"not a readable sound file: {error}") from error
+
+
+def _rewritten(sound: soundfile.SoundFile) -> soundfile.SoundFile:
+    """Return the recording in a form of known length in which every position can be sought."""
+    file = containers.spool()
+    with (
+        sound,
+        soundfile.SoundFile(file, "w", sound.samplerate, sound.channels, format="W64", subtype="FLOAT") as rewritten,
+    ):
+        for block in blocks(sound):
+            rewritten.write(block)
+    file.seek(0)
+    return soundfile.SoundFile(file)
+
+
+def _with_data_size(wav: bytes) -> bytes:
+    chunk = riff.data_chunk(wav)
+    return riff.with_data_size(wav, chunk) if chunk else wav
+
+
+def _file_bytes(audio: Audio) -> bytes:
+    if isinstance(audio, (bytes, bytearray, memoryview)):
+        return bytes(audio)
+    if isinstance(audio, tuple) and len(audio) == 2:
+        return _from_samples(*audio)
+    if isinstance(audio, (str, os.PathLike)):
+        return _read_path(os.fspath(audio))
+    if hasattr(audio, "read"):
+        return _read_open(audio)
+    raise _unreadable(f"the recording is {_described(audio)}; it must be {_TAKEN}")
+
+
+def _read_path(path: str | bytes) -> bytes:
+    address = os.fsdecode(path)
+    try:
+        if not addresses.in_bucket(address) and not _is_readable(Path(address).stat().st_mode):
+            raise _unreadable(f"{address} is not a file; give the path of a recording")
+        return addresses.read_bytes(address)
+    except (OSError, ValueError) as error:
+        if isinstance(error, AudioError):
+            raise
+        raise _unreadable(f"cannot read {address!r}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _is_readable(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
+
+
+def _read_open(file: Any) -> bytes:
+    """Return all that an open file holds, wherever its position is."""
+    try:
+        if getattr(file, "seekable", lambda: False)():
+            file.seek(0)
+        content = file.read()
+    except (OSError, ValueError) as error:
+        raise _unreadable(f"cannot read {name_of(file)}: {error}") from error
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise _unreadable(f"{name_of(file)} gives {type(content).__name__}; open it in binary mode, as 'rb'")
+    return bytes(content)
 
 
 def _unreadable(text: str) -> AudioError:
-    return AudioError(AudioCode.UNREADABLE, text)
+    return AudioError(AudioCode.UNREADABLE, f"{AudioCode.UNREADABLE}: {text}")
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__} of shape {tuple(shape)}" if isinstance(shape, tuple) else type(value).__name__
 
 
 def name_of(audio: Audio) -> str:
@@ -105,20 +210,39 @@ def name_of(audio: Audio) -> str:
     Args:
         audio: The recording.
     """
-    if isinstance(audio, bytes):
+    if isinstance(audio, (bytes, bytearray, memoryview)):
         return f"{len(audio)} bytes"
-    return f"samples of shape {audio[0].shape}" if isinstance(audio, tuple) else str(audio)
+    if isinstance(audio, tuple):
+        return f"samples of shape {np.shape(audio[0])}" if audio and hasattr(audio[0], "shape") else "samples"
+    if isinstance(audio, (str, os.PathLike)):
+        return os.fsdecode(audio)
+    name = getattr(audio, "name", None)
+    return name if isinstance(name, str) else type(audio).__name__
 
 
-def _from_samples(samples: Any, rate_hz: int) -> bytes:
+def _from_samples(samples: Any, rate_hz: Any) -> bytes:
+    if np.ndim(samples) == 0 or np.ndim(rate_hz) != 0:
+        raise _unreadable(f"got ({_described(samples)}, {_described(rate_hz)}); it must be (samples, rate in Hz)")
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] > samples.shape[0] > 0):
         raise _unreadable(f"samples have shape {samples.shape}; it must be [samples] or [samples, channels]")
     if samples.dtype != np.int16 and not np.issubdtype(samples.dtype, np.floating):
         raise _unreadable(f"samples are {samples.dtype}; they must be floating point in ±1, or int16")
-    if rate_hz <= 0:
-        raise _unreadable(f"the sample rate is {rate_hz} Hz; it must be above 0")
+    if not isinstance(rate_hz, (int, float, np.number)) or not 1 <= rate_hz < _MAX_RATE_HZ or int(rate_hz) != rate_hz:
+        raise _unreadable(f"the sample rate is {rate_hz!r} Hz; it must be a whole number above 0")
+    _require_full_scale(samples)
     return _encode(samples, int(rate_hz))
+
+
+def _require_full_scale(samples: np.ndarray) -> None:
+    """Refuse floats at the scale of int16, which a model may otherwise clip."""
+    peak = float(np.max(np.abs(samples.astype(np.float64)), initial=0.0))
+    if samples.dtype != np.int16 and np.isfinite(peak) and peak > DEFAULT_LIMITS.max_peak:
+        raise AudioError(
+            AudioCode.TOO_LOUD,
+            f"samples of shape {samples.shape}: {AudioCode.TOO_LOUD}: the peak is {peak:.3g}; floats must be in ±1. "
+            "Divide samples at the scale of int16 by 32768, or give them as int16",
+        )
 
 
 def _encode(samples: np.ndarray, rate_hz: int) -> bytes:

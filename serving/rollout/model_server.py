@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
+from modules.common import proxies
 from serving.rollout.state import RolloutError, TargetUnreachable
 from serving.wire import model_service_pb2 as wire
 
@@ -121,7 +122,8 @@ class ModelServer:
 
 def _channel(address: str, ca_file: Path | None) -> grpc.Channel:
     target = address.removeprefix("grpcs://")
+    options = [*_OPTIONS, proxies.grpc_option(target)]
     if target == address:
-        return grpc.insecure_channel(target, options=_OPTIONS)
+        return grpc.insecure_channel(target, options=options)
     trusted = ca_file.read_bytes() if ca_file else None
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(trusted), options=_OPTIONS)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(trusted), options=options)

@@ -1,7 +1,6 @@
 """Processing of a predict request, the same for gRPC and REST."""
 
 import dataclasses
-import struct
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,7 +15,6 @@ from serving.server.request_log import RequestLog
 from serving.server.servable import DEFAULT_SIGNATURE, Servable
 
 _AUDIO_INPUT = "audio"
-_FORMAT = struct.Struct("<8xI4x")  # the bytes per second in the fmt chunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,14 +104,9 @@ def _duration_sec(encoded: bytes) -> float:
 
     Opening the file with libsndfile would take a tenth of the model's time.
     """
-    bytes_per_sec = 0
-    for chunk in riff.chunks(encoded):
-        if chunk.id == b"fmt " and chunk.start + _FORMAT.size <= len(encoded):
-            (bytes_per_sec,) = _FORMAT.unpack_from(encoded, chunk.start)
-        if chunk.id == b"data":
-            present_bytes = min(chunk.size, len(encoded) - chunk.start)
-            return present_bytes / bytes_per_sec if bytes_per_sec else 0.0
-    return 0.0
+    data = riff.data_chunk(encoded)
+    bytes_per_sec = riff.bytes_per_sec(encoded)
+    return min(data.size, len(encoded) - data.start) / bytes_per_sec if data and bytes_per_sec else 0.0
 
 
 def _chosen(outputs: Mapping[str, np.ndarray], output_filter: Sequence[str]) -> Mapping[str, np.ndarray]:

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 
+from modules.common import proxies
 from serving.client.errors import RequestFailed
 from serving.wire import predict_pb2 as wire
 
@@ -40,6 +42,10 @@ _OPTIONS = [
 ]
 
 
+def _options(target: str) -> list[tuple[str, Any]]:
+    return [*_OPTIONS, proxies.grpc_option(target)]
+
+
 class GrpcTransport:
     """A :class:`serving.client.transport.Transport` over one channel."""
 
@@ -47,9 +53,10 @@ class GrpcTransport:
 
     def __init__(self, target: str, *, tls: bool, ca_file: Path | None) -> None:
         if tls:
-            self._channel = grpc.secure_channel(target, _credentials(ca_file), options=_OPTIONS)
+            self._channel = grpc.secure_channel(target, _credentials(ca_file), options=_options(target))
         else:
-            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+            self._channel = grpc.insecure_channel(target, options=_options(target))
+        self._target = target
         self._predict = self._channel.unary_unary(
             PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString
         )
@@ -59,7 +66,7 @@ class GrpcTransport:
         try:
             return self._predict(request, timeout=timeout_sec)
         except grpc.RpcError as error:
-            raise RequestFailed.of(error.code(), error.details()) from error
+            raise _failed(error, self._target) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -73,9 +80,10 @@ class AsyncGrpcTransport:
 
     def __init__(self, target: str, *, tls: bool, ca_file: Path | None) -> None:
         if tls:
-            self._channel = grpc.aio.secure_channel(target, _credentials(ca_file), options=_OPTIONS)
+            self._channel = grpc.aio.secure_channel(target, _credentials(ca_file), options=_options(target))
         else:
-            self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+            self._channel = grpc.aio.insecure_channel(target, options=_options(target))
+        self._target = target
         self._predict = self._channel.unary_unary(
             PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString
         )
@@ -85,11 +93,20 @@ class AsyncGrpcTransport:
         try:
             return await self._predict(request, timeout=timeout_sec)
         except grpc.aio.AioRpcError as error:
-            raise RequestFailed.of(error.code(), error.details() or "") from error
+            raise _failed(error, self._target) from error
 
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
+
+
+def _failed(error: Any, target: str) -> RequestFailed:
+    """Return the error of a call, with the proxy if nothing answers."""
+    details = error.details() or ""
+    proxy = proxies.proxy_of(proxies.host_of(target), proxies.GRPC_VARIABLES)
+    if error.code() is grpc.StatusCode.UNAVAILABLE and proxy:
+        details += proxy.note
+    return RequestFailed.of(error.code(), details)
 
 
 def _credentials(ca_file: Path | None) -> grpc.ChannelCredentials:

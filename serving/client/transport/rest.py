@@ -11,7 +11,8 @@ import grpc
 import httpx
 import numpy as np
 
-from serving.client.errors import RequestFailed, UnexpectedAnswer
+from modules.common import proxies
+from serving.client.errors import AddressError, RequestFailed, UnexpectedAnswer
 from serving.client.predictions import tensor_values
 from serving.wire import predict_pb2 as wire
 
@@ -37,7 +38,9 @@ class RestTransport:
 
     def __init__(self, base_url: str, *, ca_file: Path | None) -> None:
         verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-        transport = httpx.HTTPTransport(verify=verify, retries=_CONNECTION_RETRIES)
+        url = httpx.URL(base_url)
+        self._proxy = proxies.proxy_of(url.host, proxies.rest_variables(url.scheme))
+        transport = _http_transport(verify, self._proxy)
         self._http = httpx.Client(base_url=base_url, transport=transport)
 
     def predict(self, request: wire.PredictRequest, *, timeout_sec: float) -> wire.PredictResponse:
@@ -47,12 +50,20 @@ class RestTransport:
         except httpx.TimeoutException as error:
             raise RequestFailed.of(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer in {timeout_sec} s") from error
         except httpx.TransportError as error:
-            raise RequestFailed.of(grpc.StatusCode.UNAVAILABLE, str(error)) from error
+            note = self._proxy.note if self._proxy else ""
+            raise RequestFailed.of(grpc.StatusCode.UNAVAILABLE, f"{error}{note}") from error
         return from_json(answer.status_code, answer.content)
 
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
+
+
+def _http_transport(verify: ssl.SSLContext | bool, proxy: proxies.Proxy | None) -> httpx.HTTPTransport:
+    try:
+        return httpx.HTTPTransport(verify=verify, retries=_CONNECTION_RETRIES, proxy=proxy.url if proxy else None)
+    except (ValueError, ImportError) as error:  # an unknown scheme, or SOCKS without its package
+        raise AddressError(f"the proxy {proxy.url if proxy else ''} cannot be used: {error}") from error
 
 
 def to_json(request: wire.PredictRequest) -> bytes:

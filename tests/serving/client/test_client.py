@@ -177,13 +177,20 @@ def test_a_timeline_continues_after_silence(client, speechlike):
     assert starts[-1] == pytest.approx(100 - 2.5, abs=1e-3)
 
 
-def test_a_timeline_skips_silence_and_a_short_rest(client, speechlike):
-    silence = np.full(8_000 * 30, 1e-5, np.float32)
-    assert list(client.timeline((silence, 8_000))) == []
-    assert list(client.timeline((np.concatenate([silence, speechlike(0.05, rate_hz=8_000)]), 8_000))) == []
+@pytest.mark.parametrize(
+    ("silence_sec", "sound_sec", "level", "code"),
+    [
+        (30, 0, 0.0, "AUDIO_SILENT"),
+        (30, 0, 5e-5, "AUDIO_SILENT"),
+        (60, 0.05, 5e-5, "AUDIO_TOO_SHORT"),
+        (0, 0.05, 0.0, "AUDIO_TOO_SHORT"),
+    ],
+)
+def test_a_timeline_without_a_usable_part_is_an_error(client, speechlike, silence_sec, sound_sec, level, code):
+    silence = np.full(8_000 * silence_sec, level, np.float32)
     with pytest.raises(AudioError) as caught:
-        list(client.timeline((speechlike(0.05, rate_hz=8_000), 8_000)))
-    assert caught.value.code == "AUDIO_TOO_SHORT"
+        list(client.timeline((np.concatenate([silence, speechlike(sound_sec, rate_hz=8_000)]), 8_000)))
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize("form", ["address", "rest_url"])
@@ -349,3 +356,20 @@ def test_real_recordings_agree_with_their_features(client, shared_server, ravdes
     for file, prediction in zip(files, client.predict_batch(files), strict=True):
         expected = shared_server.predict_from_features_of(file.read_bytes())
         np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["address", "rest_url"])
+def test_a_server_on_this_machine_is_reached_without_the_proxy(shared_server, wav_bytes, monkeypatch, form):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Client(getattr(shared_server, form)) as client:
+        assert client.predict(wav_bytes).emotion
+
+
+@pytest.mark.parametrize("address", ["server.invalid:8500", "http://server.invalid:8501"])
+def test_the_message_about_another_machine_names_the_proxy(wav_bytes, monkeypatch, address):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Client(address, timeout_sec=2) as client, pytest.raises(RequestFailed, match=r"127\.0\.0\.1:9 of http_proxy"):
+        client.predict(wav_bytes)

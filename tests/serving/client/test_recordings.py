@@ -86,3 +86,99 @@ def test_a_part_of_a_long_recording(int16_samples):
     with open_long((int16_samples, 16_000)) as sound:
         samples, _ = samples_of(read_wav(sound, start_frame=5_000, frames=1_000))
     np.testing.assert_array_equal(samples, int16_samples[5_000:6_000])
+
+
+WAYS = {
+    "bytes": lambda path: path.read_bytes(),
+    "bytearray": lambda path: bytearray(path.read_bytes()),
+    "memoryview": lambda path: memoryview(path.read_bytes()),
+    "path": lambda path: path,
+    "text": str,
+    "BytesIO": lambda path: io.BytesIO(path.read_bytes()),
+    "open file": lambda path: path.open("rb"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_form_of_a_file_is_taken(tmp_path, wav_bytes, way):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes)
+    assert to_wav(WAYS[way](path)) == wav_bytes
+
+
+def test_an_open_file_is_read_from_its_start(wav_bytes):
+    file = io.BytesIO()
+    file.write(wav_bytes)
+    assert to_wav(file) == wav_bytes
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [None, 3, [0.1, 0.2], np.zeros(8_000), (16_000, np.zeros(8_000)), (np.zeros(8_000),), io.StringIO("a"), "a\0b", {}],
+)
+def test_anything_else_is_refused_with_what_is_taken(audio):
+    with pytest.raises(AudioError) as caught:
+        to_wav(audio)
+    assert caught.value.code == "AUDIO_UNREADABLE"
+
+
+@pytest.mark.parametrize("rate_hz", [0, -1, 1.5, float("nan"), "16000", None, 2**40])
+def test_a_rate_that_is_not_a_whole_number_is_refused(rate_hz):
+    with pytest.raises(AudioError) as caught:
+        to_wav((np.full(8_000, 0.1, np.float32), rate_hz))
+    assert caught.value.code == "AUDIO_UNREADABLE"
+
+
+def test_floats_at_the_scale_of_int16_are_refused(int16_samples):
+    with pytest.raises(AudioError, match="32768") as caught:
+        to_wav((int16_samples.astype(np.float32), 16_000))
+    assert caught.value.code == "AUDIO_TOO_LOUD"
+
+
+def test_a_folder_and_a_device_are_not_recordings(tmp_path):
+    for path in (tmp_path, "/dev/zero"):
+        with pytest.raises(AudioError) as caught:
+            to_wav(path)
+        assert caught.value.code == "AUDIO_UNREADABLE"
+
+
+def with_data_size(wav, size):
+    at = wav.index(b"data") + 4
+    return wav[:at] + size.to_bytes(4, "little") + wav[at + 4 :]
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFF_FFFF, 0x7FFF_F024])
+def test_a_wav_of_a_recorder_that_was_killed_is_sent_with_its_size(wav_bytes, size):
+    assert to_wav(with_data_size(wav_bytes, size)) == wav_bytes
+
+
+FORMS = {"gsm": ("WAV", "GSM610", 8_000), "mp3": ("MP3", None, 16_000), "opus": ("OGG", "OPUS", 48_000)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_cannot_be_sought_is_read_whole_and_in_parts(speechlike, form):
+    container, subtype, rate_hz = FORMS[form]
+    file = io.BytesIO()
+    soundfile.write(file, speechlike(rate_hz=rate_hz), rate_hz, format=container, subtype=subtype)
+    whole, _ = soundfile.read(io.BytesIO(to_wav(file)), dtype="float32")
+    with open_long(file) as sound:
+        part, _ = soundfile.read(io.BytesIO(read_wav(sound, start_frame=5_000, frames=1_000)), dtype="float32")
+        assert sound.frames == len(whole)
+    np.testing.assert_allclose(part, whole[5_000:6_000], atol=2**-15)
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda wav: wav[: len(wav) // 2], "AUDIO_TRUNCATED"),
+        (lambda wav: wav[:44] + bytes(len(wav) - 44), "AUDIO_SILENT"),
+        (lambda wav: b"", "AUDIO_EMPTY"),
+        (lambda wav: with_data_size(wav[:44], 0), "AUDIO_NO_SAMPLES"),
+        (lambda wav: b"<html></html>", "AUDIO_UNREADABLE"),
+    ],
+)
+def test_a_timeline_refuses_what_a_prediction_refuses(wav_bytes, damage, code):
+    for read in (to_wav, open_long):
+        with pytest.raises(AudioError) as caught:
+            read(damage(wav_bytes))
+        assert caught.value.code == code
