@@ -1,21 +1,38 @@
 """Which copies of a training clip are made. Light to import: the configuration reads it."""
 
-from pydantic import Field, field_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator
 
 from modules.common.settings import Settings
 
 PLAIN = "plain"
-TRANSFORMS: tuple[str, ...] = ("noise", "stretch", "shift", "pitch")
+TRANSFORMS: tuple[str, ...] = ("noise", "stretch", "shift", "pitch", "coloured_noise", "babble", "telephone")
+
+
+def _require_ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("allowed: the lower value first")
+    return limits
+
+
+_Decibels = Annotated[float, Field(ge=-60, le=100)]
+DecibelRange = Annotated[
+    tuple[_Decibels, _Decibels],
+    AfterValidator(_require_ascending),
+    Field(json_schema_extra={"allowed": "two numbers from -60 to 100, the lower first"}),
+]
 
 
 class AugmentationSettings(Settings):
     """Which copies of a training clip are made, and how strongly each differs."""
 
     variants: tuple[str, ...] = Field(
-        (PLAIN,),  # the default network augments while it trains
+        (PLAIN,),  # the small network augments while it trains
         min_length=1,
         description="What is written for each training clip: `plain` is the recording itself; the others are `noise`, "
-        "`stretch`, `shift`, `pitch`, or several joined by `+` and applied from left to right.",
+        "`stretch`, `shift`, `pitch`, `coloured_noise`, `babble`, `telephone`, or several joined by `+` and applied "
+        "from left to right.",
         json_schema_extra={"allowed": f"a list of {PLAIN}, {', '.join(TRANSFORMS)}, and several joined by +"},
     )
     noise_amplitude: float = Field(
@@ -23,6 +40,12 @@ class AugmentationSettings(Settings):
         gt=0,
         le=10,
         description="The standard deviation of the white noise is drawn between 0 and this share of the clip's peak.",
+    )
+    noise_snr_db: DecibelRange = Field(
+        (5.0, 25.0), description="Lowest and highest signal-to-noise ratio of `coloured_noise` in dB."
+    )
+    babble_snr_db: DecibelRange = Field(
+        (5.0, 20.0), description="Lowest and highest ratio of the speech to the voices of `babble` in dB."
     )
     stretch_rate: float = Field(
         0.8, ge=0.1, le=10, description="Speed of the time-stretched copy; below 1 is slower and longer."

@@ -9,11 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
+from modules.audio.augmentation.babble import Babble
+from modules.audio.augmentation.coloured_noise import ColouredNoise
 from modules.audio.augmentation.noise import Noise
 from modules.audio.augmentation.pitch import Pitch
 from modules.audio.augmentation.settings import AugmentationSettings, steps_of
 from modules.audio.augmentation.shift import Shift
 from modules.audio.augmentation.stretch import Stretch
+from modules.audio.augmentation.telephone import Telephone
 from modules.common.digest import shuffle_key
 
 
@@ -28,11 +31,22 @@ class Transform(Protocol):
 
 Plan = tuple[Transform, ...]
 
-_BY_NAME: Mapping[str, type[Noise] | type[Stretch] | type[Shift] | type[Pitch]] = {
+
+class DrawnTransform(Protocol):
+    """A class of transforms."""
+
+    def draw(self, settings: AugmentationSettings, rng: np.random.Generator) -> Transform:
+        """Draw the parameters of a transform from ``rng``."""
+
+
+_BY_NAME: Mapping[str, DrawnTransform] = {
     "noise": Noise,
     "stretch": Stretch,
     "shift": Shift,
     "pitch": Pitch,
+    "coloured_noise": ColouredNoise,
+    "babble": Babble,
+    "telephone": Telephone,
 }
 
 

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from modules.audio.augmentation import PLAIN, TRANSFORMS, augment, draw_plan
+from modules.audio.augmentation.babble import Babble
+from modules.audio.augmentation.coloured_noise import ColouredNoise
 from modules.audio.augmentation.noise import Noise
 from modules.audio.augmentation.pitch import Pitch
 from modules.audio.augmentation.shift import Shift
 from modules.audio.augmentation.stretch import Stretch
+from modules.audio.augmentation.telephone import CODECS, Telephone
 from tests.original import ORIGINAL_AUGMENTATION
 
 RATE_HZ = 22_050
@@ -62,6 +65,50 @@ def test_noise_amplitude_is_drawn_between_zero_and_the_limit():
     amplitudes = [Noise.draw(settings, np.random.default_rng(seed)).amplitude for seed in range(200)]
     assert 0 <= min(amplitudes) < 0.003
     assert 0.032 < max(amplitudes) <= 0.035
+
+
+def snr_db(samples, changed):
+    return 10 * np.log10(np.mean(samples**2) / np.mean((changed - samples) ** 2))
+
+
+@pytest.mark.parametrize("exponent", [-0.5, 0.0, 2.0])
+def test_coloured_noise_has_its_colour_and_ratio(exponent):
+    window = tone(300)
+    changed = ColouredNoise(exponent=exponent, snr_db=12, seed=1).apply(window, sample_rate_hz=RATE_HZ)
+    assert snr_db(window, changed) == pytest.approx(12, abs=0.01)
+    power = np.abs(np.fft.rfft(changed - window)) ** 2
+    low, high = (power[first : 2 * first].mean() for first in (500, 8000))  # bands four octaves apart
+    assert np.log2(low / high) == pytest.approx(4 * exponent, abs=0.3)
+
+
+def test_babble_has_its_ratio_and_is_not_the_clip():
+    window = tone(300) * np.linspace(0, 1, WINDOW_SAMPLES, dtype=np.float32)
+    changed = Babble(snr_db=6, seed=1).apply(window, sample_rate_hz=RATE_HZ)
+    assert snr_db(window, changed) == pytest.approx(6, abs=0.01)
+    assert abs(np.corrcoef(window, changed - window)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_telephone_keeps_its_band_alone(codec):
+    low, inside, high = (
+        np.std(Telephone(codec).apply(tone(frequency), sample_rate_hz=RATE_HZ)) for frequency in (60, 1000, 6000)
+    )
+    assert inside == pytest.approx(np.std(tone(1000)), rel=0.2)
+    assert max(low, high) < 0.05 * inside
+
+
+@pytest.mark.parametrize("transform", ["coloured_noise", "babble"])
+def test_ratios_are_drawn_within_the_limits(transform):
+    settings = ORIGINAL_AUGMENTATION.replace(noise_snr_db=(5, 25), babble_snr_db=(5, 25))
+    ratios = [draw_plan(transform, settings, seed=seed, clip_id="a.wav")[0].snr_db for seed in range(200)]
+    assert 5 <= min(ratios) < 6
+    assert 24 < max(ratios) <= 25
+
+
+def test_a_silent_clip_stays_silent():
+    silent = np.zeros(WINDOW_SAMPLES, np.float32)
+    for transform in ("coloured_noise", "babble", "telephone"):
+        assert np.abs(variants_of(silent, variants=(transform,))[transform][0]).max() < 1e-3
 
 
 def test_pitch_rises_by_the_semitones_and_the_length_stays():

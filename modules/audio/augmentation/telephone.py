@@ -1,0 +1,54 @@
+"""The telephone: a narrow band at 8 kHz, and a codec."""
+
+import dataclasses
+import io
+
+import numpy as np
+
+from modules.audio.augmentation.settings import AugmentationSettings
+
+RATE_HZ = 8000
+BAND_HZ = (300, 3400)
+"""Band of a telephone channel, ITU-T G.712."""
+
+CODECS = ("PCM_16", "ULAW", "ALAW", "GSM610")
+"""Subtypes of libsndfile: none, G.711's two laws, GSM 06.10."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Telephone:
+    """A telephone call.
+
+    Attributes:
+        codec: One of :data:`CODECS`.
+    """
+
+    codec: str
+
+    @classmethod
+    def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Telephone":
+        """Draw the codec from ``rng``; ``settings`` are not used."""
+        return cls(CODECS[rng.integers(len(CODECS))])
+
+    def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
+        """Limit the band and apply the codec; the result has the length of ``samples``."""
+        import soxr
+        from scipy import signal
+
+        narrow = soxr.resample(samples, sample_rate_hz, RATE_HZ)
+        band = signal.butter(4, BAND_HZ, btype="bandpass", fs=RATE_HZ, output="sos")
+        received = _coded(signal.sosfilt(band, narrow), self.codec)
+        return _of_length(soxr.resample(received, RATE_HZ, sample_rate_hz), len(samples))
+
+
+def _coded(samples: np.ndarray, codec: str) -> np.ndarray:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(samples, -1, 1), RATE_HZ, format="WAV", subtype=codec)
+    file.seek(0)
+    return soundfile.read(file, dtype="float32")[0]
+
+
+def _of_length(samples: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(samples[:length], (0, max(0, length - len(samples)))).astype(np.float32)
