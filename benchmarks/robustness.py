@@ -1,14 +1,17 @@
 """Results on recordings of lower quality than the training data: ``python -m benchmarks.robustness --data DIR``.
 
+``--encoder`` evaluates the default family, with and without augmented copies, in place of the rows of the ablation.
+
 Folds and models are those of ``benchmarks.ablation`` and of ``ser evaluate``; missing models are trained. Each model
 predicts its test speakers' recordings, which are changed before any other step. Results of conditions are files below
 ``--root``, so that a stopped run resumes.
 """
 
+import dataclasses
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,27 +24,48 @@ from scipy import signal
 
 from benchmarks import command, document
 from benchmarks.ablation import RECIPE, make_parser, plan_rows, rows_of, shown
+from modules.audio.augmentation import telephone
+from modules.audio.augmentation.mixing import mix
 from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.evaluation.intervals import Predictions, estimates, paired_differences
 
 if TYPE_CHECKING:
+    from modules.audio.decoding import Recording
+    from modules.data.clips import Clip
     from pipeline.cross_validation.run import FoldResult, Plan
 
 ORIGINAL = "original_cnn"
 
 _PARTS_IN_A_TABLE = 3
-TELEPHONE_RATE_HZ = 8000
-TELEPHONE_BAND_HZ = (300, 3400)
+BABBLE_VOICES = 5
+CHORD_SEC = 0.5
+
+ENCODER = "training.family=encoder_cnn"
+ENCODER_ROWS = {"`encoder_cnn`": (ENCODER,), "trained on plain clips": (ENCODER, "augmentation.variants=[plain]")}
 
 Sound = tuple[np.ndarray, int]
 Extracted = dict[str, tuple[np.ndarray, int]]
 """Features and valid frames of each clip."""
 
-Change = Callable[[np.ndarray, int, np.random.Generator], Sound]
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a change may use in addition to the recording.
+
+    Attributes:
+        rng: Generator of the clip.
+        voices: Recordings of other speakers at the recording's rate, each float ``[samples]``.
+    """
+
+    rng: np.random.Generator
+    voices: Sequence[np.ndarray] = ()
 
 
-def unchanged(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
+Change = Callable[[np.ndarray, int, Place], Sound]
+
+
+def unchanged(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
     """Return the samples, float ``[samples]``, and their rate in Hz as they are."""
     return samples, rate_hz
 
@@ -49,33 +73,61 @@ def unchanged(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> So
 def with_noise(snr_db: float) -> Change:
     """Return a change that adds white noise; the power is relative to that of the whole recording."""
 
-    def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
-        deviation = np.sqrt(np.mean(samples.astype(np.float64) ** 2)) * 10 ** (-snr_db / 20)
-        return samples + deviation * rng.standard_normal(len(samples)), rate_hz
+    def change(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
+        return mix(samples, place.rng.standard_normal(len(samples)), snr_db), rate_hz
 
     return change
+
+
+def with_babble(snr_db: float) -> Change:
+    """Return a change that adds five other speakers at once."""
+
+    def change(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
+        chosen = place.rng.choice(len(place.voices), BABBLE_VOICES, replace=False)
+        voices = [np.resize(place.voices[number], len(samples)) for number in chosen]
+        return mix(samples, sum(voice / np.std(voice) for voice in voices), snr_db), rate_hz
+
+    return change
+
+
+def with_music(snr_db: float) -> Change:
+    """Return a change that adds plucked major chords on random roots."""
+
+    def change(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
+        chords = [_chord(rate_hz, place.rng) for _ in range(1 + len(samples) // round(CHORD_SEC * rate_hz))]
+        return mix(samples, np.concatenate(chords)[: len(samples)], snr_db), rate_hz
+
+    return change
+
+
+def _chord(rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    time_sec = np.arange(round(CHORD_SEC * rate_hz)) / rate_hz
+    notes_hz = 110 * 2 ** (rng.integers(24) / 12) * np.array([1, 5 / 4, 3 / 2, 2])
+    harmonics = np.arange(1, 5)
+    phases = 2 * np.pi * notes_hz[:, None, None] * harmonics[:, None] * time_sec
+    return (np.sin(phases) / harmonics[:, None]).sum(axis=(0, 1)) * np.exp(-3 * time_sec)
 
 
 def with_gain(gain_db: float) -> Change:
     """Return a change of the gain, with clipping at full scale."""
 
-    def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
+    def change(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
         return np.clip(samples * 10 ** (gain_db / 20), -1, 1), rate_hz
 
     return change
 
 
-def over_the_telephone(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
+def over_the_telephone(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
     """Return samples from 300 to 3400 Hz at 8 kHz, by a Butterworth band-pass of order 8."""
-    narrow = soxr.resample(samples, rate_hz, TELEPHONE_RATE_HZ)
-    band = signal.butter(4, TELEPHONE_BAND_HZ, btype="bandpass", fs=TELEPHONE_RATE_HZ, output="sos")
-    return signal.sosfilt(band, narrow), TELEPHONE_RATE_HZ
+    narrow = soxr.resample(samples, rate_hz, telephone.RATE_HZ)
+    band = signal.butter(4, telephone.BAND_HZ, btype="bandpass", fs=telephone.RATE_HZ, output="sos")
+    return signal.sosfilt(band, narrow), telephone.RATE_HZ
 
 
 def after_silence(silence_sec: float) -> Change:
     """Return a change that adds silence before the recording."""
 
-    def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
+    def change(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
         return np.concatenate([np.zeros(round(silence_sec * rate_hz)), samples]), rate_hz
 
     return change
@@ -84,10 +136,18 @@ def after_silence(silence_sec: float) -> Change:
 def first_part(length_sec: float) -> Change:
     """Return a change that keeps the start of the recording."""
 
-    def change(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> Sound:
+    def change(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
         return samples[: round(length_sec * rate_hz)], rate_hz
 
     return change
+
+
+def one_second_of_speech(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
+    """Return the second that follows the first 10 ms within 30 dB of the loudest 10 ms."""
+    frame = rate_hz // 100
+    powers = np.square(samples[: len(samples) // frame * frame]).reshape(-1, frame).mean(axis=1)
+    start = int(np.argmax(powers > powers.max() / 1000)) * frame
+    return samples[start : start + rate_hz], rate_hz
 
 
 CONDITIONS: dict[str, Change] = {
@@ -95,15 +155,22 @@ CONDITIONS: dict[str, Change] = {
     "white noise, 20 dB SNR": with_noise(20),
     "white noise, 10 dB SNR": with_noise(10),
     "white noise, 0 dB SNR": with_noise(0),
+    "babble, 20 dB SNR": with_babble(20),
+    "babble, 10 dB SNR": with_babble(10),
+    "music, 20 dB SNR": with_music(20),
+    "music, 10 dB SNR": with_music(10),
     "6 dB louder": with_gain(6),
     "6 dB softer": with_gain(-6),
     "telephone band": over_the_telephone,
     "0.5 s of silence before": after_silence(0.5),
     "the first second alone": first_part(1),
+    "one second of speech": one_second_of_speech,
 }
 
 
-def changed(samples: np.ndarray, rate_hz: int, condition: str, clip_id: str) -> Sound:
+def changed(
+    samples: np.ndarray, rate_hz: int, condition: str, clip_id: str, voices: Sequence[np.ndarray] = ()
+) -> Sound:
     """Return a recording under a condition; a clip has the same noise in every run.
 
     Args:
@@ -111,12 +178,13 @@ def changed(samples: np.ndarray, rate_hz: int, condition: str, clip_id: str) -> 
         rate_hz: Sample rate.
         condition: Key of :data:`CONDITIONS`.
         clip_id: Identifier of the clip, the seed of the noise.
+        voices: Recordings of other speakers at the same rate, for babble.
 
     Returns:
         float32 samples and their rate in Hz.
     """
-    rng = np.random.default_rng(zlib.crc32(clip_id.encode()))
-    result, result_rate_hz = CONDITIONS[condition](samples, rate_hz, rng)
+    place = Place(np.random.default_rng(zlib.crc32(clip_id.encode())), voices)
+    result, result_rate_hz = CONDITIONS[condition](samples, rate_hz, place)
     return result.astype(np.float32), result_rate_hz
 
 
@@ -192,10 +260,17 @@ def _extract(planned: "Plan", data: Path, condition: str) -> Extracted:
         return frontend.features_of_waveform(samples, rate_hz, spec)
 
     clips = [outcome.clip for outcome in planned.corpus.outcomes if outcome.used]
+
+    def read(clip: "Clip") -> "Recording":
+        return decode((data / clip.path).read_bytes(), planned.config.limits)
+
+    spoken = {clip.speaker: read(clip) for clip in reversed(clips)}
     progress, extracted = Progress(f"Extract  {condition}", total=len(clips), unit="clips"), {}
     for clip in clips:
-        recording = decode((data / clip.path).read_bytes(), planned.config.limits)
-        features, frames = extract(*changed(recording.samples, recording.sample_rate_hz, condition, clip.clip_id))
+        recording = read(clip)
+        rate_hz = recording.sample_rate_hz
+        voices = [voice.samples for speaker, voice in sorted(spoken.items()) if speaker != clip.speaker]
+        features, frames = extract(*changed(recording.samples, rate_hz, condition, clip.clip_id, voices))
         extracted[clip.clip_id] = features.numpy(), int(frames)
         progress.advance()
     return extracted
@@ -219,6 +294,26 @@ def families_table(recipe: Mapping[str, Predictions], original: Mapping[str, Pre
         for condition in recipe
     ]
     return document.table(heads, lines)
+
+
+def encoder_table(predictions: Mapping[str, Mapping[str, Predictions]]) -> str:
+    """Return UAR of the rows of :data:`ENCODER_ROWS` by condition, and the difference to the recordings as they are.
+
+    Args:
+        predictions: Predictions by row and condition.
+    """
+    first, plain = predictions.values()
+    lines = [
+        [condition, _uar(first[condition]), _loss(first, condition), _uar(plain[condition]), _loss(plain, condition)]
+        for condition in first
+    ]
+    names = list(predictions)
+    return document.table(["", f"{names[0]}: UAR %", "loss", f"{names[1]}: UAR %", "loss"], lines)
+
+
+def _loss(predictions: Mapping[str, Predictions], condition: str) -> str:
+    clean = next(iter(predictions.values()))
+    return document.points(paired_differences(predictions[condition], clean, ("uar",))["uar"])
 
 
 def parts_table(recipe: Mapping[str, Predictions], others: Mapping[str, Mapping[str, Predictions]]) -> str:
@@ -246,11 +341,16 @@ def _difference(recipe: Mapping[str, Predictions], other: Mapping[str, Predictio
 
 def main() -> None:
     """Evaluate every condition and print the tables."""
-    options = make_parser(__doc__, seeds=False).parse_args()
-    rows = rows_of((*options.rows, ORIGINAL), seeds=1)
+    parser = make_parser(__doc__, seeds=False)
+    parser.add_argument("--encoder", action="store_true", help="evaluate the family over an encoder instead")
+    options = parser.parse_args()
+    rows = ENCODER_ROWS if options.encoder else rows_of((*options.rows, ORIGINAL), seeds=1)
     with command.run_folder(options.root):
         plans = dict(plan_rows(rows, options.data, options.root))
         predictions = predict(plans, options.data, options.root / "robustness")
+    if options.encoder:
+        command.publish({"robustness of the encoder": encoder_table(predictions)}, options.write)
+        return
     recipe, original = predictions.pop(RECIPE), predictions.pop(ORIGINAL)
     tables = {"robustness": families_table(recipe, original), "robustness of parts": parts_table(recipe, predictions)}
     command.publish(tables, options.write)

@@ -86,8 +86,8 @@ def _weighted(x: "keras.KerasTensor", shares: "keras.KerasTensor") -> "keras.Ker
 
 ENCODER_RECIPE: Mapping[str, Mapping[str, Any]] = {
     "audio": {"feature_family": "encoder", "sample_rate_hz": 16_000},
-    "augmentation": {"variants": ["plain", "coloured_noise", "babble", "telephone"]},
-    "training": {"epochs": 15, "learning_rate": 0.001},
+    "augmentation": {"variants": ["plain", "coloured_noise", "babble", "telephone", "excerpt"]},
+    "training": {"epochs": 12, "learning_rate": 0.001},
 }
 """Settings that belong to the families over encoder features."""
 

@@ -30,8 +30,9 @@ def cells(line: str) -> list[str]:
 @pytest.mark.parametrize("condition", robustness.CONDITIONS)
 def test_every_condition_is_reproducible(condition):
     samples = tone(500)
-    first, rate_hz = robustness.changed(samples, RATE_HZ, condition, "clip")
-    again, _ = robustness.changed(samples, RATE_HZ, condition, "clip")
+    voices = [tone(frequency) for frequency in (200, 300, 400, 600, 700)]
+    first, rate_hz = robustness.changed(samples, RATE_HZ, condition, "clip", voices)
+    again, _ = robustness.changed(samples, RATE_HZ, condition, "clip", voices)
     assert first.dtype == np.float32
     assert np.isfinite(first).all()
     assert rate_hz > 0
@@ -46,6 +47,13 @@ def test_noise_has_the_stated_power_and_differs_by_clip(snr_db):
     )
     assert power_db(samples) - power_db(noisy - samples) == pytest.approx(snr_db, abs=0.3)
     assert np.abs(noisy - other).max() > 1e-3
+
+
+def test_one_second_of_speech_starts_with_the_sound():
+    samples = np.concatenate([1e-4 * tone(500, 0.5), tone(500)])
+    speech, rate_hz = robustness.changed(samples, RATE_HZ, "one second of speech", "clip")
+    assert len(speech) == rate_hz
+    assert power_db(speech) == pytest.approx(power_db(tone(500)), abs=0.1)
 
 
 def test_gain_stops_at_full_scale():

@@ -7,7 +7,16 @@ from pydantic import AfterValidator, Field, field_validator
 from modules.common.settings import Settings
 
 PLAIN = "plain"
-TRANSFORMS: tuple[str, ...] = ("noise", "stretch", "shift", "pitch", "coloured_noise", "babble", "telephone")
+TRANSFORMS: tuple[str, ...] = (
+    "noise",
+    "stretch",
+    "shift",
+    "pitch",
+    "coloured_noise",
+    "babble",
+    "telephone",
+    "excerpt",
+)
 
 
 def _require_ascending(limits: tuple[float, float]) -> tuple[float, float]:
@@ -31,8 +40,8 @@ class AugmentationSettings(Settings):
         (PLAIN,),  # the small network augments while it trains
         min_length=1,
         description="What is written for each training clip: `plain` is the recording itself; the others are `noise`, "
-        "`stretch`, `shift`, `pitch`, `coloured_noise`, `babble`, `telephone`, or several joined by `+` and applied "
-        "from left to right.",
+        "`stretch`, `shift`, `pitch`, `coloured_noise`, `babble`, `telephone`, `excerpt`, or several joined by `+` and "
+        "applied from left to right.",
         json_schema_extra={"allowed": f"a list of {PLAIN}, {', '.join(TRANSFORMS)}, and several joined by +"},
     )
     noise_amplitude: float = Field(

@@ -11,6 +11,7 @@ import numpy as np
 
 from modules.audio.augmentation.babble import Babble
 from modules.audio.augmentation.coloured_noise import ColouredNoise
+from modules.audio.augmentation.excerpt import Excerpt
 from modules.audio.augmentation.noise import Noise
 from modules.audio.augmentation.pitch import Pitch
 from modules.audio.augmentation.settings import AugmentationSettings, steps_of
@@ -47,6 +48,7 @@ _BY_NAME: Mapping[str, DrawnTransform] = {
     "coloured_noise": ColouredNoise,
     "babble": Babble,
     "telephone": Telephone,
+    "excerpt": Excerpt,
 }
 
 

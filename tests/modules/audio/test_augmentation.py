@@ -9,6 +9,7 @@ import pytest
 from modules.audio.augmentation import PLAIN, TRANSFORMS, augment, draw_plan
 from modules.audio.augmentation.babble import Babble
 from modules.audio.augmentation.coloured_noise import ColouredNoise
+from modules.audio.augmentation.excerpt import Excerpt
 from modules.audio.augmentation.noise import Noise
 from modules.audio.augmentation.pitch import Pitch
 from modules.audio.augmentation.shift import Shift
@@ -95,6 +96,13 @@ def test_the_telephone_keeps_its_band_alone(codec):
     )
     assert inside == pytest.approx(np.std(tone(1000)), rel=0.2)
     assert max(low, high) < 0.05 * inside
+
+
+@pytest.mark.parametrize(("start_sec", "start"), [(-0.1, 12_315), (0.5, 25_545), (2.0, WINDOW_SAMPLES - RATE_HZ)])
+def test_an_excerpt_starts_relative_to_the_sound_and_ends_within_the_clip(start_sec, start):
+    window = np.concatenate([np.zeros(14_700, np.float32), tone(300)])[:WINDOW_SAMPLES]
+    part = Excerpt(start_sec=start_sec, length_sec=1.0).apply(window, sample_rate_hz=RATE_HZ)
+    np.testing.assert_array_equal(part, window[start : start + RATE_HZ])
 
 
 @pytest.mark.parametrize("transform", ["coloured_noise", "babble"])
