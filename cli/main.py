@@ -29,7 +29,7 @@ COMMANDS = {
     "evaluate": _Entry("cli.evaluate:app", "Cross-validate: evaluate models on unseen speakers."),
     "encoder": _Entry("cli.encoder:app", "Fetch the weights of a frozen speech encoder."),
     "drift": _Entry("cli.drift:app", "Compare new recordings or requests with those of the training."),
-    "predict": _Entry("cli.serving:predict_app", "Predict the emotion of recordings."),
+    "predict": _Entry("cli.predict:app", "Predict the emotion of recordings."),
     "serve": _Entry("cli.serving:serve_app", "Serve a pushed model as TF Serving does, for development."),
     "rollout": _Entry("cli.rollout:app", "Try a new version next to the stable one, promote it or roll it back."),
     "ui": _Entry("cli.serving:ui_app", "Open a web page that predicts the emotion of a new recording or a file."),

@@ -1,9 +1,14 @@
 """Options that several commands have."""
 
+import ssl
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cli.errors import Refused
+
+ADDRESS_HELP = "HOST:PORT, grpcs://HOST:PORT, http(s)://HOST[:PORT] or vertex://PROJECT/REGION/ENDPOINT."
 
 
 def _keys_beginning_with(incomplete: str) -> list[str]:
@@ -15,6 +20,20 @@ def _keys_beginning_with(incomplete: str) -> list[str]:
     return [key for key in keys if key.startswith(incomplete)]
 
 
+def _require_certificates(file: Path | None) -> Path | None:
+    """Require certificates that TLS can use, before a server is contacted."""
+    if file is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+        except OSError as error:  # ssl.SSLError among them
+            reason = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no certificates in PEM"
+            raise Refused(f"--ca-file {file}: {reason}; name a file of certificates in PEM") from error
+    return file
+
+
+CaFile = Annotated[
+    Path | None, typer.Option(help="Certificates in PEM to trust over TLS.", callback=_require_certificates)
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with what differs from the defaults.")]
 Overrides = Annotated[
     list[str] | None,

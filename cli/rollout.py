@@ -15,6 +15,9 @@ import typer
 from cli import terminal
 from cli.errors import Refused
 from cli.exits import ExitCode
+from cli.folders import require_folder
+from cli.options import CaFile
+from cli.recordings import sound_files
 from serving.rollout.settings import WatchSettings
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Try a new ve
 
 _EXIT_OF = {"promoted": ExitCode.DONE, "rolled back": ExitCode.DIFFERENT, "undecided": ExitCode.UNDECIDED}
 _RESULT_OF = {True: "pass", False: "FAIL", None: "open"}
-_SOUND_FILES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 _MAX_RECORDINGS = 200
 _BOUNDS = WatchSettings()
 _PROGRESS_SEC = 5.0
@@ -61,7 +63,7 @@ class _Place:
             help="The `--model-base-path` of `ser serve`, if it was started with one in addition to the models.config."
         ),
     ] = None
-    ca_file: Annotated[Path | None, typer.Option(help="Certificates in PEM to trust over TLS.")] = None
+    ca_file: CaFile = None
 
     def target(self) -> "Target":
         from serving.rollout.resolve import target_at
@@ -235,12 +237,11 @@ def _recordings(folder: Path) -> dict[str, bytes]:
     from serving.client import AudioError
     from serving.client.recordings import to_wav
 
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SOUND_FILES)
-    if not files:
-        raise Refused(f"{folder} has no recordings; name a folder with {', '.join(_SOUND_FILES)}")
+    require_folder(str(folder), option="--probe")
+    files = sound_files(str(folder))
     chosen = files[:: -(-len(files) // _MAX_RECORDINGS)]
     try:
-        return {str(file): to_wav(file) for file in chosen}
+        return {file: to_wav(file) for file in chosen}
     except AudioError as error:
         raise Refused(f"{error}; every recording below {folder} must be readable") from error
 

@@ -1,5 +1,7 @@
 """``ser serve`` and ``ser predict`` as processes."""
 
+import csv
+import io
 import json
 import re
 import signal
@@ -14,6 +16,7 @@ import soundfile
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cli.exits import ExitCode
+from modules.data.labels import EMOTIONS
 from serving.client import Client, ServerUnreachable
 from serving.client.predictions import ModelChoice
 from serving.client.recordings import to_wav
@@ -148,25 +151,79 @@ def test_predict_prints_a_timeline(shared_server, sound_file):
     assert re.search(r"^ +0\.5 +3\.0 ", finished.stdout, re.MULTILINE)
 
 
-def test_predict_prints_json_and_names_the_bad_files(shared_server, sound_file, tmp_path):
-    (tmp_path / "bad.wav").write_bytes(b"no sound")
-    finished = ser(
-        "predict", sound_file, tmp_path / "bad.wav", sound_file, "--json", "--address", shared_server.address
-    )
-    lines = [json.loads(line) for line in finished.stdout.splitlines()]
-    assert [line["file"] for line in lines] == [str(sound_file)] * 2
-    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
-    assert lines[0]["model_version"] == 3
-    assert finished.returncode == 1
-    assert "bad.wav: AUDIO_UNREADABLE: " in finished.stderr
-    assert "1 of 3 " in finished.stderr
+def test_predict_prints_a_timeline_as_json(shared_server, sound_file):
     timeline = ser("predict", sound_file, "--json", "--timeline", "--address", shared_server.address).stdout
     assert [segment["start_sec"] for segment in json.loads(timeline)["segments"]] == [0, 0.5]
 
 
+@pytest.fixture
+def several(sound_file, tmp_path, speechlike):
+    """A usable file, an unreadable one, one that is too long for the server, and another usable one."""
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "long.wav", speechlike(70.0, rate_hz=8_000), 8_000)
+    soundfile.write(tmp_path / "last.wav", speechlike(seed=1), 48_000)
+    return [sound_file, tmp_path / "bad.wav", tmp_path / "long.wav", tmp_path / "last.wav"]
+
+
+def test_each_recording_has_its_answer_or_its_error_in_json(shared_server, several):
+    finished = ser("predict", *several, "--json", "--address", shared_server.address)
+    lines = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [line["file"] for line in lines] == list(map(str, several))
+    first, bad, long, last = lines
+    assert sum(first["probabilities"].values()) == pytest.approx(1)
+    assert first["model_version"] == last["model_version"] == 3
+    assert bad["error"]["code"] == "AUDIO_UNREADABLE"
+    assert long["error"]["code"] == "serving.invalid_request"
+    assert finished.returncode == ExitCode.PARTLY
+    for file in several[1:3]:
+        assert any(line.startswith(f"ser: {file}: ") for line in finished.stderr.splitlines())
+    assert finished.stderr.splitlines()[-1] == "4 recordings: 2 with an answer, 2 with an error"
+
+
+def test_each_recording_has_its_answer_or_its_error_in_csv(shared_server, several, tmp_path):
+    finished = ser("predict", tmp_path, "--csv", "--address", shared_server.address)
+    rows = {row["file"]: row for row in csv.DictReader(io.StringIO(finished.stdout))}
+    assert list(rows) == sorted(map(str, several))
+    answered, bad = rows[str(several[0])], rows[str(several[1])]
+    assert sum(float(answered[emotion]) for emotion in EMOTIONS) == pytest.approx(1, abs=1e-5)
+    assert (answered["model_version"], answered["error"]) == ("3", "")
+    assert (bad["emotion"], bad["error"]) == ("", "AUDIO_UNREADABLE")
+    assert finished.returncode == ExitCode.PARTLY
+
+
+def test_predict_reads_standard_input(shared_server, sound_file):
+    command = [*SER, "predict", "-", "--json", "--address", shared_server.address]
+    with sound_file.open("rb") as recording:
+        finished = subprocess.run(command, cwd=ROOT, stdin=recording, capture_output=True, text=True, check=True)
+    assert json.loads(finished.stdout)["file"] == "-"
+
+
+def test_files_are_looked_at_before_a_model_is_loaded(push, tmp_path):
+    push(tmp_path / "serving", 1)
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    finished = ser("predict", tmp_path / "nope.wav", tmp_path / "bad.wav", "--model-base-path", tmp_path / "serving")
+    assert finished.returncode == ExitCode.REFUSED
+    assert "Loading" not in finished.stderr
+    assert finished.stderr.splitlines()[-1] == "2 recordings: 0 with an answer, 2 with an error"
+
+
+def test_without_a_server_the_last_pushed_model_answers(push, sound_file, tmp_path):
+    (tmp_path / "output").mkdir()
+    push(tmp_path / "output" / "serving", 6)
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from cli import predict; predict._DEFAULT_PORT = 1; "
+    command = [sys.executable, "-c", f"{code}from cli.main import main; main()", "predict", sound_file, "--json"]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["model_version"] == 6
+    assert "version 6" in finished.stderr
+    assert "00:00" not in finished.stderr  # TensorFlow's own lines
+
+
 def test_predict_without_a_server_names_the_next_command(sound_file, unused_tcp_port):
     finished = ser("predict", sound_file, "--address", f"localhost:{unused_tcp_port}")
-    assert finished.returncode == 1
+    assert finished.returncode == ExitCode.FAILED
     assert f"localhost:{unused_tcp_port}" in finished.stderr
     assert "`ser serve`" in finished.stderr
-    assert "'nowhere'" in ser("predict", sound_file, "--address", "nowhere").stderr
+    refused = ser("predict", sound_file, "--address", "nowhere")
+    assert refused.returncode == ExitCode.REFUSED
+    assert "'nowhere'" in refused.stderr

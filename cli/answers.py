@@ -1,0 +1,143 @@
+"""Answers to recordings as text, JSON or CSV."""
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from rich.bar import Bar
+from rich.table import Table
+
+from cli import terminal
+from cli.recordings import Unusable
+from modules.data.labels import EMOTIONS
+
+if TYPE_CHECKING:
+    from serving.client import Prediction, Segment
+
+_BAR_WIDTH = 30
+_TIMES = ("start_sec", "end_sec")
+
+
+class Output(Protocol):
+    """Form of the answers on standard output."""
+
+    def answer(self, name: str, predictions: "Sequence[Prediction | Segment]") -> None:
+        """Print the answer to a recording.
+
+        Args:
+            name: Name of the recording.
+            predictions: Its prediction, or those of its windows.
+        """
+
+    def failed(self, recording: Unusable) -> None:
+        """Print a recording that has no answer; its message goes to standard error, too.
+
+        Args:
+            recording: The recording.
+        """
+
+
+class Text:
+    """Lines and bars for people."""
+
+    def __init__(self, *, bars: bool) -> None:
+        """Choose the length of an answer.
+
+        Args:
+            bars: Whether each answer has a bar for each emotion.
+        """
+        self._bars = bars
+
+    def answer(self, name: str, predictions: "Sequence[Prediction | Segment]") -> None:
+        """See :meth:`Output.answer`."""
+        segments = _segments(predictions)
+        if segments:
+            terminal.print_line(name)
+            terminal.console().print(_timeline_table(segments))
+            return
+        for prediction in predictions:
+            version = "" if prediction.model_version is None else f", model version {prediction.model_version}"
+            terminal.print_line(f"{name}: {prediction.emotion}{version}")
+            if self._bars:
+                terminal.console().print(_bar_table(prediction))
+
+    def failed(self, recording: Unusable) -> None:
+        """See :meth:`Output.failed`."""
+
+
+class Json:
+    """One object for each recording and line."""
+
+    def answer(self, name: str, predictions: "Sequence[Prediction | Segment]") -> None:
+        """See :meth:`Output.answer`."""
+        print(json.dumps({"file": name} | _plain(predictions)), flush=True)
+
+    def failed(self, recording: Unusable) -> None:
+        """See :meth:`Output.failed`."""
+        error = {"code": recording.code, "message": recording.message}
+        print(json.dumps({"file": recording.name, "error": error}), flush=True)
+
+
+class Csv:
+    """One row for each recording, or for each window of a timeline."""
+
+    def __init__(self, *, timeline: bool) -> None:
+        """Print the header.
+
+        Args:
+            timeline: Whether rows are windows.
+        """
+        names = ["file", *(_TIMES if timeline else ()), "emotion", *EMOTIONS, "model_version", "error", "message"]
+        self._writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
+        self._writer.writeheader()
+
+    def answer(self, name: str, predictions: "Sequence[Prediction | Segment]") -> None:
+        """See :meth:`Output.answer`."""
+        for prediction in predictions:
+            probabilities = {emotion: f"{value:.6f}" for emotion, value in prediction.probabilities.items()}
+            self._writer.writerow({"file": name} | dataclasses.asdict(prediction) | probabilities)
+
+    def failed(self, recording: Unusable) -> None:
+        """See :meth:`Output.failed`."""
+        self._writer.writerow({"file": recording.name, "error": recording.code, "message": recording.message})
+
+
+def _segments(predictions: "Sequence[Prediction | Segment]") -> "list[Segment]":
+    from serving.client import Segment
+
+    return [prediction for prediction in predictions if isinstance(prediction, Segment)]
+
+
+def _plain(predictions: "Sequence[Prediction | Segment]") -> dict[str, object]:
+    segments = _segments(predictions)
+    if segments or not predictions:
+        return {"segments": [dataclasses.asdict(segment) for segment in segments]}
+    return dataclasses.asdict(predictions[0])
+
+
+def _bar_table(prediction: "Prediction") -> Table:
+    table = Table(box=None)
+    for column in ("emotion", "", "probability"):
+        table.add_column(column, justify="right" if column == "probability" else "left")
+    for emotion, probability in _most_probable_first(prediction.probabilities):
+        style = "bold" if emotion == prediction.emotion else ""
+        table.add_row(emotion, Bar(1.0, 0.0, probability, width=_BAR_WIDTH), f"{probability:.1%}", style=style)
+    return table
+
+
+def _timeline_table(segments: "Iterable[Segment]") -> Table:
+    table = Table(box=None)
+    for column in ("from (s)", "to (s)", "emotion", "", "probability"):
+        table.add_column(column, justify="left" if column in ("emotion", "") else "right")
+    for segment in segments:
+        probability = segment.probabilities[segment.emotion]
+        times = (f"{segment.start_sec:.1f}", f"{segment.end_sec:.1f}")
+        table.add_row(*times, segment.emotion, Bar(1.0, 0.0, probability, width=_BAR_WIDTH), f"{probability:.1%}")
+    return table
+
+
+def _most_probable_first(probabilities: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    yield from sorted(probabilities.items(), key=lambda item: -item[1])

@@ -1,0 +1,112 @@
+"""Recordings that a command line names: files, folders and standard input, looked at before a model is loaded."""
+
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from cli.errors import Refused
+from modules.common import addresses
+
+STANDARD_INPUT = "-"
+SOUND_FILES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
+
+
+class Recording(NamedTuple):
+    """A recording that can be sent.
+
+    Attributes:
+        name: Name in the output.
+        audio: Path, address or content.
+    """
+
+    name: str
+    audio: str | bytes
+
+
+class Unusable(NamedTuple):
+    """A recording that cannot be used.
+
+    Attributes:
+        name: Name in the output.
+        code: Stable code of the error.
+        message: What was found, what is allowed and what to do next.
+    """
+
+    name: str
+    code: str
+    message: str
+
+
+def gather(places: Iterable[str]) -> Iterator[Recording | Unusable]:
+    """Yield each recording that the places name, in their order; files of a folder by name.
+
+    Args:
+        places: Files, folders, addresses in a bucket, or ``-`` for standard input.
+    """
+    for place in dict.fromkeys(places):
+        try:
+            yield from _at(place)
+        except Refused as error:
+            yield Unusable(place, error.code, str(error))
+        except OSError as error:
+            yield Unusable(place, Refused.code, f"{place}: {error.strerror or error}; name another recording")
+
+
+def sound_files(folder: str) -> list[str]:
+    """Return the sound files below a folder, at any depth, sorted.
+
+    Args:
+        folder: Folder, local or ``gs://``.
+
+    Raises:
+        Refused: There is none.
+        OSError: It cannot be read.
+    """
+    names = (name for name in addresses.files(folder) if not _is_hidden(name) and name.lower().endswith(SOUND_FILES))
+    found = [f"{folder.rstrip('/')}/{name}" for name in names]
+    if not found:
+        raise Refused(f"{folder} holds no recording; name a folder with {', '.join(SOUND_FILES)} files")
+    return found
+
+
+def _at(place: str) -> Iterator[Recording | Unusable]:
+    if place == STANDARD_INPUT:
+        yield _checked(Recording(STANDARD_INPUT, _read_standard_input()))
+    elif addresses.in_bucket(place):
+        files = sound_files(place) if addresses.is_folder(place) else [place]
+        yield from (Recording(file, file) for file in files)  # read when they are sent
+    elif Path(place).is_dir() and place:
+        yield from (_checked(Recording(file, file)) for file in sound_files(place))
+    else:
+        _require_file(place)
+        yield _checked(Recording(place, place))
+
+
+def _checked(recording: Recording) -> Recording | Unusable:
+    from serving.client import AudioError
+    from serving.client.recordings import open_long
+
+    try:
+        open_long(recording.audio).close()
+    except AudioError as error:
+        return Unusable(recording.name, error.code, str(error))
+    return recording
+
+
+def _require_file(place: str) -> None:
+    if not place:
+        raise Refused("the name of a recording is empty; name files, folders or - for standard input")
+    if not stat.S_ISREG(Path(place).stat().st_mode):
+        raise Refused(f"{place} is neither a file nor a folder; name a recording")
+
+
+def _read_standard_input() -> bytes:
+    if sys.stdin.isatty():
+        raise Refused("standard input is a terminal; pipe a recording into the command, or name a file")
+    return sys.stdin.buffer.read()
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "@")) for part in name.split("/"))
