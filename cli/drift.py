@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -33,7 +33,7 @@ _PLACE = "Folder, local or gs://, of recordings, of an AudioExampleGen's example
 def drift(
     reference: Annotated[str, typer.Argument(help=f"Training data. {_PLACE}")],
     current: Annotated[str, typer.Argument(help=f"New data. {_PLACE}")],
-    split: Annotated[str, typer.Option(help="Split of examples: train, eval, test, or all.")] = "train",
+    split: Annotated[Literal["train", "eval", "test", "all"], typer.Option(help="Split of examples.")] = "train",
     false_alarm_rate: Annotated[
         float, typer.Option(help="Share of comparisons without drift that may alarm.")
     ] = _DEFAULTS.false_alarm_rate,
@@ -64,7 +64,7 @@ def drift(
         with discarded_native_stderr():
             comparison = _compare(reference, current, split, model, settings)
     except ValueError as error:  # NotComparable among them
-        raise Refused(f"cannot compare: {error}") from error
+        raise Refused(str(error)) from error
     if as_json:
         typer.echo(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
@@ -105,15 +105,16 @@ def _read(place: str, ingest: "IngestSettings", split: str) -> "Clips":
 
 
 def _print(comparison: "Comparison") -> None:
+    for line in _summary(comparison):
+        terminal.print_line(line)
     terminal.console().print(_features_table(comparison.report))
     if comparison.differences:
         terminal.console().print(_schema_table(comparison.differences))
-    for line in _summary(comparison):
-        terminal.print_line(line)
 
 
 def _features_table(report: "DriftReport") -> Table:
-    table = terminal.table("most drifted", numbers=("KS", "limit", "median", "reference median"))
+    head = "most drifted" if report.drifted_features else "largest differences"
+    table = terminal.table(head, numbers=("KS", "limit", "median", "reference median"))
     for feature in report.features[:_ROWS]:
         medians = f"{feature.current_median:.4g}", f"{feature.reference_median:.4g}"
         table.add_row(feature.name, *_texts(feature.ks), *medians, style="bold" if feature.drifted else None)
@@ -133,22 +134,20 @@ def _texts(compared: "Compared") -> tuple[str, str]:
 
 
 def _summary(comparison: "Comparison") -> list[str]:
+    """Return the verdict, its reasons, and what was compared."""
+
     def size(clips: int, speakers: int | None) -> str:
         return f"{clips} clips of {'unknown' if speakers is None else speakers} speakers"
 
     report = comparison.report
-    sizes = [
+    reference, current = (
         size(report.reference_clips, report.reference_speakers),
         size(report.current_clips, report.current_speakers),
-    ]
+    )
     rate = report.settings.false_alarm_rate
     no_drift = f"No drift: chance explains the differences (false-alarm rate {rate:g})."
-    verdict = (
-        [f"Drifted. {comparison.reasons[0]}", *comparison.reasons[1:]]
-        if comparison.drifted
-        else [no_drift, *comparison.reasons]
-    )
     return [
-        f"{sizes[1]} against {sizes[0]}, {report.shared_speakers} of them in both; p = {report.p_value:.3f}",
-        *verdict,
+        "Drifted." if comparison.drifted else no_drift,
+        *comparison.reasons,
+        f"{current} against {reference}, {report.shared_speakers} of them in both; p = {report.p_value:.3f}",
     ]

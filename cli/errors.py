@@ -58,7 +58,8 @@ def exit_code_of(error: SerError | OSError) -> ExitCode:
         error: The error.
     """
     if isinstance(error, OSError):
-        return ExitCode.REFUSED if error.errno in _PATH_ERRORS else ExitCode.FAILED
+        refused = error.errno in _PATH_ERRORS or isinstance(error, FileNotFoundError)
+        return ExitCode.REFUSED if refused else ExitCode.FAILED
     return ExitCode.REFUSED if isinstance(error, Refused) or error.code in _REFUSALS else ExitCode.FAILED
 
 

@@ -16,7 +16,7 @@ from components.audio_example_gen.settings import IngestSettings
 from modules.audio import frontend
 from modules.audio.augmentation import PLAIN
 from modules.audio.decoding import BadAudio, decode
-from modules.audio.features import feature_names
+from modules.audio.features import described_names, feature_names
 from modules.audio.spec import AudioSpec, AudioSpecMismatch
 from modules.common.addresses import files as list_files
 from modules.common.addresses import read_bytes
@@ -266,11 +266,11 @@ def _with_origin(part: _Part, durations_sec: np.ndarray, rates_hz: np.ndarray) -
 
 
 def _concatenate(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
-    values, names = np.concatenate([part.values for part in parts]), tuple(feature_names(spec))
+    values = np.concatenate([part.values for part in parts])
     sample = Sample(
         values=values,
-        names=names,
-        levels_db=_levels_db(values, names, spec),
+        names=tuple(described_names(spec)),
+        levels_db=_levels_db(values, feature_names(spec), spec),
         speakers=_all_known([part.speakers for part in parts]),
         emotions=_all_known([part.emotions for part in parts]),
     )
@@ -278,7 +278,7 @@ def _concatenate(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
     return Clips(sample, numbers)
 
 
-def _levels_db(values: np.ndarray, names: tuple[str, ...], spec: AudioSpec) -> np.ndarray:
+def _levels_db(values: np.ndarray, names: Sequence[str], spec: AudioSpec) -> np.ndarray:
     """Return the level of each clip up to a constant: RMS in dB, or the mean over the channels.
 
     The mean over mel bands is a level in dB. Channels of an encoder have no unit; their mean moves when all of them do.

@@ -88,6 +88,15 @@ def feature_names(spec: AudioSpec) -> list[str]:
     return ["zcr", "rms", *chroma, *mel, *(f"mfcc_{number:03d}" for number in range(spec.mfcc_coefficients))]
 
 
+def described_names(spec: AudioSpec) -> list[str]:
+    """Return the names for people: those of mel bands with the centre of the band, such as ``mel_017 (456 Hz)``."""
+    import librosa  # takes seconds
+
+    centres_hz = librosa.mel_frequencies(n_mels=spec.mel_bands + 2, fmin=0.0, fmax=spec.sample_rate_hz / 2)[1:-1]
+    described = {f"mel_{band:03d}": f"mel_{band:03d} ({centre:.0f} Hz)" for band, centre in enumerate(centres_hz)}
+    return [described.get(name, name) for name in feature_names(spec)]
+
+
 def _encoded(waveforms: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
     """Return means of adjacent encoder frames, ``[batch, frames, channels]``. Its last frames may be left over."""
     outputs = whisper.outputs(waveforms, spec.encoder, spec.encoder_blocks)

@@ -62,7 +62,10 @@ def load_contract(model_dir: str | os.PathLike[str]) -> Contract:
     try:
         spec, labels = read(AUDIO_SPEC_FILE), read(LABELS_FILE)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}: {model_dir} was not exported by this project") from error
+        raise FileNotFoundError(
+            f"{model_dir} was not exported by this project: it has no {EXTRA_ASSETS}/{AUDIO_SPEC_FILE}; name the "
+            "folder of a version, such as output/serving/3"
+        ) from error
     try:
         limits = AudioLimits.from_json(read(LIMITS_FILE))
     except FileNotFoundError:

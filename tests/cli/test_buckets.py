@@ -65,11 +65,11 @@ def test_scan_counts_recordings_and_names_unusable_files(demo, storage, ser):
 @pytest.mark.parametrize(
     ("address", "value"), [("gs://data/absent", "gs://data/absent"), ("gs://no-bucket/x", "gs://")]
 )
-def test_a_missing_folder_is_one_line(storage, ser, address, value):
+def test_a_missing_folder_is_one_line(demo, storage, ser, address, value):
     for words in (
         ["corpus", "scan", address],
         ["drift", address, address],
-        ["predict", "--model-base-path", address, "x"],
+        ["predict", "--model-base-path", address, str(next(demo.rglob("*.wav")))],
     ):
         status, printed = ser(*words)
         assert status == 2, printed

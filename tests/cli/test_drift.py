@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -86,15 +87,20 @@ def ser(*arguments: str) -> int:
 
 def test_no_drift_exits_with_0(reference, tmp_path, capsys):
     assert ser(reference, write_examples(tmp_path / "new", seed=2), PERMUTATIONS) == 0
-    printed = capsys.readouterr().out
-    assert "126 clips of 6 speakers against 126 clips of 6 speakers, 6 of them in both" in printed
+    first, second, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("No drift: ")
+    assert "126 clips of 6 speakers against 126 clips of 6 speakers, 6 of them in both" in second
+    assert not any("most drifted" in line for line in rest)
 
 
 def test_drift_exits_with_3_and_names_features(reference, tmp_path, capsys):
     assert ser(reference, write_examples(tmp_path / "new", seed=1, shift=1.0), PERMUTATIONS) == 3
     printed = capsys.readouterr().out
-    assert "34 of 34 features" in printed
+    assert printed.splitlines()[0] == "Drifted."
+    assert "34 of 34 features" in printed.splitlines()[1]
+    assert "most drifted" in printed
     assert "!" in printed
+    assert re.search(r"mel_000 \(\d+ Hz\)", printed)
 
 
 def test_json_has_the_same_result(reference, tmp_path, capsys):

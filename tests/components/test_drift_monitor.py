@@ -2,6 +2,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -276,7 +277,8 @@ def test_log_mel_examples_become_means_over_their_own_frames(tmp_path):
     (tmp_path / sources.SUMMARY_FILE).write_text(json.dumps(summary([], spec=spec)))
     sample = sources.read_clips(str(tmp_path)).sample
     np.testing.assert_allclose(sample.values, [[1, 2, 3, 4]])
-    assert sample.names == ("mel_000", "mel_001", "mel_002", "mel_003")
+    centres_hz = librosa.mel_frequencies(n_mels=6, fmax=11_025)[1:-1]
+    assert sample.names == tuple(f"mel_00{band} ({hertz:.0f} Hz)" for band, hertz in enumerate(centres_hz))
     assert sample.speakers == ("toy-0",)
     assert sample.emotions == ("sad",)
 
