@@ -58,6 +58,7 @@ def _cross_validate(
     terminal.print_status("Loading TensorFlow ...")
     import yaml
 
+    from modules.reporting.sound import embed
     from pipeline.cross_validation import report as fold_report  # takes seconds
     from pipeline.cross_validation import run as cross_validation
     from pipeline.run_lock import exclusive
@@ -66,7 +67,9 @@ def _cross_validate(
         result = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
         command = shlex.join(["ser", *sys.argv[1:]])
         text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-        paths = fold_report.write(result, root, name=config.name, command=command, config=text)
+        wrong = result.evaluation.errors[: config.report.audio_clips]
+        sounds = embed([each.path for each in wrong], data)
+        paths = fold_report.write(result, root, name=config.name, command=command, config=text, sounds=sounds)
     terminal.print_status(f"Written: {', '.join(map(str, paths))}")
     return result
 

@@ -22,6 +22,7 @@ from modules.common.settings import Settings, problems
 from modules.data.splits import SplitSettings
 from modules.evaluation.gate import GateSettings
 from modules.models import DEFAULT_FAMILY
+from modules.reporting.settings import ReportSettings
 from modules.training.settings import TrainingSettings, TuningSettings
 from pipeline.config_sources import ConfigError, Sources, read_given, resolve
 
@@ -69,6 +70,7 @@ class PipelineConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     tuner: TuningSettings = TuningSettings()
     gate: GateSettings = GateSettings()
+    report: ReportSettings = ReportSettings()
     beam: BeamSettings = BeamSettings()
 
     @pydantic.model_validator(mode="after")

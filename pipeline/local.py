@@ -18,7 +18,9 @@ from components.run_report import gather
 from modules.common.files import write_whole
 from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.reporting import summary as reporting
+from modules.reporting.advice import after_error
 from modules.reporting.runs import RUNS_DIR, history, run_id
+from modules.reporting.sound import embed
 from modules.reporting.write import SUMMARY_FILE, write
 from pipeline.caching import mark_code
 from pipeline.config import PipelineConfig
@@ -70,8 +72,10 @@ def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> repo
                 "history": history(root),
             }
         )
+        wrong = summary.evaluation.errors if summary.evaluation else ()
+        sounds = embed([clip.path for clip in wrong[: config.report.audio_clips]], data)
         for folder in (root / RUNS_DIR / run_id(started), root):
-            write(summary, folder)
+            write(summary, folder, sounds=sounds, links=True)
             _write_predictions(records, folder, failed=failure is not None)
         return summary
 
@@ -124,7 +128,7 @@ def _outcome(progress: ComponentProgress, failure: Exception | None) -> dict[str
         "status": "failed",
         "failed_component": progress.running,
         "error": f"{type(failure).__name__}: {failure}",
-        "next_step": (f"Fix the cause and run the same command again; finished steps are reused. Details: {LOG_FILE}."),
+        "next_step": after_error(failure, LOG_FILE),
     }
 
 

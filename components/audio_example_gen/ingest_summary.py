@@ -37,6 +37,7 @@ def data(examples_uri: str) -> summary.Data:
     return summary.Data(
         splits=tuple(_split_data(split, ingest["splits"][split]) for split in SPLITS),
         quarantined=tuple(_quarantined(json.loads(line)) for line in quarantine),
+        synthetic=ingest["synthetic"],
         dropped_labels=ingest["dropped"],
         duplicates=tuple(
             summary.Duplicate(kept=group[0], dropped=other)

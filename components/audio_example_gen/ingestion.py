@@ -23,6 +23,7 @@ from modules.common.digest import shuffle_key
 from modules.data.clips import Clip
 from modules.data.examples import CLIP_ID, make_example
 from modules.data.splits import TRAIN
+from modules.demo_corpus import is_synthetic
 
 EXAMPLES_PER_BATCH = 32
 BATCHES_PER_SHARD = 16
@@ -58,6 +59,7 @@ class Outcome:
         duration_sec: Duration in seconds; 0 if it is unusable.
         native_sample_rate_hz: Sample rate of the file in hertz; 0 if it is unusable.
         examples: Number of its examples.
+        synthetic: Whether the file has the tag of the demo corpus.
     """
 
     clip: Clip
@@ -69,6 +71,7 @@ class Outcome:
     duration_sec: float = 0.0
     native_sample_rate_hz: int = 0
     examples: int = 0
+    synthetic: bool = False
 
     @property
     def used(self) -> bool:
@@ -164,6 +167,7 @@ class WriteShard(beam.DoFn):
             duration_sec=recording.duration_sec,
             native_sample_rate_hz=recording.sample_rate_hz,
             examples=len(copies),
+            synthetic=is_synthetic(data),
         ), copies
 
     def _copies(self, clip: Clip, split: str, recording: Recording) -> Iterator[_Copy]:

@@ -170,6 +170,7 @@ def _census(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "clips": len(clips),
         "examples": sum(outcome.examples for outcome in outcomes),
+        "synthetic": sum(outcome.synthetic for outcome in outcomes),
         "hours": sum(outcome.duration_sec for outcome in outcomes) / 3600,
         "speakers": sorted({clip.speaker for clip in clips}),
         **{field: _count(getattr(clip, field) for clip in clips) for field in ("corpus", "emotion", "sex")},

@@ -18,11 +18,12 @@ from tfx.utils import io_utils, json_utils, path_utils
 from components.artifacts import COMPARISON_FILE, METRICS_FILE, VERDICT_FILE, Artifacts, Properties
 from components.atomic_pusher.executor import find_pushed
 from components.audio_example_gen import ingest_summary
-from components.gated_evaluator.tfma_results import read_uars
+from components.gated_evaluator.tfma_results import read_uars, read_violations
 from modules.audio.spec import AudioSpec
 from modules.data import examples as example_keys
 from modules.data.predictions import SplitExamples, predict, read_examples
 from modules.evaluation import evaluate, gate, predictions_table
+from modules.evaluation.errors import wrong_predictions
 from modules.evaluation.intervals import Predictions
 from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE, PROTOCOL_FILE
@@ -78,6 +79,7 @@ class Executor(tfx_evaluator.Executor):
             evaluation=evaluation,
             uars=read_uars(evaluation_uri),
             tfma_passed=blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1,
+            tfma_violations=read_violations(evaluation_uri),
             baseline=comparison,
             missing=baseline.missing,
             incomparable=baseline.incomparable,
@@ -202,7 +204,9 @@ def _measure(
     """Return the candidate's metrics, and its comparison with the baseline without the latter's training speakers."""
     labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
     slices = evaluate.clip_slices(split.text, split.columns[example_keys.DURATION_SEC])
-    evaluation = evaluate.evaluate(labels, probabilities, speakers, slices=slices, split=split_name)
+    evaluation = evaluate.evaluate(labels, probabilities, speakers, slices=slices, split=split_name).model_copy(
+        update={"errors": wrong_predictions(split.text, labels, probabilities)}
+    )
     excluded = baseline.training_speakers or ()
     unseen = ~np.isin(speakers, excluded)
     if baseline.name is None or not unseen.any() or not np.isfinite(probabilities).all():

@@ -43,23 +43,25 @@ class Executor(base_executor.BaseExecutor):
         config = json.loads(exec_properties[CONFIG_KEY])
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
         evaluation_uri = artifact_utils.get_single_uri(input_dict[EVALUATION_KEY])
-        verdict = gather.verdict(
-            artifact_utils.get_single_uri(input_dict[BLESSING_KEY]),
-            artifact_utils.get_single_uri(input_dict[INFRA_BLESSING_KEY]),
-        )
+        blessing_uri = artifact_utils.get_single_uri(input_dict[BLESSING_KEY])
+        model_run_uri = artifact_utils.get_single_uri(input_dict[MODEL_RUN_KEY])
+        verdict = gather.verdict(blessing_uri, artifact_utils.get_single_uri(input_dict[INFRA_BLESSING_KEY]))
+        pushed = gather.push(artifact_utils.get_single_instance(input_dict[PUSHED_MODEL_KEY]), verdict)
         tuner_results = input_dict.get(TUNER_RESULTS_KEY)
         drift = input_dict.get(DRIFT_KEY)
         report = summary.RunSummary(
             run=gather.run(config),
             protocol=ingest_summary.protocol(examples_uri),
             data=ingest_summary.data(examples_uri),
-            training=gather.training(artifact_utils.get_single_uri(input_dict[MODEL_RUN_KEY])),
+            training=gather.training(model_run_uri),
             tuning=gather.tuning(artifact_utils.get_single_uri(tuner_results), config) if tuner_results else None,
             evaluation=gather.evaluation(evaluation_uri),
             verdict=verdict,
             baseline=gather.baseline(evaluation_uri),
             drift=gather.drift(artifact_utils.get_single_uri(drift)) if drift else (),
-            pushed=gather.push(artifact_utils.get_single_instance(input_dict[PUSHED_MODEL_KEY]), verdict),
+            pushed=pushed,
+            model_card=gather.model_card(blessing_uri, pushed),
+            training_logs=model_run_uri,
         )
         artifact = artifact_utils.get_single_instance(output_dict[REPORT_KEY])
         logged = record(report, config=config, run=self._run_id(artifact.uri), report=artifact.uri)

@@ -19,7 +19,9 @@ from components.artifacts import (
     VERDICT_FILE,
 )
 from components.serving_validator.executor import CHECK_FILE
+from modules.export.contract import EXTRA_ASSETS
 from modules.reporting import summary
+from modules.reporting.model_card import MARKDOWN_FILE
 from modules.training.trainer import HISTORY_FILE
 
 TUNER_RESULTS_FILE = "tuner_results.json"
@@ -170,8 +172,11 @@ def push(pushed_model: types.Artifact, verdict: summary.Verdict) -> summary.Push
     """
     if not pushed_model.get_int_custom_property("pushed"):
         serving = verdict.checks[-1]
-        reasons = (*(() if verdict.blessed else verdict.reasons), *(() if serving.passed else (serving.text,)))
-        return summary.Push(reason="Not pushed: " + " ".join(reasons))
+        reasons = (
+            *(() if verdict.blessed else ("The gate rejected the model.",)),
+            *(() if serving.passed else (serving.text,)),
+        )
+        return summary.Push(reason=" ".join(reasons))
     path = pushed_model.get_string_custom_property("pushed_destination")
     endpoint = pushed_model.get_string_custom_property(ENDPOINT_PROPERTY) or None
     where = f"--address {endpoint}" if endpoint else f"--model-base-path {os.path.dirname(path)}"
@@ -181,6 +186,17 @@ def push(pushed_model: types.Artifact, verdict: summary.Verdict) -> summary.Push
         endpoint=endpoint,
         commands=(f"ser predict {where} recording.wav", *((f"ser rollout status {endpoint}",) if endpoint else ())),
     )
+
+
+def model_card(blessing_uri: str, pushed: summary.Push) -> str:
+    """Return the address of the model card: that of the pushed model, or of the blessing.
+
+    Args:
+        blessing_uri: Artifact of the GatedEvaluator.
+        pushed: Result of :func:`push`.
+    """
+    folder = os.path.join(pushed.path, EXTRA_ASSETS) if pushed.path else blessing_uri
+    return os.path.join(folder, MARKDOWN_FILE)
 
 
 def _scalar(value: Any) -> Any:

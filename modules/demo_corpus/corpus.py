@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from modules.common.errors import SerError
-from modules.demo_corpus import MARKER_FILE
+from modules.demo_corpus import MARKER_FILE, SYNTHETIC_TAG
 from modules.demo_corpus.espeak import process_espeak
 from modules.demo_corpus.prosody import draw_prosody
 from modules.demo_corpus.speakers import SPEAKERS, draw_speaker
@@ -234,4 +234,7 @@ def _write_clip(folder: Path, clip: PlannedClip) -> None:
         ),
         rng=np.random.default_rng([clip.seed, clip.speaker, _EMOTIONS.index(clip.emotion), clip.take, 1]),
     )
-    soundfile.write(folder / clip.path, samples, espeak.sample_rate_hz, subtype="PCM_16")
+    rate_hz = espeak.sample_rate_hz
+    with soundfile.SoundFile(folder / clip.path, "w", rate_hz, channels=1, subtype="PCM_16") as file:
+        file.comment = SYNTHETIC_TAG
+        file.write(samples)

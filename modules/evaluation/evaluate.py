@@ -22,6 +22,7 @@ from modules.evaluation.intervals import (
     point_estimates,
 )
 from modules.reporting.summary import (
+    MIN_INTERVAL_SPEAKERS,
     Baseline,
     CalibrationBin,
     ClassResult,
@@ -177,8 +178,10 @@ def _method(speakers: int, *, resamples: int, seed: int, level: float) -> Interv
 def _caution(speakers: int) -> str | None:
     if speakers == 1:
         return "One speaker: the intervals hold for other clips of this speaker, not for other speakers."
+    if speakers < MIN_INTERVAL_SPEAKERS:
+        return f"Only {speakers} speakers: the intervals are unknown; at least {MIN_INTERVAL_SPEAKERS} are needed."
     if speakers < FEW_SPEAKERS:
-        return f"Only {speakers} speakers: intervals from so small a number are a rough range only."
+        return f"Only {speakers} speakers: the intervals are rough ranges."
     return None
 
 
@@ -200,15 +203,22 @@ def _slice_results(
     for dimension, values in dimensions.items():
         for value in np.unique(values):
             part = predictions.take(values == value)
-            by_name = estimates(part, _slice_metrics(part), resamples=resamples, seed=seed, level=level)
+            speakers = len(np.unique(part.speakers))
+            names = _slice_metrics(part)
+            if speakers < MIN_INTERVAL_SPEAKERS:
+                points = point_estimates(part)
+                metrics = tuple(Metric(name=name, value=float(points[name])) for name in names)
+            else:
+                by_name = estimates(part, names, resamples=resamples, seed=seed, level=level)
+                metrics = tuple(_metric(name, estimate) for name, estimate in by_name.items())
             results.append(
                 SliceResult(
                     dimension=dimension,
                     value=str(value),
                     clips=len(part.labels),
-                    speakers=len(np.unique(part.speakers)),
+                    speakers=speakers,
                     emotions=len(np.unique(part.labels)),
-                    metrics=tuple(_metric(name, estimate) for name, estimate in by_name.items()),
+                    metrics=metrics,
                 )
             )
     return tuple(results)

@@ -91,6 +91,7 @@ class Evidence:
         evaluation: Metrics with intervals.
         uars: TFMA's UAR by slice.
         tfma_passed: Whether all thresholds of TFMA hold.
+        tfma_violations: The others, each with metric, value and bound.
         baseline: Comparison with the blessed model on the test speakers without ``baseline_speakers``; None without a
             blessed model, without such speakers, or if the model cannot predict the examples.
         missing: Path of the blessed model if its files are missing.
@@ -102,6 +103,7 @@ class Evidence:
     evaluation: Evaluation
     uars: Mapping[Slice, float]
     tfma_passed: bool
+    tfma_violations: tuple[str, ...] = ()
     baseline: Baseline | None = None
     missing: str | None = None
     incomparable: str | None = None
@@ -167,8 +169,13 @@ def _checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
     yield from _baseline_checks(evidence, settings)
     for column in settings.slices:
         yield from _slice_checks(evidence, column, settings.min_slice_adjusted_uar)
-    text = "TFMA: every threshold holds." if evidence.tfma_passed else "TFMA: a threshold is violated."
-    yield Check(code=TFMA, name="TFMA's thresholds", passed=evidence.tfma_passed, text=text)
+    yield _tfma_check(evidence)
+
+
+def _tfma_check(evidence: Evidence) -> Check:
+    violated = "; ".join(evidence.tfma_violations) or "a threshold is violated"
+    text = "TFMA: every threshold holds." if evidence.tfma_passed else f"TFMA: {violated}."
+    return Check(code=TFMA, name="TFMA's thresholds", passed=evidence.tfma_passed, text=text)
 
 
 def _count_check(code: str, name: str, count: int, least: int) -> Check:

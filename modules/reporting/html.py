@@ -2,15 +2,30 @@
 
 import dataclasses
 import datetime
+import functools
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
+from modules.common.addresses import in_bucket
+from modules.common.digest import digest
 from modules.data.labels import EMOTIONS
-from modules.reporting import charts
+from modules.reporting import charts, first_screen
 from modules.reporting.metric_names import metric_name, metric_text, range_text
-from modules.reporting.summary import Data, Evaluation, Metric, RunSummary, SliceResult, split_order
+from modules.reporting.summary import (
+    MIN_INTERVAL_SPEAKERS,
+    Data,
+    Evaluation,
+    Metric,
+    RunSummary,
+    SliceResult,
+    split_order,
+)
 
 TEMPLATE_FILE = "report.html.j2"
 STYLE_FILE = "report.css"
@@ -19,7 +34,8 @@ THIN_SPACE = "\u202f"
 MINUS = "\u2212"
 MAX_LISTED = 200  # quarantined clips and duplicates; summary.json has all of them
 MAX_TRIALS = 25
-MIN_SPEAKERS = 4  # an interval from fewer speakers is little more than the range of their values
+MAX_ERRORS = 20
+_LEAST_SHOWN = 0.001
 MAX_ERROR_LINES = 60
 RERUN = "Fix the cause and run the same command again; finished steps are taken from the cache."
 
@@ -39,12 +55,20 @@ class Headline:
     sentence: str
 
 
-def render(summary: RunSummary, head: Headline | None = None) -> str:
+def render(
+    summary: RunSummary,
+    head: Headline | None = None,
+    *,
+    sounds: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
     """Return the report of a run, complete or not, as an HTML document.
 
     Args:
         summary: Summary of the run.
         head: Headline in place of the run's outcome.
+        sounds: Addresses of the scheme ``data:`` of recordings, by path.
+        folder: Folder of the report, from which local files are linked; None links none.
     """
     return (
         _environment()
@@ -57,8 +81,12 @@ def render(summary: RunSummary, head: Headline | None = None) -> str:
             slices=_slice_groups(summary.evaluation),
             balance=_label_balance(summary.data),
             speaker_count=_speaker_count(summary),
+            first_screen=first_screen,
+            sounds=sounds or {},
+            link=functools.partial(link, folder=folder),
             charts=charts,
-            MIN_SPEAKERS=MIN_SPEAKERS,
+            MIN_SPEAKERS=MIN_INTERVAL_SPEAKERS,
+            MAX_ERRORS=MAX_ERRORS,
             MAX_LISTED=MAX_LISTED,
             MAX_TRIALS=MAX_TRIALS,
             MAX_ERROR_LINES=MAX_ERROR_LINES,
@@ -77,11 +105,23 @@ def headline(summary: RunSummary) -> Headline:
     if verdict is None:
         return Headline("plain", "Completed without a verdict", "No model was evaluated, so none was pushed.")
     if not verdict.blessed:
-        return Headline("bad", "Rejected", "The model is not good enough and was not pushed; the served version stays.")
+        return Headline("bad", "Rejected", "A check failed. Nothing was pushed; the served version stays.")
     if pushed is None or pushed.version is None:
         why = (pushed and pushed.reason) or "The run has no push."
         return Headline("good", "Blessed, not pushed", why)
     return Headline("good", "Blessed and pushed", f"The model passed every check and is version {pushed.version}.")
+
+
+def link(address: str | None, *, folder: Path | None) -> str | None:
+    """Return a relative link to a local file; None for other addresses.
+
+    Args:
+        address: Path or address of the file.
+        folder: Folder of the page; None for a page that may lie anywhere.
+    """
+    if address is None or folder is None or in_bucket(address):
+        return None
+    return urllib.parse.quote(os.path.relpath(address, folder.resolve()))
 
 
 def _environment() -> jinja2.Environment:
@@ -105,15 +145,28 @@ def _environment() -> jinja2.Environment:
         "scalar": scalar_text,
         "score": score_text,
         "short": _short,
+        "digest": digest,
+        "typeset": _typeset,
+        "commands": _commands,
     }
     return environment
 
 
 def _short(value: float | None) -> str:
-    """Return counts as they are, shares and differences with three decimals."""
+    """Return counts as they are, shares and differences with three decimals, less than a thousandth with one digit."""
     if value is None:
         return MISSING
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3f}"
+    if float(value).is_integer():
+        return f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) >= _LEAST_SHOWN else f"{value:.1g}"
+
+
+def _commands(text: str) -> Markup:
+    """Return a text whose parts between backticks are set as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts)
+    )
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -126,7 +179,7 @@ def _metric_text(value: float | None, name: str) -> str:
 
 
 def _typeset(text: str) -> str:
-    return text.replace("-", MINUS).replace("%", f"{THIN_SPACE}%")
+    return re.sub(r"(?<=\d)%", f"{THIN_SPACE}%", text.replace("-", MINUS))
 
 
 def interval_text(metric: Metric) -> str:
@@ -204,7 +257,7 @@ def _slice_groups(evaluation: Evaluation | None) -> dict[str, list[SliceResult]]
     for each in evaluation.slices if evaluation else ():
         groups.setdefault(each.dimension, []).append(each)
     if "speaker" in groups:
-        groups["speaker"] = sorted(groups.pop("speaker"), key=_slice_uar)
+        groups["speaker"] = sorted(groups.pop("speaker"), key=first_screen.slice_uar)
     return groups
 
 
@@ -216,11 +269,6 @@ def _speaker_count(summary: RunSummary) -> int:
         return len(named)
     by_speaker = summary.protocol is None or summary.protocol.kind == "speaker"
     return sum(counts) if by_speaker else max(counts, default=0)
-
-
-def _slice_uar(each: SliceResult) -> float:
-    metric = each.metric("uar")
-    return metric.value if metric and metric.value is not None else -1.0
 
 
 def _label_balance(data: Data | None) -> list[tuple[str, dict[str, int]]]:

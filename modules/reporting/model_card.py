@@ -188,7 +188,7 @@ def describe(
         caution=evaluation.interval.caution,
         slices=tuple(_slices(evaluation)),
         verdict=verdict,
-        limits=((DEMO_LIMIT,) if DEMO_CORPUS in data.corpora else ()) + LIMITS,
+        limits=((DEMO_LIMIT,) if data.is_synthetic else ()) + LIMITS,
     )
 
 

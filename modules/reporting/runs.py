@@ -61,6 +61,7 @@ def past_run(name: str, summary: RunSummary) -> PastRun | None:
         id=name,
         started=summary.run.started,
         family=summary.training.family if summary.training else None,
+        speakers=summary.evaluation.speakers if summary.evaluation else 0,
         uar=uar.value,
         low=uar.low,
         high=uar.high,

@@ -23,6 +23,10 @@ from modules.reporting.metric_names import metric_name, metric_text, range_text
 SCHEMA_VERSION: Final = 2
 
 
+MIN_INTERVAL_SPEAKERS = 5
+"""Speakers that an interval needs: with fewer, the values of the few are all that it can show."""
+
+
 class SummaryVersionError(SerError, ValueError):
     """A ``summary.json`` of another version of this code."""
 
@@ -136,7 +140,11 @@ class Duplicate(Section):
 
 
 class Data(Section):
-    """Ingested and refused recordings."""
+    """Ingested and refused recordings.
+
+    Attributes:
+        synthetic: Clips whose file has the tag of the demo corpus, wherever it lies.
+    """
 
     splits: tuple[SplitData, ...]
     quarantined: tuple[QuarantinedClip, ...] = ()
@@ -144,6 +152,12 @@ class Data(Section):
     duplicates: tuple[Duplicate, ...] = ()
     audio_spec: dict[str, Scalar] = Field(default_factory=dict)
     audio_spec_fingerprint: str = ""
+    synthetic: int = 0
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether synthetic speech is among the data."""
+        return self.synthetic > 0 or DEMO_CORPUS in self.corpora
 
     @property
     def clips(self) -> int:
@@ -305,10 +319,30 @@ class CalibrationBin(Section):
     accuracy: Number = None
 
 
+class WrongPrediction(Section):
+    """Clip whose predicted emotion is not its label.
+
+    Attributes:
+        path: Path relative to the folder of recordings.
+        probability: Probability of the predicted emotion.
+        label_probability: Probability of the label.
+        check_label: Whether the label may be wrong, by :func:`modules.evaluation.errors.suspect_labels`.
+    """
+
+    path: str
+    speaker: str
+    emotion: str
+    predicted: str
+    probability: float
+    label_probability: float
+    check_label: bool = False
+
+
 class Evaluation(Section):
     """Evaluation of the model on one split.
 
     Attributes:
+        errors: Wrong predictions, the most confident first; a long list is cut.
         classes: Order of the rows (true) and columns (predicted) of ``confusion``.
         non_finite_predictions: Clips with non-finite probabilities; above 0, no metric is computed.
         guessing_p_value: Probability that guesses are as good, by :func:`modules.evaluation.chance.p_value`; None
@@ -327,10 +361,22 @@ class Evaluation(Section):
     calibration: tuple[CalibrationBin, ...] = ()
     non_finite_predictions: int = 0
     guessing_p_value: float | None = None
+    errors: tuple[WrongPrediction, ...] = ()
 
     def metric(self, name: str, source: str = "predictions") -> Metric | None:
         """Return the metric of that name and source, or None."""
         return _find(self.metrics, name, source)
+
+    @property
+    def interval_known(self) -> bool:
+        """Whether the split has enough speakers for an interval that holds for other speakers."""
+        return self.speakers >= MIN_INTERVAL_SPEAKERS
+
+    @property
+    def wrong(self) -> int:
+        """Number of wrong predictions."""
+        right = sum(row[index] for index, row in enumerate(self.confusion))
+        return sum(map(sum, self.confusion)) - right
 
     @property
     def chance(self) -> float | None:
@@ -413,6 +459,15 @@ class Baseline(Section):
     differences: tuple[Difference, ...]
     excluded_speakers: tuple[str, ...] = ()
 
+    @property
+    def interval_known(self) -> bool:
+        """Whether the clips have enough speakers for an interval that holds for other speakers."""
+        return self.speakers >= MIN_INTERVAL_SPEAKERS
+
+    def difference(self, name: str) -> Difference | None:
+        """Return the difference of the metric of that name, or None."""
+        return next((each for each in self.differences if each.name == name), None)
+
 
 class Push(Section):
     """Destination of the model, or the reason why it was not pushed.
@@ -434,16 +489,28 @@ class PastRun(Section):
 
     Attributes:
         id: Name of its folder below ``runs/``.
+        speakers: Speakers of the test split.
     """
 
     id: str
     started: datetime.datetime
     family: str | None = None
+    speakers: int = 0
     uar: Number = None
     low: Number = None
     high: Number = None
     blessed: bool = False
     version: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The UAR, as a metric has it."""
+        return self.uar
+
+    @property
+    def interval_known(self) -> bool:
+        """Whether the test split had enough speakers for an interval that holds for other speakers."""
+        return self.speakers >= MIN_INTERVAL_SPEAKERS
 
 
 class Component(Section):
@@ -532,6 +599,8 @@ class RunSummary(Section):
 
     Attributes:
         history: Earlier runs of the same output folder, the oldest first.
+        model_card: Address of the model card in Markdown.
+        training_logs: Folder of the training's logs, for TensorBoard.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -549,11 +618,13 @@ class RunSummary(Section):
     lineage: Lineage | None = None
     logged: tuple[Logged, ...] = ()
     history: tuple[PastRun, ...] = ()
+    model_card: str | None = None
+    training_logs: str | None = None
 
     @property
     def demo(self) -> bool:
         """Whether the data include synthetic speech, so that the numbers are not accuracy on human speech."""
-        return self.data is not None and DEMO_CORPUS in self.data.corpora
+        return self.data is not None and self.data.is_synthetic
 
     def to_json(self) -> str:
         """Return indented JSON; numbers are finite or null."""

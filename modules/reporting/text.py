@@ -4,7 +4,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from modules.common.settings import plain
-from modules.reporting.metric_names import metric_text, range_text
+from modules.reporting.first_screen import interval_words, next_steps
+from modules.reporting.metric_names import metric_text
 from modules.reporting.summary import RunSummary
 from modules.reporting.tuned import TUNED_FILE
 from modules.reporting.write import REPORT_FILE
@@ -37,9 +38,10 @@ def _result(summary: RunSummary) -> list[str]:
     evaluation = summary.evaluation
     uar = evaluation.metric("uar") if evaluation else None
     if evaluation and uar and uar.value is not None:
-        interval = range_text(uar.low, uar.high, "uar") or "unknown"
-        lines.append(f"UAR      {metric_text(uar.value, 'uar')} (95 % interval {interval})")
+        lines.append(f"UAR      {metric_text(uar.value, 'uar')} ({interval_words(summary)})")
         lines.append(f"         {evaluation.clips} clips of {evaluation.speakers} speakers. {_protocol(summary)}")
+    if summary.verdict and not summary.verdict.blessed:
+        lines += [f"{label:<9}{step}" for label, step in zip_longest(["Next"], next_steps(summary), fillvalue="")]
     return lines
 
 

@@ -1,10 +1,10 @@
 """Reports of a cross-validation: JSON, Markdown, HTML and CSV."""
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 from modules.common.files import write_whole
-from modules.demo_corpus import CORPUS_NAME
 from modules.reporting import html, summary
 from modules.reporting.markdown import table
 from pipeline.cross_validation.run import CrossValidation
@@ -21,7 +21,15 @@ _PROTOCOLS = {
 }
 
 
-def write(result: CrossValidation, root: Path, *, name: str, command: str, config: str) -> tuple[Path, ...]:
+def write(
+    result: CrossValidation,
+    root: Path,
+    *,
+    name: str,
+    command: str,
+    config: str,
+    sounds: Mapping[str, str] | None = None,
+) -> tuple[Path, ...]:
     """Write JSON, Markdown, HTML and the table of predictions, each by an atomic rename.
 
     Args:
@@ -30,6 +38,7 @@ def write(result: CrossValidation, root: Path, *, name: str, command: str, confi
         name: Name of the pipeline.
         command: Command line of the user.
         config: Configuration as YAML.
+        sounds: Addresses of the scheme ``data:`` of recordings that the report plays, by path.
 
     Returns:
         Paths of the files.
@@ -37,7 +46,7 @@ def write(result: CrossValidation, root: Path, *, name: str, command: str, confi
     texts = {
         JSON_FILE: result.model_dump_json(indent=2) + "\n",
         MARKDOWN_FILE: to_markdown(result),
-        HTML_FILE: _to_html(result, name=name, command=command, config=config),
+        HTML_FILE: _to_html(result, name=name, command=command, config=config, sounds=sounds or {}),
         PREDICTIONS_FILE: result.predictions,
     }
     for file, text in texts.items():
@@ -77,6 +86,7 @@ def fold_rows(result: CrossValidation) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for fold in result.folds:
         (_, uar, interval), (_, accuracy, _) = (metric.texts for metric in fold.metrics)
+        interval = interval if len(fold.test) >= summary.MIN_INTERVAL_SPEAKERS else "unknown"
         rows.append((fold.name, str(fold.clips), uar, interval, accuracy, str(fold.epochs)))
     return rows
 
@@ -87,16 +97,15 @@ def caution(result: CrossValidation) -> str:
     Args:
         result: The cross-validation.
     """
-    demo = CORPUS_NAME in result.data.corpora
-    synthetic = "Synthetic speech is among the data: the metrics are not accuracy on human speech." if demo else ""
-    return " ".join(filter(None, [synthetic, result.evaluation.interval.caution]))
+    synthetic = "Synthetic speech is among the data: the metrics are not accuracy on human speech."
+    return " ".join(filter(None, [synthetic if result.data.is_synthetic else "", result.evaluation.interval.caution]))
 
 
-def _to_html(result: CrossValidation, *, name: str, command: str, config: str) -> str:
+def _to_html(result: CrossValidation, *, name: str, command: str, config: str, sounds: Mapping[str, str]) -> str:
     run = summary.Run(
         name=name, started=datetime.datetime.now(datetime.UTC), status="completed", command=command, config=config
     )
     protocol = summary.Protocol(kind="speaker", speakers={fold.name: fold.test for fold in result.folds})
     page = summary.RunSummary(run=run, protocol=protocol, data=result.data, evaluation=result.evaluation)
     head = html.Headline("plain", f"Cross-validation, {len(result.folds)} folds", _PROTOCOLS[result.kind])
-    return html.render(page, head)
+    return html.render(page, head, sounds=sounds)

@@ -24,6 +24,7 @@ from modules.data import examples, preprocessing
 from modules.data.splits import EVAL, TEST, TRAIN
 from modules.evaluation import evaluate, predictions_table
 from modules.evaluation.calibration import apply_temperature
+from modules.evaluation.errors import wrong_predictions
 from modules.evaluation.intervals import Predictions
 from modules.reporting.summary import Data, Duplicate, Evaluation, Metric, QuarantinedClip, Section, SplitData
 from modules.training import trainer
@@ -303,6 +304,12 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
     probabilities = [np.array(result.probabilities) for result in fold_results]
     names = [result.name for result, chosen in zip(fold_results, tested, strict=True) for _ in chosen]
     positions, all_probabilities = list(itertools.chain(*tested)), np.concatenate(probabilities)
+    labels = corpus.columns[examples.EMOTION_ID][positions]
+
+    def column(name: str) -> list[str]:
+        return corpus.columns[name][positions].tolist()
+
+    evaluation = _evaluate(corpus, positions, all_probabilities, {"fold": names})
     return CrossValidation(
         kind=planned.kind,
         data_fingerprint=corpus.fingerprint,
@@ -317,14 +324,9 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
             )
             for result, chosen, rows in zip(fold_results, tested, probabilities, strict=True)
         ),
-        evaluation=_evaluate(corpus, positions, all_probabilities, {"fold": names}),
+        evaluation=evaluation.model_copy(update={"errors": wrong_predictions(column, labels, all_probabilities)}),
         data=_data(corpus),
-        predictions=predictions_table.to_csv(
-            lambda name: corpus.columns[name][positions].tolist(),
-            corpus.columns[examples.EMOTION_ID][positions],
-            all_probabilities,
-            fold=names,
-        ),
+        predictions=predictions_table.to_csv(column, labels, all_probabilities, fold=names),
     )
 
 
@@ -345,6 +347,7 @@ def _data(corpus: Corpus) -> Data:
                 by_sex=collections.Counter(clip.sex for clip in clips),
             ),
         ),
+        synthetic=sum(outcome.synthetic for outcome in used),
         quarantined=tuple(
             QuarantinedClip(path=outcome.clip.path, reason=outcome.reason)
             for outcome in corpus.outcomes

@@ -25,7 +25,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components.audio_example_gen import spans
+from components.audio_example_gen import ingest_summary, spans
 from components.audio_example_gen.component import AudioExampleGen
 from components.audio_example_gen.executor import Executor, make_shards, read_settings
 from components.audio_example_gen.fingerprint import used_by_tfx
@@ -34,6 +34,8 @@ from components.audio_example_gen.report import EmptySplit, NoRecordings, TooMan
 from modules.audio import frontend
 from modules.audio.decoding import AudioLimits, decode
 from modules.data.clips import Clip
+from modules.demo_corpus import MARKER_FILE
+from modules.demo_corpus import corpus as demo_corpus
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_AUGMENTATION, ORIGINAL_INGEST, ORIGINAL_SPLITS
 from tests.paths import CORPORA, needs_corpora
 
@@ -202,6 +204,21 @@ def odd(tmp_path_factory):
 @pytest.fixture(scope="module")
 def artifact_and_run(corpus, tmp_path_factory):
     return execute(corpus, tmp_path_factory.mktemp("out") / "1", ORIGINAL_INGEST.replace(seed=3))
+
+
+def test_synthetic_speech_is_counted_without_its_marker(tmp_path):
+    demo_corpus.write_corpus(tmp_path / "data", clips=24, workers=1)
+    (tmp_path / "data" / MARKER_FILE).unlink()
+    execute(tmp_path / "data", tmp_path / "out", ORIGINAL_INGEST)
+    data = ingest_summary.data(str(tmp_path / "out"))
+    assert data.corpora == ("ravdess",)
+    assert data.synthetic == data.clips == 24
+    assert data.is_synthetic
+
+
+def test_recordings_are_not_synthetic(artifact_and_run):
+    artifact, _ = artifact_and_run
+    assert not ingest_summary.data(artifact.uri).is_synthetic
 
 
 @pytest.mark.parametrize("name", USABLE)

@@ -203,6 +203,8 @@ def test_a_baseline_is_compared_on_unseen_speakers(protocol, trained, export, ev
     _, verdict = evaluate(constant, trained, STRICT, protocol.hashed())
     assert failed(verdict) >= {TFMA, UAR_LOSS}
     assert comparable(verdict).value == len(test)
+    loss, tfma = (next(check for check in verdict.checks if check.code == code) for code in (UAR_LOSS, TFMA))
+    assert f"changed by {loss.value:+.3f}; allowed: {-STRICT.max_uar_loss:+.3f}" in tfma.text
 
     seen_one = Protocol(kind="speaker", speakers={"train": test[:1], "eval": (), "test": ()})
     _, verdict = evaluate(constant, trained, STRICT, seen_one.hashed())

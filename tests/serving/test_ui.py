@@ -1,7 +1,6 @@
 """The web page in a real browser."""
 
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -10,18 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 import soundfile
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+from tests.browser import needs_browser, start_browser
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium with its driver is installed (Debian: chromium, chromium-driver)"
-)
+ROOT = Path(__file__).parents[2]
+
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +55,7 @@ def browser(wav_bytes, tmp_path_factory):
     sound = tmp_path_factory.mktemp("microphone") / "sound.wav"
     sound.write_bytes(wav_bytes)
     microphone = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1000,1900", *microphone):
-        options.add_argument(f"--{argument}")
-    options.add_argument(f"--use-file-for-fake-audio-capture={sound}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver = start_browser("window-size=1000,1900", *microphone, f"use-file-for-fake-audio-capture={sound}")
     yield driver
     driver.quit()
 

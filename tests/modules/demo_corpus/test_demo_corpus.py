@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from modules.data.labels import EMOTIONS
-from modules.demo_corpus import MARKER_FILE
+from modules.demo_corpus import MARKER_FILE, is_synthetic
 from modules.demo_corpus.corpus import MAX_CLIPS, README_FILE, OccupiedFolder, plan, write_corpus
 from modules.demo_corpus.espeak import SynthesisFailed, process_espeak
 from modules.demo_corpus.prosody import CORRELATES, Prosody, draw_prosody
@@ -63,6 +63,20 @@ def test_files_are_mono_pcm_with_silence_around_speech(corpus):
         assert 0.02 < np.max(np.abs(samples)) < 0.9
         # A model cannot learn from the quiet lead.
         assert np.max(np.abs(samples[: RATE_HZ // 3])) < 0.02
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_each_file_is_marked_as_synthetic(corpus, tmp_path, suffix):
+    clip = min(corpus.rglob("*.wav"))
+    assert is_synthetic(clip.read_bytes())
+    with soundfile.SoundFile(clip) as source:
+        copy = tmp_path / f"copy{suffix}"
+        with soundfile.SoundFile(copy, "w", source.samplerate, channels=1) as converted:
+            converted.comment = source.comment  # as ffmpeg and SoX keep it
+            converted.write(source.read())
+    assert is_synthetic(copy.read_bytes())
+    soundfile.write(tmp_path / "plain.wav", np.zeros(RATE_HZ), RATE_HZ)
+    assert not is_synthetic((tmp_path / "plain.wav").read_bytes())
 
 
 def test_the_folder_is_marked_as_synthetic(corpus):

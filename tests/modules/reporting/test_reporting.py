@@ -43,8 +43,8 @@ from modules.reporting.summary import (
 from modules.reporting.write import write
 
 SECTIONS = (
-    "verdict", "metrics", "confusion", "slices", "training",
-    "calibration", "data", "drift", "tuning", "components", "lineage",
+    "verdict", "metrics", "confusion", "errors", "slices", "training",
+    "calibration", "data", "drift", "tuning", "runs", "components", "lineage",
 )  # fmt: skip
 HOSTILE = "Actor_01/<script>alert('x')</script>\"&.wav"
 
@@ -259,8 +259,15 @@ class TestEvaluate:
         part = predictions.take(sex == "female")
         assert by_key["sex", "female"].metric("uar").value == pytest.approx(point_estimates(part)["uar"])
         assert by_key["sex", "female"].speakers == 2
-        assert by_key["speaker", "ravdess-03"].metric("uar").resampled == "clips"
         assert sum(each.clips for key, each in by_key.items() if key[0] == "emotion") == len(predictions.labels)
+
+    @pytest.mark.parametrize(("speakers", "known"), [(4, False), (5, True)])
+    def test_slices_of_few_speakers_have_no_interval(self, speakers, known):
+        predictions = _predictions(speakers=speakers)
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        assert evaluation.interval_known is known
+        for part in evaluation.slices:
+            assert (part.metric("uar").low is not None) is (known and part.dimension == "emotion")
 
     def test_recall_is_equal_in_slice_and_class_row(self):
         predictions = _predictions()
@@ -481,12 +488,20 @@ class TestReport:
         text = _Page(render(complete)).text
         uar = complete.evaluation.metric("uar")
         for shown in (
-            f"{100 * uar.value:.1f}", f"{100 * uar.low:.1f} to {100 * uar.high:.1f}", "98.8", "Blessed and pushed",
+            f"{100 * uar.value:.1f}", "unknown with 4 speakers", "98.8", "Blessed and pushed",
             "1763756123", "ser predict a.wav", complete.protocol.sentence, "uar_floor",
             "1763700000", complete.evaluation.interval.caution, "emodb: boredom",
             "0d831b1c227118ba", "Hyperband", "feature_family",
         ):  # fmt: skip
             assert shown in text, shown
+
+    def test_shows_the_interval_of_enough_speakers(self, complete):
+        predictions = _predictions(speakers=6)
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        page = render(complete.model_copy(update={"evaluation": evaluation}))
+        low, high = (f"{100 * value:.1f}" for value in (evaluation.metric("uar").low, evaluation.metric("uar").high))
+        assert re.search(rf"interval {low}\W*% to {high}", _Page(page).text)
+        assert "interval unknown" not in _Page(page).text
 
     def test_shows_drift(self, complete):
         ks = Bounded(value=0.41, threshold=0.2)
@@ -584,6 +599,7 @@ class TestReport:
         text = _Page(render(complete.model_copy(update={"protocol": protocol}))).text
         assert protocol.sentence in text
         assert complete.protocol.sentence not in text
+        assert "Training did not use them." not in text
 
     def test_an_override_of_the_gate_is_shown(self, complete):
         verdict = complete.verdict.model_copy(update={"override": "first model of a new corpus"})

@@ -1,7 +1,8 @@
 import datetime
 from pathlib import Path
 
-from modules.reporting.summary import Push, Run, RunSummary, Training, Trial, Tuning, Verdict
+from modules.reporting.advice import AFTER_CHECK
+from modules.reporting.summary import Check, Push, Run, RunSummary, Training, Trial, Tuning, Verdict
 from modules.reporting.text import outline
 
 
@@ -21,6 +22,12 @@ def test_a_rejection_lists_every_reason():
     )
     assert "REJECTED too low\n         too few\n" in text
     assert "Pushed   nothing" in text
+
+
+def test_a_rejection_has_a_next_step():
+    check = Check(code="gate.uar_interval", name="interval", passed=False, text="too low")
+    text = outline(summary(verdict=Verdict(blessed=False, checks=(check,), reasons=("too low",))), Path("output"))
+    assert f"REJECTED too low\nNext     {AFTER_CHECK[check.code]}\n" in text
 
 
 def test_a_push_names_version_and_path():
