@@ -1,4 +1,4 @@
-"""Answers of the report's first screen: compared with what, weakest for whom, and what to do next."""
+"""Answers of the report's first screen: compared with what, where it is weakest, and what to do next."""
 
 import dataclasses
 
