@@ -13,6 +13,7 @@ from rich.table import Table
 from cli import terminal
 from cli.recordings import Unusable
 from modules.data.labels import EMOTIONS
+from modules.export.contract import NO_SPEECH
 
 if TYPE_CHECKING:
     from serving.client import Prediction, Segment
@@ -61,7 +62,7 @@ class Text:
         for prediction in predictions:
             version = "" if prediction.model_version is None else f", model version {prediction.model_version}"
             terminal.print_line(f"{name}: {prediction.emotion}{version}")
-            if self._bars:
+            if self._bars and prediction.emotion != NO_SPEECH:
                 terminal.console().print(_bar_table(prediction))
 
     def failed(self, recording: Unusable) -> None:
@@ -90,7 +91,16 @@ class Csv:
         Args:
             timeline: Whether rows are windows.
         """
-        names = ["file", *(_TIMES if timeline else ()), "emotion", *EMOTIONS, "model_version", "error", "message"]
+        names = [
+            "file",
+            *(_TIMES if timeline else ()),
+            "emotion",
+            *EMOTIONS,
+            "speech",
+            "model_version",
+            "error",
+            "message",
+        ]
         self._writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
         self._writer.writeheader()
 
@@ -98,7 +108,8 @@ class Csv:
         """See :meth:`Output.answer`."""
         for prediction in predictions:
             probabilities = {emotion: f"{value:.6f}" for emotion, value in prediction.probabilities.items()}
-            self._writer.writerow({"file": name} | dataclasses.asdict(prediction) | probabilities)
+            speech = {} if prediction.speech is None else {"speech": f"{prediction.speech:.6f}"}
+            self._writer.writerow({"file": name} | dataclasses.asdict(prediction) | probabilities | speech)
 
     def failed(self, recording: Unusable) -> None:
         """See :meth:`Output.failed`."""
@@ -133,10 +144,16 @@ def _timeline_table(segments: "Iterable[Segment]") -> Table:
     for column in ("from (s)", "to (s)", "emotion", "", "probability"):
         table.add_column(column, justify="left" if column in ("emotion", "") else "right")
     for segment in segments:
-        probability = segment.probabilities[segment.emotion]
+        probability = _probability_of_answer(segment)
         times = (f"{segment.start_sec:.1f}", f"{segment.end_sec:.1f}")
         table.add_row(*times, segment.emotion, Bar(1.0, 0.0, probability, width=_BAR_WIDTH), f"{probability:.1%}")
     return table
+
+
+def _probability_of_answer(prediction: "Prediction") -> float:
+    if prediction.emotion == NO_SPEECH:
+        return 1 - (prediction.speech or 0)
+    return prediction.probabilities[prediction.emotion]
 
 
 def _most_probable_first(probabilities: Mapping[str, float]) -> Iterator[tuple[str, float]]:

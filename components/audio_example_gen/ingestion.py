@@ -15,7 +15,7 @@ from components.audio_example_gen import same_sound
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio import features, frontend
 from modules.audio.augmentation import PLAIN, augment
-from modules.audio.decoding import FILE_SIZE, AudioCode, BadAudio, Recording, decode
+from modules.audio.decoding import FILE_SIZE, WINDOW_AUDIBLE, AudioCode, BadAudio, Recording, decode
 from modules.audio.spec import AudioSpec
 from modules.common import progress
 from modules.common.addresses import read_bytes
@@ -158,9 +158,9 @@ class WriteShard(beam.DoFn):
         try:
             data = _read(posixpath.join(self._root, clip.path), self._settings)
             recording = decode(data, self._settings.limits)
+            copies = list(self._copies(clip, shard.split, recording))
         except BadAudio as error:
             return dataclasses.replace(outcome, reason=error.reason), []
-        copies = list(self._copies(clip, shard.split, recording))
         return dataclasses.replace(
             outcome,
             digest=recording.digest,
@@ -174,6 +174,7 @@ class WriteShard(beam.DoFn):
         spec = self._settings.audio
         samples, valid = _windower(spec)(recording.samples, np.int64(recording.sample_rate_hz))
         window, valid_samples = samples.numpy(), int(valid)
+        WINDOW_AUDIBLE.require(self._settings.limits, peak=_peak(window))
         if split != TRAIN:
             yield _Copy(clip, PLAIN, recording, window, valid_samples)
             return
@@ -185,7 +186,8 @@ class WriteShard(beam.DoFn):
             seed=self._settings.seed,
             clip_id=clip.clip_id,
         ):
-            yield _Copy(clip, variant, recording, varied, valid_of_variant)
+            if WINDOW_AUDIBLE.holds(self._settings.limits, peak=_peak(varied)):  # an excerpt may be a pause
+                yield _Copy(clip, variant, recording, varied, valid_of_variant)
 
     def _to_records(self, copies: Sequence[_Copy]) -> Iterator[Record]:
         if not copies:
@@ -268,6 +270,10 @@ def _read(path: str, settings: IngestSettings) -> bytes:
         raise BadAudio(AudioCode.UNREADABLE, f"cannot be read: {error}") from error
     FILE_SIZE.require(settings.limits, size=len(data))
     return data
+
+
+def _peak(window: np.ndarray) -> float:
+    return float(np.abs(window).max())
 
 
 @functools.cache

@@ -101,6 +101,13 @@ class AudioLimits(Settings):
         lt=1,
         description="A recording whose peak, in full scales, is at or below this is silent; 1e-4 is -80 dBFS.",
     )
+    min_speech: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="The served model answers `no_speech` where the probability of speech is below this. 0 takes every "
+        "sound for speech.",
+    )
     max_peak: float = Field(
         8.0,
         gt=0,
@@ -130,6 +137,7 @@ WIDEST_LIMITS = AudioLimits(
     max_sample_rate_hz=1 << 31,
     max_channels=1024,
     silence_peak=0.0,
+    min_speech=0.0,
     max_peak=1e6,
 )
 """For callers that leave the limits to the model's contract, such as the client."""
@@ -192,6 +200,11 @@ AUDIBLE = Check(
     AudioCode.SILENT,
     lambda limits, peak: peak > limits.silence_peak,
     "the peak is {peak:.1e} of full scale; above {limits.silence_peak:g} is needed",
+)
+WINDOW_AUDIBLE = Check(
+    AudioCode.SILENT,
+    AUDIBLE.holds,
+    "the peak of the analysis window is {peak:.1e} of full scale; above {limits.silence_peak:g} is needed",
 )
 NOT_TOO_LOUD = Check(
     AudioCode.TOO_LOUD,

@@ -21,6 +21,9 @@ MODEL_FILE = "model.json"
 PROTOCOL_FILE = "protocol.json"  # hashes of the speakers of each split, which the evaluation of a later candidate needs
 WARMUP_FILE = "tf_serving_warmup_requests"
 
+NO_SPEECH = "no_speech"
+"""Value of the output ``emotion`` where the output ``speech`` is below ``min_speech`` of the contract's limits."""
+
 
 class Contract(NamedTuple):
     """Interface of a model for its callers.

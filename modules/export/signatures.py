@@ -22,7 +22,7 @@ from modules.audio.spec import AudioSpec
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.evaluation.calibration import SMALLEST_PROBABILITY
-from modules.export.contract import EXTRA_ASSETS, MODEL_FILE, WARMUP_FILE, Contract, load_contract
+from modules.export.contract import EXTRA_ASSETS, MODEL_FILE, NO_SPEECH, WARMUP_FILE, Contract, load_contract
 
 __all__ = ["SIGNATURES", "TIMELINE_HOP_SEC", "export", "load_contract", "served_module", "warmup_requests"]
 
@@ -99,7 +99,9 @@ def served_module(
     All but ``timeline`` return ``probabilities``, float32 ``[batch, emotions]``; ``emotion``, string ``[batch]``, the
     most probable; ``labels``, string ``[batch, emotions]``, the names in the order of the probabilities; and ``error``,
     string ``[batch]``: empty, or the code and the reason why the item cannot be used. Such an item has probabilities of
-    0 and an empty ``emotion``; nothing is raised, because TF Serving would fail all requests of the batch. They take:
+    0 and an empty ``emotion``; nothing is raised, because TF Serving would fail all requests of the batch. Signatures
+    that take audio return ``speech``, float32 ``[batch]``, the probability that the analysed window holds speech;
+    ``emotion`` is :data:`~modules.export.contract.NO_SPEECH` where it is below ``limits.min_speech``. They take:
 
     * ``serving_default``: ``audio``, string ``[batch]``, each a whole WAV file of any rate and number of channels;
     * ``waveform``: ``waveform``, string ``[batch]``, each the little-endian float32 samples of one channel, and
@@ -110,9 +112,10 @@ def served_module(
       them; only the features are needed. Bytes that are not a ``tf.Example`` fail the whole batch.
 
     ``timeline`` takes ``audio`` as ``serving_default`` does and analyses all of it in windows
-    :data:`TIMELINE_HOP_SEC` apart: ``windows``, int32 ``[batch]``, their number; ``start_sec`` and ``end_sec``,
-    float32 ``[batch, most windows]``; ``probabilities``, ``[batch, most windows, emotions]``; ``emotion``; ``labels``;
-    ``error``. Recordings with fewer windows are filled up with zeros and empty names; one with an error has none.
+    :data:`TIMELINE_HOP_SEC` apart: ``windows``, int32 ``[batch]``, their number; ``start_sec``, ``end_sec`` and
+    ``speech``, float32 ``[batch, most windows]``; ``probabilities``, ``[batch, most windows, emotions]``; ``emotion``;
+    ``labels``; ``error``. Recordings with fewer windows are filled up with zeros and empty names; one with an error has
+    none.
     """
     module = tf.Module()
     # TensorFlow's variables, not Keras's: of each of those, Keras would save a second copy that no function reads, and
@@ -156,8 +159,7 @@ def _classifier(model: keras.Model, transform: tft.TFTransformOutput, spec: Audi
 def _on_audio(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.types.experimental.GenericFunction:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "audio")])
     def serving_default(audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        features, valid_frames, error = frontend.features_of_wavs(audio, spec, limits)
-        return _named(classify(features, valid_frames), error)
+        return _answer(classify, frontend.features_of_wavs(audio, spec, limits), limits)
 
     return serving_default
 
@@ -170,10 +172,20 @@ def _on_waveform(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
         ]
     )
     def waveform_signature(waveform: tf.Tensor, sample_rate_hz: tf.Tensor) -> dict[str, tf.Tensor]:
-        features, valid_frames, error = frontend.features_of_floats(waveform, sample_rate_hz, spec, limits)
-        return _named(classify(features, valid_frames), error)
+        return _answer(classify, frontend.features_of_floats(waveform, sample_rate_hz, spec, limits), limits)
 
     return waveform_signature
+
+
+def _answer(classify: Classify, analysed: frontend.Analysed, limits: AudioLimits) -> dict[str, tf.Tensor]:
+    named = _named(classify(analysed.features, analysed.valid_frames), analysed.error)
+    usable = analysed.error == NO_ERROR
+    emotion = tf.where(usable, _unless_no_speech(named["emotion"], analysed.speech, limits), "")
+    return {**named, "emotion": emotion, "speech": tf.where(usable, analysed.speech, 0.0)}
+
+
+def _unless_no_speech(emotion: tf.Tensor, speech: tf.Tensor, limits: AudioLimits) -> tf.Tensor:
+    return tf.where(speech < limits.min_speech, NO_SPEECH, emotion)
 
 
 def _on_features(classify: Classify, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
@@ -242,6 +254,7 @@ def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
     columns = {
         "start_sec": tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
         "end_sec": tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
+        "speech": tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
         "probabilities": tf.RaggedTensorSpec([None, len(EMOTIONS)], tf.float32, ragged_rank=0),
         "error": tf.TensorSpec([], tf.string),
     }
@@ -253,7 +266,8 @@ def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
         windows = tf.cast(ragged["start_sec"].row_lengths(), tf.int32)
         filled = {name: values.to_tensor() for name, values in ragged.items()}
         is_window = tf.sequence_mask(windows)
-        emotion = tf.where(is_window, _likeliest(filled["probabilities"]), "")
+        emotion = _unless_no_speech(_likeliest(filled["probabilities"]), filled["speech"], limits)
+        emotion = tf.where(is_window, emotion, "")
         labels = _labels_for(tf.size(audio))
         return {**filled, "windows": windows, "emotion": emotion, "labels": labels, "error": error}
 
@@ -264,21 +278,23 @@ def _timeline_of(encoded: tf.Tensor, classify: Classify, spec: AudioSpec, limits
     """Return the timeline of one recording, window by window, since a long one would not fit into memory."""
     waveform, rate_hz, error = wav.decode_wav(encoded, limits=limits)
 
-    def classify_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        features, valid_frames, start_sec = frontend.features_of_timeline(waveform, rate_hz, spec, TIMELINE_HOP_SEC)
+    def classify_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        features, valid_frames, speech, start_sec = frontend.features_of_timeline(
+            waveform, rate_hz, spec, TIMELINE_HOP_SEC
+        )
         probabilities = tf.map_fn(
             lambda window: classify(window[0][tf.newaxis], window[1][tf.newaxis])[0],
             (features, valid_frames),
             fn_output_signature=tf.TensorSpec([len(EMOTIONS)], tf.float32),
         )
         duration_sec = tf.cast(tf.size(waveform) / rate_hz, tf.float32)
-        return start_sec, tf.minimum(start_sec + spec.window_sec, duration_sec), probabilities
+        return start_sec, tf.minimum(start_sec + spec.window_sec, duration_sec), speech, probabilities
 
-    def no_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return tf.zeros([0]), tf.zeros([0]), tf.zeros([0, len(EMOTIONS)])
+    def no_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        return tf.zeros([0]), tf.zeros([0]), tf.zeros([0]), tf.zeros([0, len(EMOTIONS)])
 
-    start_sec, end_sec, probabilities = tf.cond(error == NO_ERROR, classify_windows, no_windows)
-    return {"start_sec": start_sec, "end_sec": end_sec, "probabilities": probabilities, "error": error}
+    columns = tf.cond(error == NO_ERROR, classify_windows, no_windows)
+    return {**dict(zip(("start_sec", "end_sec", "speech", "probabilities"), columns, strict=True)), "error": error}
 
 
 def _named(probabilities: tf.Tensor, error: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -25,13 +25,15 @@ class Prediction:
     """Emotion in one recording.
 
     Attributes:
-        emotion: The most probable emotion.
+        emotion: The most probable emotion, or ``no_speech``.
         probabilities: Probability of each emotion of the model; the sum is 1.
+        speech: Probability that the recording holds speech; ``None`` of a model that does not return it.
         model_version: The version that answered; ``None`` where the response does not name it (TF Serving's REST).
     """
 
     emotion: str
     probabilities: dict[str, float]
+    speech: float | None
     model_version: int | None
 
 
@@ -177,9 +179,19 @@ def _predictions(response: wire.PredictResponse, names: Sequence[str]) -> list[P
     labels, probabilities, emotions = (_output(response, name) for name in ("labels", "probabilities", "emotion"))
     version = _version(response)
     return [
-        error or Prediction(emotion=emotion.decode(), probabilities=_named(label, row), model_version=version)
-        for label, row, emotion, error in zip(labels, probabilities, emotions, _errors(response, names), strict=True)
+        error
+        or Prediction(emotion=emotion.decode(), probabilities=_named(label, row), speech=speech, model_version=version)
+        for label, row, emotion, speech, error in zip(
+            labels, probabilities, emotions, _speech(response, emotions), _errors(response, names), strict=True
+        )
     ]
+
+
+def _speech(response: wire.PredictResponse, emotions: np.ndarray) -> list[float | None]:
+    """Return the probability of speech for each of the emotions of a recording or of recordings."""
+    if "speech" not in response.outputs:
+        return [None] * len(emotions)
+    return [float(value) for value in tensor_values(response.outputs["speech"]).ravel()[: len(emotions)]]
 
 
 def _errors(response: wire.PredictResponse, names: Sequence[str]) -> list[AudioError | None]:
@@ -202,15 +214,17 @@ def segments(response: wire.PredictResponse, *, offset_sec: float) -> list[Segme
     windows = int(_output(response, "windows")[0])  # empty windows pad a batch with a longer recording
     labels, columns = _output(response, "labels")[0], [_output(response, name)[0][:windows] for name in names]
     version = _version(response)
+    speeches = _speech(response, columns[1])
     return [
         Segment(
             emotion=emotion.decode(),
             probabilities=_named(labels, row),
+            speech=speech,
             model_version=version,
             start_sec=offset_sec + float(start_sec),
             end_sec=offset_sec + float(end_sec),
         )
-        for row, emotion, start_sec, end_sec in zip(*columns, strict=True)
+        for row, emotion, start_sec, end_sec, speech in zip(*columns, speeches, strict=True)
     ]
 
 

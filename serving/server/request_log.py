@@ -173,16 +173,16 @@ def _log_entry(
 
 def _extract(audio: np.ndarray, model_dir: str) -> dict[str, np.ndarray]:
     """Return the model's features of ``audio``, computed by the same function with the model's contract."""
-    features, valid_frames, errors = _extractor(model_dir)(tf.constant(audio))
-    if refused := list(filter(None, errors.numpy())):
+    analysed = _extractor(model_dir)(tf.constant(audio))
+    if refused := list(filter(None, analysed.error.numpy())):
         raise ValueError(
             f"{model_dir}: the model answered a recording that its contract refuses: {refused[0].decode()}"
         )
-    return {FEATURES: features.numpy(), VALID_FRAMES: valid_frames.numpy()}
+    return {FEATURES: analysed.features.numpy(), VALID_FRAMES: analysed.valid_frames.numpy()}
 
 
 @functools.lru_cache(maxsize=_MAX_LOADED_VERSIONS)
-def _extractor(model_dir: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+def _extractor(model_dir: str) -> Callable[[tf.Tensor], frontend.Analysed]:
     """Return the feature extraction of a version; the cache avoids reading its contract again."""
     contract = load_contract(model_dir)
     return tf.function(

@@ -120,6 +120,7 @@ UNUSABLE = {
     "not a number": (not_a_number, "AUDIO_NOT_FINITE"),
     "0.05 s": (lambda: wav_bytes(voice(3, seconds=0.05)), "AUDIO_TOO_SHORT"),
     "20 minutes": (lambda: wav_bytes(np.ones(20 * 60 * 8_000, np.float32), rate_hz=8_000), "AUDIO_TOO_LONG"),
+    "silent window": (lambda: wav_bytes(np.pad(voice(6, seconds=0.3), ((0, 5 * 16_000), (0, 0)))), "AUDIO_SILENT"),
     "all zero": (lambda: wav_bytes(np.zeros(16_000, np.float32)), "AUDIO_SILENT"),
 }
 ODD_ACTOR = 5

@@ -133,7 +133,8 @@ def test_serve_without_a_model_fails_with_the_reason(tmp_path):
     assert str(tmp_path) in line
 
 
-def test_predict_prints_the_emotion_and_a_bar_per_emotion(shared_server, sound_file):
+def test_predict_prints_the_emotion_and_a_bar_per_emotion(shared_server, sound_file, ravdess):
+    sound_file.write_bytes(sorted(ravdess.glob("Actor_01/*.flac"))[5].read_bytes())
     finished = ser("predict", sound_file, "--address", shared_server.address)
     assert finished.returncode == 0, finished.stderr
     heading = finished.stdout.splitlines()[0]
@@ -142,6 +143,12 @@ def test_predict_prints_the_emotion_and_a_bar_per_emotion(shared_server, sound_f
     shares = [float(share) for _, share in rows]
     assert shares == sorted(shares, reverse=True)
     assert heading == f"{sound_file}: {rows[0][0]}, model version 3"
+
+
+def test_predict_prints_no_bars_without_speech(shared_server, sound_file):
+    finished = ser("predict", sound_file, "--address", shared_server.address)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == f"{sound_file}: no_speech, model version 3\n"
 
 
 def test_predict_prints_a_timeline(shared_server, sound_file):

@@ -10,6 +10,7 @@ from modules.audio.decoding import decode
 from modules.audio.features import extract, valid_frames
 from modules.audio.frontend import features_of_timeline, features_of_waveform, features_of_wavs, window_of_waveform
 from modules.audio.resampling import resample
+from modules.audio.speech import probabilities
 from tests.modules.audio.windows import timeline_windows, window
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
@@ -54,7 +55,7 @@ def test_wav_and_waveform_have_equal_features_in_the_graph(rate_hz, channels):
     encoded = encode(sweep(rate_hz, 3.0, channels), rate_hz)
     recording = decode(encoded)
     expected, expected_frames = of_waveform(recording.samples, recording.sample_rate_hz)
-    extracted, frames, _ = of_wavs([encoded])
+    extracted, frames, *_ = of_wavs([encoded])
     assert extracted.shape == (1, 270)
     assert int(frames[0]) == int(expected_frames)
     np.testing.assert_allclose(extracted[0], expected, rtol=1e-5, atol=1e-4)
@@ -66,7 +67,7 @@ def test_a_batch_may_mix_rates_lengths_and_channels():
         encode(sweep(8_000, 0.5), 8_000, "PCM_24"),
         encode(sweep(22_050, 2.5), 22_050, "FLOAT"),
     ]
-    together, frames, errors = of_wavs(batch)
+    together, frames, _, errors = of_wavs(batch)
     assert errors.numpy().tolist() == [b""] * 3
     np.testing.assert_array_equal(frames, [108, 1 + 11_025 // 512, 108])
     for encoded, expected in zip(batch, together, strict=True):
@@ -75,7 +76,7 @@ def test_a_batch_may_mix_rates_lengths_and_channels():
 
 def test_one_bad_item_in_a_batch_has_an_error_alone():
     good = encode(sweep(8_000, 1.0), 8_000)
-    extracted, frames, errors = of_wavs([good, good, good[:500], good])
+    extracted, frames, _, errors = of_wavs([good, good, good[:500], good])
     assert [error.decode().partition(":")[0] for error in errors.numpy()] == ["", "", "AUDIO_TRUNCATED", ""]
     alone = of_wavs([good])
     for index in (0, 1, 3):
@@ -84,10 +85,10 @@ def test_one_bad_item_in_a_batch_has_an_error_alone():
 
 
 def test_an_empty_batch_gives_no_features():
-    extracted, frames, errors = of_wavs(tf.constant([], tf.string))
+    extracted, frames, speech, errors = of_wavs(tf.constant([], tf.string))
     assert errors.shape == (0,)
     assert extracted.shape == (0, 270)
-    assert frames.shape == (0,)
+    assert frames.shape == speech.shape == (0,)
 
 
 @pytest.mark.parametrize("duration_sec", [0.4, 2.5, 7.3])
@@ -96,8 +97,9 @@ def test_timeline_features_are_those_of_its_windows(duration_sec):
     resampled = resample(tf.constant(waveform), from_rate_hz=16_000, to_rate_hz=22_050)
     windows, valid_samples, expected_starts = timeline_windows(resampled, LOGMEL, hop_sec=1.0)
     function = tf.function(lambda *arguments: features_of_timeline(*arguments, LOGMEL, 1.0), input_signature=WAVEFORM)
-    extracted, frames, starts = function(waveform, 16_000)
+    extracted, frames, speech, starts = function(waveform, 16_000)
     np.testing.assert_array_equal(starts, expected_starts)
+    np.testing.assert_allclose(speech, probabilities(windows, valid_samples, LOGMEL.sample_rate_hz), atol=1e-5)
     np.testing.assert_array_equal(frames, valid_frames(valid_samples, LOGMEL))
     np.testing.assert_allclose(extracted, extract(windows, valid_samples, LOGMEL), atol=1e-3)
 
@@ -108,10 +110,10 @@ def test_the_exported_graph_does_the_same_without_this_code(tmp_path):
     module.of_wavs = of_wavs
     tf.saved_model.save(module, str(tmp_path), signatures=None)
     loaded = tf.saved_model.load(str(tmp_path))
-    extracted, frames, _ = loaded.of_wavs(tf.constant(batch))
+    extracted, frames, *_ = loaded.of_wavs(tf.constant(batch))
     np.testing.assert_array_equal(frames, of_wavs(batch)[1])
     np.testing.assert_allclose(extracted, of_wavs(batch)[0], rtol=1e-6, atol=1e-5)
-    first, second = loaded.of_wavs(tf.constant([batch[0], b"words"]))[2].numpy()
+    first, second = loaded.of_wavs(tf.constant([batch[0], b"words"])).error.numpy()
     assert first == b""
     assert second.startswith(b"AUDIO_UNREADABLE: ")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
@@ -13,8 +14,9 @@ from modules.audio.decoding import DEFAULT_LIMITS
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.export import signatures
-from modules.export.contract import load_contract
+from modules.export.contract import NO_SPEECH, load_contract
 from tests.original import ORIGINAL_AUDIO
+from tests.paths import RAVDESS, needs_corpora
 
 TOLERANCE = 1e-4
 
@@ -29,6 +31,11 @@ def make_wav(seconds: float, rate_hz: int = 22_050, *, channels: int = 1, pitch_
     rng = np.random.default_rng(0)
     tone = 0.3 * np.sin(2 * np.pi * pitch_hz * time_sec) + 0.01 * rng.normal(size=time_sec.size)
     return tf.audio.encode_wav(np.tile(tone[:, np.newaxis], channels).astype(np.float32), rate_hz).numpy()
+
+
+def soundfile_as_wav(path: Path) -> bytes:
+    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    return tf.audio.encode_wav(samples, rate_hz).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +59,16 @@ def assert_usable_but(answer: dict[str, tf.Tensor], item: int, code: str) -> Non
     sums = np.delete(answer["probabilities"].numpy().sum(axis=1), item)
     np.testing.assert_allclose(sums, 1, atol=1e-5)
     assert not answer["probabilities"][item].numpy().any()
+    assert "speech" not in answer or answer["speech"][item] == 0
     assert [emotion == b"" for emotion in answer["emotion"].numpy()] == [code != "" for code in codes(answer)]
 
 
 def assert_same(answer: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> None:
     np.testing.assert_allclose(answer["probabilities"], other["probabilities"], atol=TOLERANCE)
     np.testing.assert_array_equal(answer["emotion"], other["emotion"])
+    assert ("speech" in answer) == ("speech" in other)
+    if "speech" in answer:
+        np.testing.assert_allclose(answer["speech"], other["speech"], atol=TOLERANCE)
     np.testing.assert_array_equal(answer["error"], other["error"])
 
 
@@ -71,8 +82,34 @@ def test_an_answer_has_labels(answer, wavs):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
     labels = [tuple(name.decode() for name in row) for row in answer["labels"].numpy()]
     assert labels == [EMOTIONS] * len(wavs)
-    assert [EMOTIONS[index].encode() for index in probabilities.argmax(axis=1)] == answer["emotion"].numpy().tolist()
     assert len(np.unique(probabilities.round(4), axis=0)) == len(wavs), "every recording gets the same answer"
+
+
+def test_sound_without_speech_has_the_answer_no_speech(served, answer):
+    assert answer["speech"].numpy().dtype == np.float32
+    assert (answer["speech"].numpy() < DEFAULT_LIMITS.min_speech).all()
+    assert set(answer["emotion"].numpy()) == {NO_SPEECH.encode()}
+    windows = served.signatures["timeline"](audio=tf.constant([make_wav(4.0)]))
+    assert set(windows["emotion"].numpy()[0]) == {NO_SPEECH.encode()}
+    assert windows["speech"].shape == windows["emotion"].shape
+
+
+@needs_corpora
+def test_speech_has_the_answer_of_its_most_probable_emotion(served):
+    encoded = [soundfile_as_wav(path) for path in sorted(RAVDESS.glob("Actor_*/*.flac"))[5::160]]
+    answer = {name: value.numpy() for name, value in served.signatures["serving_default"](tf.constant(encoded)).items()}
+    assert (answer["speech"] >= DEFAULT_LIMITS.min_speech).all()
+    assert answer["emotion"].tolist() == [EMOTIONS[row.argmax()].encode() for row in answer["probabilities"]]
+
+
+def test_every_sound_is_answered_without_a_threshold(exported_logmel, wavs):
+    limits = DEFAULT_LIMITS.replace(min_speech=0.0)
+    module = signatures.served_module(
+        exported_logmel.model, exported_logmel.transform, exported_logmel.spec, limits=limits
+    )
+    answer = module.serving_default(tf.constant(wavs))
+    likeliest = [EMOTIONS[index].encode() for index in answer["probabilities"].numpy().argmax(axis=1)]
+    assert answer["emotion"].numpy().tolist() == likeliest
 
 
 def test_waveform_agrees_with_encoded_audio(served, wavs, answer):
@@ -95,10 +132,13 @@ def _record(features: np.ndarray, valid_frames: int, fingerprint: str | None = N
 
 def test_features_and_examples_agree_with_encoded_audio(served, wavs, answer, exported):
     spec = load_contract(exported.serving_model_dir).audio_spec
-    features, valid_frames, _ = frontend.features_of_wavs(tf.constant(wavs), spec)
-    assert_same(answer, served.signatures["features"](features=features, valid_frames=valid_frames))
+    features, valid_frames, *_ = frontend.features_of_wavs(tf.constant(wavs), spec)
+    of_features = served.signatures["features"](features=features, valid_frames=valid_frames)
+    np.testing.assert_allclose(of_features["probabilities"], answer["probabilities"], atol=TOLERANCE)
+    likeliest = [EMOTIONS[index].encode() for index in of_features["probabilities"].numpy().argmax(axis=1)]
+    assert of_features["emotion"].numpy().tolist() == likeliest
     records = [_record(*pair) for pair in zip(features.numpy(), valid_frames.numpy(), strict=True)]
-    assert_same(answer, served.signatures["examples"](examples=tf.constant(records)))
+    assert_same(of_features, served.signatures["examples"](examples=tf.constant(records)))
 
 
 def test_examples_of_another_spec_are_refused(served, exported):
@@ -261,8 +301,7 @@ def exported_logmel(make_raw_example, run_transform, tmp_path_factory):
 def test_logmel_models_are_served_alike(exported_logmel, wavs):
     served = tf.saved_model.load(exported_logmel.model_dir)
     answer = served.signatures["serving_default"](audio=tf.constant(wavs))
-    features, valid_frames, _ = frontend.features_of_wavs(tf.constant(wavs), exported_logmel.spec)
-    assert_same(answer, served.signatures["features"](features=features, valid_frames=valid_frames))
+    features, valid_frames, *_ = frontend.features_of_wavs(tf.constant(wavs), exported_logmel.spec)
     raw = {"features": features, "valid_frames": valid_frames}
     normalised = exported_logmel.transform.transform_raw_features(raw)["features"]
     inputs = {"features": normalised, "valid_frames": tf.cast(valid_frames, tf.int32)}

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from modules.audio.decoding import DEFAULT_LIMITS
 from modules.data.labels import EMOTIONS
+from modules.export.contract import NO_SPEECH
 from serving.client import (
     AddressError,
     AsyncClient,
@@ -130,8 +132,15 @@ def test_a_prediction_names_every_emotion_and_the_version(client, speechlike):
     prediction = client.predict((speechlike(), RATE_HZ))
     assert list(prediction.probabilities) == list(EMOTIONS)
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
-    assert prediction.emotion == max(prediction.probabilities, key=prediction.probabilities.get)
+    assert prediction.emotion == NO_SPEECH
+    assert prediction.speech < DEFAULT_LIMITS.min_speech
     assert prediction.model_version == 3
+
+
+def test_speech_has_its_most_probable_emotion(client, ravdess):
+    prediction = client.predict(sorted(ravdess.glob("Actor_01/*.flac"))[5])
+    assert prediction.emotion == max(prediction.probabilities, key=prediction.probabilities.get)
+    assert DEFAULT_LIMITS.min_speech <= prediction.speech <= 1
 
 
 def test_files_bytes_and_arrays_give_the_same_prediction(client, speechlike, wav_bytes, tmp_path):

@@ -1,0 +1,252 @@
+"""Probability that a window of a recording holds speech: classical measures, weighed by a logistic regression.
+
+The measures are those of voice activity detection: energy above the window's own floor, periodicity at the lags of
+voices (normalised autocorrelation, Boersma, Accurate Short-Term Analysis of the Fundamental Frequency, 1993), the
+movement of pitch, the rate of syllables, and mean and movement of the low cepstral coefficients. The regression takes
+each measure and its square (:mod:`modules.audio.speech_weights`), since of most measures speech has a middle value.
+``benchmarks/speech.py`` fits it and measures its errors (``docs/benchmarks/speech.md``).
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from modules.audio import resampling
+from modules.audio.speech_weights import BIAS, WEIGHTS
+
+RATE_HZ = 16_000
+"""Rate of the analysis, whatever the model's own is: the weights belong to it."""
+
+MEASURES = (
+    "active",
+    "voiced",
+    "continuous",
+    "moving",
+    "energy_deviation",
+    "syllables",
+    "periodicity",
+    "pitch",
+    "pitch_deviation",
+    "high",
+    "high_voiced",
+    "range",
+    "contrast",
+    *(f"cepstrum_{number}" for number in range(1, 8)),
+    *(f"cepstrum_{number}_deviation" for number in range(1, 8)),
+    *(f"cepstrum_{number}_step" for number in range(8)),
+    *(f"cepstrum_{number}_deviation_voiced" for number in range(1, 8)),
+)
+
+_FRAME_SAMPLES = 640
+_HOP_SAMPLES = 256
+_FFT = 1024
+_FREQUENCIES_HZ = np.fft.rfftfreq(_FFT, 1 / RATE_HZ)
+_LOWEST_HZ, _VOICE_HZ, _HIGH_HZ = 60, 1_500, 4_000
+_SHORTEST_LAG, _LONGEST_LAG = RATE_HZ // 500, RATE_HZ // 60  # pitch of 500 to 60 Hz
+_CEPSTRA, _MEL_BANDS = 8, 20
+_MIN_POWER = 1e-10
+
+_ACTIVE_DB, _AUDIBLE_DB = -30.0, -75.0  # below the loudest frames of the window; below full scale
+_TOP_SHARE, _FLOOR_SHARE = 0.97, 0.1  # quantiles of the energy of frames
+_FEWEST_FRAMES = 2
+_STEADY_DB = 1.5  # deviation of the level; above 2 in each of 9 840 windows of speech (cut, quiet, noisy)
+_VOICED_PERIODICITY = 0.6
+_CONTINUOUS_OCTAVES, _MOVING_OCTAVES = 0.15, 0.004  # from frame to frame
+_SYLLABLES_HZ = (1.5, 10.0)
+_ENVELOPE_FFT = 512  # 8 s
+_MOST_DEVIATIONS = 4.0
+
+# Columns of a frame.
+_ENERGY, _PERIODICITY, _PITCH, _HIGH, _CONTRAST, _FIRST_CEPSTRUM = range(6)
+_COLUMNS = _FIRST_CEPSTRUM + _CEPSTRA
+
+
+def probabilities(windows: tf.Tensor, valid_samples: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
+    """Return the probability that each window holds speech, float32 ``[batch]``; 0 for silence and steady sounds.
+
+    Args:
+        windows: float32 ``[batch, samples]``, the number of samples known when the graph is built.
+        valid_samples: Samples of each window that are sound, int32 ``[batch]``.
+        sample_rate_hz: Sample rate of the windows.
+    """
+    measured, possible = measures(windows, valid_samples, sample_rate_hz)
+    mean, deviation, linear, square = (
+        tf.constant([WEIGHTS[name][part] for name in MEASURES], tf.float32) for part in range(4)
+    )
+    standard = tf.clip_by_value((measured - mean) / deviation, -_MOST_DEVIATIONS, _MOST_DEVIATIONS)
+    logit = BIAS + tf.reduce_sum(standard * linear + tf.square(standard) * square, axis=1)
+    return tf.where(possible, tf.sigmoid(logit), 0.0)
+
+
+def measures(windows: tf.Tensor, valid_samples: tf.Tensor, sample_rate_hz: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the :data:`MEASURES` of windows, float32 ``[batch, measures]``, and whether they can be speech.
+
+    Windows that are silent or whose level is steady cannot: the level of speech moves with its syllables.
+
+    Args:
+        windows: See :func:`probabilities`.
+        valid_samples: See :func:`probabilities`.
+        sample_rate_hz: See :func:`probabilities`.
+    """
+    frames, valid = _frames(windows, valid_samples, sample_rate_hz)
+    active = _active(frames, valid)
+    measured = _measure(frames, valid, active)
+    is_steady = measured[:, MEASURES.index("energy_deviation")] < _STEADY_DB
+    return measured, (_count(active) >= _FEWEST_FRAMES) & ~is_steady
+
+
+def _frames(windows: tf.Tensor, valid_samples: tf.Tensor, sample_rate_hz: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the values of frames, float32 ``[batch, frames, 13]``, and whether they lie in the sound."""
+    rates = {"from_rate_hz": sample_rate_hz, "to_rate_hz": RATE_HZ}
+    if sample_rate_hz != RATE_HZ:
+        samples = -(-windows.shape[1] * RATE_HZ // sample_rate_hz)
+        windows = tf.map_fn(
+            lambda window: tf.ensure_shape(resampling.resample(window, **rates), [samples]),
+            windows,
+            fn_output_signature=tf.TensorSpec([samples], tf.float32),
+        )
+        valid_samples = tf.cast(resampling.resampled_length(valid_samples, **rates), tf.int32)
+    windows = tf.pad(windows, [[0, 0], [0, tf.maximum(_FRAME_SAMPLES - tf.shape(windows)[1], 0)]])
+    framed = tf.signal.frame(windows, _FRAME_SAMPLES, _HOP_SAMPLES)
+    batch, frames = tf.shape(framed)[0], tf.shape(framed)[1]
+    columns = _columns(tf.reshape(framed, [batch * frames, _FRAME_SAMPLES]))
+    inside = 1 + tf.maximum(valid_samples - _FRAME_SAMPLES, 0) // _HOP_SAMPLES
+    return tf.reshape(columns, [batch, frames, _COLUMNS]), tf.sequence_mask(inside, frames)
+
+
+def _active(frames: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    energy = frames[:, :, _ENERGY]
+    return valid & (energy > _level(energy, valid, _TOP_SHARE) + _ACTIVE_DB) & (energy > _AUDIBLE_DB)
+
+
+def _columns(framed: tf.Tensor) -> tf.Tensor:
+    framed = (framed - tf.reduce_mean(framed, axis=1, keepdims=True)) * tf.constant(_window(), tf.float32)
+    spectrum = tf.signal.rfft(framed, [_FFT])
+    power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
+    power *= tf.constant(_FREQUENCIES_HZ >= _LOWEST_HZ, tf.float32)
+    total = tf.reduce_sum(power, axis=1)
+    periodicity, pitch = _voice(power * tf.constant(_FREQUENCIES_HZ <= _VOICE_HZ, tf.float32))
+    high = tf.reduce_sum(power[:, int(np.searchsorted(_FREQUENCIES_HZ, _HIGH_HZ, side="right")) :], axis=1)
+    levels = _decibels(tf.matmul(power, tf.constant(_mel_bank(), tf.float32)))
+    cepstra = tf.matmul(levels, tf.constant(_cosines(), tf.float32))
+    columns = (
+        _decibels(total),
+        periodicity,
+        pitch,
+        high / tf.maximum(total, _MIN_POWER),
+        tf.math.reduce_std(levels, axis=1),
+    )
+    return tf.concat([tf.stack(columns, axis=1), cepstra], axis=1)
+
+
+def _decibels(power: tf.Tensor) -> tf.Tensor:
+    return 10 / np.log(10) * tf.math.log(power / (_FFT * _FRAME_SAMPLES) + _MIN_POWER)
+
+
+def _voice(power: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the highest peak of the normalised autocorrelation at the lags of voices, and its pitch in octaves."""
+    lags = slice(_SHORTEST_LAG - 1, _LONGEST_LAG + 1)
+    correlation = tf.signal.irfft(tf.cast(power, tf.complex64), [_FFT])
+    relative = correlation[:, lags] / tf.maximum(correlation[:, :1], _MIN_POWER)
+    relative /= tf.constant(_window_correlation()[lags], tf.float32)
+    inner = relative[:, 1:-1]
+    peaks = tf.where((inner >= relative[:, :-2]) & (inner >= relative[:, 2:]), inner, 0.0)
+    lag = tf.cast(tf.argmax(peaks, axis=1), tf.float32) + _SHORTEST_LAG
+    return tf.clip_by_value(tf.reduce_max(peaks, axis=1), 0, 1), tf.math.log(RATE_HZ / lag) / np.log(2)
+
+
+def _measure(frames: tf.Tensor, valid: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    energy, pitch, cepstra = frames[:, :, _ENERGY], frames[:, :, _PITCH], frames[:, :, _FIRST_CEPSTRUM:]
+    top, floor = _level(energy, valid, _TOP_SHARE), _level(energy, valid, _FLOOR_SHARE)
+    voiced = active & (frames[:, :, _PERIODICITY] > _VOICED_PERIODICITY)
+    steps = tf.abs(pitch[:, 1:] - pitch[:, :-1])
+    continuous = voiced[:, 1:] & voiced[:, :-1] & (steps < _CONTINUOUS_OCTAVES)
+    moving = continuous & (steps > _MOVING_OCTAVES)
+    envelope = tf.maximum(energy, top + _ACTIVE_DB - 10)
+    in_voice = tf.where(_count(voiced)[:, tf.newaxis] >= 3, voiced, active)
+    lengths = _count(valid)
+    both = active[:, 1:] & active[:, :-1]
+    columns = (
+        _count(active) / lengths,
+        _count(voiced) / lengths,
+        _count(continuous) / lengths,
+        _count(moving) / tf.maximum(_count(voiced), 1),
+        _deviation(envelope, valid),
+        _syllables(envelope, valid),
+        _mean(frames[:, :, _PERIODICITY], active),
+        _mean(pitch, voiced, empty=np.log2(_LOWEST_HZ)),
+        _deviation(pitch, voiced),
+        _mean(frames[:, :, _HIGH], active),
+        _mean(frames[:, :, _HIGH], in_voice),
+        tf.minimum(top - floor, -_ACTIVE_DB + 10)[:, 0],
+        _mean(frames[:, :, _CONTRAST], active),
+    )
+    measured = [
+        tf.stack(columns, axis=1),
+        _mean(cepstra, active)[:, 1:],
+        _deviation(cepstra, active)[:, 1:],
+        tf.math.log(_mean(tf.abs(cepstra[:, 1:] - cepstra[:, :-1]), both) + 0.1),
+        _deviation(cepstra, in_voice)[:, 1:],
+    ]
+    return tf.concat(measured, axis=1)
+
+
+def _count(mask: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
+
+
+def _mean(values: tf.Tensor, mask: tf.Tensor, empty: float = 0.0) -> tf.Tensor:
+    weights = tf.cast(mask, tf.float32)
+    count = tf.reduce_sum(weights, axis=1)
+    if values.shape.rank == 3:
+        weights, count = weights[:, :, tf.newaxis], count[:, tf.newaxis]
+    return tf.where(count > 0, tf.reduce_sum(values * weights, axis=1) / tf.maximum(count, 1), empty)
+
+
+def _deviation(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    mean = _mean(values, mask)
+    return tf.sqrt(_mean(tf.square(values - mean[:, tf.newaxis]), mask))
+
+
+def _level(energy: tf.Tensor, valid: tf.Tensor, share: float) -> tf.Tensor:
+    """Return the energy that a share of the valid frames does not exceed, ``[windows, 1]``."""
+    ascending = tf.sort(tf.where(valid, energy, energy.dtype.max), axis=1)
+    position = tf.cast(tf.round(share * tf.maximum(_count(valid) - 1, 0)), tf.int32)
+    return tf.gather(ascending, position[:, tf.newaxis], batch_dims=1)
+
+
+def _syllables(envelope: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Return the share of the envelope's modulation at the rates of syllables."""
+    centred = tf.where(valid, envelope - _mean(envelope, valid)[:, tf.newaxis], 0.0)
+    position = (tf.cast(tf.range(tf.shape(valid)[1]), tf.float32) + 0.5) / tf.maximum(_count(valid), 1)[:, tf.newaxis]
+    spectrum = tf.signal.rfft(centred * tf.square(tf.sin(np.pi * position)), [_ENVELOPE_FFT])
+    power = tf.square(tf.abs(spectrum))
+    rates_hz = np.fft.rfftfreq(_ENVELOPE_FFT, _HOP_SAMPLES / RATE_HZ)
+    low, high = _SYLLABLES_HZ
+    syllabic = tf.constant((rates_hz >= low) & (rates_hz < high), tf.float32)
+    everything = tf.constant(rates_hz > 0.2, tf.float32)
+    return tf.reduce_sum(power * syllabic, axis=1) / tf.maximum(tf.reduce_sum(power * everything, axis=1), 1e-6)
+
+
+def _window() -> np.ndarray:
+    return np.hanning(_FRAME_SAMPLES + 1)[:-1]
+
+
+def _window_correlation() -> np.ndarray:
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(_window(), 2 * _FRAME_SAMPLES)) ** 2)
+    return correlation / correlation[0]
+
+
+def _mel_bank() -> np.ndarray:
+    """Return triangles between 80 Hz and 7.6 kHz on O'Shaughnessy's mel scale, ``[frequencies, bands]``."""
+    lowest, highest = 2595 * np.log10(1 + np.array([80, 7600]) / 700)
+    mel = np.linspace(lowest, highest, _MEL_BANDS + 2)
+    edges_hz = 700 * (10 ** (mel / 2595) - 1)
+    rising = (_FREQUENCIES_HZ[:, np.newaxis] - edges_hz[:-2]) / np.diff(edges_hz)[:-1]
+    falling = (edges_hz[2:] - _FREQUENCIES_HZ[:, np.newaxis]) / np.diff(edges_hz)[1:]
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def _cosines() -> np.ndarray:
+    """Return the cosine transform of the levels, ``[bands, cepstra]``."""
+    angles = np.pi / _MEL_BANDS * np.outer(np.arange(_MEL_BANDS) + 0.5, np.arange(_CEPSTRA))
+    return np.cos(angles) * np.sqrt(2 / _MEL_BANDS)
