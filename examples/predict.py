@@ -21,7 +21,8 @@ def main() -> None:
             except AudioError as error:
                 print(f"{recording}: {error}")
             else:
-                print(f"{recording}: {prediction.emotion} {prediction.probabilities[prediction.emotion]:.0%}")
+                probability = prediction.probabilities.get(prediction.emotion)  # none of no_speech
+                print(f"{recording}: {prediction.emotion}" + (f" {probability:.0%}" if probability else ""))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def test_client(shared_server, recording, emotion, tmp_path):
     (tmp_path / "words.wav").write_text("words")
     example = (sys.executable, "-m", "examples.predict", "--address", shared_server.address)
     good, bad = output_of(*example, recording, tmp_path / "words.wav").splitlines()
-    assert good.startswith(f"{recording}: {emotion} ")
+    assert good.startswith(f"{recording}: {emotion}")
     assert "words.wav" in bad
 
 
