@@ -1,11 +1,11 @@
 """Output folder of a local run, and its lock."""
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
 from modules.common.errors import SerError
+from modules.common.files import require_lock
 
 SERVING_DIR = "serving"
 LOG_FILE = "run.log"
@@ -29,10 +29,6 @@ def exclusive(root: Path) -> Iterator[None]:
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RootInUse(
-                f"another run uses {root}; wait until it has ended, or give another folder with --root"
-            ) from None
+        in_use = f"another run uses {root}; wait until it has ended, or give another folder with --root"
+        require_lock(lock, RootInUse(in_use))
         yield

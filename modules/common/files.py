@@ -1,9 +1,11 @@
-"""Atomic writing of files."""
+"""Atomic writing of files, and locks."""
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 @contextlib.contextmanager
@@ -28,3 +30,16 @@ def write_whole(path: Path, text: str) -> None:
     """
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def require_lock(file: IO[str], held: Exception) -> None:
+    """Lock an open file against other processes until it is closed.
+
+    Args:
+        file: The open file.
+        held: Error to raise if another process holds the lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise held from None

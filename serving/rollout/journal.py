@@ -6,13 +6,13 @@ prevents simultaneous rollouts on one server.
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from modules.common.files import require_lock
 from serving.rollout.state import ConcurrentChange, UnusableFile
 
 Role = Literal["stable", "canary"]
@@ -54,10 +54,8 @@ class Journal:
         except OSError as error:
             raise UnusableFile(f"cannot write {self._file}: {error.strerror}; nothing was changed") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConcurrentChange(f"another rollout holds {self._file}; nothing was changed, try again") from error
+            held = f"another rollout holds {self._file}; nothing was changed, try again"
+            require_lock(file, ConcurrentChange(held))
             yield
 
     def append(self, *, action: str, stable: str, canary: str | None) -> None:

@@ -9,7 +9,6 @@ reservoir after their span is complete. The next arrival completes an interrupte
 import collections
 import contextlib
 import csv
-import fcntl
 import io
 import os
 import posixpath
@@ -22,6 +21,7 @@ from components.audio_example_gen.corpora import crema_d, identify, is_hidden, m
 from components.audio_example_gen.corpora.adapter import LabelSettings
 from modules.common import addresses
 from modules.common.errors import SerError
+from modules.common.files import require_lock
 from modules.data.clips import Clip
 from modules.demo_corpus import MARKER_FILE
 
@@ -125,10 +125,7 @@ class _LocalFolder:
     def locked(self) -> Iterator[None]:
         os.makedirs(self._into, exist_ok=True)
         with open(os.path.join(self._into, _LOCK_FILE), "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ArrivalUnderWay(f"another arrival into {self._into} is under way; wait for its end") from None
+            require_lock(lock, ArrivalUnderWay(f"another arrival into {self._into} is under way; wait for its end"))
             yield
 
     def spans(self) -> list[int]:
