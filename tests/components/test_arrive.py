@@ -150,5 +150,5 @@ def test_the_command_prints_the_new_span(reservoir, tmp_path, capsys):
     assert "span-1: 8 clips" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
         main([*words, "8000"])
-    assert stopped.value.code == 1
+    assert stopped.value.code == 2
     assert "8000" in capsys.readouterr().err

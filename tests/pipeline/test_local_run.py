@@ -14,6 +14,7 @@ from tfx.orchestration import metadata
 
 from modules.reporting.model_card import DEMO_LIMIT
 from modules.reporting.summary import RunSummary
+from pipeline import default_family
 from pipeline.config import load_config
 from pipeline.lineage import latest_run
 from pipeline.run_lock import exclusive
@@ -157,7 +158,7 @@ def test_the_best_hyperparameters_are_written_as_a_file(retrained):
     trained_with = summary_of(retrained).training.hyperparameters
     assert kept.training.hyperparameters == trained_with
     assert kept.replace(training=kept.training.replace(hyperparameters={})) == load_config(
-        overrides=[*retrained.overrides, "tuner.enabled=false"]
+        overrides=[*retrained.overrides, "tuner.enabled=false"], family=default_family.on_this_machine().name
     )
 
 
