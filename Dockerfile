@@ -2,6 +2,7 @@
 #   docker build --target pipeline -t ser-pipeline .          components, and training on CPUs
 #   docker build --target gpu      -t ser-pipeline-gpu .      training and tuning on GPUs
 #   docker build --target worker   -t ser-pipeline-worker .   Dataflow's workers
+#   docker build --target page     -t ser-page .              the web page
 # Vertex AI gives its containers their command; Dataflow starts the worker's entrypoint, Beam's own.
 # Builders without BuildKit build every stage up to the target: the stages are in the order of what they need.
 
@@ -70,6 +71,13 @@ COPY --from=beam /opt/apache/beam /opt/apache/beam
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 # Root: Dataflow mounts folders of root's, /var/opt/google among them, and boot writes there.
 ENTRYPOINT ["/opt/apache/beam/boot"]
+
+FROM pipeline AS page
+# Streamlit, numba and matplotlib write caches; the root may be read-only.
+ENV HOME=/tmp NUMBA_CACHE_DIR=/tmp MPLCONFIGDIR=/tmp
+EXPOSE 8510
+ENTRYPOINT ["ser", "ui"]
+CMD ["--host", "0.0.0.0"]
 
 # What is built without a target.
 FROM pipeline

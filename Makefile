@@ -18,14 +18,17 @@ run: .venv/.ready ## Set up, make the demo corpus, run the whole pipeline, ask t
 	@$(PYTHON_RUN) runner_local.py --data "$(DATA)" --root "$(ROOT)"
 	@.venv/bin/ser predict --model-base-path "$(ROOT)/serving" "$$(find "$(DATA)" -name '*.wav' -o -name '*.flac' | sort | head -1)"
 
-test: .venv/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
-	$(PYTHON_RUN) -m pytest -n $(JOBS) -m "not slow"
+test: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
+	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS) -m "not slow"
 
-test-all: .venv/.ready lint docs ## The same, with the tests that take minutes
-	$(PYTHON_RUN) -m pytest -n $(JOBS)
+test-all: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready lint docs ## The same, with the tests that take minutes
+	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS)
 
 # Words that the project's style rules out (CONTRIBUTING.md).
 RULED_OUT := besid[e]|who[m]|ane[w]|meanwhil[e]|deal[t]|so man[y]|men[d]|mende[d]
+
+# Namespace, digests of images and pull policy are decided by the overlays.
+UNCHECKED_KUBERNETES := CKV_K8S_14,CKV_K8S_15,CKV_K8S_21,CKV_K8S_43
 
 lint: .venv/.ready .setup/checkov/.ready ## Lint, type-check, scan the Terraform configuration
 	.venv/bin/ruff check .
@@ -33,6 +36,8 @@ lint: .venv/.ready .setup/checkov/.ready ## Lint, type-check, scan the Terraform
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/mypy
 	.setup/checkov/bin/checkov --directory deploy/terraform --framework terraform --skip-download --compact --quiet
+	.setup/checkov/bin/checkov --directory deploy/kubernetes --framework kubernetes --skip-download --compact --quiet \
+	  --skip-check $(UNCHECKED_KUBERNETES)
 	! git grep -InwiE '$(RULED_OUT)' -- . ':!*.lock' ':!LICENSE'
 	.venv/bin/hadolint Dockerfile serving/container/Dockerfile
 
@@ -45,19 +50,25 @@ golden: .venv/.ready ## Compile the Vertex pipeline that the tests compare with
 reference: .venv/.ready ## Write the page that describes every key of the configuration
 	.venv/bin/ser config reference > docs/reference/configuration.md
 
-lock: .venv/.ready ## Resolve pyproject.toml and environment/checkov.in into their locks again
+LOCK_TOOLS = .setup/tools/bin/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 \
+  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock"
+
+lock: .venv/.ready ## Resolve pyproject.toml and environment/*.in into their locks again
 	.setup/tools/bin/uv pip compile --quiet --upgrade --extra dev --generate-hashes --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_39 --custom-compile-command "make lock" pyproject.toml -o requirements.lock
-	.setup/tools/bin/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 \
-	  --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" environment/checkov.in -o environment/checkov.txt
+	$(LOCK_TOOLS) environment/checkov.in -o environment/checkov.txt
+	$(LOCK_TOOLS) environment/checks.in -o environment/checks.txt
 
 clean: ## Remove what runs and tests leave; the environment stays
 	rm -rf output demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/.ready: requirements.lock environment/bootstrap.txt environment/setup.sh environment/private_glibc.sh pyproject.toml setup.py
+.venv/.ready: requirements.lock environment/bootstrap.txt environment/setup.sh environment/private_glibc.sh environment/apt_unpack.sh pyproject.toml setup.py
 	@environment/setup.sh
 
-.setup/checkov/.ready: environment/checkov.txt | .venv/.ready
+.setup/checkov/.ready .setup/checks/.ready: .setup/%/.ready: environment/%.txt | .venv/.ready
 	.setup/tools/bin/uv venv --quiet --clear --python "$$(.venv/bin/python -c 'import sys; print(sys._base_executable)')" $(@D)
 	.setup/tools/bin/uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
 	@touch $@
+
+.setup/monitoring/.ready: environment/monitoring.sh environment/apt_unpack.sh | .venv/.ready
+	@environment/monitoring.sh

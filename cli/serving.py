@@ -25,15 +25,24 @@ def serve(**options: Any) -> None:
 @ui_app.command()
 def ui(
     address: Annotated[str, typer.Option(help=ADDRESS_HELP)] = "localhost:8500",
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the page, on this machine alone.")] = 8510,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Interface to listen on; the default is reached from this machine alone. The page has no log-in."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the page.")] = 8510,
+    max_upload_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest upload, in MB.")] = 25,
 ) -> None:
-    """Open a web page that predicts the emotion of a new recording or a file."""
+    """Open a web page that predicts the emotion of a new recording or a file. Its health is at /_stcore/health."""
     import serving
 
     page = Path(serving.__file__).parent / "ui.py"
     options = {
-        "server.address": "127.0.0.1",
+        "server.address": host,
         "server.port": str(port),
+        "server.headless": str(host != "127.0.0.1").lower(),
+        "server.maxUploadSize": str(max_upload_mb),
         "server.fileWatcherType": "none",
         "client.toolbarMode": "minimal",
         "browser.gatherUsageStats": "false",

@@ -5,7 +5,7 @@
 # unpacked into .setup/glibc, and a copy of the interpreter loads them. docs/environment.md explains why.
 set -euo pipefail
 
-readonly PYTHON_311=$1 VENV=$2 ROOT=$PWD/.setup/glibc APT=$PWD/.setup/apt
+readonly PYTHON_311=$1 VENV=$2 ROOT=$PWD/.setup/glibc
 readonly PATCHELF=$PWD/$3
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -24,17 +24,8 @@ fetch() {
   local mirror; mirror=$(debian_mirror)
   [ -n "$mirror" ] || die "apt's sources name no Debian mirror (if they do: run 'apt-get update' once, then this again). $ADVICE"
 
-  rm -rf "$APT" "$ROOT.new"; mkdir -p "$APT"/{lists/partial,cache/archives/partial,empty} "$ROOT.new"
-  : > "$APT/status"
-  printf 'deb [signed-by=%s] %s trixie main\n' "$KEYRING" "$mirror" > "$APT/sources.list"
-  local options=(-oDir::Etc::sourcelist="$APT/sources.list" -oDir::Etc::sourceparts="$APT/empty"
-                 -oDir::State::lists="$APT/lists" -oDir::State::status="$APT/status" -oDir::Cache="$APT/cache"
-                 -oAPT::Sandbox::User=root -oAcquire::Retries=3 -oAcquire::Languages=none)
-  apt-get "${options[@]}" -qq update || die "apt could not read suite trixie from the mirror. $ADVICE"
-  (cd "$APT" && apt-get "${options[@]}" -qq download libc6 libstdc++6 libgcc-s1) || die "apt could not download glibc. $ADVICE"
-  local package
-  for package in "$APT"/*.deb; do dpkg -x "$package" "$ROOT.new"; done
-  rm -rf "$ROOT" "$APT"; mv "$ROOT.new" "$ROOT"
+  environment/apt_unpack.sh "${ROOT#"$PWD"/}" "deb [signed-by=$KEYRING] $mirror trixie main" libc6 libstdc++6 libgcc-s1 ||
+    die "apt could not download glibc from suite trixie of the mirror. $ADVICE"
 }
 
 patch_interpreter() {

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 
+from absl import logging
 from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
@@ -67,6 +68,7 @@ class Executor(base_executor.BaseExecutor):
         logged = record(report, config=config, run=self._run_id(artifact.uri), report=artifact.uri)
         sinks = _sinks(artifact, exec_properties.get(EXPERIMENT_KEY))
         _write(report.model_copy(update={"logged": experiments.log(logged, sinks)}), artifact.uri)
+        logging.info(outcome_line(report))
         predictions = os.path.join(evaluation_uri, PREDICTIONS_FILE)
         io_utils.copy_file(predictions, os.path.join(artifact.uri, PREDICTIONS_FILE), overwrite=True)
 
@@ -74,6 +76,18 @@ class Executor(base_executor.BaseExecutor):
         """Return the run's id; on Vertex AI from the address, ``<root>/<project>/<run>/<task>_<number>/report``."""
         run_id = self._context.pipeline_run_id if self._context else None
         return run_id or report_uri.rstrip("/").split("/")[-3]
+
+
+def outcome_line(report: summary.RunSummary) -> str:
+    """Return the line of the log that the alerts of deploy/terraform look for.
+
+    Args:
+        report: Summary of the run.
+    """
+    verdict = "none" if report.verdict is None else "blessed" if report.verdict.blessed else "rejected"
+    drift = "yes" if any(drift.drifted for drift in report.drift) else "no"
+    pushed = "yes" if report.pushed and report.pushed.version else "no"
+    return f"ser-run-outcome verdict={verdict} drift={drift} pushed={pushed}"
 
 
 def _sinks(artifact: types.Artifact, experiment: str | None) -> list[experiments.Sink]:

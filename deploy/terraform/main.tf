@@ -6,9 +6,11 @@ locals {
     "compute.googleapis.com",
     "dataflow.googleapis.com",
     "iam.googleapis.com",
+    "iap.googleapis.com",
     "logging.googleapis.com",
     "monitoring.googleapis.com",
     "ondemandscanning.googleapis.com",
+    "run.googleapis.com",
     "storage.googleapis.com",
   ]
   labels = { system = "ser" }

@@ -60,3 +60,30 @@ variable "latency_threshold_ms" {
   type        = number
   default     = 500
 }
+
+variable "schedule_silence_days" {
+  description = "Days without a run that raise an alert, where there is a schedule."
+  type        = number
+  default     = 2
+}
+
+variable "model_age_days" {
+  description = "Days without a pushed model that raise an alert, where there is a schedule."
+  type        = number
+  default     = 30
+}
+
+variable "page" {
+  description = "Web page on Cloud Run: image, address of the model such as vertex://PROJECT/REGION/ENDPOINT, and who may use it, such as group:team@example.com; null makes no page."
+  type = object({
+    image   = string
+    address = string
+    users   = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.page == null ? true : can(regex("@sha256:[0-9a-f]{64}$", var.page.image)) && alltrue([for user in var.page.users : !contains(["allUsers", "allAuthenticatedUsers"], user)])
+    error_message = "page.image must end in @sha256: and the digest that cloudbuild.yaml printed; page.users must not be everybody."
+  }
+}

@@ -9,11 +9,13 @@ from tfx.types import standard_artifacts
 
 from components.artifacts import ENDPOINT_PROPERTY
 from components.run_report import experiments, gather
+from components.run_report.executor import outcome_line
 from components.run_report.record import record
 from modules.reporting import summary
 from modules.reporting.html import render
 from tests.fakes.vertex import FakeVertex
 from tests.fakes.vertex_metadata import Metadata
+from tests.pipeline.vertex.terraform_files import local_values, resources
 
 SETTINGS = experiments.ExperimentSettings(project="example-project", region="europe-west4", name="ser")
 RUN = "ser-20270101120000-abc123"
@@ -194,3 +196,36 @@ def test_a_runs_name_is_valid_on_vertex(run):
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert 0 < len(f"ser-{name}") <= 121
     assert name[0] != "-" != name[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"verdict": None, "pushed": None}, "verdict=none drift=no pushed=no"),
+        ({"verdict": summary.Verdict(blessed=False)}, "verdict=rejected drift=no pushed=no"),
+        (
+            {
+                "verdict": summary.Verdict(blessed=True),
+                "drift": (summary.Drift(what="a"), summary.Drift(what="b", drifted=True)),
+                "pushed": summary.Push(version="3"),
+            },
+            "verdict=blessed drift=yes pushed=yes",
+        ),
+    ],
+)
+def test_the_outcome_is_one_line_of_the_log(changes, line):
+    run = summary.Run(name="ser", started=datetime.datetime.now(datetime.UTC), status="completed", command="")
+    assert outcome_line(summary.RunSummary(run=run, **changes)) == f"ser-run-outcome {line}"
+
+
+def test_the_alerts_of_terraform_look_for_words_of_that_line():
+    run = summary.Run(name="ser", started=datetime.datetime.now(datetime.UTC), status="completed", command="")
+    alarming = outcome_line(
+        summary.RunSummary(
+            run=run, verdict=summary.Verdict(blessed=False), drift=(summary.Drift(what="a", drifted=True),)
+        )
+    )
+    assert all(outcome["words"] in alarming.split() for outcome in local_values()["run_outcomes"].values())
+    pushed = outcome_line(summary.RunSummary(run=run, pushed=summary.Push(version="3")))
+    terms = resources()["google_logging_metric", "pushed"]["filter"].replace('"', "").split(" AND ")
+    assert set(terms) <= set(pushed.split())

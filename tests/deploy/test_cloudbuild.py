@@ -20,7 +20,8 @@ GIVEN = {
     "_MODELS_BUCKET": "example-models",
     "_RUN_SERVICE_ACCOUNT": "ser-pipeline@example-project.iam.gserviceaccount.com",
 }
-IMAGES = ("pipeline", "pipeline-gpu", "pipeline-worker", "serving")
+IMAGES_OF_RUNS = ("pipeline", "pipeline-gpu", "pipeline-worker", "serving")
+IMAGES = (*IMAGES_OF_RUNS, "page")
 REGISTRY = "europe-west4-docker.pkg.dev/example-project/ser"
 DIGEST = f"sha256:{64 * '1'}"
 
@@ -192,7 +193,7 @@ def test_the_pipeline_is_compiled_with_the_pushed_images(build, programs, tmp_pa
     assert not done.returncode, done.stderr
     job = json.loads((tmp_path / "workspace" / "compiled.json").read_text())
     text = json.dumps(job)
-    assert {image for image in IMAGES if f"{REGISTRY}/{image}@{DIGEST}" in text} == set(IMAGES)
+    assert {image for image in IMAGES if f"{REGISTRY}/{image}@{DIGEST}" in text} == set(IMAGES_OF_RUNS)
     images = {executor["container"]["image"] for executor in containers(job)}
     assert images == {f"{REGISTRY}/pipeline@{DIGEST}"}
     assert job["runtimeConfig"]["gcsOutputDirectory"] == "gs://example-pipelines/root"

@@ -10,7 +10,7 @@ from tests.deploy.dockerfile import effective, instructions, stages
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "Dockerfile"
 SERVING = ROOT / "serving" / "container" / "Dockerfile"
-TARGETS = ("pipeline", "gpu", "worker", None)
+TARGETS = ("pipeline", "gpu", "worker", "page", None)
 
 
 def locked(package: str) -> str:
@@ -37,6 +37,14 @@ def test_components_and_training_do_not_run_as_root(target):
     assert int(values["USER"]) > 0  # a number: Kubernetes does not look names up
     assert any(f"--uid {values['USER']} " in text for keyword, text in instructions(PIPELINE) if keyword == "RUN")
     assert "ENTRYPOINT" not in values
+
+
+def test_the_page_does_not_run_as_root_and_writes_below_tmp_alone():
+    values = effective(PIPELINE, "page")
+    assert int(values["USER"]) > 0
+    assert (values["HOME"], values["NUMBA_CACHE_DIR"], values["MPLCONFIGDIR"]) == ("/tmp", "/tmp", "/tmp")
+    assert values["ENTRYPOINT"] == '["ser", "ui"]'
+    assert "ENTRYPOINT" not in effective(PIPELINE, None)
 
 
 def test_the_worker_starts_beams_boot_program_as_root():

@@ -50,6 +50,8 @@ def _each(for_each: str | dict[str, str] | None) -> Iterator[tuple[str, str]]:
         yield "", ""
     elif isinstance(for_each, dict):
         yield from for_each.items()
+    elif not for_each.startswith("${toset(["):
+        yield "", ""  # Terraform computes the keys from variables
     else:
         keys = json.loads(for_each.removeprefix("${toset(").removesuffix(")}"))
         yield from zip(keys, keys, strict=True)

@@ -131,7 +131,7 @@ def test_documented_roles_suffice_to_submit():
 
 
 def test_the_custom_role_is_a_subset_of_googles_roles():
-    (role,) = [body for (kind, _), body in resources().items() if kind == "google_project_iam_custom_role"]
+    role = resources()["google_project_iam_custom_role", "dataflow"]
     google = {*ROLES["roles/dataflow.developer"], *ROLES["roles/dataflow.worker"]}
     assert len(role["permissions"]) == len(set(role["permissions"]))
     assert set(role["permissions"]) <= google
@@ -168,4 +168,16 @@ def test_a_missing_role_is_found():
 
 def test_members_are_accounts_of_this_project():
     members = {body["member"] for (kind, _), body in resources().items() if kind.endswith("_iam_member")}
-    assert members == {"${local.pipeline_member}", "${local.build_member}"}
+    assert members == {
+        "${local.pipeline_member}",
+        "${local.build_member}",
+        "serviceAccount:${google_service_account.page[0].email}",
+        "serviceAccount:service-${data.google_project.this.number}@gcp-sa-iap.iam.gserviceaccount.com",
+        "${each.value}",  # var.page.users, who may use the page
+    }
+
+
+def test_the_page_can_predict_and_nothing_else():
+    role = resources()["google_project_iam_custom_role", "page"]
+    assert set(role["permissions"]) == {"aiplatform.endpoints.get", "aiplatform.endpoints.predict"}
+    assert set(role["permissions"]) <= set(ROLES["roles/aiplatform.user"])

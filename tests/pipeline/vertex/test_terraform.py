@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from cli.main import load_command
 from pipeline.config import load_config
 from pipeline.vertex.config import VertexConfig, VertexSettings
 from tests.pipeline.vertex.terraform_files import FILES, FOLDER, blocks, local_values, named, parse, resources
+from tests.tools import tool
 
 ROOT = Path(__file__).parents[3]
 
 # The API of a resource, by the first word after ``google_``.
 APIS = {
-    "artifact": "artifactregistry", "cloudbuild": "cloudbuild", "compute": "compute", "logging": "logging",
-    "monitoring": "monitoring", "service": "iam", "storage": "storage",
+    "artifact": "artifactregistry", "cloud": "run", "cloudbuild": "cloudbuild", "compute": "compute", "iap": "iap",
+    "logging": "logging", "monitoring": "monitoring", "service": "iam", "storage": "storage",
 }  # fmt: skip
 
 
@@ -33,7 +36,7 @@ def references(pattern: str) -> set[Any]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_files_parse(file):
-    assert set(parse(file)) <= {"resource", "locals", "variable", "output", "provider", "terraform"}
+    assert set(parse(file)) <= {"resource", "data", "locals", "variable", "output", "provider", "terraform"}
 
 
 @pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not installed; Debian has no package of it")
@@ -49,7 +52,7 @@ def test_files_are_formatted(tmp_path):
 
 
 def test_references_resolve_and_declarations_are_used():
-    assert references(r"\b(google_\w+|terraform_data)\.(\w+)") <= set(resources())
+    assert references(r"(?<!data\.)\b(google_\w+|terraform_data)\.(\w+)") <= set(resources())
     assert references(r"\bvar\.(\w+)") == set(named("variable"))
     assert references(r"\blocal\.(\w+)") == set(local_values())
 
@@ -62,15 +65,62 @@ def test_the_api_of_every_resource_is_enabled():
     )
 
 
-def test_no_alert_depends_on_a_metric_of_this_project():
-    """Cloud Monitoring refuses a policy on a log-based metric for minutes after the metric was made."""
-    policies = {name: body for (kind, name), body in resources().items() if kind == "google_monitoring_alert_policy"}
-    assert set(policies) == {"failed_run", "endpoint"}
-    assert not [name for kind, name in resources() if kind == "google_logging_metric"]
-    assert "logging.googleapis.com/user/" not in json.dumps(policies)
-    (condition,) = policies["failed_run"]["conditions"]
+def policies() -> dict[str, dict]:
+    return {name: body for (kind, name), body in resources().items() if kind == "google_monitoring_alert_policy"}
+
+
+def test_a_failed_run_starts_an_alert():
+    (condition,) = policies()["failed_run"]["conditions"]
     assert "PIPELINE_STATE_FAILED" in condition["condition_matched_log"][0]["filter"]
-    assert policies["failed_run"]["alert_strategy"][0]["notification_rate_limit"]
+    assert policies()["failed_run"]["alert_strategy"][0]["notification_rate_limit"]
+
+
+def test_no_alert_requires_a_metric_of_this_project_to_exist():
+    """Cloud Monitoring refuses a policy on a log-based metric for minutes after the metric was made."""
+    assert "logging.googleapis.com/user/" not in json.dumps(policies())
+    own = {name: alert for name, alert in local_values()["promql_alerts"].items() if "user_" in alert["expr"]}
+    assert {name: alert["validate"] for name, alert in own.items()} == {"old_model": False}
+    (metric,) = [body for (kind, _), body in resources().items() if kind == "google_logging_metric"]
+    assert f"user_{metric['name']}[" in own["old_model"]["expr"]
+
+
+def test_alerts_cover_what_prometheus_covers():
+    prometheus = yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yml").read_text())
+    names = {rule["alert"] for group in prometheus["groups"] for rule in group["rules"]}
+    here = {
+        "ErrorRate": "endpoint", "Latency": "endpoint", "RunFailed": "failed_run",
+        "Drift": "drift", "ModelRejected": "rejected",
+        "NoModel": "no_model", "OldModel": "old_model", "Queue": "queue", "ScheduleStopped": "schedule_stopped",
+    }  # fmt: skip
+    on_one_machine = {"ServingDown", "MonitorDown", "VersionFailedToLoad"}  # Vertex AI restarts and checks by itself
+    assert names == set(here) | on_one_machine
+    outcomes, promql = local_values()["run_outcomes"], local_values()["promql_alerts"]
+    assert set(here.values()) == {"endpoint", "failed_run", *outcomes, *promql}
+
+
+def test_queries_are_promql(tmp_path):
+    expressions = [alert["expr"] for alert in local_values()["promql_alerts"].values()]
+    expressions += local_values()["dashboard_charts"].values()
+    rules = [{"record": "ser:test", "expr": re.sub(r"\$\{.*?\}", "2", expression)} for expression in expressions]
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": f"{i}", "rules": [rule]} for i, rule in enumerate(rules)]}))
+    command = [tool("monitoring/usr/bin/promtool"), "check", "rules", file]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_page_is_reached_through_the_proxy_alone():
+    page = resources()["google_cloud_run_v2_service", "page"]
+    assert page["iap_enabled"] is True
+    callers = [body for (kind, _), body in resources().items() if kind == "google_cloud_run_v2_service_iam_member"]
+    assert [(caller["role"], "gcp-sa-iap" in caller["member"]) for caller in callers] == [("roles/run.invoker", True)]
+
+
+def test_the_page_starts_with_options_that_exist():
+    (template,) = resources()["google_cloud_run_v2_service", "page"]["template"]
+    (container,) = template["containers"]
+    parsed = load_command("ui").make_context("ui", list(container["args"])).params
+    assert (parsed["host"], parsed["port"]) == ("0.0.0.0", container["ports"][0]["container_port"])
 
 
 def test_buckets_are_closed():

@@ -1,19 +1,15 @@
 """The files that TF Serving is started with in production."""
 
 import importlib.metadata
-import json
 import os
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from serving.client import Client
 from serving.server.options import (
-    METRICS_PATH,
     ServerConfigError,
     ServerOptions,
     read_batching,
@@ -52,24 +48,6 @@ def test_the_embedded_server_starts_from_the_production_files(run_server, push, 
 def test_the_model_has_the_clients_default_name():
     (model,) = read_models(ServerOptions(model_config_file=CONFIG / "models.config")).model_config_list.config
     assert (model.name, model.base_path) == ("ser", "/models/ser")
-
-
-def test_prometheus_scrapes_where_the_metrics_are():
-    (job,) = yaml.safe_load((CONFIG / "prometheus.yml").read_text())["scrape_configs"]
-    assert job["metrics_path"] == read_metrics_path(CONFIG / "monitoring.config") == METRICS_PATH
-
-
-def test_the_dashboard_uses_exported_metrics(shared_server, wav_bytes):
-    with Client(shared_server.address) as client:
-        client.predict(wav_bytes)
-    exported = shared_server.metrics()
-    panels = json.loads((CONFIG / "grafana-dashboard.json").read_text())["panels"]
-    used = {
-        name for panel in panels for target in panel["targets"] for name in re.findall(r":[a-z_:]+", target["expr"])
-    }
-    assert len(used) >= 7
-    for name in used:
-        assert f"\n{name}{{" in exported, name
 
 
 def test_the_entrypoint_alone_serves_the_configured_models(tmp_path):

@@ -1,0 +1,31 @@
+"""``ser monitor``: export the state of runs and served versions to Prometheus."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.errors import CommandFailed
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def monitor(
+    root: Annotated[Path, typer.Option(help="Folder of the output of runs.")] = Path("output"),
+    address: Annotated[str, typer.Option(help="REST interface of the server.")] = "http://localhost:8501",
+    model: Annotated[str, typer.Option(help="Name of the served model.")] = "ser",
+    host: Annotated[
+        str, typer.Option(help="Interface to listen on; the default is reached from this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the metrics.")] = 9108,
+) -> None:
+    """Export the state of runs and served versions to Prometheus, at /metrics."""
+    from serving.monitor import Exporter, MonitorError, export
+
+    try:
+        thread = export(Exporter(root, address, model), host=host, port=port)
+    except MonitorError as error:
+        raise CommandFailed(str(error)) from error
+    typer.echo(f"metrics on http://{host}:{port}/metrics")
+    thread.join()
