@@ -16,7 +16,7 @@ help: ## List the commands
 run: .venv/.ready ## Set up, make the demo corpus, run the whole pipeline, ask the pushed model (DATA=DIR for your recordings)
 	@if [ "$(DATA)" = demo ]; then .venv/bin/ser corpus synth --out demo; fi
 	@$(PYTHON_RUN) runner_local.py --data "$(DATA)" --root "$(ROOT)"
-	@.venv/bin/ser predict --model-base-path "$(ROOT)/serving" "$$(find "$(DATA)" -name '*.wav' -o -name '*.flac' | sort | head -1)"
+	@[ ! -d "$(ROOT)/serving" ] || .venv/bin/ser predict --model-base-path "$(ROOT)/serving" "$$(find "$(DATA)" -name '*.wav' -o -name '*.flac' | sort | head -1)"
 
 test: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
 	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS) -m "not slow"
