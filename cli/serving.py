@@ -41,7 +41,6 @@ def ui(
     options = {
         "server.address": host,
         "server.port": str(port),
-        "server.headless": str(host != "127.0.0.1").lower(),
         "server.maxUploadSize": str(max_upload_mb),
         "server.fileWatcherType": "none",
         "client.toolbarMode": "minimal",
