@@ -8,7 +8,7 @@ export SER_CORPORA ?= $(abspath $(wildcard ../shared/corpora))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON_RUN := .venv/bin/python
 
-.PHONY: help run test test-all lint docs golden reference lock clean
+.PHONY: help run test test-all lint docs golden reference sbom audit lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ golden: .venv/.ready ## Compile the Vertex pipeline that the tests compare with
 
 reference: .venv/.ready ## Write the page that describes every key of the configuration
 	.venv/bin/ser config reference > docs/reference/configuration.md
+
+sbom: .setup/checks/.ready ## Write sbom.json, the packages of the lock as CycloneDX
+	.setup/checks/bin/cyclonedx-py requirements requirements.lock --output-reproducible --output-file sbom.json
+
+audit: .setup/checks/.ready ## Look the packages of the lock up among known vulnerabilities, on pypi.org
+	.setup/checks/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
 LOCK_TOOLS = .setup/tools/bin/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 \
   --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock"

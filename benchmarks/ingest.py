@@ -22,8 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import command, document
-from components.audio_example_gen.corpora import AUDIO_SUFFIXES, identify
+from components.audio_example_gen.corpora import identify
 from components.audio_example_gen.settings import IngestSettings
+from modules.audio import formats
 from modules.audio.augmentation import PLAIN, augment
 from modules.data.clips import Clip
 from modules.data.splits import TRAIN, assign
@@ -38,7 +39,7 @@ Work = tuple[Clip, bool]
 
 def choose(data: Path, clips: int, settings: IngestSettings) -> list[Work]:
     """Return clips spread over the speakers in ``data``, and whether each is for training."""
-    paths = [path.relative_to(data).as_posix() for path in data.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
+    paths = [path.relative_to(data).as_posix() for path in data.rglob("*") if formats.is_readable(path.name)]
     identified = identify(paths, read_text=lambda path: (data / path).read_text(), labels=settings.labels).clips
     step = max(1, len(identified) // clips)
     chosen = identified[::step][:clips]

@@ -19,12 +19,11 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-import soxr
-from scipy import signal
 
 from benchmarks import command, document
 from benchmarks.ablation import RECIPE, make_parser, plan_rows, rows_of, shown
 from modules.audio.augmentation import telephone
+from modules.audio.augmentation.excerpt import start_of_sound
 from modules.audio.augmentation.mixing import mix
 from modules.common.digest import digest
 from modules.common.files import write_whole
@@ -119,9 +118,7 @@ def with_gain(gain_db: float) -> Change:
 
 def over_the_telephone(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
     """Return samples from 300 to 3400 Hz at 8 kHz, by a Butterworth band-pass of order 8."""
-    narrow = soxr.resample(samples, rate_hz, telephone.RATE_HZ)
-    band = signal.butter(4, telephone.BAND_HZ, btype="bandpass", fs=telephone.RATE_HZ, output="sos")
-    return signal.sosfilt(band, narrow), telephone.RATE_HZ
+    return telephone.in_band(samples, rate_hz), telephone.RATE_HZ
 
 
 def after_silence(silence_sec: float) -> Change:
@@ -144,9 +141,7 @@ def first_part(length_sec: float) -> Change:
 
 def one_second_of_speech(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
     """Return the second that follows the first 10 ms within 30 dB of the loudest 10 ms."""
-    frame = rate_hz // 100
-    powers = np.square(samples[: len(samples) // frame * frame]).reshape(-1, frame).mean(axis=1)
-    start = int(np.argmax(powers > powers.max() / 1000)) * frame
+    start = start_of_sound(samples, rate_hz)
     return samples[start : start + rate_hz], rate_hz
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli import terminal
-from cli.errors import Refused
+from modules.audio.spec import EncoderName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Fetch the weights of a frozen speech encoder.")
 
@@ -17,9 +17,7 @@ def _root() -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="Name of the encoder: whisper-tiny.en or whisper-base.")] = (
-        "whisper-tiny.en"
-    ),
+    name: Annotated[EncoderName, typer.Argument(help="Name of the encoder.")] = "whisper-tiny.en",
     source: Annotated[
         str,
         typer.Option(
@@ -32,8 +30,4 @@ def fetch(
     """Fetch, verify by SHA-256 and convert the weights, unless they are there."""
     from modules.audio.encoder.weights import fetch as fetch_weights
 
-    try:
-        file = fetch_weights(name, source)
-    except ValueError as error:
-        raise Refused(str(error)) from error
-    terminal.print_line(f"{name}: {file}")
+    terminal.print_line(f"{name}: {fetch_weights(name, source)}")

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from cli.errors import CommandFailed
-
 app = typer.Typer(add_completion=False)
 
 
@@ -18,14 +16,11 @@ def monitor(
     host: Annotated[
         str, typer.Option(help="Interface to listen on; the default is reached from this machine alone.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the metrics.")] = 9108,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the metrics.")] = 9108,
 ) -> None:
     """Export the state of runs and served versions to Prometheus, at /metrics."""
-    from serving.monitor import Exporter, MonitorError, export
+    from serving.monitor import Exporter, export
 
-    try:
-        thread = export(Exporter(root, address, model), host=host, port=port)
-    except MonitorError as error:
-        raise CommandFailed(str(error)) from error
+    thread = export(Exporter(root, address, model), host=host, port=port)
     typer.echo(f"metrics on http://{host}:{port}/metrics")
     thread.join()

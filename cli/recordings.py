@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cli.errors import Refused
+from components.audio_example_gen.corpora import is_hidden
+from modules.audio import formats
 from modules.common import addresses
 
 STANDARD_INPUT = "-"
-SOUND_FILES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
 
 
 class Recording(NamedTuple):
@@ -64,10 +65,10 @@ def sound_files(folder: str) -> list[str]:
         Refused: There is none.
         OSError: It cannot be read.
     """
-    names = (name for name in addresses.files(folder) if not _is_hidden(name) and name.lower().endswith(SOUND_FILES))
+    names = (name for name in addresses.files(folder) if not is_hidden(name) and formats.is_sound(name))
     found = [f"{folder.rstrip('/')}/{name}" for name in names]
     if not found:
-        raise Refused(f"{folder} holds no recording; name a folder with {', '.join(SOUND_FILES)} files")
+        raise Refused(f"{folder} holds no recording; {formats.advice(through_container=False)}")
     return found
 
 
@@ -106,7 +107,3 @@ def _read_standard_input() -> bytes:
     if sys.stdin.isatty():
         raise Refused("standard input is a terminal; pipe a recording into the command, or name a file")
     return sys.stdin.buffer.read()
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "@")) for part in name.split("/"))

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from modules.common.errors import SerError
+from modules.reporting.runs import read_summary
 from modules.reporting.summary import RunSummary
 from modules.reporting.write import SUMMARY_FILE
 
@@ -42,7 +43,7 @@ class Exporter(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics; those of the run are left out when there is no summary that can be read."""
-        summary = _read(self._summary_file)
+        summary = read_summary(self._summary_file)
         yield _gauge("ser_run_summary_readable", "Whether the last run's summary could be read.", summary is not None)
         if summary:
             yield from _of_run(summary)
@@ -89,13 +90,6 @@ def export(exporter: Exporter, *, host: str, port: int) -> threading.Thread:
             f"cannot listen on {host}, port {port}: {error}; choose another with --host and --port"
         ) from error
     return thread
-
-
-def _read(summary_file: Path) -> RunSummary | None:
-    try:
-        return RunSummary.from_json(summary_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # missing, of another version, or being replaced
-        return None
 
 
 def _of_run(summary: RunSummary) -> Iterator[GaugeMetricFamily]:

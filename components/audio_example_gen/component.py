@@ -7,8 +7,8 @@ from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2, range_config_pb2
 
 from components.audio_example_gen import driver, executor
+from components.audio_example_gen.patterns import level_patterns
 from components.audio_example_gen.settings import IngestSettings
-from components.audio_example_gen.spans import level_patterns
 from modules.data.labels import SPLITS
 
 

@@ -9,7 +9,8 @@ from tfx.types import standard_component_specs
 
 from components.audio_example_gen import executor
 from components.audio_example_gen.fingerprint import fingerprint, used_by_tfx
-from components.audio_example_gen.spans import in_window, level_patterns, spans_until
+from components.audio_example_gen.patterns import level_patterns
+from components.audio_example_gen.spans import in_window, spans_until
 
 
 class Driver(driver.FileBasedDriver):

@@ -31,9 +31,10 @@ from components.audio_example_gen.ingestion import (
     drop_duplicates,
     find_duplicates,
 )
+from components.audio_example_gen.patterns import level_patterns
 from components.audio_example_gen.report import IngestError, NoRecordings, Report
 from components.audio_example_gen.settings import IngestSettings
-from components.audio_example_gen.spans import Span, fixed_folder, in_window, level_patterns, spans_until
+from components.audio_example_gen.spans import Span, fixed_folder, in_window, spans_until
 from modules.common.addresses import read_bytes
 from modules.common.digest import shuffle_key
 from modules.common.progress import Progress, shown

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from tfx.dsl.io import fileio
 
-from components.audio_example_gen.corpora import AUDIO_SUFFIXES, Rejected, is_hidden
+from components.audio_example_gen.corpora import Rejected, is_hidden
+from modules.audio import formats
 from modules.common.addresses import read_bytes
 
 
@@ -30,7 +31,7 @@ class Folder:
         """Return files relative to the root, sorted, and folders named like a sound file, which are rejected later."""
         matches = {path for pattern in self._patterns for path in self._glob(pattern)}
         folders = {posixpath.dirname(path) for path in matches}
-        return sorted(path for path in matches if path not in folders or _has_audio_suffix(path))
+        return sorted(path for path in matches if path not in folders or formats.is_recording(path))
 
     def too_deep(self) -> list[Rejected]:
         """Return sound files and folders below the deepest level, sorted by path."""
@@ -39,7 +40,7 @@ class Folder:
         return [
             Rejected(path, reason)
             for path in sorted(below)
-            if _has_audio_suffix(path) or fileio.isdir(posixpath.join(self.root, path))
+            if formats.is_recording(path) or fileio.isdir(posixpath.join(self.root, path))
         ]
 
     def read_text(self, path: str) -> str:
@@ -56,7 +57,3 @@ class Folder:
 
     def _glob(self, pattern: str) -> list[str]:
         return [posixpath.relpath(str(path), self.root) for path in fileio.glob(pattern)]
-
-
-def _has_audio_suffix(path: str) -> bool:
-    return path.lower().endswith(AUDIO_SUFFIXES)

@@ -55,7 +55,7 @@ class Report:
         settings: Settings of the ingestion.
         outcomes: Outcomes of the identified recordings, with duplicates marked.
         rejected: Files that could not be identified.
-        dropped: Number of recordings with a label outside the seven emotions, by label.
+        dropped: See :class:`components.audio_example_gen.corpora.Identified`.
         spans: Folder of each span that was read, relative to ``root``, the newest last.
     """
 

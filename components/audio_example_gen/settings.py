@@ -2,9 +2,10 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.audio_example_gen.corpora import LabelSettings
+from components.audio_example_gen.patterns import level_patterns
 from modules.audio.augmentation import AugmentationSettings
 from modules.audio.decoding import AudioLimits
 from modules.audio.spec import AudioSpec
@@ -32,6 +33,12 @@ class InputSettings(Settings):
     max_quarantined_share: float = Field(
         0.05, ge=0, le=1, description="The run fails when a larger share of the recordings is quarantined."
     )
+
+    @field_validator("pattern")
+    @classmethod
+    def _require_levels(cls, pattern: str) -> str:
+        level_patterns(pattern)
+        return pattern
 
     @model_validator(mode="after")
     def _require_spans(self) -> Self:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import av
 
 SUFFIXES = (".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mka", ".mkv", ".amr", ".aac", ".wma")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".3gp", ".mkv")
+"""Those of them whose files usually hold pictures, too."""
+
 INSTALL = "install PyAV: pip install av"
 """What to do where PyAV is missing."""
 

@@ -41,6 +41,24 @@ def suffixes() -> tuple[str, ...]:
     return SUFFIXES + containers.SUFFIXES if containers.can_read() else SUFFIXES
 
 
+def is_readable(path: str) -> bool:
+    """Return whether a file's name is that of a recording in a format that is read here.
+
+    Args:
+        path: Path or name of the file.
+    """
+    return path.lower().endswith(suffixes())
+
+
+def is_recording(path: str) -> bool:
+    """Return whether a file of a corpus is a recording, readable or not; videos, as RAVDESS has them, are not.
+
+    Args:
+        path: Path or name of the file.
+    """
+    return is_sound(path) and not path.lower().endswith(containers.VIDEO_SUFFIXES)
+
+
 def is_sound(path: str) -> bool:
     """Return whether a file's name is that of a recording, readable or not.
 

@@ -7,6 +7,8 @@ each measure and its square (:mod:`modules.audio.speech_weights`), since of most
 ``benchmarks/speech.py`` fits it and measures its errors (``docs/benchmarks/speech.md``).
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -127,7 +129,7 @@ def _columns(framed: tf.Tensor) -> tf.Tensor:
     periodicity, pitch = _voice(power * tf.constant(_FREQUENCIES_HZ <= _VOICE_HZ, tf.float32))
     high = tf.reduce_sum(power[:, int(np.searchsorted(_FREQUENCIES_HZ, _HIGH_HZ, side="right")) :], axis=1)
     levels = _decibels(tf.matmul(power, tf.constant(_mel_bank(), tf.float32)))
-    cepstra = tf.matmul(levels, tf.constant(_cosines(), tf.float32))
+    cepstra = tf.signal.mfccs_from_log_mel_spectrograms(levels)[:, :_CEPSTRA]
     columns = (
         _decibels(total),
         periodicity,
@@ -236,17 +238,11 @@ def _window_correlation() -> np.ndarray:
     return correlation / correlation[0]
 
 
+@functools.cache
 def _mel_bank() -> np.ndarray:
-    """Return triangles between 80 Hz and 7.6 kHz on O'Shaughnessy's mel scale, ``[frequencies, bands]``."""
-    lowest, highest = 2595 * np.log10(1 + np.array([80, 7600]) / 700)
-    mel = np.linspace(lowest, highest, _MEL_BANDS + 2)
-    edges_hz = 700 * (10 ** (mel / 2595) - 1)
-    rising = (_FREQUENCIES_HZ[:, np.newaxis] - edges_hz[:-2]) / np.diff(edges_hz)[:-1]
-    falling = (edges_hz[2:] - _FREQUENCIES_HZ[:, np.newaxis]) / np.diff(edges_hz)[1:]
-    return np.maximum(0, np.minimum(rising, falling))
+    """Return triangles between 80 Hz and 7.6 kHz on the mel scale of HTK, ``[frequencies, bands]``."""
+    import librosa  # takes seconds
 
-
-def _cosines() -> np.ndarray:
-    """Return the cosine transform of the levels, ``[bands, cepstra]``."""
-    angles = np.pi / _MEL_BANDS * np.outer(np.arange(_MEL_BANDS) + 0.5, np.arange(_CEPSTRA))
-    return np.cos(angles) * np.sqrt(2 / _MEL_BANDS)
+    return librosa.filters.mel(
+        sr=RATE_HZ, n_fft=_FFT, n_mels=_MEL_BANDS, fmin=80, fmax=7600, htk=True, norm=None, dtype=np.float64
+    ).T

@@ -4,9 +4,7 @@ import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
-import pydantic
-
-from modules.reporting.summary import PastRun, RunSummary, SummaryVersionError
+from modules.reporting.summary import PastRun, RunSummary
 from modules.reporting.write import SUMMARY_FILE
 
 RUNS_DIR = "runs"
@@ -31,10 +29,20 @@ def read_runs(root: Path) -> Iterator[tuple[str, RunSummary]]:
         root: Output folder of the runs.
     """
     for path in sorted((root / RUNS_DIR).glob(f"*/{SUMMARY_FILE}")):
-        try:
-            yield path.parent.name, RunSummary.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeError, ValueError, SummaryVersionError, pydantic.ValidationError):
-            continue
+        if summary := read_summary(path):
+            yield path.parent.name, summary
+
+
+def read_summary(path: Path) -> RunSummary | None:
+    """Return the summary in a file; None if it is missing, damaged or of another schema version.
+
+    Args:
+        path: A ``summary.json``.
+    """
+    try:
+        return RunSummary.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # UnicodeError, ValidationError and SummaryVersionError among them
+        return None
 
 
 def history(root: Path) -> tuple[PastRun, ...]:

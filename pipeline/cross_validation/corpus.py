@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.audio_example_gen.component import level_patterns
 from components.audio_example_gen.corpora import identify
 from components.audio_example_gen.executor import make_shards
 from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import Outcome, Shard, WriteShard, drop_duplicates, find_duplicates
+from components.audio_example_gen.patterns import level_patterns
 from modules.audio.augmentation import PLAIN
 from modules.common.arrays import ArrayOnDisk
 from modules.common.code_fingerprint import code_fingerprint

@@ -30,6 +30,7 @@ from components.audio_example_gen.component import AudioExampleGen
 from components.audio_example_gen.executor import Executor, make_shards, read_settings
 from components.audio_example_gen.fingerprint import used_by_tfx
 from components.audio_example_gen.ingestion import Shard, WriteShard
+from components.audio_example_gen.patterns import level_patterns
 from components.audio_example_gen.report import EmptySplit, NoRecordings, TooManyQuarantined
 from modules.audio import frontend
 from modules.audio.decoding import AudioLimits, decode
@@ -504,13 +505,13 @@ def test_the_executor_reads_the_packed_settings():
     ],
 )
 def test_every_level_of_folders_has_its_pattern(pattern, levels):
-    assert spans.level_patterns(pattern) == levels
+    assert level_patterns(pattern) == levels
 
 
 @pytest.mark.parametrize("pattern", ["", "**", "span-{SPAN}", "*/a/*", "*.wav", "a*/*", "span-{SPAN}/**"])
 def test_patterns_with_other_wildcards_are_refused(pattern):
-    with pytest.raises(ValueError, match=re.escape(repr(pattern))):
-        spans.level_patterns(pattern)
+    with pytest.raises(ValueError, match=r"span-\{SPAN\}"):
+        level_patterns(pattern)
 
 
 def test_wildcards_in_the_folder_are_refused():
@@ -640,7 +641,7 @@ def test_the_newest_version_of_each_span_is_read(tmp_path):
     for span, version in ((7, 1), (8, 2), (8, 10), (9, 1)):
         write_corpus(tmp_path / "new" / f"span-{span:03d}" / f"v{version}", actors=1, clips_each=1)
     (tmp_path / "new" / "span-abc" / "v1").mkdir(parents=True)
-    newest = spans.spans_until(8, str(tmp_path), spans.level_patterns(pattern))
+    newest = spans.spans_until(8, str(tmp_path), level_patterns(pattern))
     assert [(span.number, span.patterns) for span in newest] == [
         (7, ("new/span-007/v1/*",)),
         (8, ("new/span-008/v10/*",)),

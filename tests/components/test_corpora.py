@@ -13,7 +13,9 @@ import pytest
 import soundfile
 
 from components.audio_example_gen.corpora import Identified, LabelSettings, Rejected, identify
+from components.audio_example_gen.corpora.adapter import OTHER_ENCODING
 from components.audio_example_gen.corpora.scan import scan
+from modules.audio import containers
 from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS
 from modules.demo_corpus import MARKER_FILE
@@ -166,7 +168,7 @@ def test_song_and_boredom_are_dropped_and_counted():
         ("XX/a01.wav", "no known corpus"),
         ("OAF_back_bored.wav", "no known corpus"),
         ("03-01-05-01-01-01.wav", "no known corpus"),
-        ("talk.mp3", ".mp3 is not read; convert it to .wav or .flac"),
+        ("talk.mp3", "no known corpus"),
         ("d/bad\udcff.wav", "not UTF-8"),
     ],
 )
@@ -191,6 +193,29 @@ def test_files_that_are_not_sound_are_ignored():
 def test_the_same_stem_in_two_formats_is_two_clips():
     identified = identify_names("03-01-05-01-01-01-03.wav", "03-01-05-01-01-01-03.flac")
     assert len({clip.clip_id for clip in identified.clips}) == 2
+
+
+def test_compressed_recordings_are_read():
+    identified = identify_names("03-01-05-01-01-01-03.mp3", "03-01-05-01-01-02-03.opus")
+    assert [clip.emotion for clip in identified.clips] == ["angry", "angry"]
+
+
+def test_another_encoding_of_a_recording_is_passed_over_and_counted():
+    name = "1001_DFA_ANG_XX"
+    identified = identify_names(f"AudioMP3/{name}.mp3", f"AudioWAV/{name}.wav", "AudioMP3/1002_DFA_ANG_XX.mp3")
+    assert [clip.path for clip in identified.clips] == ["AudioMP3/1002_DFA_ANG_XX.mp3", f"AudioWAV/{name}.wav"]
+    assert identified.rejected == ()
+    assert identified.dropped == {OTHER_ENCODING: 1}
+
+
+def test_the_same_stem_of_two_speakers_is_two_recordings():
+    text = "path,emotion,speaker\nann/01.wav,sad,ann\nbob/01.mp3,sad,bob\n"
+    assert len(identify_names("ann/01.wav", "bob/01.mp3", texts={"manifest.csv": text}).clips) == 2
+
+
+def test_a_format_that_cannot_be_read_is_rejected(monkeypatch):
+    monkeypatch.setattr(containers, "can_read", lambda: False)
+    assert "pip install av" in reason(identify_names("03-01-05-01-01-01-03.m4a"))
 
 
 def test_the_demo_corpus_is_not_called_ravdess():

@@ -161,6 +161,7 @@ def test_the_seed_applies_to_sections_without_a_seed(tmp_path):
         ("augmentation.variants=[pitch+echo]", "augmentation.variants", "value_error"),
         ("augmentation.variants=[plain+noise]", "augmentation.variants", "value_error"),
         ("augmentation.variants=[noise+noise]", "augmentation.variants", "value_error"),
+        ("ingest.pattern=foo", "ingest.pattern", "value_error"),
         ("ingest.spans=2", "ingest", "value_error"),
         ("ingest.max_quarantined_share=5", "ingest.max_quarantined_share", "less_than_equal"),
         ("drift.permutations=10", "drift", "value_error"),

@@ -6,24 +6,25 @@ function that reads small text files.
 
 import collections
 import dataclasses
-import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from components.audio_example_gen.corpora import crema_d, emodb, manifest, ravdess, savee, tess
 from components.audio_example_gen.corpora.adapter import (
-    AUDIO_SUFFIXES,
+    OTHER_ENCODING,
     Dropped,
     Finding,
     LabelSettings,
     Rejected,
     Tree,
+    stem_of,
 )
+from modules.audio import formats
 from modules.data.clips import Clip
 
-__all__ = ["AUDIO_SUFFIXES", "Identified", "LabelSettings", "Rejected", "identify", "is_hidden", "supported_layouts"]
+__all__ = ["Identified", "LabelSettings", "Rejected", "identify", "is_hidden", "supported_layouts"]
 
 _ADAPTERS = (ravdess, crema_d, tess, savee, emodb)
-_UNREAD_SUFFIXES = (".aac", ".aif", ".aiff", ".au", ".m4a", ".mp3", ".ogg", ".opus", ".wma")
+_LOSSLESS = (".wav", ".flac")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Identified:
     Attributes:
         clips: The usable recordings, sorted by ``clip_id``.
         rejected: Unusable files with reasons, sorted by path.
-        dropped: Number of recordings with a label outside the seven emotions, by label.
+        dropped: Number of recordings that are passed over: by label outside the seven emotions, and other encodings.
     """
 
     clips: tuple[Clip, ...]
@@ -58,6 +59,7 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
     findings += [_reject_name(path) for path in visible if not _is_text(path)]
     findings += _read_names(sorted(tree.paths - listed.keys()), tree)
     findings += [Rejected(path, reason) for path, reason in tree.unreadable.items()]
+    findings = list(_without_other_encodings(findings))
     clips = [finding for finding in findings if isinstance(finding, Clip)]
     rejected = [finding for finding in findings if isinstance(finding, Rejected)]
     dropped = collections.Counter(finding.label for finding in findings if isinstance(finding, Dropped))
@@ -69,12 +71,12 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a file or one of its folders is hidden or a remnant of an archiver.
+    """Return whether a file or one of its folders is hidden, or made by an archiver or a storage system (``@eaDir``).
 
     Args:
         path: Relative path with ``/`` between the parts.
     """
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+    return any(part.startswith((".", "@")) or part == "__MACOSX" for part in path.split("/"))
 
 
 def _is_text(path: str) -> bool:
@@ -88,11 +90,29 @@ def _reject_name(path: str) -> Rejected:
 
 def _read_names(paths: Iterable[str], tree: Tree) -> Iterator[Finding]:
     for path in paths:
-        suffix = posixpath.splitext(path)[1].lower()
-        if suffix in AUDIO_SUFFIXES:
-            yield _read_name(path, tree)
-        elif suffix in _UNREAD_SUFFIXES:
-            yield Rejected(path, f"{suffix} is not read; convert it to {' or '.join(AUDIO_SUFFIXES)}")
+        if formats.is_recording(path):
+            yield _read_name(path, tree) if formats.is_readable(path) else _reject_format(path)
+
+
+def _reject_format(path: str) -> Rejected:
+    return Rejected(path, f"its format is not read; {formats.advice(through_container=True)}")
+
+
+def _without_other_encodings(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Pass over a compressed recording that also lies there uncompressed, as CREMA-D's AudioMP3 next to AudioWAV."""
+    findings = list(findings)
+    lossless = {_recording_of(finding) for finding in findings if isinstance(finding, Clip) and _is_lossless(finding)}
+    for finding in findings:
+        is_copy = isinstance(finding, Clip) and not _is_lossless(finding) and _recording_of(finding) in lossless
+        yield Dropped(finding.path, OTHER_ENCODING) if is_copy else finding
+
+
+def _recording_of(clip: Clip) -> tuple[str, str, str, str]:
+    return clip.corpus, clip.speaker, clip.emotion, stem_of(clip.path)
+
+
+def _is_lossless(clip: Clip) -> bool:
+    return clip.path.lower().endswith(_LOSSLESS)
 
 
 def _read_name(path: str, tree: Tree) -> Finding:

@@ -11,7 +11,7 @@ from modules.common.errors import SerError
 from modules.common.settings import Settings
 from modules.data.clips import Clip
 
-AUDIO_SUFFIXES = (".wav", ".flac")
+OTHER_ENCODING = "another encoding of a recording that is there"
 
 
 class UnknownCode(SerError, ValueError):
@@ -30,7 +30,12 @@ class Rejected:
 
 @dataclasses.dataclass(frozen=True)
 class Dropped:
-    """A sound file with a known label outside the seven emotions; it is counted, not quarantined."""
+    """A sound file that is passed over; it is counted, not quarantined.
+
+    Attributes:
+        path: Path of the file.
+        label: Its label outside the seven emotions, or :data:`OTHER_ENCODING`.
+    """
 
     path: str
     label: str

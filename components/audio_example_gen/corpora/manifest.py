@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from components.audio_example_gen.corpora.adapter import (
-    AUDIO_SUFFIXES,
     Dropped,
     Finding,
     Rejected,
     Tree,
     translate_code,
 )
+from modules.audio import formats
 from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS, INTENSITIES, SEXES
 
@@ -151,7 +151,7 @@ def _require_usable(row: _Row, path: str, tree: Tree) -> None:
         raise ValueError("path is outside of the ingested folder; it must be relative to the manifest")
     if path not in tree.paths:
         raise ValueError("no such file; paths are relative to the manifest")
-    if not path.lower().endswith(AUDIO_SUFFIXES):
-        raise ValueError(f"neither {' nor '.join(AUDIO_SUFFIXES)}; convert the file first")
+    if not formats.is_readable(path):
+        raise ValueError(f"its format is not read; {formats.advice(through_container=formats.is_sound(path))}")
     if not row.cells["speaker"]:
         raise ValueError("speaker is empty; splits keep speakers apart, so every clip needs one")

@@ -8,7 +8,8 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from components.audio_example_gen import same_sound
-from components.audio_example_gen.corpora import AUDIO_SUFFIXES, LabelSettings, Rejected, identify, is_hidden
+from components.audio_example_gen.corpora import LabelSettings, Rejected, identify, is_hidden
+from modules.audio import formats
 from modules.audio.decoding import DEFAULT_LIMITS, FILE_SIZE, AudioLimits, BadAudio, decode
 from modules.common import addresses
 from modules.data.clips import Clip
@@ -40,7 +41,7 @@ class ScanReport:
     Attributes:
         sounds: The usable recordings, sorted by ``clip_id``.
         rejected: Unusable files with reasons, sorted by path.
-        dropped: Number of recordings with a label outside the seven emotions, by label.
+        dropped: See :class:`components.audio_example_gen.corpora.Identified`.
     """
 
     sounds: tuple[Sound, ...]
@@ -131,7 +132,7 @@ def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
             reason = "a folder, not a sound file" if stat.S_ISDIR(mode) else "not a regular file"
         if regular:
             paths.append(path)
-        elif path.lower().endswith(AUDIO_SUFFIXES) and not is_hidden(path):
+        elif formats.is_recording(path) and not is_hidden(path):
             rejected.append(Rejected(path, reason))
     return paths, rejected
 

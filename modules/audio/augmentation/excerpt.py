@@ -32,13 +32,18 @@ class Excerpt:
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
         """Return the excerpt; of a clip that ends before it would start, the last part."""
         length = min(len(samples), round(self.length_sec * sample_rate_hz))
-        start = _start_of_sound(samples, sample_rate_hz) + round(self.start_sec * sample_rate_hz)
+        start = start_of_sound(samples, sample_rate_hz) + round(self.start_sec * sample_rate_hz)
         start = int(np.clip(start, 0, len(samples) - length))
         return samples[start : start + length]
 
 
-def _start_of_sound(samples: np.ndarray, sample_rate_hz: int) -> int:
-    """Return the start of the first 10 ms within 30 dB of the loudest ones."""
+def start_of_sound(samples: np.ndarray, sample_rate_hz: int) -> int:
+    """Return the first sample of the first 10 ms within 30 dB of the loudest ones.
+
+    Args:
+        samples: float ``[samples]``.
+        sample_rate_hz: Sample rate.
+    """
     frame = max(1, round(_FRAME_SEC * sample_rate_hz))
     whole = samples[: len(samples) // frame * frame].reshape(-1, frame)
     if not len(whole):

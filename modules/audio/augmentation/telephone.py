@@ -33,12 +33,23 @@ class Telephone:
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
         """Limit the band and apply the codec; the result has the length of ``samples``."""
         import soxr
-        from scipy import signal
 
-        narrow = soxr.resample(samples, sample_rate_hz, RATE_HZ)
-        band = signal.butter(4, BAND_HZ, btype="bandpass", fs=RATE_HZ, output="sos")
-        received = _coded(signal.sosfilt(band, narrow), self.codec)
+        received = _coded(in_band(samples, sample_rate_hz), self.codec)
         return _of_length(soxr.resample(received, RATE_HZ, sample_rate_hz), len(samples))
+
+
+def in_band(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Return the band of a telephone channel at :data:`RATE_HZ`, by a Butterworth band-pass of order 8.
+
+    Args:
+        samples: float ``[samples]``.
+        sample_rate_hz: Sample rate.
+    """
+    import soxr
+    from scipy import signal
+
+    narrow = soxr.resample(samples, sample_rate_hz, RATE_HZ)
+    return signal.sosfilt(signal.butter(4, BAND_HZ, btype="bandpass", fs=RATE_HZ, output="sos"), narrow)
 
 
 def _coded(samples: np.ndarray, codec: str) -> np.ndarray:
