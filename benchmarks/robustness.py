@@ -193,7 +193,7 @@ def predict(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
     results = {name: list(cross_validation.results(planned)) for name, planned in plans.items()}
     as_recorded = {name: cross_validation.predictions(plans[name], folds) for name, folds in results.items()}
-    models: dict[str, list[_FoldModel]] = {}
+    models: dict[str, list[FoldModel]] = {}
     answers: dict[str, dict[str, Predictions]] = {name: {} for name in plans}
     for condition in CONDITIONS:
         extracted: dict[str, Extracted] = {}  # by audio spec, which rows may share
@@ -202,7 +202,7 @@ def predict(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, 
             if not path.exists():
                 spec = planned.config.audio.fingerprint
                 extracted[spec] = extracted.get(spec) or _extract(planned, data, condition)
-                models[name] = models.get(name) or [_FoldModel(planned, result) for result in results[name]]
+                models[name] = models.get(name) or [FoldModel(planned, result) for result in results[name]]
                 write_whole(path, json.dumps(_answers(models[name], extracted[spec])))
             rows = json.loads(path.read_text())
             probabilities = np.array([rows[clip] for clip in sorted(rows)])
@@ -211,7 +211,7 @@ def predict(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, 
     return answers
 
 
-class _FoldModel:
+class FoldModel:
     """Model of a fold with its normalisation and temperature."""
 
     def __init__(self, planned: "Plan", result: "FoldResult") -> None:
@@ -224,6 +224,12 @@ class _FoldModel:
         self.clip_ids = result.clip_ids
 
     def __call__(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
+        """Return the calibrated probabilities, float32 ``[clips, emotions]``.
+
+        Args:
+            features: float32 ``[clips, *feature_shape]``, not normalised.
+            valid_frames: int ``[clips]``.
+        """
         from modules.data import examples
         from modules.evaluation.calibration import apply_temperature
 
@@ -232,7 +238,7 @@ class _FoldModel:
         return apply_temperature(self._model.predict(inputs, batch_size=256, verbose=0), self._temperature)
 
 
-def _answers(models: list[_FoldModel], extracted: Extracted) -> dict[str, list[float]]:
+def _answers(models: list[FoldModel], extracted: Extracted) -> dict[str, list[float]]:
     rows: dict[str, list[float]] = {}
     for model in models:
         arrays, frames = zip(*(extracted[clip] for clip in model.clip_ids), strict=True)

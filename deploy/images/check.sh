@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Dockerfiles by an engine, without a registry, and runs what the images hold.
-#   deploy/images/check.sh [pipeline|gpu|worker|serving ...]     without names: pipeline worker serving
+#   deploy/images/check.sh [pipeline|gpu|worker|page|serving ...]     without names: pipeline worker page serving
 # Needs root, Debian's buildah, debootstrap and iproute2, a Debian mirror and a package index, and 25 GB in TMPDIR.
 #
 # Base images are made here and given as build arguments:
@@ -134,6 +134,7 @@ expect() {  # WHAT EXPECTED FOUND
 check_environment() {  # TARGET UID
   expect "$1: user" "$2" "$(run "$1" id -u)"
   expect "$1: NVIDIA's libraries" /usr/local/nvidia/lib64:/usr/local/nvidia/lib "$(run "$1" sh -c 'echo "$LD_LIBRARY_PATH"')"
+  expect "$1: default family" encoder_cnn "$(run "$1" sh -c 'ser config show | sed -n "s/^  family: \([a-z_]*\).*/\1/p"')"
   expect "$1: pip finds Beam" "Name: apache-beam" "$(run "$1" python -m pip show apache-beam | grep '^Name:')"
 }
 
@@ -177,6 +178,18 @@ check_worker() {
 
 in_network() { ip netns exec "$NETWORK" buildah --root "$WORK/storage" --runroot "$WORK/run" run --hostname localhost "$@"; }
 
+check_page() {
+  expect "page: user" 10001 "$(run page id -u)"
+  expect "page: entrypoint" ser "$(entrypoint page)"
+  expect "page: health" ok "$(run page sh -uc '
+    ser ui --host 127.0.0.1 > /tmp/page.log 2>&1 &
+    for _ in $(seq 60); do
+      python -c "import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:8510/_stcore/health\").read().decode())" 2>/dev/null && exit
+      sleep 1
+    done
+    cat /tmp/page.log >&2; exit 1')"
+}
+
 check_serving() {
   say "serving: the arguments that the entrypoint gives to TF Serving"
   local start; start=$(entrypoint serving)
@@ -191,9 +204,9 @@ check_serving() {
 
 main() {
   local target targets=("$@")
-  [ $# -gt 0 ] || targets=(pipeline worker serving)
+  [ $# -gt 0 ] || targets=(pipeline worker page serving)
   for target in "${targets[@]}"; do
-    case $target in pipeline|gpu|worker|serving) ;; *) die "$target is not a target; there are pipeline, gpu, worker and serving" ;; esac
+    case $target in pipeline|gpu|worker|page|serving) ;; *) die "$target is not a target; there are pipeline, gpu, worker, page and serving" ;; esac
   done
   require_tools
   set_up

@@ -12,7 +12,7 @@ from modules.audio.spec import AudioSpec
 
 
 class Analysed(NamedTuple):
-    """Windows of a batch of recordings.
+    """Analysis windows of a batch of recordings, one of each.
 
     Attributes:
         features: float32 ``[batch, *spec.feature_shape]``.
@@ -24,6 +24,22 @@ class Analysed(NamedTuple):
     features: tf.Tensor
     valid_frames: tf.Tensor
     speech: tf.Tensor
+    error: tf.Tensor
+
+
+class Windows(NamedTuple):
+    """Windows of a batch of recordings, those of one recording after the other.
+
+    Attributes:
+        samples: float32 ``[windows, spec.window_samples]``.
+        valid_samples: Samples of each window that are sound, int32 ``[windows]``.
+        recording: Position in the batch of the recording of each window, int64 ``[windows]``.
+        error: string ``[batch]``: empty, or why the item cannot be used; it has one window of silence then.
+    """
+
+    samples: tf.Tensor
+    valid_samples: tf.Tensor
+    recording: tf.Tensor
     error: tf.Tensor
 
 
@@ -40,12 +56,8 @@ def window_of_waveform(
     Returns:
         float32 ``[spec.window_samples]`` and the number of its samples that are sound, int32 ``[]``.
     """
-    rates = {"from_rate_hz": sample_rate_hz, "to_rate_hz": spec.sample_rate_hz}
-    samples = resampling.resampled_length(tf.size(waveform), **rates)
-    start = windowing.window_start(samples, spec)
-    size = tf.minimum(samples - start, spec.window_samples)
-    sound = resampling.resample_range(waveform, start=start, size=size, **rates)
-    return windowing.fill_window(sound, spec)
+    start = windowing.window_start(_resampled_length(waveform, sample_rate_hz, spec), spec)
+    return _window_from(start, waveform, sample_rate_hz, spec)
 
 
 def features_of_waveform(
@@ -67,20 +79,51 @@ def features_of_waveform(
 
 
 def features_of_wavs(encoded: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS) -> Analysed:
-    """Return the features of a batch of WAV files, each of its own rate, length and number of channels.
+    """Return the features of the analysis windows of a batch of WAV files, as training has them.
 
     Args:
         encoded: string ``[batch]``.
         spec: How sound becomes features.
         limits: Limits of a usable recording.
     """
-    return _features_of(lambda item: wav.decode_wav(item, limits=limits), encoded, spec)
+    windows = windows_of_wavs(encoded, spec, limits)
+    first = tf.searchsorted(windows.recording, tf.range(tf.size(windows.error), dtype=tf.int64))
+    samples, valid_samples = tf.gather(windows.samples, first), tf.gather(windows.valid_samples, first)
+    return Analysed(*analyse(samples, valid_samples, spec), windows.error)
 
 
-def features_of_floats(
+def analyse(windows: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return features, valid frames and probability of speech of windows, as :class:`Analysed` describes them.
+
+    Args:
+        windows: float32 ``[windows, spec.window_samples]``.
+        valid_samples: Samples of each window that are sound, int32 ``[windows]``.
+        spec: Window and features.
+    """
+    return (
+        features.extract(windows, valid_samples, spec),
+        features.valid_frames(valid_samples, spec),
+        speech.probabilities(windows, valid_samples, spec.sample_rate_hz),
+    )
+
+
+def windows_of_wavs(encoded: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS) -> Windows:
+    """Return the windows of a batch of WAV files, each of its own rate, length and number of channels.
+
+    They are those of :func:`modules.audio.windowing.recording_starts`.
+
+    Args:
+        encoded: string ``[batch]``.
+        spec: How sound becomes features.
+        limits: Limits of a usable recording.
+    """
+    return _windows_of(lambda item: wav.decode_wav(item, limits=limits), encoded, spec)
+
+
+def windows_of_floats(
     encoded: tf.Tensor, sample_rate_hz: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS
-) -> Analysed:
-    """Return the features of a batch of samples without headers, as :func:`features_of_wavs` does of files.
+) -> Windows:
+    """Return the windows of a batch of samples without headers, as :func:`windows_of_wavs` does of files.
 
     Args:
         encoded: string ``[batch]``, one channel of little-endian float32 samples each.
@@ -88,36 +131,61 @@ def features_of_floats(
         spec: How sound becomes features.
         limits: Limits of a usable recording.
     """
-    return _features_of(
-        lambda item: wav.decode_floats(item[0], item[1], limits=limits), (encoded, sample_rate_hz), spec
-    )
+    return _windows_of(lambda item: wav.decode_floats(item[0], item[1], limits=limits), (encoded, sample_rate_hz), spec)
 
 
-def _features_of(decode: Callable[[Any], wav.Decoded], items: Any, spec: AudioSpec) -> Analysed:
-    def window_of(item: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _windows_of(decode: Callable[[Any], wav.Decoded], items: Any, spec: AudioSpec) -> Windows:
+    def windows_of(item: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         waveform, sample_rate_hz, error = decode(item)
-        window, valid_samples = tf.cond(
+        windows, valid_samples = tf.cond(
             error == NO_ERROR,
-            lambda: window_of_waveform(waveform, sample_rate_hz, spec),
-            lambda: (tf.zeros([spec.window_samples]), tf.constant(0)),
+            lambda: windows_of_waveform(waveform, sample_rate_hz, spec),
+            lambda: (tf.zeros([1, spec.window_samples]), tf.zeros([1], tf.int32)),
         )
-        return window, valid_samples, error
+        return windows, valid_samples, error
 
     windows, valid_samples, errors = tf.map_fn(
-        window_of,
+        windows_of,
         items,
         fn_output_signature=(
-            tf.TensorSpec([spec.window_samples], tf.float32),
-            tf.TensorSpec([], tf.int32),
+            tf.RaggedTensorSpec([None, spec.window_samples], tf.float32, ragged_rank=0),
+            tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0),
             tf.TensorSpec([], tf.string),
         ),
     )
-    return Analysed(
-        features.extract(windows, valid_samples, spec),
-        features.valid_frames(valid_samples, spec),
-        speech.probabilities(windows, valid_samples, spec.sample_rate_hz),
-        errors,
+    samples = tf.reshape(windows.values, [-1, spec.window_samples])  # an empty batch has no shape
+    return Windows(samples, valid_samples.values, windows.value_rowids(), errors)
+
+
+def windows_of_waveform(waveform: tf.Tensor, sample_rate_hz: tf.Tensor, spec: AudioSpec) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the windows of one recording that :func:`modules.audio.windowing.recording_starts` names.
+
+    Args:
+        waveform: float32 ``[samples]`` at ``sample_rate_hz``.
+        sample_rate_hz: Sample rate of the recording, an integer scalar.
+        spec: Window and features.
+
+    Returns:
+        float32 ``[windows, spec.window_samples]`` and the number of samples of each that are sound, int32
+        ``[windows]``.
+    """
+    return tf.map_fn(
+        lambda start: _window_from(start, waveform, sample_rate_hz, spec),
+        windowing.recording_starts(_resampled_length(waveform, sample_rate_hz, spec), spec),
+        fn_output_signature=(tf.TensorSpec([spec.window_samples], tf.float32), tf.TensorSpec([], tf.int32)),
     )
+
+
+def _window_from(
+    start: tf.Tensor, waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec
+) -> tuple[tf.Tensor, tf.Tensor]:
+    size = tf.minimum(_resampled_length(waveform, sample_rate_hz, spec) - start, spec.window_samples)
+    rates = {"from_rate_hz": sample_rate_hz, "to_rate_hz": spec.sample_rate_hz}
+    return windowing.fill_window(resampling.resample_range(waveform, start=start, size=size, **rates), spec)
+
+
+def _resampled_length(waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec) -> tf.Tensor:
+    return resampling.resampled_length(tf.size(waveform), from_rate_hz=sample_rate_hz, to_rate_hz=spec.sample_rate_hz)
 
 
 def features_of_timeline(
@@ -142,13 +210,8 @@ def features_of_timeline(
 
     def features_from(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         window, valid_samples = windowing.fill_window(waveform[start : start + spec.window_samples], spec)
-        window, valid_samples = window[tf.newaxis], valid_samples[tf.newaxis]
-        probability = speech.probabilities(window, valid_samples, spec.sample_rate_hz)
-        return (
-            features.extract(window, valid_samples, spec)[0],
-            features.valid_frames(valid_samples, spec)[0],
-            probability[0],
-        )
+        extracted, valid_frames, probability = analyse(window[tf.newaxis], valid_samples[tf.newaxis], spec)
+        return extracted[0], valid_frames[0], probability[0]
 
     extracted, valid_frames, probability = tf.map_fn(
         features_from,

@@ -18,6 +18,22 @@ def window_start(samples: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
     return tf.minimum(tf.constant(spec.window_offset_samples, tf.int64), latest_full)
 
 
+def recording_starts(samples: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+    """Return the first samples of the windows that the answer to a whole recording needs, int64 ``[windows]``.
+
+    The first is that of :func:`window_start`. If half a window or more lies beyond it, the last window ends with the
+    recording, and the others lie evenly between, as few as cover everything.
+
+    Args:
+        samples: Length of the recording at the spec's rate, an integer ``[]``.
+        spec: Length and offset of the window.
+    """
+    first = window_start(samples, spec)
+    beyond = tf.maximum(tf.cast(samples, tf.int64) - spec.window_samples - first, 0)
+    further = tf.where(beyond < spec.window_samples // 2, tf.constant(0, tf.int64), -(-beyond // spec.window_samples))
+    return first + tf.range(further + 1) * beyond // tf.maximum(further, 1)
+
+
 def fill_window(sound: tf.Tensor, spec: AudioSpec) -> tuple[tf.Tensor, tf.Tensor]:
     """Pad the sound of a window with zeros.
 

@@ -41,6 +41,8 @@ class FeatureCode(enum.StrEnum):
     AUDIO_SPEC = "FEATURES_AUDIO_SPEC"
 
 
+_BLOCK_WINDOWS = 32
+_LEAST_WEIGHT = 1e-6  # of a window without speech, so that recordings without any have probabilities, too
 _WARMUP_SEC = 1.0
 _WARMUP_RATE_HZ = 48_000  # not the spec's, so that the resampler is warm too
 
@@ -100,8 +102,10 @@ def served_module(
     most probable; ``labels``, string ``[batch, emotions]``, the names in the order of the probabilities; and ``error``,
     string ``[batch]``: empty, or the code and the reason why the item cannot be used. Such an item has probabilities of
     0 and an empty ``emotion``; nothing is raised, because TF Serving would fail all requests of the batch. Signatures
-    that take audio return ``speech``, float32 ``[batch]``, the probability that the analysed window holds speech;
-    ``emotion`` is :data:`~modules.export.contract.NO_SPEECH` where it is below ``limits.min_speech``. They take:
+    that take audio answer for the whole recording: probabilities are means over its windows
+    (:func:`modules.audio.windowing.recording_starts`), weighed by the probability that the window holds speech. They
+    return ``speech``, float32 ``[batch]``, the highest of these; ``emotion`` is
+    :data:`~modules.export.contract.NO_SPEECH` where it is below ``limits.min_speech``. They take:
 
     * ``serving_default``: ``audio``, string ``[batch]``, each a whole WAV file of any rate and number of channels;
     * ``waveform``: ``waveform``, string ``[batch]``, each the little-endian float32 samples of one channel, and
@@ -159,7 +163,7 @@ def _classifier(model: keras.Model, transform: tft.TFTransformOutput, spec: Audi
 def _on_audio(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.types.experimental.GenericFunction:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "audio")])
     def serving_default(audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _answer(classify, frontend.features_of_wavs(audio, spec, limits), limits)
+        return _answer(classify, frontend.windows_of_wavs(audio, spec, limits), spec, limits)
 
     return serving_default
 
@@ -172,16 +176,44 @@ def _on_waveform(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
         ]
     )
     def waveform_signature(waveform: tf.Tensor, sample_rate_hz: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _answer(classify, frontend.features_of_floats(waveform, sample_rate_hz, spec, limits), limits)
+        return _answer(classify, frontend.windows_of_floats(waveform, sample_rate_hz, spec, limits), spec, limits)
 
     return waveform_signature
 
 
-def _answer(classify: Classify, analysed: frontend.Analysed, limits: AudioLimits) -> dict[str, tf.Tensor]:
-    named = _named(classify(analysed.features, analysed.valid_frames), analysed.error)
-    usable = analysed.error == NO_ERROR
-    emotion = tf.where(usable, _unless_no_speech(named["emotion"], analysed.speech, limits), "")
-    return {**named, "emotion": emotion, "speech": tf.where(usable, analysed.speech, 0.0)}
+def _answer(
+    classify: Classify, windows: frontend.Windows, spec: AudioSpec, limits: AudioLimits
+) -> dict[str, tf.Tensor]:
+    """Return the answers to whole recordings: each window counts as much as it holds speech."""
+    probabilities, speech = _classify_windows(classify, windows, spec)
+    batch = tf.size(windows.error)
+    weights = tf.maximum(speech, _LEAST_WEIGHT)[:, tf.newaxis]
+    sums = tf.math.unsorted_segment_sum(weights * probabilities, windows.recording, batch)
+    whole = sums / tf.math.unsorted_segment_sum(weights, windows.recording, batch)
+    most_speech = tf.math.unsorted_segment_max(speech, windows.recording, batch)
+    named, usable = _named(whole, windows.error), windows.error == NO_ERROR
+    emotion = tf.where(usable, _unless_no_speech(named["emotion"], most_speech, limits), "")
+    return {**named, "emotion": emotion, "speech": tf.where(usable, most_speech, 0.0)}
+
+
+def _classify_windows(classify: Classify, windows: frontend.Windows, spec: AudioSpec) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return probabilities and speech of each window, in blocks: all windows of a long recording need much memory."""
+
+    def of_block(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        block = slice(start, start + _BLOCK_WINDOWS)
+        extracted, valid_frames, speech = frontend.analyse(windows.samples[block], windows.valid_samples[block], spec)
+        return classify(extracted, valid_frames), speech
+
+    probabilities, speech = tf.map_fn(
+        of_block,
+        tf.range(0, tf.size(windows.valid_samples), _BLOCK_WINDOWS),
+        fn_output_signature=(
+            tf.RaggedTensorSpec([None, len(EMOTIONS)], tf.float32, ragged_rank=0),
+            tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
+        ),
+        parallel_iterations=1,
+    )
+    return tf.reshape(probabilities.values, [-1, len(EMOTIONS)]), speech.values
 
 
 def _unless_no_speech(emotion: tf.Tensor, speech: tf.Tensor, limits: AudioLimits) -> tf.Tensor:

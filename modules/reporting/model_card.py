@@ -38,7 +38,7 @@ LIMITS = (
     "It was trained on acted speech, read in a studio. Spontaneous speech sounds different and is recognised worse.",
     "Languages, accents, ages and microphones that are not in the training corpora have not been tested.",
     "It has seven classes and always predicts one of them, also for mixed feelings or for none.",
-    "It analyses one window of a recording, not the words and not the context.",
+    "It analyses windows of a recording, not the words and not the context. The test used the first window of each.",
 )
 
 
@@ -197,7 +197,7 @@ def to_markdown(card: ModelCard) -> str:
     parts = [
         f"# Model card: {card.name}",
         f"Predicts one of {', '.join(card.emotions)} for a recording of a voice. "
-        f"It analyses {card.audio_spec['window_sec']:g} s at {card.audio_spec['sample_rate_hz']} Hz; "
+        f"It analyses windows of {card.audio_spec['window_sec']:g} s at {card.audio_spec['sample_rate_hz']} Hz; "
         f"audio spec {card.audio_spec_fingerprint}.",
         *_network_text(card.network),
         *_encoder_text(card.audio_spec),

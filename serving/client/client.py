@@ -51,7 +51,7 @@ class Client:
         self._transport = connect(address, ca_file=ca_file)
 
     def predict(self, audio: Audio) -> Prediction:
-        """Return the emotion in one recording; of a long one, the model analyses a window near the start.
+        """Return the emotion in one recording, the mean of its windows by how much speech each holds.
 
         Args:
             audio: A file, the bytes of one, or samples with their rate in Hz.

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
+from modules.audio.windowing import recording_starts, window_start
 from tests.modules.audio.windows import timeline_windows, window
 from tests.original import ORIGINAL_AUDIO
 
@@ -51,3 +54,17 @@ def test_timeline_covers_the_recording_and_ends_with_it(samples, starts_sec):
 def test_timeline_hop_below_one_sample_is_refused():
     with pytest.raises(ValueError, match=r"hop_sec is 0\.0"):
         timeline_windows(tf.constant(ramp(1000)), SPEC, hop_sec=0.0)
+
+
+@given(samples=st.integers(1, 40_000))
+def test_windows_of_a_recording_cover_all_but_half_a_window(samples):
+    starts = recording_starts(tf.constant(samples), SPEC).numpy()
+    window, first = SPEC.window_samples, int(window_start(tf.constant(samples), SPEC))
+    assert starts[0] == first
+    beyond = samples - first - window
+    if beyond < window // 2:
+        assert len(starts) == 1
+    else:
+        assert starts[-1] == samples - window
+        assert np.diff(starts).max() <= window
+        assert len(starts) == 1 + -(-beyond // window)

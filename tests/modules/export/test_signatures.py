@@ -180,6 +180,41 @@ def test_timeline_covers_a_recording(served):
     np.testing.assert_allclose(answer["probabilities"][1, 0], alone["probabilities"][0], atol=TOLERANCE)
 
 
+def joined(*parts: tuple[float, Path]) -> bytes:
+    """Return recordings as one WAV file, each after some seconds of silence."""
+    rate_hz = soundfile.info(parts[0][1]).samplerate
+    sounds = [(np.zeros(round(sec * rate_hz)), soundfile.read(path)[0]) for sec, path in parts]
+    samples = np.concatenate([part for pair in sounds for part in pair]).astype(np.float32)
+    return tf.audio.encode_wav(samples[:, np.newaxis], rate_hz).numpy()
+
+
+@needs_corpora
+def test_the_answer_to_a_recording_is_the_mean_of_its_windows_by_their_speech(served, exported):
+    spec = load_contract(exported.serving_model_dir).audio_spec
+    first, second, third = sorted(RAVDESS.glob("Actor_*/*.flac"))[5:900:300]
+    encoded = tf.constant([joined((0, first)), joined((0, first), (1, second), (6, third)), b"words"])
+    answer = served.signatures["serving_default"](audio=encoded)
+    windows = frontend.windows_of_wavs(encoded, spec)
+    features, valid_frames, speech = frontend.analyse(windows.samples, windows.valid_samples, spec)
+    each = served.signatures["features"](features=features, valid_frames=valid_frames)["probabilities"].numpy()
+    recording = windows.recording.numpy()
+    assert np.bincount(recording).tolist() == [1, 7, 1]
+    for number in (0, 1):
+        of_windows = recording == number
+        expected = np.average(each[of_windows], axis=0, weights=speech.numpy()[of_windows])
+        np.testing.assert_allclose(answer["probabilities"][number], expected, atol=TOLERANCE)
+        assert answer["speech"][number] == pytest.approx(speech.numpy()[of_windows].max(), abs=TOLERANCE)
+    assert codes(answer) == ["", "", "AUDIO_UNREADABLE"]
+
+
+@needs_corpora
+def test_a_recording_with_late_speech_is_answered(served):
+    late = joined((10, sorted(RAVDESS.glob("Actor_*/*.flac"))[5]))
+    answer = served.signatures["serving_default"](audio=tf.constant([late]))
+    assert answer["speech"][0] >= DEFAULT_LIMITS.min_speech
+    assert answer["emotion"][0] == EMOTIONS[int(tf.argmax(answer["probabilities"][0]))].encode()
+
+
 BAD_FILES = [
     (b"", "AUDIO_EMPTY"),
     (b"hello, this is a text", "AUDIO_UNREADABLE"),
