@@ -203,7 +203,7 @@ def test_the_answer_to_a_recording_is_the_mean_of_its_windows_by_their_speech(se
         of_windows = recording == number
         expected = np.average(each[of_windows], axis=0, weights=speech.numpy()[of_windows])
         np.testing.assert_allclose(answer["probabilities"][number], expected, atol=TOLERANCE)
-        assert answer["speech"][number] == pytest.approx(speech.numpy()[of_windows].max(), abs=TOLERANCE)
+        assert float(answer["speech"][number]) == pytest.approx(speech.numpy()[of_windows].max(), abs=TOLERANCE)
     assert codes(answer) == ["", "", "AUDIO_UNREADABLE"]
 
 
