@@ -114,6 +114,13 @@ def canary(
     stable: Annotated[
         str | None, typer.Option(help="The stable version, where the server has no labels yet.", show_default="highest")
     ] = None,
+    public_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Ed25519 public key in PEM, local or gs://, that must have signed the version.",
+            show_default="signatures are not checked",
+        ),
+    ] = None,
     *,
     place: _Place,
     as_json: AsJson = False,
@@ -125,7 +132,7 @@ def canary(
 
         if not isinstance(target, TfServingTarget):
             raise Refused(f"{target.name} gets its canary from a push: run the pipeline with runner_vertex.py")
-        return target.start_canary(version, stable=stable)
+        return target.start_canary(version, stable=stable, public_key=public_key)
 
     _do(place, start, as_json=as_json)
 

@@ -28,5 +28,8 @@ DRIFT_FILE = "drift.json"
 TRIALS_FILE = "trials.json"
 """Outcome and curves of every trial, in the TunerResults of the ResumableTuner."""
 
+VALIDATED_FILE = "model_manifest.json"
+"""Name of the manifest of the validated model, in the ServingValidator's blessing."""
+
 ENDPOINT_PROPERTY = "endpoint"
 """Address that clients use, a custom property of the VertexPusher's PushedModel."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import pydantic
 from pydantic import Field
 
+from components.atomic_pusher.settings import PushSettings
 from components.audio_example_gen.corpora import LabelSettings
 from components.audio_example_gen.settings import IngestSettings, InputSettings
 from components.drift_monitor.settings import MonitorSettings
@@ -70,6 +71,7 @@ class PipelineConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     tuner: TuningSettings = TuningSettings()
     gate: GateSettings = GateSettings()
+    push: PushSettings = PushSettings()
     report: ReportSettings = ReportSettings()
     beam: BeamSettings = BeamSettings()
 

@@ -60,7 +60,7 @@ class RunnerSettings:
         tuner_options: Entries of the Tuner's ``custom_config`` in addition to those that ``tuner_fn`` reads.
         parallel_trials: Number of machines that tune at once; more than one needs a tuner that starts jobs.
         pusher: Pusher class.
-        pusher_options: The Pusher's ``custom_config``.
+        pusher_options: Entries of the Pusher's ``custom_config`` in addition to the section ``push``.
         can_resolve_examples: Whether the platform runs the resolver strategies of this project. Without them the
             baseline comes from TFX's own strategy, and the DriftMonitor has no reference but ``drift.reference``.
         experiment: Experiment that runs are logged to in addition to ML Metadata.
@@ -136,7 +136,7 @@ def create_pipeline(config: PipelineConfig, runner: RunnerSettings) -> tfx_pipel
     drift = _drift_stage(config, runner, data)
     training = _training_stage(config, runner, data, drift)
     evaluation = _evaluation_stage(config, runner, data, training)
-    serving = _serving_stage(runner, data, training, evaluation)
+    serving = _serving_stage(config, runner, data, training, evaluation)
     report = RunReport(
         config=config.to_dict(),
         examples=data.examples,
@@ -285,7 +285,9 @@ def _baseline(runner: RunnerSettings, candidate: BaseChannel) -> Resolver:
     return node.with_id("BaselineResolver")
 
 
-def _serving_stage(runner: RunnerSettings, data: _Data, training: _Training, evaluation: _Evaluation) -> _Serving:
+def _serving_stage(
+    config: PipelineConfig, runner: RunnerSettings, data: _Data, training: _Training, evaluation: _Evaluation
+) -> _Serving:
     """Try the candidate in a server, and push it if it is blessed."""
     serving_validator = ServingValidator(model=training.model, examples=data.examples, split=eval_config.SPLIT)
     infra_blessing = serving_validator.outputs["blessing"]
@@ -296,6 +298,6 @@ def _serving_stage(runner: RunnerSettings, data: _Data, training: _Training, eva
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=runner.serving_dir)
         ),
-        custom_config=dict(runner.pusher_options) or None,
+        custom_config=dict(config.push) | dict(runner.pusher_options),
     ).with_id("Pusher")
     return _Serving((serving_validator, pusher), infra_blessing, pushed_model=pusher.outputs["pushed_model"])

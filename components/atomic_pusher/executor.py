@@ -9,10 +9,11 @@ from tfx.components.pusher import executor as tfx_pusher
 from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import io_utils, proto_utils
+from tfx.utils import io_utils, json_utils, proto_utils
 
-from components.artifacts import Artifacts, Properties
+from components.artifacts import VALIDATED_FILE, Artifacts, Properties
 from modules.common.errors import SerError
+from modules.export import manifest
 from modules.export.contract import EXTRA_ASSETS, PROTOCOL_FILE
 from modules.reporting import model_card
 
@@ -41,6 +42,7 @@ class Executor(tfx_pusher.Executor):
 
         Raises:
             PushRejected: The version could not be deployed; it was removed if this push made it.
+            ManifestError: The files of the model are not those that were validated, or the version has other files.
         """
         pushed_model = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):
@@ -50,7 +52,13 @@ class Executor(tfx_pusher.Executor):
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
         model_path, base_directory = self.GetModelPath(input_dict), destination.filesystem.base_directory
         existed = newest_if_from(model_path, base_directory) is not None
-        version_path = push(model_path, base_directory, extra_assets=_from_evaluation(input_dict))
+        version_path = push(
+            model_path,
+            base_directory,
+            extra_assets=_from_evaluation(input_dict),
+            validated=_validated(input_dict),
+            signing_key=_signing_key(exec_properties),
+        )
         try:
             self.deploy(version_path, model_path, pushed_model, exec_properties)
         except PushRejected:
@@ -76,7 +84,14 @@ class Executor(tfx_pusher.Executor):
         """
 
 
-def push(model_path: str, base_directory: str, *, extra_assets: Sequence[str] = ()) -> str:
+def push(
+    model_path: str,
+    base_directory: str,
+    *,
+    extra_assets: Sequence[str] = (),
+    validated: manifest.Manifest | None = None,
+    signing_key: str | None = None,
+) -> str:
     """Copy a model to ``<base_directory>/<version>`` by an atomic rename, unless it is the newest version already.
 
     A version is the time of the push in seconds since 1970, or one more than the newest version if that is larger.
@@ -85,21 +100,31 @@ def push(model_path: str, base_directory: str, *, extra_assets: Sequence[str] = 
         model_path: Folder of the SavedModel.
         base_directory: Folder of the versions.
         extra_assets: Files to copy into ``assets.extra``, which TF Serving ignores.
+        validated: Files that the ServingValidator validated; the copy must have the same.
+        signing_key: Address of the private key that signs the manifest of the version.
 
     Returns:
         Path of the version.
+
+    Raises:
+        ManifestError: The copy is not what was validated, or the newest version is not what was pushed.
+        KeyUnusable: The private key cannot be used.
     """
     fileio.makedirs(base_directory)
     _clear_partial(base_directory)
     pushed = newest_if_from(model_path, base_directory)
     if pushed is not None:
+        manifest.require_intact(pushed)
         return pushed
     version = str(max(int(time.time()), max(_versions(base_directory), default=0) + 1))
     partial = os.path.join(base_directory, _PARTIAL_PREFIX + version)
     io_utils.copy_dir(model_path, partial)
+    if validated is not None:
+        manifest.require_same(partial, validated)
     io_utils.write_string_file(os.path.join(partial, _SOURCE_FILE), model_path)
     for path in extra_assets:
         io_utils.copy_file(path, os.path.join(partial, EXTRA_ASSETS, os.path.basename(path)))
+    manifest.write(partial, signing_key=signing_key)
     fileio.rename(partial, os.path.join(base_directory, version))
     return os.path.join(base_directory, version)
 
@@ -133,6 +158,20 @@ def _from_evaluation(input_dict: Artifacts) -> list[str]:
     folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.MODEL_BLESSING_KEY])
     paths = [os.path.join(folder, name) for name in (model_card.JSON_FILE, model_card.MARKDOWN_FILE, PROTOCOL_FILE)]
     return [path for path in paths if fileio.exists(path)]
+
+
+def _validated(input_dict: Artifacts) -> manifest.Manifest | None:
+    """Return the files that the ServingValidator validated; None without its blessing."""
+    blessings = input_dict.get(standard_component_specs.INFRA_BLESSING_KEY)
+    if not blessings:
+        return None
+    path = os.path.join(artifact_utils.get_single_uri(blessings), VALIDATED_FILE)
+    return manifest.Manifest.model_validate_json(io_utils.read_string_file(path)) if fileio.exists(path) else None
+
+
+def _signing_key(exec_properties: Properties) -> str | None:
+    options = json_utils.loads(exec_properties.get(standard_component_specs.CUSTOM_CONFIG_KEY) or "{}")
+    return (options or {}).get("signing_key")
 
 
 def _versions(base_directory: str) -> list[int]:

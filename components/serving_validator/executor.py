@@ -14,9 +14,10 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.artifacts import Artifacts, Properties
+from components.artifacts import VALIDATED_FILE, Artifacts, Properties
 from components.serving_validator.requests import TOLERANCE, largest_difference, validation_requests
 from modules.data.predictions import read_examples
+from modules.export import manifest
 from modules.reporting.summary import Check
 from serving.server.command import CannotServe
 from serving.server.subprocess_server import served
@@ -45,15 +46,17 @@ class Executor(base_executor.BaseExecutor):
     """Executor that serves the model from a child process and compares its answers."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Properties) -> None:
-        """Bless the model if the server answers as the SavedModel does."""
+        """Bless the model if the server answers as the SavedModel does; record its files, which the Pusher requires."""
         model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
         model_dir = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
         split_name = exec_properties[SPLIT_KEY]
         split = read_examples(artifact_utils.get_split_uri(input_dict[EXAMPLES_KEY], split_name))
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
         requests = validation_requests(model_dir, examples_uri, split_name, split)
+        files = manifest.describe(model_dir)
         check = validate(model_dir, requests, timeout_sec=exec_properties[TIMEOUT_SEC_KEY])
-        _record(check, artifact_utils.get_single_instance(output_dict[BLESSING_KEY]))
+        manifest.require_same(model_dir, files)
+        _record(check, files, artifact_utils.get_single_instance(output_dict[BLESSING_KEY]))
 
 
 def validate(model_dir: str, requests: list[Any], *, timeout_sec: float) -> Check:
@@ -112,8 +115,9 @@ def _failed(text: str) -> Check:
     return Check(code=CODE, name=NAME, passed=False, text=text, bound=TOLERANCE)
 
 
-def _record(check: Check, blessing: types.Artifact) -> None:
+def _record(check: Check, files: manifest.Manifest, blessing: types.Artifact) -> None:
     name = _BLESSED_FILE if check.passed else _NOT_BLESSED_FILE
     io_utils.write_string_file(os.path.join(blessing.uri, name), "")
     io_utils.write_string_file(os.path.join(blessing.uri, CHECK_FILE), check.model_dump_json(indent=2))
+    io_utils.write_string_file(os.path.join(blessing.uri, VALIDATED_FILE), files.json_bytes.decode())
     blessing.set_int_custom_property(_BLESSED_PROPERTY, int(check.passed))

@@ -11,8 +11,9 @@ from tfx.utils import io_utils, json_utils
 
 from components.artifacts import ENDPOINT_PROPERTY, Properties
 from components.atomic_pusher import executor as atomic_pusher
+from components.atomic_pusher.settings import PushSettings
 from components.vertex_pusher import smoke
-from modules.common.settings import Settings
+from modules.export import manifest
 from serving.rollout.vertex import Candidate, EndpointKind, Hosting, PushFailed, VertexTarget
 
 _DEPLOYED = "deployed"
@@ -20,7 +21,7 @@ _COPIED = "copied_from"  # written last; TF Serving ignores names that are not n
 _NOT_IN_A_LABEL = re.compile(r"[^a-z0-9_-]")
 
 
-class Options(Settings):
+class Options(PushSettings):
     """Settings of registration and deployment; without an image the model is not deployed."""
 
     project: str
@@ -90,7 +91,9 @@ def _copy_once(version_path: str, artifact_uri: str) -> None:
     """Copy unless a complete copy exists, which the endpoint may be reading."""
     marker = posixpath.join(artifact_uri, _COPIED)
     if not fileio.exists(marker):
-        io_utils.copy_dir(version_path, posixpath.join(artifact_uri, posixpath.basename(version_path)))
+        copied = posixpath.join(artifact_uri, posixpath.basename(version_path))
+        io_utils.copy_dir(version_path, copied)
+        manifest.require_intact(copied)
         io_utils.write_string_file(marker, version_path)
 
 

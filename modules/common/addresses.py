@@ -12,6 +12,7 @@ from typing import Any
 _BUCKET = "gs://"
 # TensorFlow would otherwise fill a buffer of 64 MiB for each file that it reads.
 _BLOCK_SIZE_MB = "4"
+_READ_BYTES = 1 << 20
 
 
 def in_bucket(address: str) -> bool:
@@ -64,6 +65,23 @@ def read_bytes(address: str, *, max_bytes: int = -1) -> bytes:
             return file.read(max_bytes)
     with _gfile() as gfile, gfile.GFile(address, "rb") as stored:
         return stored.read(max_bytes)
+
+
+def read_blocks(address: str) -> Iterator[bytes]:
+    """Yield a file's content in blocks of at most 1 MiB, for files that may be larger than the memory.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        OSError: It cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        file: Any
+        if in_bucket(address):
+            file = stack.enter_context(stack.enter_context(_gfile()).GFile(address, "rb"))
+        else:
+            file = stack.enter_context(open(address, "rb"))
+        while block := file.read(_READ_BYTES):
+            yield block
 
 
 def write_bytes(address: str, content: bytes) -> None:

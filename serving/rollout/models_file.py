@@ -54,6 +54,14 @@ class ModelsFile:
         """
         return dict(self._entry(config).version_labels)
 
+    def base_path(self, config: ServerConfig) -> str:
+        """Return the folder of the model's versions.
+
+        Args:
+            config: The configuration of :meth:`read`.
+        """
+        return self._entry(config).base_path
+
     def with_versions(
         self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]
     ) -> ServerConfig:

@@ -47,6 +47,12 @@ class UnusableVersion(RolloutError):
     code = "rollout.unusable_version"
 
 
+class VersionNotVerified(RolloutError):
+    """A public key is given, and the files of the version cannot be read from here."""
+
+    code = "rollout.version_not_verified"
+
+
 class VersionNotLoaded(RolloutError):
     """The version does not exist at the target, or does not load."""
 

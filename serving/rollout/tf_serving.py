@@ -13,11 +13,14 @@ is a new configuration over ModelService, and the same in ``models.config``, for
 - It starts with labels only with ``--allow_version_labels_for_unavailable_models``.
 """
 
+import posixpath
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modules.common import addresses
+from modules.export import manifest
 from serving.rollout.journal import Journal, Role
 from serving.rollout.model_server import ModelServer, State
 from serving.rollout.models_file import ModelsFile, ServerConfig
@@ -31,6 +34,7 @@ from serving.rollout.state import (
     UnusablePlace,
     UnusableVersion,
     VersionNotLoaded,
+    VersionNotVerified,
 )
 
 STABLE, CANARY = "stable", "canary"
@@ -92,16 +96,19 @@ class TfServingTarget:
             stable=self._deployed("stable", stable, available), canary=self._deployed("canary", canary, available)
         )
 
-    def start_canary(self, version: str, *, stable: str | None = None) -> RolloutState:
+    def start_canary(self, version: str, *, stable: str | None = None, public_key: str | None = None) -> RolloutState:
         """Load ``version`` in addition to the stable one, and give it the label ``canary``.
 
         Args:
             version: Name of a folder below the base path.
             stable: The stable version, where the server has no labels yet and it is not the highest version.
+            public_key: Address of the public key that must have signed the version's manifest.
 
         Raises:
             CanaryExists: The server has a canary.
             UnusableVersion: The version is the stable one, or not a number.
+            VersionNotVerified: A public key is given, and the version's files cannot be read from here.
+            ManifestError: The version's files are not those of its manifest, or not signed as required.
             VersionNotLoaded: The version does not load; the versions that are served have not changed.
         """
 
@@ -120,6 +127,7 @@ class TfServingTarget:
                     f"version {version} is the stable one on {self.name}; without labels that is the highest version. "
                     "Name the canary's version, or which one is stable"
                 )
+            self._verify(_number(version), public_key)
             return _number(champion), _number(version)
 
         return self._change("canary", plan)
@@ -157,6 +165,18 @@ class TfServingTarget:
     def close(self) -> None:
         """Close the connection."""
         self._server.close()
+
+    def _verify(self, version: int, public_key: str | None) -> None:
+        """Compare a version with its manifest, if its folder can be read from here."""
+        base_path = str(self._base_path or self._file.base_path(self._file.read()))
+        folder = posixpath.join(base_path, str(version))
+        if addresses.is_folder(folder):
+            manifest.require_intact(folder, public_key=public_key)
+        elif public_key:
+            raise VersionNotVerified(
+                f"{folder} cannot be read from here, and --public-key requires its manifest; run the command where the "
+                "folder can be read, or leave the option out"
+            )
 
     @property
     def _file(self) -> ModelsFile:

@@ -55,7 +55,7 @@ class Server:
         self._metrics_path = read_metrics_path(options.monitoring_config_file)
         self._metrics = Metrics()
         self.scheduler = BatchScheduler(read_batching(options.batching_parameters_file), self._metrics)
-        self._manager = ModelManager(self._metrics, poll_sec=options.poll_sec)
+        self._manager = ModelManager(self._metrics, poll_sec=options.poll_sec, public_key=options.public_key)
         self._request_log = RequestLog(
             options.request_log_dir,
             rate=options.request_log_rate,

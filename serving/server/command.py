@@ -44,6 +44,13 @@ def serve(
     ] = None,
     model_name: Annotated[str, typer.Option(help="Name to serve the model under.")] = _DEFAULTS.model_name,
     model_config_file: Annotated[Path | None, typer.Option(help="TF Serving's models.config.")] = None,
+    public_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Ed25519 public key in PEM, local or gs://; versions that it did not sign are not loaded.",
+            show_default="signatures are not checked",
+        ),
+    ] = None,
     batching_parameters_file: Annotated[
         Path | None, typer.Option(help="TF Serving's batching parameters.", show_default="no batching")
     ] = None,
@@ -85,6 +92,7 @@ def serve(
             model_name=model_name,
             model_base_path=base_path,
             model_config_file=model_config_file,
+            public_key=public_key,
             batching_parameters_file=batching_parameters_file,
             monitoring_config_file=monitoring_config_file,
             max_request_bytes=max_request_mb << 20,

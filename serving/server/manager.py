@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2, status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from modules.common.errors import SerError
 from serving.server.errors import StatusError, invalid, not_found
 from serving.server.metrics import Metrics
 from serving.server.servable import Servable
@@ -47,12 +48,16 @@ class ServedModel:
         config: Configuration of the model.
         metrics: Metrics of the server.
         poll_sec: Interval of the polls of the file system, in seconds.
+        public_key: Address of the public key that must have signed each version.
     """
 
-    def __init__(self, config: model_server_config_pb2.ModelConfig, metrics: Metrics, poll_sec: float) -> None:
+    def __init__(
+        self, config: model_server_config_pb2.ModelConfig, metrics: Metrics, poll_sec: float, public_key: str | None
+    ) -> None:
         self.config = config
         self._metrics = metrics
         self._poll_sec = poll_sec
+        self._public_key = public_key
         self._histories: dict[int, _History] = {}
         self._ready: dict[int, Servable] = {}
         self._unloading: set[asyncio.Task[None]] = set()
@@ -148,7 +153,7 @@ class ServedModel:
         path = f"{self.config.base_path}/{number}"
         started = time.perf_counter()
         try:
-            servable, warmups = await asyncio.to_thread(load_warm, self.config.name, number, path)
+            servable, warmups = await asyncio.to_thread(load_warm, self.config.name, number, path, self._public_key)
         except Exception as error:  # loaders raise any kind; other versions are served on
             self._note_failure(history, path, error)
             return
@@ -162,9 +167,10 @@ class ServedModel:
     def _note_failure(self, history: _History, path: str, error: Exception) -> None:
         history.failed_attempts += 1
         history.retry_at = time.monotonic() + self._poll_sec * 2**history.failed_attempts
-        history.state, history.error = _State.END, str(error)
+        history.state, history.error = _State.END, _reason(error)
         self._metrics.load_attempt_count.labels(path, "fail").inc()
-        _LOG.error("cannot load %s (attempt %d of %d): %s", path, history.failed_attempts, _MAX_LOAD_ATTEMPTS, error)
+        attempt = history.failed_attempts
+        _LOG.error("cannot load %s (attempt %d of %d): %s", path, attempt, _MAX_LOAD_ATTEMPTS, history.error)
 
     def _unload(self, number: int) -> None:
         """Send no more requests to the version, and unload it when the last one is answered."""
@@ -185,11 +191,13 @@ class ModelManager:
     Args:
         metrics: Metrics of the server.
         poll_sec: Interval of the polls of the file system, in seconds.
+        public_key: Address of the public key that must have signed each version.
     """
 
-    def __init__(self, metrics: Metrics, *, poll_sec: float) -> None:
+    def __init__(self, metrics: Metrics, *, poll_sec: float, public_key: str | None = None) -> None:
         self._metrics = metrics
         self._poll_sec = poll_sec
+        self._public_key = public_key
         self._models: dict[str, ServedModel] = {}
         self._changing = asyncio.Lock()
 
@@ -232,7 +240,7 @@ class ModelManager:
                 if name in self._models:
                     self._models[name].config = model_config
                 else:
-                    self._models[name] = ServedModel(model_config, self._metrics, self._poll_sec)
+                    self._models[name] = ServedModel(model_config, self._metrics, self._poll_sec, self._public_key)
                 await self._models[name].reconcile()
         self._require_complete()
 
@@ -264,16 +272,25 @@ class ModelManager:
                     )
 
 
-def load_warm(model_name: str, number: int, path: str) -> tuple[Servable, int]:
+def load_warm(model_name: str, number: int, path: str, public_key: str | None = None) -> tuple[Servable, int]:
     """Load a version and run its warm-up requests; return it with their number.
 
     Args:
         model_name: Name of the model.
         number: Number of the version.
         path: Folder of the version.
+        public_key: Address of the public key that must have signed the version.
+
+    Raises:
+        ManifestError: The files are not those of the version's manifest, or not signed as required.
     """
-    servable = Servable(model_name, number, path)
+    servable = Servable(model_name, number, path, public_key=public_key)
     return servable, servable.warm_up()
+
+
+def _reason(error: Exception) -> str:
+    """Return the text of an error, behind its code if it has one."""
+    return f"{error.code}: {error}" if isinstance(error, SerError) else str(error)
 
 
 def _checked(

@@ -37,6 +37,11 @@ class ServerOptions(Settings):
         "the place of the base path of the file's only model, so that one file serves in the container and here.",
     )
     model_config_file: Path | None = Field(None, description="`ModelServerConfig` in text format.")
+    public_key: str | None = Field(
+        None,
+        description="Address of an Ed25519 public key in PEM, local or gs://; versions that it did not sign are not "
+        "loaded.",
+    )
     batching_parameters_file: Path | None = Field(
         None, description="`BatchingParameters` in text format; without it every request runs alone."
     )

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from modules.export import manifest
 from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
 from serving.server.errors import StatusError, invalid
 
@@ -29,12 +30,17 @@ class Servable:
         model_name: Name of the model.
         version: Number of the version.
         path: Folder of the SavedModel.
+        public_key: Address of the public key that must have signed the model's manifest.
 
     Attributes:
         signature_defs: Signatures by name, for ``GetModelMetadata``.
+
+    Raises:
+        ManifestError: The files are not those of the model's manifest, or not signed as required.
     """
 
-    def __init__(self, model_name: str, version: int, path: str) -> None:
+    def __init__(self, model_name: str, version: int, path: str, *, public_key: str | None = None) -> None:
+        manifest.require_intact(path, public_key=public_key)
         self.model_name = model_name
         self.version = version
         self.path = path

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
+from components.artifacts import VALIDATED_FILE
 from components.serving_validator.executor import CODE, Executor, validate
 from components.serving_validator.requests import TOLERANCE, largest_difference, request
+from modules.export.manifest import Manifest, require_same
 from serving.server.command import CannotServe
 from serving.server.subprocess_server import served
 from tests.exports import export_with_keras_variables
@@ -66,6 +68,8 @@ def test_a_model_that_answers_is_blessed_for_the_pusher(model_uri, artifacts, tm
     blessing, check = bless(model_uri, artifacts, tmp_path)
     assert blessing.get_int_custom_property("blessed") == 1
     assert (tmp_path / "blessing" / "INFRA_BLESSED").exists()
+    validated = Manifest.model_validate_json((tmp_path / "blessing" / VALIDATED_FILE).read_bytes())
+    require_same(str(model_uri / "Format-Serving"), validated)
     # Five signatures by the model's own requests, one batch of examples, four recordings alone and together.
     assert re.findall(r"\d+", check["text"]) == ["11"]
     assert 0 <= check["value"] <= TOLERANCE

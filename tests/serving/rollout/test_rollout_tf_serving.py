@@ -4,10 +4,13 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from modules.export import manifest
+from modules.export.manifest import ManifestError, SignatureError
 from serving.rollout.journal import Journal
-from serving.rollout.state import UnusableFile, VersionNotLoaded
+from serving.rollout.state import UnusableFile, VersionNotLoaded, VersionNotVerified
 from serving.rollout.tf_serving import TfServingTarget
 from tests.fakes.tf_serving import FakeTfServing
+from tests.keys import write_keys
 
 NEWEST = """
 # Kept.
@@ -92,6 +95,24 @@ def test_a_version_that_does_not_load_changes_nothing(host, target, models_confi
     assert (host.labels, host.available) == ({"stable": 3, "canary": 3}, [3])
     assert models_config.read_text() == before
     assert host.dangling == []
+
+
+def test_a_canary_that_can_be_read_is_verified(host, target, models_config, tmp_path):
+    private, public = write_keys(tmp_path / "keys")
+    with pytest.raises(VersionNotVerified):  # /models/ser is a folder of the server's machine
+        target.start_canary("3", stable="4", public_key=public)
+    models_config.write_text(NEWEST.replace("/models/ser", str(tmp_path)))
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "saved_model.pb").write_bytes(b"graph")
+    with pytest.raises(SignatureError):
+        target.start_canary("3", stable="4", public_key=public)
+    manifest.write(str(tmp_path / "3"), signing_key=private)
+    (tmp_path / "3" / "saved_model.pb").write_bytes(b"grapH")
+    with pytest.raises(ManifestError):
+        target.start_canary("3", stable="4")
+    assert (host.labels, host.available) == ({}, [4])
+    manifest.write(str(tmp_path / "3"), signing_key=private)
+    assert versions(target.start_canary("3", stable="4", public_key=public)) == ("4", "3")
 
 
 def test_a_fixed_version_loads_at_the_next_attempt(host, target):

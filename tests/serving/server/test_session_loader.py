@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from components.serving_validator.requests import request, warmup_requests
-from modules.export import signatures
+from modules.export import manifest, signatures
 from modules.models import FAMILIES
 from serving.server.servable import Servable
 from tests.exports import export_with_keras_variables
@@ -24,7 +24,10 @@ LOADERS = ROOT / "tests" / "loaders"
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
 def model_dir(request, export_family, tmp_path_factory):
-    return str(export_family(request.param, tmp_path_factory.mktemp(request.param)))
+    """An exported model with a manifest, as the Pusher leaves it."""
+    folder = str(export_family(request.param, tmp_path_factory.mktemp(request.param)))
+    manifest.write(folder, signing_key=None)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,13 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
+from modules.export import manifest
 from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
+from modules.export.manifest import SignatureError
 from serving.client import Client, ModelNotFound, ServingError
 from serving.server.manager import load_warm
 from serving.server.servable import Servable
+from tests.keys import write_keys
 
 State = get_model_status_pb2.ModelVersionStatus.State
 
@@ -128,6 +131,34 @@ def test_a_broken_push_changes_nothing_until_it_is_fixed(server, newest, model_b
         push(model_base, broken)
         wait_for(lambda: states(server)[broken][0] == "AVAILABLE")
         assert client.predict(wav_bytes).model_version == broken
+
+
+def test_a_changed_version_is_not_served(server, newest, model_base, push, wav_bytes):
+    changed, path = newest + 1, model_base / str(newest + 1) / "assets.extra" / "labels.json"
+    staged = model_base / "staged"
+    shutil.copytree(model_base / str(newest), staged)
+    manifest.write(str(staged), signing_key=None)
+    content = (staged / "assets.extra" / "labels.json").read_bytes()
+    (staged / "assets.extra" / "labels.json").write_bytes(content.replace(b"angry", b"happy", 1))
+    staged.rename(model_base / str(changed))
+    wait_for(lambda: changed in states(server) and states(server)[changed][0] == "END")
+    assert states(server)[changed][1].error_message.startswith("manifest.mismatch: ")
+    with Client(server.address) as client:
+        assert client.predict(wav_bytes).model_version == newest
+        path.write_bytes(content)
+        wait_for(lambda: states(server)[changed][0] == "AVAILABLE")
+        assert client.predict(wav_bytes).model_version == changed
+
+
+def test_a_public_key_refuses_unsigned_versions(exported_model, tmp_path):
+    private, public = write_keys(tmp_path / "keys")
+    signed = tmp_path / "signed"
+    shutil.copytree(exported_model, signed)
+    with pytest.raises(SignatureError):
+        load_warm("ser", 1, str(signed), public)
+    manifest.write(str(signed), signing_key=private)
+    servable, _ = load_warm("ser", 1, str(signed), public)
+    assert "serving_default" in servable.signature_defs
 
 
 def test_a_version_is_warmed_up_by_its_own_requests(exported_model, monkeypatch):
