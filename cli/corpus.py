@@ -1,7 +1,9 @@
-"""``ser corpus``: make the demo corpus, or scan folders of recordings."""
+"""``ser corpus``: make, check and export recordings and their examples."""
 
 import collections
+import dataclasses
 import enum
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from rich.markup import escape
 
 from cli import terminal
 from cli.errors import CommandFailed, Refused
+from cli.exits import ExitCode
 from cli.folders import require_folder, require_output
 from modules.data.labels import EMOTIONS
 
@@ -20,8 +23,15 @@ if TYPE_CHECKING:
     from components.audio_example_gen.corpora.scan import ScanReport, Sound
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Make the demo corpus, or scan folders of recordings."
+    no_args_is_help=True, add_completion=False, help="Make the demo corpus; scan, verify and export recordings."
 )
+
+Root = Annotated[Path, typer.Option(help="Output folder of the runs.")]
+Examples = Annotated[
+    str | None,
+    typer.Option(help="Folder of an ingestion's examples, local or gs://.", show_default="the newest of --root"),
+]
+_OUTPUT = Path("output")
 
 
 class CalmAs(enum.StrEnum):
@@ -88,6 +98,51 @@ def arrive(
     except UnicodeError as error:
         raise Refused(str(error)) from error
     terminal.print_line(f"{span}: {clips} clips")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Parquet file to write or replace.")],
+    examples: Examples = None,
+    root: Root = _OUTPUT,
+) -> None:
+    """Write features and labels of all examples of a run to a Parquet file."""
+    require_output(out.parent, option="--out")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from components.audio_example_gen.data_version import newest_examples
+    from components.audio_example_gen.parquet import export as write_table
+
+    folder = examples or newest_examples(str(root))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    terminal.print_line(f"{out}: {write_table(folder, out)} examples of {folder}")
+
+
+@app.command()
+def verify(
+    data: Annotated[
+        str | None,
+        typer.Option(help="Folder of recordings, local or gs://.", show_default="the folder that the run read"),
+    ] = None,
+    examples: Examples = None,
+    root: Root = _OUTPUT,
+) -> None:
+    """Compare a folder with the recordings that a run read, by their SHA-256 and labels.
+
+    Exit code 0: the same. 3: recordings are missing, changed, relabelled or additional.
+    """
+    from components.audio_example_gen.data_version import compare, newest_examples, read
+
+    version = read(examples or newest_examples(str(root)))
+    folder = data or version.root
+    require_folder(folder, option="--data")
+    with _progress("Reading") as progress:
+        differences = compare(version, folder, progress=progress)
+    for kind, paths in dataclasses.asdict(differences).items():
+        _print_list(kind.capitalize(), paths)
+    if differences:
+        terminal.print_line(f"\n{folder} is not the version of the data that the run read")
+        raise typer.Exit(ExitCode.DIFFERENT)
+    terminal.print_line(f"{folder}: the {len(version.clips)} recordings that the run read")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ _REFUSALS = {
     "corpus.unknown_code",
     "cross_validation.folds",
     "data.splits",
+    "data_version.missing",
     "demo_corpus.occupied_folder",
     "drift.not_comparable",
     "drift.unreadable_sample",

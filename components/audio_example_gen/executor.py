@@ -21,6 +21,7 @@ from tfx.utils import proto_utils
 from components.artifacts import Artifacts, Properties
 from components.audio_example_gen.corpora import Identified, Rejected, identify, supported_layouts
 from components.audio_example_gen.corpora.arrive import ARRIVING_FILE
+from components.audio_example_gen.file_names import CLIPS_FILE
 from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import (
     BATCHES_PER_SHARD,
@@ -41,8 +42,6 @@ from modules.common.progress import Progress, shown
 from modules.data.clips import Clip
 from modules.data.labels import SPLITS
 from modules.data.splits import TEST, TRAIN, assign
-
-CLIPS_FILE = "clips.jsonl"
 
 _T = TypeVar("_T")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tfx.utils import io_utils
 
-from components.audio_example_gen.report import QUARANTINE_FILE, SUMMARY_FILE
+from components.audio_example_gen.file_names import QUARANTINE_FILE, SUMMARY_FILE
 from modules.audio.spec import AudioSpec
 from modules.data.labels import SPLITS
 from modules.reporting import summary

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import hashlib
 import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ class Outcome:
         reason: Why it is unusable; empty if it is usable.
         duplicate_of: Path of the recording with the same sound that is used instead; empty if there is none.
         digest: Digest of the sound; empty if it could not be decoded.
+        sha256: SHA-256 of the file; empty if it could not be read or is too large.
         duration_sec: Duration in seconds; 0 if it is unusable.
         native_sample_rate_hz: Sample rate of the file in hertz; 0 if it is unusable.
         examples: Number of its examples.
@@ -68,6 +70,7 @@ class Outcome:
     reason: str = ""
     duplicate_of: str = ""
     digest: str = ""
+    sha256: str = ""
     duration_sec: float = 0.0
     native_sample_rate_hz: int = 0
     examples: int = 0
@@ -157,6 +160,7 @@ class WriteShard(beam.DoFn):
         outcome = Outcome(clip=clip, split=shard.split, shard=shard.path)
         try:
             data = _read(posixpath.join(self._root, clip.path), self._settings)
+            outcome = dataclasses.replace(outcome, sha256=hashlib.sha256(data).hexdigest())
             recording = decode(data, self._settings.limits)
             copies = list(self._copies(clip, shard.split, recording))
         except BadAudio as error:

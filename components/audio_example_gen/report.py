@@ -11,13 +11,11 @@ from typing import Any
 from tfx.dsl.io import fileio
 
 from components.audio_example_gen.corpora import Rejected
+from components.audio_example_gen.file_names import QUARANTINE_FILE, SUMMARY_FILE
 from components.audio_example_gen.ingestion import Outcome
 from components.audio_example_gen.settings import IngestSettings
 from modules.common.errors import SerError
 from modules.data.labels import SPLITS
-
-QUARANTINE_FILE = "quarantine.jsonl"
-SUMMARY_FILE = "ingest.json"
 
 _WORST_REASONS = 5
 

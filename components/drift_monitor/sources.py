@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.audio_example_gen.corpora import Rejected, identify
-from components.audio_example_gen.report import SUMMARY_FILE
+from components.audio_example_gen.file_names import SUMMARY_FILE
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio import frontend
 from modules.audio.augmentation import PLAIN

@@ -11,8 +11,7 @@ import soundfile
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from components.audio_example_gen.executor import CLIPS_FILE
-from components.audio_example_gen.report import SUMMARY_FILE
+from components.audio_example_gen.file_names import CLIPS_FILE, SUMMARY_FILE
 from modules.audio.decoding import AudioLimits, BadAudio, decode
 from modules.common.addresses import read_bytes
 from modules.data.predictions import SplitExamples

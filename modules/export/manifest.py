@@ -4,13 +4,13 @@
 that ``openssl pkeyutl -verify -rawin`` checks it, too. Neither file lists itself.
 """
 
-import hashlib
 import posixpath
 from typing import TYPE_CHECKING
 
 import pydantic
 
 from modules.common import addresses
+from modules.common.digest import file_digest
 from modules.common.errors import SerError
 from modules.export.contract import EXTRA_ASSETS
 
@@ -78,7 +78,8 @@ def describe(model_dir: str) -> Manifest:
         OSError: A file cannot be read.
     """
     paths = [path for path in addresses.files(model_dir) if path not in (MANIFEST_FILE, SIGNATURE_FILE)]
-    return Manifest(files={path: _file_hash(posixpath.join(model_dir, path)) for path in paths})
+    digests = {path: file_digest(posixpath.join(model_dir, path)) for path in paths}
+    return Manifest(files={path: FileHash(**digest._asdict()) for path, digest in digests.items()})
 
 
 def write(model_dir: str, *, signing_key: str | None) -> None:
@@ -204,14 +205,6 @@ def _unusable(address: str, kind: str, reason: str) -> str:
         f"{address} cannot be used as a {kind} key: {reason}; allowed is an unencrypted Ed25519 {kind} key in PEM, as "
         "`openssl genpkey -algorithm ed25519` makes it"
     )
-
-
-def _file_hash(address: str) -> FileHash:
-    digest, size_bytes = hashlib.sha256(), 0
-    for block in addresses.read_blocks(address):
-        digest.update(block)
-        size_bytes += len(block)
-    return FileHash(size_bytes=size_bytes, sha256=digest.hexdigest())
 
 
 def _content(address: str) -> bytes | None:

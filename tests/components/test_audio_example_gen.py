@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import soundfile
 import tensorflow as tf
@@ -25,15 +26,17 @@ from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components.audio_example_gen import ingest_summary, spans
+from components.audio_example_gen import data_version, ingest_summary, spans
 from components.audio_example_gen.component import AudioExampleGen
 from components.audio_example_gen.executor import Executor, make_shards, read_settings
 from components.audio_example_gen.fingerprint import used_by_tfx
 from components.audio_example_gen.ingestion import Shard, WriteShard
+from components.audio_example_gen.parquet import AUDIO_SPEC_KEY, FEATURE_SHAPE_KEY, export
 from components.audio_example_gen.patterns import level_patterns
 from components.audio_example_gen.report import EmptySplit, NoRecordings, TooManyQuarantined
 from modules.audio import frontend
 from modules.audio.decoding import AudioLimits, decode
+from modules.audio.spec import AudioSpec
 from modules.data.clips import Clip
 from modules.demo_corpus import MARKER_FILE
 from modules.demo_corpus import corpus as demo_corpus
@@ -324,6 +327,60 @@ def test_an_example_has_speaker_and_audio_spec(artifact_and_run):
             assert text_of(example["sex"]) == ("female" if actor % 2 == 0 else "male")
             assert text_of(example["audio_spec"]) == ORIGINAL_AUDIO.fingerprint
             assert np.isfinite(example["features"].float_list.value).all()
+
+
+def test_the_version_of_the_data_is_that_of_the_files(artifact_and_run, corpus, tmp_path):
+    version = data_version.read(artifact_and_run[0].uri)
+    assert version.root == str(corpus)
+    assert len(version.sha256) == 6 * 5
+    assert not data_version.compare(version, str(corpus))
+    other = tmp_path / "other"
+    shutil.copytree(corpus, other)
+    changed, missing, relabelled = (f"Actor_{actor:02d}/{stem(actor, 0)}.wav" for actor in (1, 2, 3))
+    content = (other / changed).read_bytes()
+    (other / changed).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (other / missing).unlink()
+    (other / "Actor_03" / "manifest.csv").write_text(f"path,emotion,speaker\n{Path(relabelled).name},sad,3\n")
+    additional = f"Actor_04/{stem(4, 9)}.wav"
+    (other / additional).write_bytes(content)
+    assert dataclasses.asdict(data_version.compare(version, str(other))) == {
+        "changed": (changed,),
+        "missing": (missing,),
+        "relabelled": (relabelled,),
+        "additional": (additional,),
+    }
+
+
+def test_a_folder_without_examples_has_no_version_of_the_data(tmp_path):
+    for read in (
+        data_version.read,
+        data_version.newest_examples,
+        lambda folder: export(folder, tmp_path / "x.parquet"),
+    ):
+        with pytest.raises(data_version.NoDataVersion) as refused:
+            read(str(tmp_path))
+        assert refused.value.code == "data_version.missing"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_exported_table_has_every_example(artifact_and_run, tmp_path):
+    artifact, run = artifact_and_run
+    table = tmp_path / "features.parquet"
+    splits = ("train", "eval", "test")
+    examples = [(split, example) for split in splits for example in run.examples(split)]
+    assert export(artifact.uri, table) == len(examples)
+    frame = pyarrow.parquet.read_table(table)
+    for name in ("clip_id", "corpus", "speaker", "sex", "emotion", "intensity", "augmentation"):
+        assert frame[name].to_pylist() == [text_of(example[name]) for _, example in examples]
+    for name in ("emotion_id", "valid_frames", "native_sample_rate_hz"):
+        assert frame[name].to_pylist() == [example[name].int64_list.value[0] for _, example in examples]
+    assert frame["split"].to_pylist() == [split for split, _ in examples]
+    features = np.stack(frame["features"].to_numpy())
+    np.testing.assert_array_equal(
+        features, np.array([example["features"].float_list.value for _, example in examples], np.float32)
+    )
+    assert tuple(json.loads(frame.schema.metadata[FEATURE_SHAPE_KEY])) == ORIGINAL_AUDIO.feature_shape
+    assert AudioSpec.model_validate_json(frame.schema.metadata[AUDIO_SPEC_KEY]) == ORIGINAL_AUDIO
 
 
 def test_copies_of_one_clip_differ(artifact_and_run):
