@@ -17,13 +17,15 @@ from cli import terminal
 from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder, require_output
+from modules.common import addresses
 from modules.data.labels import EMOTIONS
 
 if TYPE_CHECKING:
     from components.audio_example_gen.corpora.scan import ScanReport, Sound
+    from pipeline.forget import Model
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Make the demo corpus; scan, verify and export recordings."
+    no_args_is_help=True, add_completion=False, help="Make the demo corpus; scan, verify, export and forget recordings."
 )
 
 Root = Annotated[Path, typer.Option(help="Output folder of the runs.")]
@@ -143,6 +145,43 @@ def verify(
         terminal.print_line(f"\n{folder} is not the version of the data that the run read")
         raise typer.Exit(ExitCode.DIFFERENT)
     terminal.print_line(f"{folder}: the {len(version.clips)} recordings that the run read")
+
+
+@app.command()
+def forget(
+    speaker: Annotated[str, typer.Argument(help="Id of the speaker, as `ser corpus scan` prints it.")],
+    data: Annotated[list[str], typer.Option(help="Folder of recordings, local or gs://; may be repeated.")],
+    root: Root = _OUTPUT,
+    request_log_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a request log; its entries have no names, so all of them are removed."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the command only lists.")] = False,
+) -> None:
+    """Remove recordings, examples, reports and logs of one speaker, and name the models that had them."""
+    for folder in data:
+        require_folder(folder, option="--data")
+    from pipeline import forget as deletion  # imports ML Metadata
+
+    act = deletion.carry_out if yes else deletion.plan
+    folders = [addresses.absolute(folder) for folder in data]
+    found = act(speaker, data=folders, root=root, request_logs=request_log_dir or [])
+    _print_list("Recordings", found.recordings)
+    _print_list("Tables, of which the speaker's rows are removed", found.tables)
+    _print_list("Examples, reports and results of runs", map(str, found.derived))
+    _print_list("Request logs", map(str, found.logs))
+    _print_list("Sound files of unknown speakers, which are kept: check them", found.unknown)
+    _print_list("Models, which are kept", (_model_line(model) for model in found.models))
+    if any(map(addresses.in_bucket, found.recordings)):
+        terminal.print_line("\nA bucket with object versioning keeps old versions: gcloud storage rm --all-versions")
+    what = f"{found.removes} recordings, tables, folders and files of {speaker}"
+    terminal.print_line(f"\n{what} were removed" if yes else f"\n{what}; nothing was removed, repeat with --yes")
+
+
+def _model_line(model: "Model") -> str:
+    use = "trained on the speaker" if model.trained else "evaluated on the speaker"
+    pushed = f", pushed as {', '.join(model.versions)}" if model.versions else ""
+    return f"{model.address}: {use}{pushed}"
 
 
 @contextmanager

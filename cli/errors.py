@@ -19,6 +19,8 @@ _REFUSALS = {
     "demo_corpus.occupied_folder",
     "drift.not_comparable",
     "drift.unreadable_sample",
+    "forget.moved_root",
+    "forget.unknown_speaker",
     "manifest.key",
     "manifest.mismatch",
     "manifest.signature",

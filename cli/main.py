@@ -24,7 +24,7 @@ class _Entry(NamedTuple):
 
 # One line per command. A Typer with a single command becomes that command, one with several becomes a group.
 COMMANDS = {
-    "corpus": _Entry("cli.corpus:app", "Make the demo corpus; scan, verify and export recordings."),
+    "corpus": _Entry("cli.corpus:app", "Make the demo corpus; scan, verify, export and forget recordings."),
     "config": _Entry("cli.config:app", "Show the configuration in effect, and describe its keys."),
     "evaluate": _Entry("cli.evaluate:app", "Cross-validate: evaluate models on unseen speakers."),
     "runs": _Entry("cli.runs:app", "List, compare and open the runs of a folder."),

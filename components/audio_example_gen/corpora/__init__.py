@@ -53,13 +53,8 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
         labels: Settings of labels outside the seven emotions.
     """
     visible = [path for path in paths if not is_hidden(path)]
-    tree = Tree(filter(_is_text, visible), read_text=read_text, labels=labels)
-    listed, problems = manifest.read_all(tree)
-    findings: list[Finding] = [*listed.values(), *problems]
+    findings = find(Tree(filter(_is_text, visible), read_text=read_text, labels=labels))
     findings += [_reject_name(path) for path in visible if not _is_text(path)]
-    findings += _read_names(sorted(tree.paths - listed.keys()), tree)
-    findings += [Rejected(path, reason) for path, reason in tree.unreadable.items()]
-    findings = list(_without_other_encodings(findings))
     clips = [finding for finding in findings if isinstance(finding, Clip)]
     rejected = [finding for finding in findings if isinstance(finding, Rejected)]
     dropped = collections.Counter(finding.label for finding in findings if isinstance(finding, Dropped))
@@ -68,6 +63,19 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
         rejected=tuple(sorted(rejected, key=lambda file: (file.path, file.reason))),
         dropped=dict(sorted(dropped.items())),
     )
+
+
+def find(tree: Tree) -> list[Finding]:
+    """Return what is known of each recording, and each problem of a side file.
+
+    Args:
+        tree: The ingested folder.
+    """
+    listed, problems = manifest.read_all(tree)
+    findings: list[Finding] = [*listed.values(), *problems]
+    findings += _read_names(sorted(tree.paths - listed.keys()), tree)
+    findings += [Rejected(path, reason) for path, reason in tree.unreadable.items()]
+    return list(_without_other_encodings(findings))
 
 
 def is_hidden(path: str) -> bool:
@@ -103,8 +111,10 @@ def _without_other_encodings(findings: Iterable[Finding]) -> Iterator[Finding]:
     findings = list(findings)
     lossless = {_recording_of(finding) for finding in findings if isinstance(finding, Clip) and _is_lossless(finding)}
     for finding in findings:
-        is_copy = isinstance(finding, Clip) and not _is_lossless(finding) and _recording_of(finding) in lossless
-        yield Dropped(finding.path, OTHER_ENCODING) if is_copy else finding
+        if isinstance(finding, Clip) and not _is_lossless(finding) and _recording_of(finding) in lossless:
+            yield Dropped(finding.path, OTHER_ENCODING, finding.speaker)
+        else:
+            yield finding
 
 
 def _recording_of(clip: Clip) -> tuple[str, str, str, str]:

@@ -35,10 +35,12 @@ class Dropped:
     Attributes:
         path: Path of the file.
         label: Its label outside the seven emotions, or :data:`OTHER_ENCODING`.
+        speaker: Its speaker.
     """
 
     path: str
     label: str
+    speaker: str
 
 
 class LabelSettings(Settings):

@@ -61,5 +61,5 @@ def read(path: str, tree: Tree) -> Finding | None:
     except UnknownCode as error:
         return Rejected(path, f"named as in EmoDB, but its {error}")
     if emotion == "boredom":
-        return Dropped(path, f"{NAME} boredom")
+        return Dropped(path, f"{NAME} boredom", f"{NAME}-{speaker}")
     return Clip(path=path, corpus=NAME, emotion=emotion, speaker=f"{NAME}-{speaker}", sex=sex)

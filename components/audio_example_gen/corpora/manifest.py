@@ -44,6 +44,10 @@ class _Row:
     cells: dict[str, str]
 
     @property
+    def speaker(self) -> str:
+        return f"{self.corpus}-{self.cells['speaker']}"
+
+    @property
     def where(self) -> str:
         return f"{self.manifest} line {self.line}"
 
@@ -79,6 +83,27 @@ def read_all(tree: Tree) -> tuple[dict[str, Finding], list[Rejected]]:
             findings[path] = _describe(row, path, tree)
             listed_at[path] = row.where
     return findings, problems
+
+
+def rows_of(speaker: str, tree: Tree) -> tuple[set[str], dict[str, set[int]]]:
+    """Return what the manifests list of one speaker, whether or not the files are there and usable.
+
+    Args:
+        speaker: Id of the speaker.
+        tree: The ingested folder.
+
+    Returns:
+        The listed paths, and the last line of each row by the path of its manifest.
+    """
+    paths: set[str] = set()
+    lines: dict[str, set[int]] = {}
+    manifests = [path for path in tree.paths if posixpath.basename(path) == FILE_NAME]
+    for manifest, corpus in _corpus_names(sorted(manifests)).items():
+        for row in _rows(manifest, corpus, tree):
+            if isinstance(row, _Row) and row.speaker == speaker:
+                paths.add(_resolve(row))
+                lines.setdefault(manifest, set()).add(row.line)
+    return paths, lines
 
 
 def _corpus_names(manifests: list[str]) -> dict[str, str]:
@@ -132,13 +157,13 @@ def _describe(row: _Row, path: str, tree: Tree) -> Finding:
         return Rejected(path, f"{row.where}: {error}")
     if emotion == "calm":
         if tree.labels.calm_as == "drop":
-            return Dropped(path, f"{row.corpus} calm")
+            return Dropped(path, f"{row.corpus} calm", row.speaker)
         emotion = tree.labels.calm_as
     return Clip(
         path=path,
         corpus=row.corpus,
         emotion=emotion,
-        speaker=f"{row.corpus}-{row.cells['speaker']}",
+        speaker=row.speaker,
         sex=sex,
         intensity=intensity,
     )

@@ -61,14 +61,14 @@ def _describe(path: str, fields: list[str], tree: Tree) -> Finding:
     corpus = DEMO if tree.nearest(MARKER_FILE, path=path) else NAME
     translate_code("modality", modality, _MODALITIES)
     if translate_code("channel", channel, _CHANNELS) == "song":
-        return Dropped(path, f"{corpus} song")
+        return Dropped(path, f"{corpus} song", f"{corpus}-{actor}")
     emotion = translate_code("emotion", emotion_code, _EMOTIONS)
     intensity = translate_code("intensity", intensity_code, _INTENSITIES)
     if int(actor) not in _ACTORS:
         raise UnknownCode(f"actor is {actor!r}; known: 01 to 24")
     if emotion == "calm":
         if tree.labels.calm_as == "drop":
-            return Dropped(path, f"{corpus} calm")
+            return Dropped(path, f"{corpus} calm", f"{corpus}-{actor}")
         emotion = tree.labels.calm_as
     return Clip(
         path=path,
