@@ -8,7 +8,7 @@ export SER_CORPORA ?= $(abspath $(wildcard ../shared/corpora))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON_RUN := .venv/bin/python
 
-.PHONY: help run test test-all lint docs golden reference sbom audit lock clean
+.PHONY: help run test test-all lint docs golden reference sbom audit airflow lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,10 +18,10 @@ run: .venv/.ready ## Set up, make the demo corpus, run the whole pipeline, ask t
 	@$(PYTHON_RUN) runner_local.py --data "$(DATA)" --root "$(ROOT)"
 	@[ ! -d "$(ROOT)/serving" ] || .venv/bin/ser predict --model-base-path "$(ROOT)/serving" "$$(find "$(DATA)" -name '*.wav' -o -name '*.flac' | sort | head -1)"
 
-test: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
+test: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready .setup/airflow/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
 	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS) -m "not slow"
 
-test-all: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready lint docs ## The same, with the tests that take minutes
+test-all: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready .setup/airflow/.ready lint docs ## The same, with the tests that take minutes
 	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS)
 
 # Words that the project's style rules out (CONTRIBUTING.md).
@@ -56,6 +56,12 @@ sbom: .setup/checks/.ready ## Write sbom.json, the packages of the lock as Cyclo
 audit: .setup/checks/.ready ## Look the packages of the lock up among known vulnerabilities, on pypi.org
 	.setup/checks/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
+airflow: export AIRFLOW_HOME ?= $(abspath output/airflow)
+airflow: export AIRFLOW__CORE__DAGS_FOLDER := $(abspath deploy/airflow/dags)
+airflow: export AIRFLOW__CORE__LOAD_EXAMPLES := False
+airflow: .setup/airflow/.ready ## Run Airflow with the DAG on this machine, at http://localhost:8080
+	PATH="$(abspath .setup/airflow/bin):$$PATH" airflow standalone
+
 LOCK_TOOLS = .setup/tools/bin/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 \
   --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock"
 
@@ -64,6 +70,7 @@ lock: .venv/.ready ## Resolve pyproject.toml and environment/*.in into their loc
 	  --python-platform x86_64-manylinux_2_39 --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	$(LOCK_TOOLS) environment/checkov.in -o environment/checkov.txt
 	$(LOCK_TOOLS) environment/checks.in -o environment/checks.txt
+	$(LOCK_TOOLS) environment/airflow.in -o environment/airflow.txt
 
 clean: ## Remove what runs and tests leave; the environment stays
 	rm -rf output demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -71,7 +78,7 @@ clean: ## Remove what runs and tests leave; the environment stays
 .venv/.ready: requirements.lock environment/bootstrap.txt environment/setup.sh environment/private_glibc.sh environment/apt_unpack.sh pyproject.toml setup.py
 	@environment/setup.sh
 
-.setup/checkov/.ready .setup/checks/.ready: .setup/%/.ready: environment/%.txt | .venv/.ready
+.setup/checkov/.ready .setup/checks/.ready .setup/airflow/.ready: .setup/%/.ready: environment/%.txt | .venv/.ready
 	.setup/tools/bin/uv venv --quiet --clear --python "$$(.venv/bin/python -c 'import sys; print(sys._base_executable)')" $(@D)
 	.setup/tools/bin/uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
 	@touch $@

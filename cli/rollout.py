@@ -39,6 +39,13 @@ _TF_SERVING_NOTE = (
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+PublicKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Ed25519 public key in PEM, local or gs://, that must have signed the version.",
+        show_default="signatures are not checked",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,27 +121,13 @@ def canary(
     stable: Annotated[
         str | None, typer.Option(help="The stable version, where the server has no labels yet.", show_default="highest")
     ] = None,
-    public_key: Annotated[
-        str | None,
-        typer.Option(
-            help="Ed25519 public key in PEM, local or gs://, that must have signed the version.",
-            show_default="signatures are not checked",
-        ),
-    ] = None,
+    public_key: PublicKey = None,
     *,
     place: _Place,
     as_json: AsJson = False,
 ) -> None:
     """Load a pushed version next to the stable one on TF Serving. On Vertex AI the push does that."""
-
-    def start(target: "Target") -> "RolloutState":
-        from serving.rollout.tf_serving import TfServingTarget
-
-        if not isinstance(target, TfServingTarget):
-            raise Refused(f"{target.name} gets its canary from a push: run the pipeline with runner_vertex.py")
-        return target.start_canary(version, stable=stable, public_key=public_key)
-
-    _do(place, start, as_json=as_json)
+    _do(place, lambda target: _start_canary(target, version, stable, public_key), as_json=as_json)
 
 
 @_command
@@ -157,7 +150,15 @@ def abort(*, place: _Place, as_json: AsJson = False) -> None:
 
 @_command
 def watch(
-    probe: Annotated[Path, typer.Option(help="Folder of recordings to send to both versions.")],
+    probe: Annotated[str, typer.Option(help="Folder of recordings, local or gs://, to send to both versions.")],
+    version: Annotated[
+        str | None,
+        typer.Option(
+            help="Version that has to be the canary: TF Serving loads it first; once it is stable, nothing is done.",
+            show_default="the canary",
+        ),
+    ] = None,
+    public_key: PublicKey = None,
     minutes: Annotated[
         float, typer.Option(min=0, help="Duration in minutes; each recording is sent at least once.")
     ] = 10.0,
@@ -183,7 +184,8 @@ def watch(
 ) -> None:
     """Compare the canary with the stable version for a while, then promote it or roll it back.
 
-    Exit code 0: promoted. 3: rolled back. 4: undecided or interrupted, nothing was changed. 1 or 2: no watch.
+    Exit code 0: promoted, or stable already. 3: rolled back. 4: undecided or interrupted, nothing was changed. 1 or 2:
+    no watch.
     """
     from pydantic import ValidationError
 
@@ -200,9 +202,13 @@ def watch(
         )
     except ValidationError as error:
         raise Refused(explain(error, WatchSettings)) from error
-    target = place.target()
+    target, recordings = place.target(), _recordings(probe)
+    if version is not None and not _require_canary(target, version, public_key):
+        terminal.print_status(f"version {version} is the stable one; there is nothing to watch")
+        _show(target, target.state(), as_json=as_json)
+        return
     try:
-        with _observations(target, place, _recordings(probe)) as observations:
+        with _observations(target, place, recordings) as observations:
             watched = watch_target(
                 target, observations, settings, minutes=minutes, interval_sec=interval_sec, progress=_Progress()
             )
@@ -233,19 +239,38 @@ def _observations(target: "Target", place: _Place, wavs: dict[str, bytes]) -> "I
         yield SharedProbes(client, *both_versions(target), wavs)
 
 
+def _require_canary(target: "Target", version: str, public_key: str | None) -> bool:
+    """Start a version as the canary unless it is one; return False if it is the stable one, so that it cannot be."""
+    state = target.state()
+    if state.canary is not None and state.canary.version == version:
+        return True
+    if state.stable is not None and state.stable.version == version:
+        return False
+    _start_canary(target, version, None, public_key)
+    return True
+
+
+def _start_canary(target: "Target", version: str, stable: str | None, public_key: str | None) -> "RolloutState":
+    from serving.rollout.tf_serving import TfServingTarget
+
+    if not isinstance(target, TfServingTarget):
+        raise Refused(f"{target.name} gets its canary from a push: run the pipeline with runner_vertex.py")
+    return target.start_canary(version, stable=stable, public_key=public_key)
+
+
 def _do(place: _Place, change: "Callable[[Target], RolloutState]", *, as_json: bool) -> None:
     """Change the rollout and show the versions that are served afterwards."""
     target = place.target()
     _show(target, change(target), as_json=as_json)
 
 
-def _recordings(folder: Path) -> dict[str, bytes]:
+def _recordings(folder: str) -> dict[str, bytes]:
     """Return recordings below ``folder`` as WAV; of very many, a sample spread evenly over the list."""
     from serving.client import AudioError
     from serving.client.recordings import to_wav
 
-    require_folder(str(folder), option="--probe")
-    files = sound_files(str(folder))
+    require_folder(folder, option="--probe")
+    files = sound_files(folder)
     chosen = files[:: -(-len(files) // _MAX_RECORDINGS)]
     try:
         return {file: to_wav(file) for file in chosen}

@@ -49,7 +49,7 @@ def test_every_command_takes_the_place_and_its_own_options():
     place = [field.name for field in dataclasses.fields(rollout._Place)]
     for name in ("status", "promote", "rollback", "abort"):
         assert own[name] == [*place, "as_json"]
-    assert own["canary"] == ["version", "stable", *place, "as_json"]
+    assert own["canary"] == ["version", "stable", "public_key", *place, "as_json"]
     assert set(own["watch"]) > {"probe", "minutes", *place}
     assert set(own) == {"status", "canary", "promote", "rollback", "abort", "watch"}
 

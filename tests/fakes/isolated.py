@@ -3,9 +3,9 @@
 They communicate on its loopback, and the addresses that they bind to are not reachable from outside. TFX's Tuner and
 Beam's runner for worker processes bind to all addresses.
 
-A process is ``{"command": […], "environ": {…}}``. The command ends when all have ended, or with status 1 when the
-first fails. A service outside is reached at its own port of loopback, where it also listens on a Unix socket: those are
-files, and belong to no network.
+A process is ``{"command": […], "environ": {…}}``. The command ends when all have ended, or with the status of the
+first that fails. A service outside is reached at its own port of loopback, where it also listens on a Unix socket:
+those are files, and belong to no network.
 """
 
 import contextlib
@@ -72,7 +72,7 @@ def _run(described: list[dict[str, Any]]) -> int:
         failed = os.waitstatus_to_exitcode(status)
     for pid in working:
         os.killpg(pid, signal.SIGKILL)
-    return 1 if failed else 0
+    return failed if failed >= 0 else 128 - failed  # of a process that a signal ended, as a shell gives it
 
 
 class _Forward(socketserver.BaseRequestHandler):

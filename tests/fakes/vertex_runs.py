@@ -35,11 +35,16 @@ _CRON = re.compile(r"^((CRON_)?TZ=\S+ )?(\S+ ){4}\S+$")
 
 
 class Pipelines:
-    """PipelineService. A run goes through the states of ``progress``, one for each request."""
+    """PipelineService. A run goes through the states of ``progress``, one for each request.
+
+    Attributes:
+        outputs: Addresses of outputs by task and key, which every run reports.
+    """
 
     def __init__(self, progress: tuple[vertex.PipelineState, ...] = (vertex.PipelineState.PIPELINE_STATE_SUCCEEDED,)):
         self.jobs: dict[str, vertex.PipelineJob] = {}
         self.progress = progress
+        self.outputs: dict[tuple[str, str], str] = {}
         self._reads: dict[str, int] = {}
 
     def create_pipeline_job(self, request: Any, _: grpc.ServicerContext) -> vertex.PipelineJob:
@@ -60,8 +65,13 @@ class Pipelines:
         job.state = self.progress[min(read, len(self.progress) - 1)]
         task_state = job.state.name.removeprefix("PIPELINE_STATE_")
         names = json_format.MessageToDict(vertex.PipelineJob.pb(job).pipeline_spec)["root"]["dag"]["tasks"]
-        job.job_detail.task_details = [{"task_name": name, "state": task_state} for name in sorted(names)]
+        job.job_detail.task_details = [
+            {"task_name": name, "state": task_state, "outputs": self._outputs(name)} for name in sorted(names)
+        ]
         return job
+
+    def _outputs(self, task: str) -> dict[str, Any]:
+        return {key: {"artifacts": [{"uri": uri}]} for (name, key), uri in self.outputs.items() if name == task}
 
 
 def validate(job: vertex.PipelineJob) -> None:
@@ -192,7 +202,11 @@ class CustomJobs:
         if job.state == vertex.JobState.JOB_STATE_CANCELLED:
             return
         if status:
-            job.error.message = f"exit status {status}, see {self.log(job.name)}"
+            # Google's wording, as public logs of failed jobs have it.
+            job.error.message = (
+                f"The replica workerpool0-0 exited with a non-zero status of {status}. "
+                f"To find out more about why your job exited please check the logs: {self.log(job.name)}"
+            )
             job.state = vertex.JobState.JOB_STATE_FAILED
         else:
             job.state = vertex.JobState.JOB_STATE_SUCCEEDED

@@ -308,6 +308,20 @@ def test_an_equal_canary_is_promoted(server, target, models_config, recordings, 
     assert all(check["passed"] for check in checks.values())
 
 
+def test_a_watch_of_a_version_begins_its_trial_and_ends_where_it_is_stable(
+    server, target, models_config, recordings, capsys
+):
+    command = watch_command(server, models_config, recordings, "--json", f"--version={GOOD}")
+    code, out, _ = run(capsys, command)
+    assert (code, json.loads(out)["outcome"]) == (0, "promoted")
+    changes = journal_of(models_config).read_text()
+    code, out, _ = run(capsys, command)
+    repeated = json.loads(out)
+    assert (code, repeated["stable"]["version"], repeated["canary"]) == (0, GOOD, None)
+    assert "outcome" not in repeated
+    assert journal_of(models_config).read_text() == changes
+
+
 def test_a_canary_with_one_emotion_is_rolled_back(server, target, models_config, recordings, capsys):
     target.start_canary(CONSTANT)
     code, out, _ = run(capsys, watch_command(server, models_config, recordings, "--json"))

@@ -1,0 +1,128 @@
+"""The DAG in Airflow's own environment: it parses, runs against the stand-ins for Google Cloud, and sends alerts."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.cloud import aiplatform_v1 as vertex
+
+from tests.deploy.airflow_runs import DAGS, TASKS, Airflow
+from tests.fakes.isolated import can_isolate
+from tests.fakes.mail import mailbox
+from tests.fakes.storage import FakeStorage
+from tests.fakes.vertex import FakeVertex
+from tests.fakes.vertex_runs import CustomJobs, Pipelines
+from tests.paths import GOLDEN
+
+GOOGLE = {
+    "SER_AIRFLOW_PLACE": "vertex",
+    "SER__VERTEX__PROJECT": "example-project",
+    "SER__VERTEX__REGION": "europe-west4",
+    "SER__VERTEX__DATA": "gs://example-data/recordings",
+    "SER__VERTEX__PIPELINE_ROOT": "gs://example-pipelines/root",
+    "SER__VERTEX__IMAGE": "europe-west4-docker.pkg.dev/example-project/ser/pipeline@sha256:00",
+    "SER__VERTEX__SERVICE_ACCOUNT": "ser-pipeline@example-project.iam.gserviceaccount.com",
+    "SER_AIRFLOW_JOB": "gs://example-pipelines/compiled/latest.json",
+}
+RUN = "gs://example-pipelines/root/1/run"
+OUTPUTS = {("RunReport", "report"): f"{RUN}/report", ("AudioExampleGen", "examples"): f"{RUN}/examples"}
+FIRST = ["success", "skipped", "success", "success", "skipped", "success"]
+NOTHING_NEW = ["skipped"] * len(TASKS)
+STRUCTURE = """
+import json, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import BundleDagBag
+bag = BundleDagBag(sys.argv[1], bundle_path=Path(sys.argv[1]))
+tasks = {task.task_id: sorted(task.upstream_task_ids) for task in bag.dags["ser"].tasks} if bag.dags else {}
+print("found:", json.dumps({"errors": bag.import_errors, "tasks": tasks}))
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory) -> Airflow:
+    return Airflow(tmp_path_factory.mktemp("airflow"))
+
+
+@pytest.mark.parametrize("environ", [{}, GOOGLE], ids=["local", "vertex"])
+def test_the_dag_parses_and_its_tasks_are_in_order(airflow, environ):
+    found = json.loads(airflow.run("python", "-c", STRUCTURE, str(DAGS), **environ).rpartition("found: ")[2])
+    assert found == {
+        "errors": {},
+        "tasks": {
+            "new_recordings": [],
+            "drift": ["new_recordings"],
+            "train": ["drift", "new_recordings"],
+            "verdict": ["train"],
+            "watch": ["verdict"],
+            "report": ["verdict", "watch"],
+        },
+    }
+
+
+@dataclasses.dataclass
+class GoogleCloud:
+    """The stand-ins, an Airflow that uses them, and its mailbox."""
+
+    airflow: Airflow
+    pipelines: Pipelines
+    storage: FakeStorage
+    mails: list
+
+    def finish(self, *, blessed: bool, version: str | None, reasons: tuple[str, ...] = ()) -> None:
+        """Let the next run have this outcome."""
+        summary = {
+            "verdict": {"blessed": blessed, "reasons": reasons},
+            "pushed": {"version": version},
+            "evaluation": {"metrics": [{"name": "uar", "value": 0.6129}]},
+        }
+        self.storage.write_bytes(f"{RUN}/report/summary.json", json.dumps(summary).encode())
+
+
+@pytest.fixture
+def google(tmp_path) -> Iterator[GoogleCloud]:
+    if not can_isolate():
+        pytest.skip("unshare --net is not allowed here, and jobs of Vertex AI need a network of their own")
+    with contextlib.ExitStack() as stack:
+        storage = stack.enter_context(FakeStorage(tmp_path, "example-data", "example-pipelines"))
+        image = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+        jobs = CustomJobs(tmp_path, image | storage.environ, storage.sockets)
+        pipelines = Pipelines()
+        pipelines.outputs = OUTPUTS
+        fake = stack.enter_context(FakeVertex(tmp_path, {"pipeline_service": pipelines, "job_service": jobs}))
+        storage.route(fake.https_ports)
+        port, mails = stack.enter_context(mailbox())
+        smtp = f"smtp://127.0.0.1:{port}/?disable_ssl=true&disable_tls=true&from_email=airflow%40example.com"
+        connections = {
+            "AIRFLOW_CONN_SMTP_DEFAULT": smtp,
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": "google-cloud-platform://",
+        }
+        environ = {**GOOGLE, **fake.environ, **storage.environ, **connections}
+        storage.write_bytes(f"{GOOGLE['SER__VERTEX__DATA']}/Actor_01/a.wav", b"a")
+        storage.write_bytes(GOOGLE["SER_AIRFLOW_JOB"], (GOLDEN / "vertex_pipeline.json").read_bytes())
+        yield GoogleCloud(Airflow(tmp_path / "airflow", **environ), pipelines, storage, mails)
+
+
+@pytest.mark.slow
+def test_new_recordings_start_one_run_on_vertex_ai(google):
+    google.finish(blessed=True, version="1795901000")
+    first = google.airflow.test()
+    assert first.order == FIRST, first.log
+    ((name, job),) = google.pipelines.jobs.items()
+    assert name.rpartition("/")[2].endswith("-1")
+    assert job.service_account == GOOGLE["SER__VERTEX__SERVICE_ACCOUNT"]
+    assert job.runtime_config.failure_policy == vertex.PipelineFailurePolicy.PIPELINE_FAILURE_POLICY_FAIL_FAST
+    assert job.runtime_config.gcs_output_directory == GOOGLE["SER__VERTEX__PIPELINE_ROOT"]
+    assert first.lines == [
+        "the model was blessed, UAR 61.3 %, version 1795901000 was pushed",
+        f"report: {RUN}/report/report.html",
+        "drift: not compared",
+        "not watched",
+    ]
+    assert google.airflow.test().order == NOTHING_NEW
+    assert list(google.pipelines.jobs) == [name]
+    assert google.mails == []
