@@ -17,7 +17,7 @@ locals {
 
   # What is deleted, by the folder in which it lies and after how many days.
   buckets = {
-    data      = { versioning = true, delete_after_days = {} }
+    data      = { versioning = true, delete_after_days = var.recording_retention_days == null ? {} : { recordings = var.recording_retention_days } }
     pipelines = { versioning = false, delete_after_days = { root = var.run_retention_days, source = 7 } }
     models    = { versioning = true, delete_after_days = {} }
   }
@@ -29,7 +29,7 @@ resource "google_project_service" "apis" {
   disable_on_destroy = false
 }
 
-# --- Buckets. No public access, no access lists, old versions of recordings and models kept.
+# --- Buckets. No public access, no access lists, old versions of recordings and models kept for a while.
 
 resource "google_storage_bucket" "ser" {
   #checkov:skip=CKV_GCP_62:Usage logs are superseded by Cloud Audit Logs, which are configured for a whole project
@@ -50,6 +50,15 @@ resource "google_storage_bucket" "ser" {
         age            = lifecycle_rule.value
         matches_prefix = ["${lifecycle_rule.key}/"]
       }
+      action { type = "Delete" }
+    }
+  }
+
+  # Of replaced and deleted objects: until then they can be restored, after that a deletion is final.
+  dynamic "lifecycle_rule" {
+    for_each = each.value.versioning ? [var.old_version_retention_days] : []
+    content {
+      condition { days_since_noncurrent_time = lifecycle_rule.value }
       action { type = "Delete" }
     }
   }

@@ -31,6 +31,23 @@ variable "run_retention_days" {
   }
 }
 
+variable "recording_retention_days" {
+  description = "Age at which recordings below recordings/ in the bucket of data are deleted; null keeps them."
+  type        = number
+  default     = null
+}
+
+variable "old_version_retention_days" {
+  description = "Days for which replaced and deleted recordings and models can be restored; then they are deleted."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.old_version_retention_days >= 1
+    error_message = "old_version_retention_days must be 1 or more."
+  }
+}
+
 variable "schedule" {
   description = "Cron times of the pipeline and how many runs at once; null makes no schedule. Needs images that cloudbuild.yaml pushed; without serving_image blessed models are not deployed."
   type = object({

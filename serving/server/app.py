@@ -60,6 +60,7 @@ class Server:
             options.request_log_dir,
             rate=options.request_log_rate,
             max_bytes=options.request_log_max_bytes,
+            max_age_sec=options.request_log_max_days and options.request_log_max_days * 86_400,
             metrics=self._metrics,
         )
         self._handler = Handler(

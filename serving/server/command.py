@@ -78,6 +78,10 @@ def serve(
     request_log_max_mb: Annotated[
         int, typer.Option(help="Largest size of the request log, in MiB; the oldest entries are deleted first.")
     ] = _DEFAULTS.request_log_max_bytes >> 20,
+    request_log_max_days: Annotated[
+        float | None,
+        typer.Option(help="Age in days at which entries are deleted.", show_default="no limit"),
+    ] = None,
     end_with_parent: Annotated[bool, typer.Option("--end-with-parent", hidden=True)] = False,
 ) -> None:
     """Serve a pushed model as TF Serving does, for development. New versions are picked up while it runs."""
@@ -103,6 +107,7 @@ def serve(
             request_log_dir=request_log_dir,
             request_log_rate=request_log_rate,
             request_log_max_bytes=request_log_max_mb << 20,
+            request_log_max_days=request_log_max_days,
         )
     except ValidationError as error:
         raise UnusableOptions(f"cannot serve: {explain(error, ServerOptions)}") from error

@@ -63,6 +63,11 @@ class ServerOptions(Settings):
         ge=1,
         description="Largest size of all files of the request log, in bytes; the oldest are deleted first.",
     )
+    request_log_max_days: float | None = Field(
+        None,
+        gt=0,
+        description="Age in days at which entries of the request log are deleted; without it by size.",
+    )
 
     @field_validator("model_base_path", mode="before")
     @classmethod

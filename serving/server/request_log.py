@@ -7,6 +7,7 @@ client's response. That is enough for a drift report, and voices are not stored.
 import functools
 import logging
 import random
+import re
 import threading
 import time
 from collections import deque
@@ -30,7 +31,9 @@ _LOG = logging.getLogger(__name__)
 _FILES = 8
 _MAX_WAITING = 64
 _MAX_FILE_AGE_SEC = 3600.0
+_EXPIRY_CHECK_SEC = 60.0
 _MAX_LOADED_VERSIONS = 8
+_FILE_NAME = re.compile(r"requests-\d+\.tfrecord")
 
 
 class _Request(NamedTuple):
@@ -50,16 +53,19 @@ class RequestLog:
         rate: Share of the requests to write, 0 to 1.
         max_bytes: Largest size of all files together.
         metrics: Metrics of the server.
+        max_age_sec: Age in seconds at which entries are deleted; ``None`` keeps them until the size is reached.
     """
 
-    def __init__(self, directory: Path | None, *, rate: float, max_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self, directory: Path | None, *, rate: float, max_bytes: int, metrics: Metrics, max_age_sec: float | None = None
+    ) -> None:
         self._rate = rate if directory else 0.0
         self._metrics = metrics
         self._waiting: deque[_Request] = deque()
         self._wake = threading.Event()
         self._closing = False
         if directory and rate:
-            self._files = _RotatingFiles(directory, max_bytes)
+            self._files = _RotatingFiles(directory, max_bytes, max_age_sec)
             self._thread = threading.Thread(target=self._write_all, name="request-log", daemon=True)
             self._thread.start()
 
@@ -96,7 +102,8 @@ class RequestLog:
 
     def _write_all(self) -> None:
         while True:
-            self._wake.wait()
+            self._files.expire()
+            self._wake.wait(_EXPIRY_CHECK_SEC)
             self._wake.clear()
             while self._waiting:
                 self._write(self._waiting.popleft())
@@ -121,15 +128,17 @@ class RequestLog:
 
 
 class _RotatingFiles:
-    """Files of limited size and age; the oldest are deleted when all together are too large."""
+    """Files of limited size and age; the oldest are deleted when all together are too large, or are too old."""
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    def __init__(self, directory: Path, max_bytes: int, max_age_sec: float | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._max_file_bytes = max_bytes // _FILES
+        self._max_age_sec = max_age_sec
         self._writer: tf.io.TFRecordWriter | None = None
         self._bytes = 0
         self._opened_at = 0.0
+        self._current: Path | None = None
 
     def write(self, record: bytes) -> None:
         too_old = time.monotonic() - self._opened_at > _MAX_FILE_AGE_SEC
@@ -146,11 +155,27 @@ class _RotatingFiles:
             self._writer.close()
             self._writer = None
 
+    def expire(self) -> None:
+        """Delete the files that were begun too long ago, the current one included."""
+        if self._max_age_sec is None:
+            return
+        begun_before_ns = time.time_ns() - int(self._max_age_sec * 1e9)
+        for file in self._all():
+            if int(file.stem.removeprefix("requests-")) < begun_before_ns:
+                if file == self._current:
+                    self.close()
+                file.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        files = [file for file in self._directory.glob("requests-*.tfrecord") if _FILE_NAME.fullmatch(file.name)]
+        return sorted(files)
+
     def _open_next(self) -> tf.io.TFRecordWriter:
-        for file in sorted(self._directory.glob("requests-*.tfrecord"))[: -(_FILES - 1)]:
+        for file in self._all()[: -(_FILES - 1)]:
             file.unlink()
         self._bytes, self._opened_at = 0, time.monotonic()
-        return tf.io.TFRecordWriter(str(self._directory / f"requests-{time.time_ns()}.tfrecord"))
+        self._current = self._directory / f"requests-{time.time_ns()}.tfrecord"
+        return tf.io.TFRecordWriter(str(self._current))
 
 
 def _log_entry(

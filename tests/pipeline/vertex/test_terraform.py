@@ -130,10 +130,11 @@ def test_buckets_are_closed():
     assert set(local_values()["buckets"]) == {"data", "pipelines", "models"}
 
 
-def test_only_artifacts_and_uploaded_sources_are_deleted():
+def test_by_default_only_artifacts_and_uploaded_sources_are_deleted():
+    assert named("variable")["recording_retention_days"]["default"] is None
     deleted = {name: bucket["delete_after_days"] for name, bucket in local_values()["buckets"].items()}
     assert deleted == {
-        "data": {},
+        "data": "${var.recording_retention_days == null ? {} : {recordings = var.recording_retention_days}}",
         "pipelines": {"root": "${var.run_retention_days}", "source": 7},
         "models": {},
     }

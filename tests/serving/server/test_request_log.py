@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.client import Client
+from serving.server import request_log
 from serving.server.metrics import Metrics
 from serving.server.options import ServerOptions
 from serving.server.request_log import RequestLog
@@ -31,6 +32,13 @@ def wait_until_written(server, count):
     while line not in server.metrics().splitlines():
         assert time.monotonic() < deadline, f"no {line}"
         time.sleep(0.05)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
+        time.sleep(0.01)
 
 
 def logged_counts(metrics):
@@ -103,6 +111,25 @@ def test_requests_beyond_the_writers_speed_are_dropped(tmp_path):
     counts = logged_counts(metrics)
     assert float(counts["RESOURCE_EXHAUSTED"]) in (15, 16)  # 64 wait, and the writer may have taken one more
     assert len(entries(tmp_path)) == float(counts["OK"]) == 80 - float(counts["RESOURCE_EXHAUSTED"])
+
+
+def test_old_entries_are_deleted_while_the_server_is_idle(tmp_path, monkeypatch):
+    monkeypatch.setattr(request_log, "_EXPIRY_CHECK_SEC", 0.02)
+    now_ns = time.time_ns()
+    old, young = (tmp_path / f"requests-{now_ns - age_sec * 10**9}.tfrecord" for age_sec in (5000, 3000))
+    for file in (old, young, tmp_path / "requests-of-may.tfrecord"):
+        file.write_bytes(b"")
+    log = RequestLog(tmp_path, rate=1.0, max_bytes=1 << 20, metrics=Metrics(), max_age_sec=4000)
+    servable = SimpleNamespace(model_name="ser", version=1, path="")
+    log.offer(servable, "features", {"features": np.zeros((1, 270), np.float32)}, NO_ERROR)
+    wait_for(lambda: not old.exists() and len(list(tmp_path.iterdir())) == 3)
+    assert young.exists()
+    later_ns = now_ns + 5000 * 10**9
+    monkeypatch.setattr(request_log.time, "time_ns", lambda: later_ns)
+    wait_for(lambda: [file.name for file in tmp_path.iterdir()] == ["requests-of-may.tfrecord"])
+    log.offer(servable, "features", {"features": np.ones((1, 270), np.float32)}, NO_ERROR)
+    log.close()
+    assert (tmp_path / f"requests-{later_ns}.tfrecord").exists()
 
 
 def test_nothing_is_logged_without_a_folder(tmp_path):
