@@ -11,6 +11,8 @@ _REFUSALS = {
     "audio.spec_mismatch",
     "arrive.refused",
     "arrive.reservoir_too_small",
+    "batch.no_version",
+    "batch.other_batch",
     "config.unusable",
     "corpus.unknown_code",
     "cross_validation.folds",

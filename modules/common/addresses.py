@@ -6,6 +6,7 @@ TensorFlow takes seconds to load, and is loaded for a bucket alone.
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -85,7 +86,7 @@ def read_blocks(address: str) -> Iterator[bytes]:
 
 
 def write_bytes(address: str, content: bytes) -> None:
-    """Write a file and wait until it is stored; missing folders are made.
+    """Write a file and wait until it is stored; missing folders are made. Readers never see a part of it.
 
     Raises:
         OSError: It cannot be written.
@@ -94,11 +95,18 @@ def write_bytes(address: str, content: bytes) -> None:
         with _gfile() as gfile, gfile.GFile(address, "wb") as stored:
             stored.write(content)
         return
-    os.makedirs(os.path.dirname(address), exist_ok=True)
-    with open(address, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    folder, name = os.path.split(address)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")  # no suffix that readers look for
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, address)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
 
 
 def remove(address: str) -> None:

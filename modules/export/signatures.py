@@ -22,7 +22,15 @@ from modules.audio.spec import AudioSpec
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.evaluation.calibration import SMALLEST_PROBABILITY
-from modules.export.contract import EXTRA_ASSETS, MODEL_FILE, NO_SPEECH, WARMUP_FILE, Contract, load_contract
+from modules.export.contract import (
+    EXTRA_ASSETS,
+    LEAST_WEIGHT,
+    MODEL_FILE,
+    NO_SPEECH,
+    WARMUP_FILE,
+    Contract,
+    load_contract,
+)
 
 __all__ = ["SIGNATURES", "TIMELINE_HOP_SEC", "export", "load_contract", "served_module", "warmup_requests"]
 
@@ -42,7 +50,6 @@ class FeatureCode(enum.StrEnum):
 
 
 _BLOCK_WINDOWS = 32
-_LEAST_WEIGHT = 1e-6  # of a window without speech, so that recordings without any have probabilities, too
 _WARMUP_SEC = 1.0
 _WARMUP_RATE_HZ = 48_000  # not the spec's, so that the resampler is warm too
 
@@ -187,7 +194,7 @@ def _answer(
     """Return the answers to whole recordings: each window counts as much as it holds speech."""
     probabilities, speech = _classify_windows(classify, windows, spec)
     batch = tf.size(windows.error)
-    weights = tf.maximum(speech, _LEAST_WEIGHT)[:, tf.newaxis]
+    weights = tf.maximum(speech, LEAST_WEIGHT)[:, tf.newaxis]
     sums = tf.math.unsorted_segment_sum(weights * probabilities, windows.recording, batch)
     whole = sums / tf.math.unsorted_segment_sum(weights, windows.recording, batch)
     most_speech = tf.math.unsorted_segment_max(speech, windows.recording, batch)

@@ -1,0 +1,282 @@
+"""``ser batch``: every recording once, whatever ends the process, with the server's answers."""
+
+import collections
+import csv
+import dataclasses
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from pyarrow import parquet
+
+from cli.exits import ExitCode
+from cli.main import main
+from modules.audio.decoding import AudioCode, AudioLimits
+from modules.data.labels import EMOTIONS
+from modules.export.contract import NO_SPEECH
+from serving.batch.answers import Answerer
+from serving.batch.plan import NoVersion, OtherBatch, PushedModel, find_model, make_plan
+from serving.batch.tables import ENCODERS, result_row
+from serving.client import AudioError, Client, Prediction
+from tests.exports import export_random_model
+from tests.fakes.storage import FakeStorage
+from tests.paths import ROOT
+
+SER = [sys.executable, "-c", "from cli.main import main; main()"]
+COLUMNS = ["file", "emotion", *EMOTIONS, "speech", "model_version"]
+UNUSABLE = {
+    "empty.mp3": AudioCode.EMPTY,
+    "short.wav": AudioCode.TOO_SHORT,
+    "silent.wav": AudioCode.SILENT,
+    "text.wav": AudioCode.UNREADABLE,
+}
+GOOD = 40
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory, speechlike) -> Path:
+    """Recordings of two formats in two folders, and unusable ones."""
+    folder = tmp_path_factory.mktemp("batch") / "recordings"
+    (folder / "calls").mkdir(parents=True)
+    for number in range(GOOD):
+        name = f"calls/{number:02d}.flac" if number % 2 else f"{number:02d}.wav"
+        soundfile.write(folder / name, speechlike(1 + number % 4, seed=number), 48_000)
+    (folder / "empty.mp3").write_bytes(b"")
+    (folder / "text.wav").write_bytes(b"no sound")
+    soundfile.write(folder / "silent.wav", np.zeros(48_000), 48_000)
+    soundfile.write(folder / "short.wav", speechlike(0.05), 48_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, push) -> Path:
+    folder = tmp_path_factory.mktemp("pushed")
+    push(folder, 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory) -> PushedModel:
+    """The same weights, for recordings of at most five seconds."""
+    folder = tmp_path_factory.mktemp("limited")
+    return PushedModel(str(export_random_model("original_cnn", folder, AudioLimits(max_duration_sec=5))), 1)
+
+
+@pytest.fixture
+def storage(tmp_path, monkeypatch):
+    with FakeStorage(tmp_path, "data", "models") as served:
+        for name, value in served.environ.items():
+            monkeypatch.setenv(name, value)
+        yield served
+
+
+def ser(capsys, *words) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out + printed.err
+
+
+def csv_rows(folder: Path) -> list[dict[str, str]]:
+    files = sorted(folder.glob("*.csv"))
+    return [row for file in files for row in csv.DictReader(io.StringIO(file.read_text()))]
+
+
+def error_rows(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for file in sorted(folder.glob("*.jsonl")) for line in file.read_text().splitlines()]
+
+
+def times(files) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def killed_after(command: list[str], results: Path, *, files: int) -> None:
+    """Start a batch and kill it as soon as it has written some files."""
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while len(list(results.glob("*.csv"))) < files and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_batch_goes_on_and_each_recording_has_one_row(recordings, base, tmp_path):
+    out = tmp_path / "out"
+    words = [recordings, "--out", out, "--model-base-path", base, "--format", "csv", "--recordings-per-file", "1"]
+    command = [*SER, "batch", *map(str, words)]
+    killed_after(command, out / "results", files=3)
+    before = times((out / "results").glob("*.csv"))
+    assert 3 <= len(before) < GOOD + len(UNUSABLE)
+
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == ExitCode.PARTLY, finished.stderr
+    assert f"{GOOD + len(UNUSABLE)} recordings: {GOOD} with an answer" in finished.stdout
+    assert f"{GOOD + len(UNUSABLE)}/{GOOD + len(UNUSABLE)} recordings  100 %" in finished.stderr
+    assert before.items() <= times((out / "results").glob("*.csv")).items()
+
+    rows, errors = csv_rows(out / "results"), error_rows(out / "errors")
+    assert list(rows[0]) == COLUMNS
+    names = collections.Counter(row["file"] for row in [*rows, *errors])
+    files = {str(path) for path in recordings.rglob("*") if path.is_file()}
+    assert names == collections.Counter(files)
+    assert {Path(error["file"]).name: error["error"] for error in errors} == UNUSABLE
+    assert all(error["error"] in error["message"] for error in errors)
+
+
+def test_answers_are_those_of_the_server(recordings, base, shared_server):
+    names = sorted(str(path) for path in recordings.rglob("*") if path.is_file())
+    answers = list(Answerer(PushedModel(str(base / "3"), 3)).answers(names))
+    with Client(shared_server.address) as client:
+        expected = client.predict_each(names)
+    assert [getattr(answer, "code", None) for answer in answers] == [getattr(each, "code", None) for each in expected]
+    pairs = [pair for pair in zip(answers, expected, strict=True) if isinstance(pair[0], Prediction)]
+    assert len(pairs) == GOOD
+    for answer, served in pairs:
+        assert (answer.emotion, answer.model_version) == (served.emotion, served.model_version)
+        assert answer.probabilities == pytest.approx(served.probabilities, abs=1e-5)
+        assert answer.speech == pytest.approx(served.speech, abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "mka"])
+def test_a_recording_beyond_the_limits_has_the_answer_of_a_model_without_them(
+    exported_model, limited, tmp_path, speechlike, suffix
+):
+    file = tmp_path / f"long.{suffix}"
+    sound = np.concatenate([speechlike(12, seed=1), np.zeros(48_000 * 6, np.float32), speechlike(5, seed=2)])
+    if suffix == "mka":  # its length is known only after PyAV has decoded it
+        _write_matroska(file, sound)
+    else:
+        soundfile.write(file, sound, 48_000)
+    (expected,) = Answerer(PushedModel(str(exported_model), 1)).answers([str(file)])
+    (answer,) = Answerer(limited).answers([str(file)])
+    assert isinstance(answer, Prediction), answer
+    assert answer.emotion == expected.emotion
+    assert answer.probabilities == pytest.approx(expected.probabilities, abs=2e-3)
+    assert answer.speech == pytest.approx(expected.speech, abs=2e-2)
+
+
+def _write_matroska(file: Path, sound: np.ndarray) -> None:
+    import av
+
+    with av.open(str(file), "w", format="matroska") as container:
+        stream = container.add_stream("flac", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray((sound * 32_767).astype(np.int16)[np.newaxis], format="s16", layout="mono")
+        frame.sample_rate = 48_000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+
+
+def test_a_long_recording_of_silence_is_an_error(limited, tmp_path):
+    soundfile.write(tmp_path / "silent.wav", np.full(48_000 * 20, 5e-5, np.float32), 48_000, subtype="FLOAT")
+    (answer,) = Answerer(limited).answers([str(tmp_path / "silent.wav")])
+    assert isinstance(answer, AudioError)
+    assert answer.code == AudioCode.SILENT
+
+
+def prediction(**changes) -> Prediction:
+    probabilities = dict.fromkeys(EMOTIONS, 1 / 8) | {"sad": 1 / 4}
+    made = Prediction(emotion="sad", probabilities=probabilities, speech=0.5, model_version=1_795_897_733)
+    return dataclasses.replace(made, **changes)
+
+
+def test_formats_hold_the_same_rows():
+    answers = {"a.wav": prediction(), 'b, "c".wav': prediction(emotion=NO_SPEECH, speech=0.0)}
+    rows = [result_row(name, answer) for name, answer in answers.items()]
+    content = {form: encode(rows, EMOTIONS) for form, encode in ENCODERS.items()}
+    table = parquet.read_table(io.BytesIO(content["parquet"]))
+    assert table.column_names == COLUMNS
+    assert table.to_pylist() == rows
+    assert [json.loads(line) for line in content["jsonl"].splitlines()] == rows
+    read = list(csv.DictReader(io.StringIO(content["csv"].decode())))
+    text = {"file", "emotion"}
+    assert [{name: row[name] if name in text else float(row[name]) for name in COLUMNS} for row in read] == rows
+
+
+@pytest.mark.parametrize("form", ENCODERS)
+def test_a_shard_without_an_answer_and_a_name_that_is_not_utf8(form):
+    ENCODERS[form]([], EMOTIONS)
+    assert b"sad" in ENCODERS[form]([result_row("caf\udce9.wav", prediction())], EMOTIONS)
+
+
+@pytest.mark.parametrize("change", ["recordings", "form", "recordings_per_file", "model"])
+def test_another_batch_is_refused(base, tmp_path, change):
+    out = str(tmp_path / "out")
+    model, options = find_model(str(base)), {"form": "csv", "recordings_per_file": 2}
+    plan = make_plan(model, ["a.wav", "b.wav", "c.wav"], folder=out, **options)
+    assert plan.shards == [["a.wav", "b.wav"], ["c.wav"]]
+    assert make_plan(model, ["a.wav", "b.wav", "c.wav"], folder=out, **options) == plan
+
+    recordings = ["a.wav", "b.wav", "d.wav"] if change == "recordings" else ["a.wav", "b.wav", "c.wav"]
+    if change == "model":  # the same version number, of another export
+        shutil.copytree(model.path, tmp_path / "3")
+        (tmp_path / "3" / "fingerprint.pb").write_bytes(b"another")
+        model = PushedModel(str(tmp_path / "3"), 3)
+    changed = {"form": {"form": "jsonl"}, "recordings_per_file": {"recordings_per_file": 3}}.get(change, {})
+    with pytest.raises(OtherBatch) as refused:
+        make_plan(model, recordings, folder=out, **(options | changed))
+    assert refused.value.code == "batch.other_batch"
+    assert plan.output.read_shards() == plan.shards
+
+
+def test_the_newest_version_or_the_named_one(base, tmp_path, push):
+    shutil.copytree(base, tmp_path / "serving")
+    push(tmp_path / "serving", 12)
+    (tmp_path / "serving" / "13").mkdir()  # a push that is not complete
+    assert find_model(str(tmp_path / "serving")).version == 12
+    assert find_model(str(tmp_path / "serving"), 3).path == str(tmp_path / "serving" / "3")
+    with pytest.raises(NoVersion) as absent:
+        find_model(str(tmp_path / "serving"), 4)
+    assert absent.value.code == "batch.no_version"
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("empty", []),
+        ("missing", []),
+        ("recordings", ["--model-base-path", "missing"]),
+        ("recordings", ["--version", "9"]),
+        ("recordings", ["--format", "xml"]),
+        ("recordings", ["second"]),
+        ("recordings", ["--", "--runner=DataflowRunner"]),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(
+    recordings, base, tmp_path, capsys, monkeypatch, folder, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "recordings").symlink_to(recordings)
+    code, printed = ser(capsys, "batch", folder, "--out", "out", "--model-base-path", base, *words)
+    assert code == ExitCode.REFUSED, printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bucket_is_scored_into_a_bucket(recordings, base, storage, capsys):
+    storage.upload(recordings / "calls", "gs://data/recordings/calls")
+    storage.write_bytes("gs://data/recordings/text.wav", b"no sound")
+    storage.upload(base, "gs://models/ser")
+    words = ["gs://data/recordings", "--out", "gs://data/out", "--model-base-path", "gs://models/ser"]
+    code, printed = ser(capsys, "batch", *words, "--recordings-per-file", "8")
+    assert code == ExitCode.PARTLY, printed
+    files = [address for address in storage.addresses("gs://data/out/results") if address.endswith(".parquet")]
+    names = [
+        row["file"] for file in files for row in parquet.read_table(io.BytesIO(storage.read_bytes(file))).to_pylist()
+    ]
+    expected = storage.addresses("gs://data/recordings/calls")
+    assert collections.Counter(names) == collections.Counter(expected)
+    (error,) = storage.read_text("gs://data/out/errors/000002.jsonl").splitlines()
+    assert json.loads(error)["error"] == AudioCode.UNREADABLE
+
+    generations = {file: storage.read_bytes(file) for file in files}
+    assert ser(capsys, "batch", *words, "--recordings-per-file", "8")[0] == ExitCode.PARTLY
+    assert {file: storage.read_bytes(file) for file in files} == generations
