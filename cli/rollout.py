@@ -149,6 +149,32 @@ def abort(*, place: _Place, as_json: AsJson = False) -> None:
 
 
 @_command
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="Number of the newest versions to keep in any case.")] = 3,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the command only lists.")] = False,
+    *,
+    place: _Place,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old versions from TF Serving's base path, but none that is loaded, labelled, previous or newer."""
+    from serving.rollout.tf_serving import TfServingTarget
+
+    target = place.target()
+    if not isinstance(target, TfServingTarget):
+        raise Refused(f"{target.name} is an endpoint; delete old versions of its model in the console")
+    pruned = target.prune(keep=keep, remove=yes)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(pruned) | {"done": yes}, indent=2))
+        return
+    table = terminal.table("version", "", numbers=(), title=pruned.base_path)
+    for number in sorted((*pruned.kept, *pruned.removed)):
+        table.add_row(str(number), pruned.kept.get(number, "removed" if yes else "to be removed"))
+    terminal.console().print(table)
+    if pruned.removed and not yes:
+        terminal.print_line("Nothing was removed; repeat with --yes")
+
+
+@_command
 def watch(
     probe: Annotated[str, typer.Option(help="Folder of recordings, local or gs://, to send to both versions.")],
     version: Annotated[

@@ -62,6 +62,14 @@ class ModelsFile:
         """
         return self._entry(config).base_path
 
+    def versions(self, config: ServerConfig) -> list[int]:
+        """Return the versions that the model's policy names.
+
+        Args:
+            config: The configuration of :meth:`read`.
+        """
+        return list(self._entry(config).model_version_policy.specific.versions)
+
     def with_versions(
         self, config: ServerConfig, *, versions: Iterable[int], labels: Mapping[str, int]
     ) -> ServerConfig:

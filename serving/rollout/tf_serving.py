@@ -15,8 +15,8 @@ is a new configuration over ModelService, and the same in ``models.config``, for
 
 import posixpath
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from modules.common import addresses
@@ -36,6 +36,7 @@ from serving.rollout.state import (
     VersionNotLoaded,
     VersionNotVerified,
 )
+from serving.rollout.versions import Pruned, clear_removed, list_versions, remove_version
 
 STABLE, CANARY = "stable", "canary"
 JOURNAL_SUFFIX = ".rollouts.jsonl"
@@ -162,6 +163,40 @@ class TfServingTarget:
 
         return self._change("rollback", plan)
 
+    def prune(self, *, keep: int, remove: bool) -> Pruned:
+        """Remove old versions from the base path: all but those that are in use or may be again.
+
+        Args:
+            keep: Number of the newest versions to keep in any case.
+            remove: Whether to remove them; otherwise they are only listed.
+
+        Returns:
+            The kept versions with reasons, and the others.
+
+        Raises:
+            UnusablePlace: The base path cannot be read from here.
+            RolloutError: The server cannot be reached, or another rollout changes it.
+            OSError: A file cannot be removed.
+        """
+        with self._journal.locked() if remove else nullcontext():
+            file = self._file.read()
+            base_path = str(self._base_path or self._file.base_path(file))
+            if not addresses.is_folder(base_path):
+                raise UnusablePlace(
+                    f"the folder of versions {base_path} cannot be read from here; run the command where it "
+                    "can be read, or name it with --model-base-path"
+                )
+            versions = list_versions(base_path)
+            kept = {number: why for number, why in self._used(file, versions, keep).items() if number in versions}
+            pruned = Pruned(
+                base_path=base_path, kept=kept, removed=tuple(number for number in versions if number not in kept)
+            )
+            if remove:
+                clear_removed(base_path)
+                for number in pruned.removed:
+                    remove_version(base_path, number)
+            return pruned
+
     def close(self) -> None:
         """Close the connection."""
         self._server.close()
@@ -177,6 +212,22 @@ class TfServingTarget:
                 f"{folder} cannot be read from here, and --public-key requires its manifest; run the command where the "
                 "folder can be read, or leave the option out"
             )
+
+    def _used(self, file: ServerConfig, versions: Sequence[int], keep: int) -> dict[int, str]:
+        """Return the versions that must stay, with the strongest reason for each."""
+        state = self.state()
+        reasons = dict.fromkeys(versions[-keep:], f"among the {keep} newest")
+        if state.stable is not None:
+            stable = _number(state.stable.version)
+            reasons |= {number: "newer than the stable version" for number in versions if number > stable}
+            if previous := self._journal.champion_before(state.stable.version):
+                reasons[_number(previous)] = "previous stable version"
+        reasons |= dict.fromkeys(self._file.versions(file), "in models.config")
+        statuses = self._server.statuses()
+        reasons |= {number: "loaded" for number, status in statuses.items() if status.state != State.END}
+        labels = self._file.labels(file)
+        labels |= {label: number for label in (STABLE, CANARY) if (number := self._server.version_of_label(label))}
+        return reasons | {number: f"label {label}" for label, number in sorted(labels.items())}
 
     @property
     def _file(self) -> ModelsFile:

@@ -7,7 +7,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from modules.export import manifest
 from modules.export.manifest import ManifestError, SignatureError
 from serving.rollout.journal import Journal
-from serving.rollout.state import UnusableFile, VersionNotLoaded, VersionNotVerified
+from serving.rollout.state import ConcurrentChange, UnusableFile, UnusablePlace, VersionNotLoaded, VersionNotVerified
 from serving.rollout.tf_serving import TfServingTarget
 from tests.fakes.tf_serving import FakeTfServing
 from tests.keys import write_keys
@@ -113,6 +113,66 @@ def test_a_canary_that_can_be_read_is_verified(host, target, models_config, tmp_
     assert (host.labels, host.available) == ({}, [4])
     manifest.write(str(tmp_path / "3"), signing_key=private)
     assert versions(target.start_canary("3", stable="4", public_key=public)) == ("4", "3")
+
+
+def version_folders(folder, *numbers):
+    for number in numbers:
+        (folder / str(number) / "variables").mkdir(parents=True)
+        (folder / str(number) / "saved_model.pb").write_bytes(b"graph")
+    (folder / "deployed").mkdir()
+    (folder / ".removed-1").mkdir()
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_only_versions_without_use_are_pruned(host, target, models_config, tmp_path):
+    base = tmp_path / "base"
+    version_folders(base, 1, 2, 3, 4, 5, 6, 7, 20)
+    models_config.write_text(NEWEST.replace("/models/ser", str(base)))
+    host.on_disk |= {2, 5, 6}
+    target.start_canary("5", stable="4")
+    target.promote()
+    target.start_canary("3")
+    before = names(base)
+    listed = target.prune(keep=1, remove=False)
+    assert names(base) == before
+    assert listed.removed == (1, 2)
+    assert listed.kept == {
+        3: "label canary",
+        4: "previous stable version",
+        5: "label stable",
+        6: "newer than the stable version",
+        7: "newer than the stable version",
+        20: "newer than the stable version",
+    }
+    assert target.prune(keep=1, remove=True) == listed
+    assert names(base) == {"3", "4", "5", "6", "7", "20", "deployed"}
+    target.abort()
+    assert target.prune(keep=1, remove=True).removed == (3,)
+    assert versions(target.rollback()) == ("4", None)
+
+
+def test_the_newest_versions_are_kept_as_many_as_named(host, target, models_config, tmp_path):
+    base = tmp_path / "base"
+    version_folders(base, 1, 2, 3, 4)
+    models_config.write_text(NEWEST.replace("/models/ser", str(base)))
+    assert target.prune(keep=2, remove=False).removed == (1, 2)
+    assert target.prune(keep=9, remove=False).removed == ()
+
+
+def test_a_base_path_that_cannot_be_read_is_not_pruned(host, target):
+    with pytest.raises(UnusablePlace):
+        target.prune(keep=1, remove=True)
+
+
+def test_versions_are_not_pruned_while_another_rollout_changes_them(host, target, models_config, tmp_path):
+    version_folders(tmp_path / "base", 1, 4)
+    models_config.write_text(NEWEST.replace("/models/ser", str(tmp_path / "base")))
+    with Journal(models_config.with_name("models.config.rollouts.jsonl")).locked(), pytest.raises(ConcurrentChange):
+        target.prune(keep=1, remove=True)
+    assert (tmp_path / "base" / "1").exists()
 
 
 def test_a_fixed_version_loads_at_the_next_attempt(host, target):
