@@ -48,6 +48,21 @@ variable "old_version_retention_days" {
   }
 }
 
+variable "budget" {
+  description = "Monthly amount, in whole units of the currency of the billing account, of which 50, 90 and 100 % send an e-mail to alert_email; null sends none. Needs the role billing.costsManager on the billing account."
+  type = object({
+    billing_account = string
+    monthly_amount  = number
+    currency        = string
+  })
+  default = null
+
+  validation {
+    condition     = var.budget == null ? true : can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account)) && var.budget.monthly_amount >= 1
+    error_message = "budget.billing_account must be an id such as 0123AB-4567CD-89EF01, and budget.monthly_amount 1 or more."
+  }
+}
+
 variable "schedule" {
   description = "Cron times of the pipeline and how many runs at once; null makes no schedule. Needs images that cloudbuild.yaml pushed; without serving_image blessed models are not deployed."
   type = object({

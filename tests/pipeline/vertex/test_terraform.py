@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[3]
 
 # The API of a resource, by the first word after ``google_``.
 APIS = {
-    "artifact": "artifactregistry", "cloud": "run", "cloudbuild": "cloudbuild", "compute": "compute", "iap": "iap",
+    "artifact": "artifactregistry", "billing": "billingbudgets",
+    "cloud": "run", "cloudbuild": "cloudbuild", "compute": "compute", "iap": "iap",
     "logging": "logging", "monitoring": "monitoring", "service": "iam", "storage": "storage",
 }  # fmt: skip
 
@@ -128,6 +129,45 @@ def test_buckets_are_closed():
     assert bucket["uniform_bucket_level_access"] is True
     assert bucket["public_access_prevention"] == "enforced"
     assert set(local_values()["buckets"]) == {"data", "pipelines", "models"}
+
+
+ENVIRONMENTS = ("dev", "staging", "prod")
+
+
+def test_there_is_a_file_of_each_environment():
+    assert {path.stem for path in (FOLDER / "environments").iterdir()} == set(ENVIRONMENTS)
+    assert {path.stem for path in (ROOT / "configs" / "environments").iterdir()} == set(ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_an_environment_sets_variables_and_a_configuration_that_agree(environment):
+    values = parse(FOLDER / "environments" / f"{environment}.tfvars")
+    assert set(values) <= set(named("variable"))
+    required = {name for name, body in named("variable").items() if "default" not in body}
+    assert required <= set(values)
+    image = f"registry/image@sha256:{'0' * 64}"
+    given = {"PROJECT": values["project"], "REGION": values["region"], "IMAGE": image, "GPU_IMAGE": image}
+    given |= {
+        "DATA": "gs://data/recordings",
+        "PIPELINE_ROOT": "gs://pipelines/root",
+        "SERVING_DIR": "gs://models/ser",
+        "DATAFLOW__IMAGE": image,
+    }
+    given |= {"SERVICE_ACCOUNT": "ser-pipeline@my-project.iam.gserviceaccount.com"}
+    environ = {f"SER__VERTEX__{key}": value for key, value in given.items()}
+    file = ROOT / "configs" / "environments" / f"{environment}.yaml"
+    vertex = load_config(file, environ=environ, tree=VertexConfig).vertex
+    assert vertex.run_retention_days == values["run_retention_days"]
+    assert vertex.labels["environment"] == environment
+
+
+def test_a_budget_is_reported_to_the_recipient_of_alerts():
+    budget = resources()["google_billing_budget", "ser"]
+    assert named("variable")["budget"]["default"] is None
+    (rule,) = budget["all_updates_rule"]
+    assert rule["monitoring_notification_channels"] == ["${google_monitoring_notification_channel.email.id}"]
+    (limits,) = budget["budget_filter"]
+    assert limits["projects"] == ["projects/${data.google_project.this.number}"]
 
 
 def test_by_default_only_artifacts_and_uploaded_sources_are_deleted():

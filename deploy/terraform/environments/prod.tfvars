@@ -1,0 +1,16 @@
+# Production: artifacts and old versions can be restored for three months.
+# terraform init -reconfigure -backend-config="bucket=my-terraform-state" -backend-config="prefix=ser-pipeline/prod"
+# terraform apply -var-file=environments/prod.tfvars
+
+project     = "my-project-prod"
+region      = "europe-west4"
+alert_email = "me@example.com"
+
+run_retention_days         = 90
+old_version_retention_days = 90
+
+budget = {
+  billing_account = "000000-000000-000000"
+  monthly_amount  = 1000
+  currency        = "EUR"
+}

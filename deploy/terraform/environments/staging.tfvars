@@ -1,0 +1,16 @@
+# Runs with the settings of production on a copy of its recordings.
+# terraform init -reconfigure -backend-config="bucket=my-terraform-state" -backend-config="prefix=ser-pipeline/staging"
+# terraform apply -var-file=environments/staging.tfvars
+
+project     = "my-project-staging"
+region      = "europe-west4"
+alert_email = "me@example.com"
+
+run_retention_days         = 31
+old_version_retention_days = 30
+
+budget = {
+  billing_account = "000000-000000-000000"
+  monthly_amount  = 300
+  currency        = "EUR"
+}
