@@ -1,5 +1,9 @@
 """``ser corpus``: exit codes and output."""
 
+import dataclasses
+import hashlib
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import COMMANDS, main
+from components.audio_example_gen.corpora.scan import scan
 
 
 def ser(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -115,3 +120,23 @@ def test_synth_refuses_impossible_numbers_in_one_line(tmp_path, capsys):
     status, _, err = ser(capsys, "corpus", "synth", "--out", tmp_path / "demo", "--clips", 0)
     assert (status, err.count("\n")) == (2, 1)
     assert "clips is 0" in err
+
+
+def test_verify_names_what_differs_from_the_recordings_of_a_run(demo, tmp_path, capsys):
+    examples, data = tmp_path / "examples", tmp_path / "data"
+    examples.mkdir()
+    shutil.copytree(demo, data)
+    lines = [
+        dataclasses.asdict(sound.clip) | {"sha256": hashlib.sha256((demo / sound.clip.path).read_bytes()).hexdigest()}
+        for sound in scan(str(demo)).sounds
+    ]
+    (examples / "clips.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (examples / "ingest.json").write_text(json.dumps({"root": str(demo)}))
+    assert ser(capsys, "corpus", "verify", "--examples", examples)[0] == 0
+    assert ser(capsys, "corpus", "verify", "--examples", examples, "--data", data)[0] == 0
+    missing = next(data.rglob("*.wav"))
+    missing.unlink()
+    status, out, _ = ser(capsys, "corpus", "verify", "--examples", examples, "--data", data)
+    assert status == 3
+    assert f"  {missing.relative_to(data).as_posix()}" in out.splitlines()
+    assert ser(capsys, "corpus", "verify", "--root", tmp_path)[0] == 2
