@@ -19,8 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from cli import program, terminal
 from cli.exits import ExitCode
-from cli.folders import require_output
-from cli.options import ConfigFile, Overrides
+from cli.folders import require_output_file
+from cli.options import ConfigFile, Overrides, require_finite
 from pipeline.config import load_config
 from pipeline.default_family import ON_VERTEX
 from pipeline.run_log import quiet
@@ -34,7 +34,7 @@ _NOTHING_DEPLOYED = (
 )
 
 Log = Annotated[Path, typer.Option(help="File for the messages of libraries.")]
-Span = Annotated[int | None, typer.Option(metavar="N", help="Span of recordings to read instead of the newest.")]
+Span = Annotated[int | None, typer.Option(min=0, metavar="N", help="Span of recordings to read instead of the newest.")]
 Job = Annotated[
     str | None,
     typer.Option(
@@ -62,7 +62,7 @@ def compile_(
     log: Log = _DEFAULT_LOG,
 ) -> None:
     """Write the pipeline as JSON; needs no credentials."""
-    require_output(output.parent, option="--output")
+    require_output_file(output, option="--output")
     with _prepared(config, overrides, log, span=span) as settings:
         text = json.dumps(_job(settings, span=span), indent=1, sort_keys=True) + "\n"
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,9 @@ def submit(
     config: ConfigFile = _DEFAULT_CONFIG,
     overrides: Overrides = None,
     wait: Annotated[bool, typer.Option("--wait", help="Print the states of tasks until the run ends.")] = False,
-    poll_sec: Annotated[float, typer.Option(min=0, help="Seconds between two requests with --wait.")] = 15,
+    poll_sec: Annotated[
+        float, typer.Option(min=0, help="Seconds between two requests with --wait.", callback=require_finite)
+    ] = 15,
     span: Span = None,
     job: Job = None,
     log: Log = _DEFAULT_LOG,
@@ -157,7 +159,7 @@ def _prepared(
     config: Path | None, overrides: list[str] | None, log: Path, *, span: int | None = None
 ) -> Iterator[VertexConfig]:
     """Yield the checked configuration, while the messages of libraries go to the log."""
-    require_output(log.parent, option="--log")
+    require_output_file(log, option="--log")
     settings = load_config(
         config, overrides=overrides or [], environ=os.environ, family=ON_VERTEX.name, tree=VertexConfig
     )

@@ -93,6 +93,8 @@ def arrive(
 ) -> None:
     """Move a balanced batch from a reservoir into the next span-K, as if it had just been recorded."""
     require_folder(reservoir, option="--reservoir")
+    if not addresses.in_bucket(into):
+        require_output(Path(into), option="--into")
     from components.audio_example_gen.corpora.arrive import arrive as move_batch
 
     try:

@@ -54,12 +54,12 @@ def drift(
 
     from modules.common.settings import explain
 
-    for place in (reference, current):
-        require_folder(place, advice="name recordings, examples or a request log")
     try:
         settings = DriftSettings(false_alarm_rate=false_alarm_rate, permutations=permutations, seed=seed)
     except ValidationError as error:
         raise Refused(explain(error, DriftSettings)) from error
+    for place in (reference, current):
+        require_folder(place, advice="name recordings, examples or a request log")
     try:
         with discarded_native_stderr():
             comparison = _compare(reference, current, split, model, settings)

@@ -27,6 +27,7 @@ _REFUSALS = {
     "manifest.mismatch",
     "manifest.signature",
     "reporting.summary_version",
+    "monitor.not_started",
     "rollout.unusable_file",
     "rollout.unusable_place",
     "rollout.version_not_verified",
@@ -43,6 +44,7 @@ _PATH_ERRORS = {
     errno.ENAMETOOLONG,
     errno.ENOENT,
     errno.ENOTDIR,
+    errno.ENXIO,
     errno.EPERM,
     errno.EROFS,
 }

@@ -1,10 +1,13 @@
 """Checks of folders that a command reads or writes, before anything runs."""
 
 import os
+import re
 from pathlib import Path
 
 from cli.errors import CommandFailed, Refused
 from modules.common import addresses
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 def require_folder(address: str, *, option: str = "", advice: str = "name the one with the recordings") -> None:
@@ -41,8 +44,31 @@ def require_output(folder: Path, *, option: str) -> None:
     Raises:
         Refused: A file is in its place, or it cannot be written.
     """
+    if match := _SCHEME.match(str(folder)):
+        raise Refused(f"{option} {folder} begins with {match[0]}, an address; name a folder of this machine")
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # such as a name that is too long, or a loop of links
+        raise Refused(f"{option} {folder}: {error.strerror}; name another folder") from error
     there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
         raise Refused(f"{option} {folder}: {there} is not a folder; name another folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise Refused(f"{option} {folder}: {there} cannot be written; change its permissions, or name another folder")
+
+
+def require_output_file(file: Path, *, option: str) -> None:
+    """Require that a file can be written.
+
+    Args:
+        file: Local file.
+        option: Option that names it.
+
+    Raises:
+        Refused: Something else is in its place, or its folder cannot be written.
+    """
+    require_output(file.parent, option=option)
+    if os.path.lexists(file) and not file.is_file():
+        raise Refused(f"{option} {file} is not a file; name another file")

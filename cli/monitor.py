@@ -1,9 +1,14 @@
 """``ser monitor``: export the state of runs and served versions to Prometheus."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cli.errors import Refused
+from cli.options import ModelName
+from modules.common import ports
 
 app = typer.Typer(add_completion=False)
 
@@ -12,7 +17,7 @@ app = typer.Typer(add_completion=False)
 def monitor(
     root: Annotated[Path, typer.Option(help="Folder of the output of runs.")] = Path("output"),
     address: Annotated[str, typer.Option(help="REST interface of the server.")] = "http://localhost:8501",
-    model: Annotated[str, typer.Option(help="Name of the served model.")] = "ser",
+    model: ModelName = "ser",
     host: Annotated[
         str, typer.Option(help="Interface to listen on; the default is reached from this machine alone.")
     ] = "127.0.0.1",
@@ -21,6 +26,10 @@ def monitor(
     """Export the state of runs and served versions to Prometheus, at /metrics."""
     from serving.monitor import Exporter, export
 
+    if os.path.lexists(root) and not root.is_dir():
+        raise Refused(f"--root {root} is not a folder; name the one that `runner_local.py --root` writes")
+    if refusal := ports.refusal(host, {"--port": port}):
+        raise Refused(refusal)
     thread = export(Exporter(root, address, model), host=host, port=port)
     typer.echo(f"metrics on http://{host}:{port}/metrics")
     thread.join()

@@ -11,7 +11,7 @@ import typer
 from cli import answers, terminal
 from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
-from cli.options import ADDRESS_HELP, CaFile
+from cli.options import ADDRESS_HELP, CaFile, ModelName, require_finite, require_text
 from cli.recordings import Recording, Unusable, gather
 from modules.common import addresses
 from serving.server import command
@@ -23,6 +23,7 @@ app = typer.Typer(add_completion=False)
 
 _DEFAULT_PORT = 8500
 _DEFAULT_ADDRESS = f"localhost:{_DEFAULT_PORT}"
+_MAX_VERSION = 2**63 - 1
 _CONNECT_SEC = 1.0
 _LOADING_SEC = 120.0
 
@@ -42,10 +43,16 @@ def predict(
     timeline: Annotated[bool, typer.Option("--timeline", help="Predict each window of each recording.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per recording and line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One row of CSV per recording, or per window.")] = False,
-    model: Annotated[str, typer.Option(help="Name of the served model.")] = "ser",
-    version: Annotated[int | None, typer.Option(min=1, help="Version to use.", show_default="the newest")] = None,
-    label: Annotated[str | None, typer.Option(help="Label of the version to use, such as canary.")] = None,
-    timeout_sec: Annotated[float, typer.Option(min=0.001, help="Deadline of one request, in seconds.")] = 10.0,
+    model: ModelName = "ser",
+    version: Annotated[
+        int | None, typer.Option(min=1, max=_MAX_VERSION, help="Version to use.", show_default="the newest")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label of the version to use, such as canary.", callback=require_text)
+    ] = None,
+    timeout_sec: Annotated[
+        float, typer.Option(min=0.001, help="Deadline of one request, in seconds.", callback=require_finite)
+    ] = 10.0,
     ca_file: CaFile = None,
     model_base_path: Annotated[
         str | None,

@@ -16,7 +16,7 @@ from cli import terminal
 from cli.errors import Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder
-from cli.options import CaFile
+from cli.options import CaFile, require_finite, require_text
 from cli.recordings import sound_files
 from serving.rollout.settings import WatchSettings
 
@@ -63,7 +63,10 @@ class _Place:
         Path | None,
         typer.Option(help="The models.config that TF Serving starts from; a change rewrites it, `status` does not."),
     ] = None
-    model: Annotated[str, typer.Option(help="Name of the served model; on Vertex AI, its ID in the registry.")] = "ser"
+    model: Annotated[
+        str,
+        typer.Option(help="Name of the served model; on Vertex AI, its ID in the registry.", callback=require_text),
+    ] = "ser"
     model_base_path: Annotated[
         Path | None,
         typer.Option(
@@ -73,8 +76,11 @@ class _Place:
     ca_file: CaFile = None
 
     def target(self) -> "Target":
+        from serving.rollout.models_file import require_models_file
         from serving.rollout.resolve import target_at
 
+        if self.models_config is not None:
+            require_models_file(self.models_config)
         return target_at(
             self.address,
             models_config=self.models_config,
@@ -186,9 +192,12 @@ def watch(
     ] = None,
     public_key: PublicKey = None,
     minutes: Annotated[
-        float, typer.Option(min=0, help="Duration in minutes; each recording is sent at least once.")
+        float,
+        typer.Option(min=0, help="Duration in minutes; each recording is sent at least once.", callback=require_finite),
     ] = 10.0,
-    interval_sec: Annotated[float, typer.Option(min=0, help="Pause between two recordings, in seconds.")] = 1.0,
+    interval_sec: Annotated[
+        float, typer.Option(min=0, help="Pause between two recordings, in seconds.", callback=require_finite)
+    ] = 1.0,
     min_requests: Annotated[
         int, typer.Option(help="Requests that each version must have answered.")
     ] = _BOUNDS.min_requests,

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.errors import Refused
 from cli.options import ADDRESS_HELP
+from modules.common import ports
 from serving.server import command
 
 serve_app = typer.Typer(add_completion=False)
@@ -36,7 +38,11 @@ def ui(
 ) -> None:
     """Open a web page that predicts the emotion of a new recording or a file. Its health is at /_stcore/health."""
     import serving
+    from serving.client.transport import require_known
 
+    require_known(address)
+    if refusal := ports.refusal(host, {"--port": port}):
+        raise Refused(refusal)
     page = Path(serving.__file__).parent / "ui.py"
     options = {
         "server.address": host,

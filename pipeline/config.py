@@ -19,7 +19,7 @@ from modules.audio.augmentation import AugmentationSettings
 from modules.audio.decoding import AudioLimits
 from modules.audio.spec import AudioSpec
 from modules.common.digest import digest
-from modules.common.settings import Settings, problems
+from modules.common.settings import MAX_SEED, Settings, problems
 from modules.data.splits import SplitSettings
 from modules.evaluation.gate import GateSettings
 from modules.models import DEFAULT_FAMILY
@@ -58,7 +58,9 @@ class PipelineConfig(Settings):
         description="Name of the pipeline; models are compared with the blessed ones of the same name.",
         json_schema_extra={"allowed": "1 to 128 of a-z, 0-9 and -"},
     )
-    seed: int = Field(0, ge=0, description="Seed of everything; splits, drift, training and tuner may have their own.")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="Seed of everything; splits, drift, training and tuner may have their own."
+    )
     cache: bool = Field(True, description="Whether steps whose inputs and settings are the same are reused.")
     ingest: InputSettings = InputSettings()
     audio: AudioSpec = AudioSpec()

@@ -14,6 +14,7 @@ import yaml
 from pydantic_core import to_jsonable_python
 
 from modules.common.errors import SerError
+from modules.common.files import read_text
 from modules.common.settings import Problem
 from modules.models import DEFAULT_FAMILY, FAMILIES
 
@@ -228,11 +229,9 @@ def variable(key: str) -> str:
 def _read_yaml(path: Path) -> Values:
     advice = f"give a YAML file, whose keys {REFERENCE} lists"
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(read_text(path))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}; {advice}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"--config {path} is not text; {advice}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"--config {path} is not YAML: {_one_line(error)}; correct the file") from None
     if not isinstance(values or {}, dict):

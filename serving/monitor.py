@@ -34,9 +34,13 @@ class Exporter(Collector):
         root: Folder of the output of runs.
         rest_url: URL of the server's REST interface.
         model_name: Name of the served model.
+
+    Raises:
+        MonitorError: The URL cannot be used.
     """
 
     def __init__(self, root: Path, rest_url: str, model_name: str) -> None:
+        _require_url(rest_url)
         self._summary_file = root / SUMMARY_FILE
         self._status_url = f"{rest_url.rstrip('/')}/v1/models/{model_name}"
         self._model_name = model_name
@@ -90,6 +94,16 @@ def export(exporter: Exporter, *, host: str, port: int) -> threading.Thread:
             f"cannot listen on {host}, port {port}: {error}; choose another with --host and --port"
         ) from error
     return thread
+
+
+def _require_url(text: str) -> None:
+    try:
+        url = httpx.URL(text)
+        usable = url.scheme in ("http", "https") and bool(url.host) and (url.port is None or 0 < url.port < 65_536)
+    except (httpx.InvalidURL, ValueError):  # ValueError: a text that is not UTF-8
+        usable = False
+    if not usable:
+        raise MonitorError(f"{text!r} is not the URL of a REST interface; write it as http://HOST:PORT")
 
 
 def _of_run(summary: RunSummary) -> Iterator[GaugeMetricFamily]:

@@ -9,7 +9,7 @@ from components.audio_example_gen.patterns import level_patterns
 from modules.audio.augmentation import AugmentationSettings
 from modules.audio.decoding import AudioLimits
 from modules.audio.spec import AudioSpec
-from modules.common.settings import Settings
+from modules.common.settings import MAX_SEED, Settings
 from modules.data.splits import SplitSettings
 
 FIVE_LEVELS = "*/*/*/*/*"
@@ -64,4 +64,4 @@ class IngestSettings(InputSettings):
     augmentation: AugmentationSettings = AugmentationSettings()
     limits: AudioLimits = AudioLimits()
     min_test_speakers: int = Field(1, ge=1, description="Speakers that the test split gets if there are enough.")
-    seed: int = Field(0, ge=0, description="Seed of the augmentation and of the order of the examples.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the augmentation and of the order of the examples.")

@@ -1,11 +1,46 @@
-"""Atomic writing of files, and locks."""
+"""Reading of files that a user names, atomic writing, and locks."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+
+
+def require_file(path: Path) -> None:
+    """Require a regular file before it is opened: a pipe may block for ever, and a device may never end.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It does not exist, or is something else.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "a device")
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO, f"it is {kind}, not a file", str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a text file that a user names.
+
+    Args:
+        path: The file, in UTF-8.
+
+    Raises:
+        OSError: It does not exist, is not a regular file, cannot be read or is not text.
+    """
+    require_file(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, "it is not text in UTF-8", str(path)) from error
 
 
 @contextlib.contextmanager

@@ -21,6 +21,9 @@ _NAMES = {
     "object": "a section",
     "string": "a text",
 }
+MAX_SEED = 2**32 - 1
+"""Largest seed that NumPy and Keras take."""
+
 _UNKNOWN_KEY = "extra_forbidden"
 
 

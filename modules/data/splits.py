@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from modules.common.digest import shuffle_key
 from modules.common.errors import SerError
-from modules.common.settings import Settings
+from modules.common.settings import MAX_SEED, Settings
 from modules.data.clips import Clip
 from modules.data.labels import SPLITS
 
@@ -40,7 +40,7 @@ class SplitSettings(Settings):
         (), description="These speakers, such as `ravdess-07`, and no others are in the eval split."
     )
     test_speakers: tuple[str, ...] = Field((), description="These speakers and no others are in the test split.")
-    seed: int = Field(0, ge=0, description="Seed of the distribution of the speakers that are not named.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the distribution of the speakers that are not named.")
 
     @model_validator(mode="after")
     def _require_whole(self) -> Self:

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from modules.common.settings import Settings
+from modules.common.settings import MAX_SEED, Settings
 
 _TESTS = 3  # they share the false-alarm rate
 
@@ -22,7 +22,7 @@ class DriftSettings(Settings):
     )
     max_clips: int = Field(4000, ge=2, description="A larger sample is thinned at random to this many clips.")
     min_clips: int = Field(20, ge=2, description="Samples with fewer clips are not compared.")
-    seed: int = Field(0, ge=0, description="Equal seeds give equal reports.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Equal seeds give equal reports.")
 
     @model_validator(mode="after")
     def _require_permutations(self) -> Self:

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from modules.audio.spec import AudioSpec
-from modules.common.settings import Settings
+from modules.common.settings import MAX_SEED, Settings
 from modules.models import DEFAULT_FAMILY, FAMILIES, ModelFamily, family_named
 
 Schedule = Literal["plateau", "cosine", "constant"]
@@ -74,7 +74,9 @@ class TrainingSettings(Settings):
         description="Size in MiB up to which the features of a split are kept in memory while training. Larger ones "
         "are read from a temporary file in `$TMPDIR` or `/var/tmp`, with the same results.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the weights, the order of the clips, dropout and augmentation.")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="Seed of the weights, the order of the clips, dropout and augmentation."
+    )
 
     @field_validator("family")
     @classmethod
@@ -139,4 +141,4 @@ class TuningSettings(Settings):
     objective: Literal["val_loss", "val_accuracy"] = Field(
         "val_loss", description="Metric on eval that trials are compared by, as Keras names it."
     )
-    seed: int = Field(0, ge=0, description="Seed of the search.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the search.")

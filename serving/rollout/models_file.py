@@ -12,9 +12,25 @@ from typing import TypeAlias
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from modules.common.files import read_text, require_file
 from serving.rollout.state import UnusableFile
 
 ServerConfig: TypeAlias = model_server_config_pb2.ModelServerConfig
+
+
+def require_models_file(path: Path) -> None:
+    """Require the file, before a server is contacted.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UnusableFile: It does not exist, or is not a regular file.
+    """
+    try:
+        require_file(path)
+    except OSError as error:
+        raise UnusableFile(f"cannot read {path}: {error.strerror}; name the server's models.config") from error
 
 
 class ModelsFile:
@@ -36,7 +52,7 @@ class ModelsFile:
             UnusableFile: The file cannot be read, or does not name the model.
         """
         try:
-            config = text_format.Parse(self.path.read_text(), ServerConfig())
+            config = text_format.Parse(read_text(self.path), ServerConfig())
         except OSError as error:
             raise UnusableFile(f"cannot read {self.path}: {error.strerror}; name the server's models.config") from error
         except text_format.ParseError as error:

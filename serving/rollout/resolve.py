@@ -3,13 +3,14 @@
 import re
 from pathlib import Path
 
+from modules.common.ports import PORT
 from serving.rollout.state import Target, UnusablePlace
 
 _VERTEX = re.compile(
     r"vertex://(?P<project>[^/]+)/(?P<region>[a-z0-9-]+)/(?P<endpoint>[^/]+)"
     r"|projects/(?P<project_>[^/]+)/locations/(?P<region_>[a-z0-9-]+)/endpoints/(?P<endpoint_>[^/]+)"
 )
-_HOST_AND_PORT = re.compile(r"(grpcs://)?(\[[0-9a-fA-F:]+\]|[^/:\[\]]+):\d+")
+_HOST_AND_PORT = re.compile(rf"(grpcs://)?(\[[0-9a-fA-F:]+\]|[^/:\[\]\s]+):{PORT}")
 
 
 def target_at(

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from modules.common import addresses
+from modules.common import addresses, ports
 from modules.common.errors import SerError
+from modules.common.files import require_file
 from modules.common.native_output import discarded_native_stderr
 from modules.common.settings import explain
-from serving.server.options import ServerConfigError, ServerOptions
+from serving.server.options import ServerConfigError, ServerOptions, read_batching, read_metrics_path, read_models
 
 DEFAULT_BASE_PATH = "output/serving"
 
@@ -113,6 +114,7 @@ def serve(
         raise UnusableOptions(f"cannot serve: {explain(error, ServerOptions)}") from error
     if base_path:
         require_folder(base_path)
+    _require_files(options)
     _require_free_ports(options)
     _run(options)
 
@@ -138,25 +140,43 @@ def _run(options: ServerOptions) -> None:
         raise CannotServe(f"cannot serve: {error}") from error
 
 
+def _require_files(options: ServerOptions) -> None:
+    """Require the files of the options, before TensorFlow is loaded."""
+    try:
+        read_models(options)
+        read_batching(options.batching_parameters_file)
+        read_metrics_path(options.monitoring_config_file)
+    except ServerConfigError as error:
+        raise UnusableOptions(f"cannot serve: {error}") from error
+    _require_tls(options.tls_certificate_file, options.tls_key_file)
+    folder = options.request_log_dir
+    if folder is not None and os.path.lexists(folder) and not folder.is_dir():
+        raise UnusableOptions(f"cannot serve: --request-log-dir {folder} is not a folder; name another")
+
+
+def _require_tls(certificate_file: Path | None, key_file: Path | None) -> None:
+    if certificate_file is None or key_file is None:
+        return
+    try:
+        for file in (certificate_file, key_file):
+            require_file(file)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_file, key_file, password="")
+    except (OSError, ValueError) as error:  # ssl.SSLError among them
+        reason = "they are not a certificate and its key" if isinstance(error, ssl.SSLError) else error
+        raise UnusableOptions(
+            f"cannot serve: --tls-certificate-file {certificate_file} and --tls-key-file {key_file}: {reason}; name a "
+            "certificate and its unencrypted key, both in PEM"
+        ) from error
+
+
 def _require_free_ports(options: ServerOptions) -> None:
     """Require ports that nothing listens on, before TensorFlow is loaded."""
-    ports = {"--port": options.port, "--rest-api-port": options.rest_api_port}
     if options.port and options.port == options.rest_api_port:
         raise UnusableOptions(
             f"cannot serve: --port and --rest-api-port are both {options.port}; give two different ports"
         )
-    for option, port in ports.items():
-        if not port:
-            continue
-        try:
-            with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((options.host, port))
-        except OSError as error:
-            raise UnusableOptions(
-                f"cannot serve: {option} {port} on --host {options.host}: {error.strerror}; give another port, or 0 "
-                "for a free one, or end the program that uses it"
-            ) from error
+    if refusal := ports.refusal(options.host, {"--port": options.port, "--rest-api-port": options.rest_api_port}):
+        raise UnusableOptions(f"cannot serve: {refusal}")
 
 
 def require_folder(model_base_path: str) -> None:

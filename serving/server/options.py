@@ -10,6 +10,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from modules.common import addresses
 from modules.common.errors import SerError
+from modules.common.files import read_text
 from modules.common.settings import Settings, explain
 from serving.wire import server_config_pb2
 
@@ -73,6 +74,14 @@ class ServerOptions(Settings):
     @classmethod
     def _take_paths(cls, value: object) -> object:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    @field_validator("model_name", "model_base_path")
+    @classmethod
+    def _require_utf8(cls, value: str | None) -> str | None:
+        """Refuse a name that TF Serving's configuration cannot hold."""
+        if value is not None and value != value.encode(errors="replace").decode():
+            raise ValueError("allowed: a text in UTF-8")
+        return value
 
     @model_validator(mode="after")
     def _require_model(self) -> Self:
@@ -188,7 +197,7 @@ def read_models(options: ServerOptions) -> model_server_config_pb2.ModelServerCo
 
 def _read(file: Path, into: _Config) -> _Config:
     try:
-        return text_format.Parse(file.read_text(), into)
+        return text_format.Parse(read_text(file), into)
     except OSError as error:
         raise ServerConfigError(f"cannot read {file}: {error.strerror}") from error
     except text_format.ParseError as error:

@@ -20,7 +20,7 @@ import numpy as np
 from modules.audio.encoder.catalog import Encoder, encoder_named
 from modules.common import addresses
 from modules.common.errors import SerError
-from modules.common.files import write_atomically
+from modules.common.files import require_file, write_atomically
 
 FOLDER_VARIABLE = "SER_ENCODERS"
 """Environment variable that names the folder of fetched weights."""
@@ -167,6 +167,8 @@ def _require_hash(file: Path, encoder: Encoder) -> None:
 
 def _read_source(source: str) -> dict[str, np.ndarray]:
     try:
+        if not addresses.in_bucket(source):
+            require_file(Path(source))
         content = addresses.read_bytes(source)
     except OSError as error:
         raise WeightsError(

@@ -13,13 +13,15 @@ import re
 from pathlib import Path
 from typing import Protocol
 
+from modules.common.ports import PORT
 from serving.client.errors import AddressError
 from serving.wire import predict_pb2 as wire
 
 DEFAULT_ADDRESS = "localhost:8500"
 
 _VERTEX = re.compile(r"vertex://(?P<project>[^/]+)/(?P<region>[a-z0-9-]+)/(?P<endpoint>[^/]+)")
-_HOST_AND_PORT = re.compile(r"(?P<tls>grpcs://)?(?P<target>(?:\[[0-9a-fA-F:]+\]|[^/:\[\]]+):\d+)")
+_HOST_AND_PORT = re.compile(rf"(?P<tls>grpcs://)?(?P<target>(?:\[[0-9a-fA-F:]+\]|[^/:\[\]\s]+):{PORT})")
+_REST = re.compile(rf"https?://([^/?#@\s]+@)?(\[[0-9a-fA-F:]+\]|[^/:\[\]?#@\s]+)(:{PORT})?(/[^?#\s]*)?")
 
 
 class Transport(Protocol):
@@ -82,6 +84,22 @@ class Threaded:
         await asyncio.to_thread(self._transport.close)
 
 
+def require_known(address: str) -> None:
+    """Require one of the forms in the module's table.
+
+    Args:
+        address: Address of a server.
+
+    Raises:
+        AddressError: The address has none of them.
+    """
+    if not any(form.fullmatch(address) for form in (_HOST_AND_PORT, _REST, _VERTEX)):
+        raise AddressError(
+            f"cannot use address {address!r}; known forms are HOST:PORT, grpcs://HOST:PORT, http(s)://HOST[:PORT] and "
+            "vertex://PROJECT/REGION/ENDPOINT, with a port of 1 to 65535"
+        )
+
+
 def connect(address: str, *, ca_file: Path | None = None) -> Transport:
     """Return a transport to ``address``; no request is sent yet.
 
@@ -93,6 +111,7 @@ def connect(address: str, *, ca_file: Path | None = None) -> Transport:
         AddressError: The address has none of the known forms.
         RequestFailed: The Vertex AI endpoint does not exist, or is not accessible.
     """
+    require_known(address)
     if direct := _HOST_AND_PORT.fullmatch(address):
         from serving.client.transport.grpc_direct import GrpcTransport
 
@@ -107,6 +126,7 @@ def connect_async(address: str, *, ca_file: Path | None = None) -> AsyncTranspor
         address: See :func:`connect`.
         ca_file: See :func:`connect`.
     """
+    require_known(address)
     if direct := _HOST_AND_PORT.fullmatch(address):
         from serving.client.transport.grpc_direct import AsyncGrpcTransport
 
@@ -115,15 +135,10 @@ def connect_async(address: str, *, ca_file: Path | None = None) -> AsyncTranspor
 
 
 def _connect_blocking(address: str, ca_file: Path | None) -> Transport:
-    if address.startswith(("http://", "https://")):
-        from serving.client.transport.rest import RestTransport
-
-        return RestTransport(address, ca_file=ca_file)
     if vertex := _VERTEX.fullmatch(address):
         from serving.client.transport.vertex import connect_vertex
 
         return connect_vertex(vertex["project"], vertex["region"], vertex["endpoint"])
-    raise AddressError(
-        f"cannot use address {address!r}; known forms are HOST:PORT, grpcs://HOST:PORT, http(s)://HOST[:PORT] and "
-        "vertex://PROJECT/REGION/ENDPOINT"
-    )
+    from serving.client.transport.rest import RestTransport
+
+    return RestTransport(address, ca_file=ca_file)
