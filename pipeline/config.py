@@ -6,7 +6,7 @@ then ``--set``; the later wins (:mod:`pipeline.config_sources`).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Annotated, Any, Literal, Self, TypeVar, overload
 
 import pydantic
 from pydantic import Field
@@ -38,14 +38,24 @@ class TransformSettings(Settings):
     )
 
 
+BeamArgument = Annotated[
+    str, Field(pattern=r"^--[a-z]", json_schema_extra={"allowed": "--NAME=VALUE, an argument of Beam or of its runner"})
+]
+
+
 class BeamSettings(Settings):
-    """The local Beam runner."""
+    """The Beam runner of the components that Dataflow does not run."""
 
     workers: int = Field(
         1, ge=1, le=1024, description="Number of threads, or of processes with `mode=multi_processing`."
     )
     mode: Literal["in_memory", "multi_threading", "multi_processing"] = Field(
         "in_memory", description="How the workers run; `multi_processing` for long ingests."
+    )
+    args: tuple[BeamArgument, ...] = Field(
+        (),
+        description="Further arguments, which override the others, such as `--runner=PortableRunner` with a "
+        "`--job_endpoint` of Flink or Spark.",
     )
 
 

@@ -102,6 +102,7 @@ def _runner_settings(config: PipelineConfig, data: Path, root: Path) -> RunnerSe
             f"--direct_num_workers={config.beam.workers}",
             # Without it TFX builds a source distribution of itself before each component.
             "--sdk_container_image=unused",
+            *config.beam.args,  # the last of two values counts
         ),
         metadata=tfx_metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite")),
     )

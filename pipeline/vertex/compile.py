@@ -82,7 +82,7 @@ def _runner_settings(config: VertexConfig) -> RunnerSettings:
         input_base=vertex.data,
         pipeline_root=vertex.pipeline_root,
         serving_dir=vertex.serving_dir,
-        beam_pipeline_args=_LOCAL_BEAM,
+        beam_pipeline_args=(*_LOCAL_BEAM, *config.beam.args),
         span_range=data_types.RuntimeParameter(name=SPAN_PARAMETER, ptype=str) if config.has_spans else None,
         trainer=VertexTrainer,
         trainer_options=_job_options(vertex, vertex.trainer, vertex_trainer_executor.TRAINING_ARGS_KEY),

@@ -175,12 +175,13 @@ class Run:
         return {line["path"]: line["reason"] for line in self.lines("quarantine.jsonl")}
 
 
-def execute(data, folder, settings, *, workers=1):
+def execute(data, folder, settings, *, workers=1, further_beam_args=()):
     """Run the executor as a TFX launcher does."""
     component = AudioExampleGen(input_base=str(data), settings=settings)
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
-    executor = Executor(BaseBeamExecutor.Context(beam_pipeline_args=beam_args(workers=workers)))
+    beam_pipeline_args = [*beam_args(workers=workers), *further_beam_args]
+    executor = Executor(BaseBeamExecutor.Context(beam_pipeline_args=beam_pipeline_args))
     executor.Do({}, {standard_component_specs.EXAMPLES_KEY: [artifact]}, component.exec_properties)
     return artifact, Run(folder)
 
@@ -414,9 +415,17 @@ def test_the_artifact_names_splits_and_format(artifact_and_run):
     assert artifact.get_string_custom_property("file_format") == "tfrecords_gzip"
 
 
-def test_two_workers_write_the_same_bytes_as_one(corpus, artifact_and_run, tmp_path):
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"workers": 2},
+        {"further_beam_args": ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")},
+    ],
+    ids=["two workers", "portable runner"],
+)
+def test_every_engine_writes_the_same_bytes(corpus, artifact_and_run, tmp_path, engine):
     _, one = artifact_and_run
-    _, two = execute(corpus, tmp_path / "two", ORIGINAL_INGEST.replace(seed=3), workers=2)
+    _, two = execute(corpus, tmp_path / "two", ORIGINAL_INGEST.replace(seed=3), **engine)
     files = sorted(str(path.relative_to(one.folder)) for path in one.folder.rglob("*") if path.is_file())
     assert len(files) == 6
     same, different, missing = filecmp.cmpfiles(one.folder, two.folder, files, shallow=False)

@@ -103,13 +103,19 @@ def test_beam_runs_on_dataflow_in_the_worker_image(golden_config, spec):
     assert any("Evaluator" in node for node in on_dataflow)
 
 
-def test_without_dataflow_beam_runs_in_the_containers(golden_config):
+@pytest.mark.parametrize(
+    ("args", "runner"),
+    [("[]", "FnApiRunner"), ("[--runner=PortableRunner,--job_endpoint=flink:8099]", "PortableRunner")],
+)
+def test_without_dataflow_beam_runs_in_the_containers_or_on_another_engine(golden_config, args, runner):
     config = load_config(
         GOLDEN / "vertex.yaml",
-        overrides=["vertex.dataflow.enabled=false", "vertex.dataflow.image=null"],
+        overrides=["vertex.dataflow.enabled=false", "vertex.dataflow.image=null", f"beam.args={args}"],
         tree=VertexConfig,
     )
-    assert beam_options(compile_pipeline(config)["pipelineSpec"], "AudioExampleGen")["runner"] == "FnApiRunner"
+    options = beam_options(compile_pipeline(config)["pipelineSpec"], "AudioExampleGen")
+    assert options["runner"] == runner
+    assert options["job_endpoint"] == ("flink:8099" if runner == "PortableRunner" else None)
 
 
 def test_every_container_has_its_machine(golden_config, spec):

@@ -145,33 +145,19 @@ def test_answers_are_those_of_the_server(recordings, base, shared_server):
         assert answer.speech == pytest.approx(served.speech, abs=1e-5)
 
 
-@pytest.mark.parametrize("suffix", ["wav", "mp3", "mka"])
+@pytest.mark.parametrize("suffix", ["wav", "mp3"])
 def test_a_recording_beyond_the_limits_has_the_answer_of_a_model_without_them(
     exported_model, limited, tmp_path, speechlike, suffix
 ):
     file = tmp_path / f"long.{suffix}"
     sound = np.concatenate([speechlike(12, seed=1), np.zeros(48_000 * 6, np.float32), speechlike(5, seed=2)])
-    if suffix == "mka":  # its length is known only after PyAV has decoded it
-        _write_matroska(file, sound)
-    else:
-        soundfile.write(file, sound, 48_000)
+    soundfile.write(file, sound, 48_000)
     (expected,) = Answerer(PushedModel(str(exported_model), 1)).answers([str(file)])
     (answer,) = Answerer(limited).answers([str(file)])
     assert isinstance(answer, Prediction), answer
     assert answer.emotion == expected.emotion
     assert answer.probabilities == pytest.approx(expected.probabilities, abs=2e-3)
     assert answer.speech == pytest.approx(expected.speech, abs=2e-2)
-
-
-def _write_matroska(file: Path, sound: np.ndarray) -> None:
-    import av
-
-    with av.open(str(file), "w", format="matroska") as container:
-        stream = container.add_stream("flac", rate=48_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray((sound * 32_767).astype(np.int16)[np.newaxis], format="s16", layout="mono")
-        frame.sample_rate = 48_000
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(packet)
 
 
 def test_a_long_recording_of_silence_is_an_error(limited, tmp_path):
