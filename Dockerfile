@@ -3,6 +3,7 @@
 #   docker build --target gpu      -t ser-pipeline-gpu .      training and tuning on GPUs
 #   docker build --target worker   -t ser-pipeline-worker .   Dataflow's workers
 #   docker build --target page     -t ser-page .              the web page
+#   docker build --target airflow  -t ser-airflow .           Airflow, which runs the pipeline in its container
 # Vertex AI gives its containers their command; Dataflow starts the worker's entrypoint, Beam's own.
 # Builders without BuildKit build every stage up to the target: the stages are in the order of what they need.
 
@@ -78,6 +79,26 @@ ENV HOME=/tmp NUMBA_CACHE_DIR=/tmp MPLCONFIGDIR=/tmp
 EXPOSE 8510
 ENTRYPOINT ["ser", "ui"]
 CMD ["--host", "0.0.0.0"]
+
+FROM build AS airflow-environment
+COPY environment/airflow.txt environment/
+RUN /opt/tools/bin/uv venv --quiet /opt/airflow \
+ && /opt/tools/bin/uv pip sync --quiet --python /opt/airflow/bin/python --require-hashes environment/airflow.txt
+
+FROM pipeline AS airflow
+COPY --from=airflow-environment /opt/airflow /opt/airflow
+COPY deploy/airflow/dags /opt/dags
+COPY configs/local.yaml configs/local.yaml
+# The pipeline's programs come first on the path; Airflow starts its own by name.
+ENV PATH=/opt/venv/bin:/usr/local/nvidia/bin:/opt/airflow/bin:$PATH \
+    SER_HOME=/home/ser \
+    SER_PROGRAMS=/opt/venv/bin \
+    AIRFLOW_HOME=/output/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/dags \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False
+EXPOSE 8080
+ENTRYPOINT ["/opt/airflow/bin/airflow"]
+CMD ["standalone"]
 
 # What is built without a target.
 FROM pipeline

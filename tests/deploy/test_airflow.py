@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from google.cloud import aiplatform_v1 as vertex
 
-from tests.deploy.airflow_runs import DAGS, TASKS, Airflow
+from tests.deploy.airflow_runs import ADDRESSEE, DAGS, TASKS, Airflow
 from tests.fakes.isolated import can_isolate
 from tests.fakes.mail import mailbox
 from tests.fakes.storage import FakeStorage
@@ -29,6 +30,7 @@ GOOGLE = {
     "SER__VERTEX__SERVICE_ACCOUNT": "ser-pipeline@example-project.iam.gserviceaccount.com",
     "SER_AIRFLOW_JOB": "gs://example-pipelines/compiled/latest.json",
 }
+DATA = GOOGLE["SER__VERTEX__DATA"]
 RUN = "gs://example-pipelines/root/1/run"
 OUTPUTS = {("RunReport", "report"): f"{RUN}/report", ("AudioExampleGen", "examples"): f"{RUN}/examples"}
 FIRST = ["success", "skipped", "success", "success", "skipped", "success"]
@@ -41,6 +43,11 @@ bag = BundleDagBag(sys.argv[1], bundle_path=Path(sys.argv[1]))
 tasks = {task.task_id: sorted(task.upstream_task_ids) for task in bag.dags["ser"].tasks} if bag.dags else {}
 print("found:", json.dumps({"errors": bag.import_errors, "tasks": tasks}))
 """
+
+
+def smtp(port: int) -> str:
+    """Return the connection to a server of :mod:`tests.fakes.mail`."""
+    return f"smtp://127.0.0.1:{port}/?disable_ssl=true&disable_tls=true&from_email=airflow%40example.com"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +77,7 @@ class GoogleCloud:
 
     airflow: Airflow
     pipelines: Pipelines
+    jobs: CustomJobs
     storage: FakeStorage
     mails: list
 
@@ -96,20 +104,19 @@ def google(tmp_path) -> Iterator[GoogleCloud]:
         fake = stack.enter_context(FakeVertex(tmp_path, {"pipeline_service": pipelines, "job_service": jobs}))
         storage.route(fake.https_ports)
         port, mails = stack.enter_context(mailbox())
-        smtp = f"smtp://127.0.0.1:{port}/?disable_ssl=true&disable_tls=true&from_email=airflow%40example.com"
         connections = {
-            "AIRFLOW_CONN_SMTP_DEFAULT": smtp,
+            "AIRFLOW_CONN_SMTP_DEFAULT": smtp(port),
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": "google-cloud-platform://",
         }
         environ = {**GOOGLE, **fake.environ, **storage.environ, **connections}
-        storage.write_bytes(f"{GOOGLE['SER__VERTEX__DATA']}/Actor_01/a.wav", b"a")
         storage.write_bytes(GOOGLE["SER_AIRFLOW_JOB"], (GOLDEN / "vertex_pipeline.json").read_bytes())
-        yield GoogleCloud(Airflow(tmp_path / "airflow", **environ), pipelines, storage, mails)
+        yield GoogleCloud(Airflow(tmp_path / "airflow", **environ), pipelines, jobs, storage, mails)
 
 
 @pytest.mark.slow
 def test_new_recordings_start_one_run_on_vertex_ai(google):
     google.finish(blessed=True, version="1795901000")
+    google.storage.write_bytes(f"{DATA}/Actor_01/a.wav", b"a")
     first = google.airflow.test()
     assert first.order == FIRST, first.log
     ((name, job),) = google.pipelines.jobs.items()
@@ -126,3 +133,24 @@ def test_new_recordings_start_one_run_on_vertex_ai(google):
     assert google.airflow.test().order == NOTHING_NEW
     assert list(google.pipelines.jobs) == [name]
     assert google.mails == []
+
+
+def test_an_alert_arrives_as_a_mail(airflow):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from ser_airflow import alerts; "
+        "alerts.send([sys.argv[2]], {}, subject='ser: the model was rejected', lines=['UAR 0.13 < 0.3', 'report: r'])"
+    )
+    with mailbox() as (port, mails):
+        airflow.run("python", "-c", code, str(DAGS), ADDRESSEE, AIRFLOW_CONN_SMTP_DEFAULT=smtp(port))
+    (mail,) = mails
+    assert (mail["Subject"], mail["To"]) == ("ser: the model was rejected", ADDRESSEE)
+    (part,) = mail.iter_parts()
+    assert "UAR 0.13 &lt; 0.3<br>" in part.get_content()
+
+
+def test_the_airflow_runner_of_tfx_needs_a_module_that_supported_airflow_lacks(airflow):
+    code = "import importlib.util as u; print(u.find_spec('airflow.operators.python_operator'))"
+    assert airflow.run("python", "-c", code).splitlines()[-1] == "None"
+    runner = importlib.util.find_spec("tfx.orchestration.airflow")
+    component = Path(runner.submodule_search_locations[0], "airflow_component.py").read_text()
+    assert "from airflow.operators import python_operator" in component

@@ -10,7 +10,7 @@ from tests.deploy.dockerfile import effective, instructions, stages
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "Dockerfile"
 SERVING = ROOT / "serving" / "container" / "Dockerfile"
-TARGETS = ("pipeline", "gpu", "worker", "page", None)
+TARGETS = ("pipeline", "gpu", "worker", "page", "airflow", None)
 
 
 def locked(package: str) -> str:

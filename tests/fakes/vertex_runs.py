@@ -33,6 +33,8 @@ from tests.fakes.vertex import Refused
 
 _CRON = re.compile(r"^((CRON_)?TZ=\S+ )?(\S+ ){4}\S+$")
 
+_ENDED = (vertex.PipelineState.PIPELINE_STATE_SUCCEEDED, vertex.PipelineState.PIPELINE_STATE_FAILED)
+
 
 class Pipelines:
     """PipelineService. A run goes through the states of ``progress``, one for each request.
@@ -62,7 +64,8 @@ class Pipelines:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"{request.name} does not exist")
         job, read = self.jobs[request.name], self._reads.get(request.name, 0)
         self._reads[request.name] = read + 1
-        job.state = self.progress[min(read, len(self.progress) - 1)]
+        if job.state not in _ENDED:
+            job.state = self.progress[min(read, len(self.progress) - 1)]
         task_state = job.state.name.removeprefix("PIPELINE_STATE_")
         names = json_format.MessageToDict(vertex.PipelineJob.pb(job).pipeline_spec)["root"]["dag"]["tasks"]
         job.job_detail.task_details = [

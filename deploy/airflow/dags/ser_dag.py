@@ -28,7 +28,7 @@ def _make_place() -> Any:
     if _SETTINGS.place == settings.LOCAL:
         from ser_airflow.local import Local
 
-        return Local(_SETTINGS.home)
+        return Local(_SETTINGS.home, _SETTINGS.programs)
     from ser_airflow.vertex import Vertex
 
     return Vertex(settings.read_vertex(), poll_sec=_SETTINGS.poll_sec)

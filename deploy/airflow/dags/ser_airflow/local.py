@@ -1,5 +1,6 @@
 """Operators for one machine, which has the checkout and its environment."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,20 @@ class CommandOperator(BaseOperator):
 
     Args:
         words: Command; the first word is a program of the environment.
-        home: Checkout.
+        home: Working folder.
+        programs: Folder of the programs.
         different_fails: Whether exit code 3 fails the task; "True" or "False".
     """
 
     template_fields = ("words", "different_fails")
 
-    def __init__(self, *, words: list[str], home: str, different_fails: str = "False", **arguments: Any) -> None:
+    def __init__(
+        self, *, words: list[str], home: str, programs: str, different_fails: str = "False", **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self.words = words
         self.home = home
+        self.programs = programs
         self.different_fails = different_fails
         self._hook = SubprocessHook()
 
@@ -39,7 +44,7 @@ class CommandOperator(BaseOperator):
         """Run the command and return 0, or 3 for a difference."""
         exits.require_words(self.words)
         program, *arguments = self.words
-        command = [str(Path(self.home, ".venv", "bin", program)), *arguments]
+        command = [str(Path(self.programs, program)), *arguments]
         ended = self._hook.run_command(command, cwd=self.home)
         return exits.checked(ended.exit_code, different_fails=self.different_fails == "True")
 
@@ -48,15 +53,24 @@ class CommandOperator(BaseOperator):
         self._hook.send_sigterm()
 
 
+def _default(name: str, value: str) -> str:
+    return os.environ.get(f"SER_AIRFLOW_{name}", value)
+
+
 class Local:
     """The pipeline on this machine."""
 
-    def __init__(self, home: str) -> None:
-        """Take the checkout."""
+    def __init__(self, home: str, programs: str) -> None:
+        """Take the checkout, and the folder of the programs."""
         self._home = home
+        self._programs = programs
         self.params = {
-            "data": Param(f"{home}/demo", type="string", minLength=1, description="Folder of recordings."),
-            "root": Param(f"{home}/output", type="string", minLength=1, description="Output folder of the runs."),
+            "data": Param(
+                _default("DATA", f"{home}/demo"), type="string", minLength=1, description="Folder of recordings."
+            ),
+            "root": Param(
+                _default("ROOT", f"{home}/output"), type="string", minLength=1, description="Output folder of the runs."
+            ),
             "config": Param(f"{home}/configs/local.yaml", type="string", minLength=1, description="Configuration."),
             "address": Param("localhost:8500", type="string", description="gRPC address of TF Serving."),
             "models_config": Param("", type="string", description="TF Serving's models.config; empty: no watch."),
@@ -74,7 +88,7 @@ class Local:
         """Return the operator that runs the pipeline."""
         options = [word for name in ("data", "root", "config") for word in (f"--{name}", f"{{{{ params.{name} }}}}")]
         return self._command(
-            "train", ["python", "runner_local.py", *options], trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+            "train", ["python", "-m", "runner_local", *options], trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
         )
 
     def watch(self, words: list[str]) -> BaseOperator:
@@ -89,4 +103,4 @@ class Local:
         return outcome.read(text, folder=str(folder), examples=str(runs[-1]))
 
     def _command(self, task_id: str, words: list[str], **arguments: Any) -> BaseOperator:
-        return CommandOperator(task_id=task_id, words=words, home=self._home, **arguments)
+        return CommandOperator(task_id=task_id, words=words, home=self._home, programs=self._programs, **arguments)

@@ -22,7 +22,8 @@ class Settings:
         poll_sec: Seconds between two looks at recordings or jobs.
         retries: Retries of each task.
         alerts: E-mail addresses that alerts are sent to.
-        home: Checkout with its environment, for ``local``.
+        home: Checkout, the working folder of commands, for ``local``.
+        programs: Folder of the programs of its environment.
     """
 
     place: str
@@ -32,6 +33,7 @@ class Settings:
     retries: int
     alerts: tuple[str, ...]
     home: str
+    programs: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ def read() -> Settings:
     place = _value("PLACE", LOCAL)
     if place not in (LOCAL, VERTEX):
         raise ValueError(f"SER_AIRFLOW_PLACE is {place!r}; allowed: {LOCAL}, {VERTEX}")
+    home = os.environ.get("SER_HOME", str(_CHECKOUT))
     return Settings(
         place=place,
         schedule=_value("SCHEDULE", "@daily") or None,
@@ -73,7 +76,8 @@ def read() -> Settings:
         poll_sec=int(_value("POLL_SEC", "300")),
         retries=int(_value("RETRIES", "2")),
         alerts=tuple(filter(None, _value("ALERTS", "").split(","))),
-        home=os.environ.get("SER_HOME", str(_CHECKOUT)),
+        home=home,
+        programs=os.environ.get("SER_PROGRAMS", f"{home}/.venv/bin"),
     )
 
 
