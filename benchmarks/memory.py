@@ -57,6 +57,7 @@ def synthetic_example(number: int, split: str, spec: AudioSpec) -> bytes:
     clip = Clip(path=f"{number}.wav", corpus="synthetic", emotion=EMOTIONS[emotion], speaker=f"{split}-{number % 40}")
     return examples.make_example(
         clip,
+        emotion_id=emotion,
         features=np.full(spec.feature_shape, emotion - 3, np.float32),
         valid_frames=spec.window_frames,
         augmentation="plain",

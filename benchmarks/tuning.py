@@ -90,7 +90,12 @@ class Task:
     def model(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Return the compiled model of a trial."""
         settings = with_values(self.settings, draw(hp))
-        return trainer.build_compiled(settings, self.config.audio, steps_per_epoch=self.steps_per_epoch)
+        return trainer.build_compiled(
+            settings,
+            self.config.audio,
+            classes=len(self.splits[TRAIN].emotions),
+            steps_per_epoch=self.steps_per_epoch,
+        )
 
     def fit_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``fit``."""

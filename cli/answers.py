@@ -12,7 +12,6 @@ from rich.table import Table
 
 from cli import terminal
 from cli.recordings import Unusable
-from modules.data.labels import EMOTIONS
 from modules.export.contract import NO_SPEECH
 
 if TYPE_CHECKING:
@@ -39,6 +38,9 @@ class Output(Protocol):
         Args:
             recording: The recording.
         """
+
+    def end(self) -> None:
+        """Print what waits for a later answer."""
 
 
 class Text:
@@ -68,6 +70,9 @@ class Text:
     def failed(self, recording: Unusable) -> None:
         """See :meth:`Output.failed`."""
 
+    def end(self) -> None:
+        """See :meth:`Output.end`."""
+
 
 class Json:
     """One object for each recording and line."""
@@ -81,39 +86,54 @@ class Json:
         error = {"code": recording.code, "message": recording.message}
         print(json.dumps({"file": recording.name, "error": error}), flush=True)
 
+    def end(self) -> None:
+        """See :meth:`Output.end`."""
+
 
 class Csv:
-    """One row for each recording, or for each window of a timeline."""
+    """One row for each recording, or for each window of a timeline. The first answer has the names of the columns."""
 
     def __init__(self, *, timeline: bool) -> None:
-        """Print the header.
+        """Choose the columns.
 
         Args:
             timeline: Whether rows are windows.
         """
-        names = [
-            "file",
-            *(_TIMES if timeline else ()),
-            "emotion",
-            *EMOTIONS,
-            "speech",
-            "model_version",
-            "error",
-            "message",
-        ]
-        self._writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
-        self._writer.writeheader()
+        self._times = _TIMES if timeline else ()
+        self._writer: csv.DictWriter[str] | None = None
+        self._waiting: list[Unusable] = []
 
     def answer(self, name: str, predictions: "Sequence[Prediction | Segment]") -> None:
         """See :meth:`Output.answer`."""
         for prediction in predictions:
+            if self._writer is None:
+                self._writer = self._begin(prediction.probabilities)
             probabilities = {emotion: f"{value:.6f}" for emotion, value in prediction.probabilities.items()}
             speech = {} if prediction.speech is None else {"speech": f"{prediction.speech:.6f}"}
             self._writer.writerow({"file": name} | dataclasses.asdict(prediction) | probabilities | speech)
 
     def failed(self, recording: Unusable) -> None:
         """See :meth:`Output.failed`."""
-        self._writer.writerow({"file": recording.name, "error": recording.code, "message": recording.message})
+        if self._writer is None:
+            self._waiting.append(recording)
+        else:
+            self._writer.writerow(_error_row(recording))
+
+    def end(self) -> None:
+        """See :meth:`Output.end`."""
+        if self._writer is None:
+            self._begin(())
+
+    def _begin(self, emotions: Iterable[str]) -> "csv.DictWriter[str]":
+        names = ["file", *self._times, "emotion", *emotions, "speech", "model_version", "error", "message"]
+        writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(_error_row, self._waiting))
+        return writer
+
+
+def _error_row(recording: Unusable) -> dict[str, str]:
+    return {"file": recording.name, "error": recording.code, "message": recording.message}
 
 
 def _segments(predictions: "Sequence[Prediction | Segment]") -> "list[Segment]":

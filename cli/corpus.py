@@ -2,9 +2,8 @@
 
 import collections
 import dataclasses
-import enum
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +16,8 @@ from cli import terminal
 from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder, require_output
+from cli.options import ConfigFile, Overrides
 from modules.common import addresses
-from modules.data.labels import EMOTIONS
 
 if TYPE_CHECKING:
     from components.audio_example_gen.corpora.scan import ScanReport, Sound
@@ -36,32 +35,25 @@ Examples = Annotated[
 _OUTPUT = Path("output")
 
 
-class CalmAs(enum.StrEnum):
-    """Label that RAVDESS's calm is mapped to."""
-
-    NEUTRAL = "neutral"
-    DROP = "drop"
-
-
 @app.command()
 def scan(
     folder: Annotated[str, typer.Argument(help="Folder with one corpus or several, at any depth; local or gs://.")],
-    calm_as: Annotated[
-        CalmAs, typer.Option(help="Label for recordings labelled calm, or drop to leave them out.")
-    ] = CalmAs.NEUTRAL,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
 ) -> None:
     """Print clips per corpus, emotion and speaker, duplicates, and every unusable file with the reason."""
     require_folder(folder)
     # Imported here: numpy and libsndfile take longer to load than `ser corpus --help` takes to answer.
-    from components.audio_example_gen.corpora import LabelSettings
     from components.audio_example_gen.corpora.scan import scan as scan_folder
+    from pipeline.config import load_config
 
+    settings = load_config(config, overrides=overrides or [], environ=os.environ)
     try:
         with _progress("Listening") as progress:
-            report = scan_folder(folder, labels=LabelSettings(calm_as=calm_as.value), progress=progress)
+            report = scan_folder(folder, labels=settings.labels, limits=settings.limits, progress=progress)
     except OSError as error:
         raise CommandFailed(f"cannot read {folder}: {error}") from error
-    _print_report(report)
+    _print_report(report, settings.labels.emotions)
     if not report.sounds:
         raise Refused(f"{folder} holds no recording that can be used; the reasons are above")
 
@@ -197,18 +189,21 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _print_report(report: "ScanReport") -> None:
+def _print_report(report: "ScanReport", emotions: Sequence[str]) -> None:
     if report.sounds:
-        _print_counts("Clips by corpus", report.sounds, key=lambda sound: (sound.clip.corpus,), names=("corpus",))
+        _print_counts(
+            "Clips by corpus", report.sounds, emotions, key=lambda sound: (sound.clip.corpus,), names=("corpus",)
+        )
         _print_counts(
             "Clips by speaker",
             report.sounds,
+            emotions,
             key=lambda sound: (sound.clip.speaker, sound.clip.sex),
             names=("speaker", "sex"),
         )
     _print_list("Same sound", (" = ".join(group) for group in report.duplicates))
     _print_list(
-        "Labels without a counterpart among the seven emotions",
+        "Labels that are no emotion of the model",
         (f"{label}: {n} clips" for label, n in report.dropped.items()),
     )
     _print_list("Cannot be used", (f"{file.path}: {file.reason}" for file in report.rejected))
@@ -219,16 +214,21 @@ def _print_report(report: "ScanReport") -> None:
 
 
 def _print_counts(
-    title: str, sounds: "Iterable[Sound]", *, key: "Callable[[Sound], tuple[str, ...]]", names: tuple[str, ...]
+    title: str,
+    sounds: "Iterable[Sound]",
+    emotions: Sequence[str],
+    *,
+    key: "Callable[[Sound], tuple[str, ...]]",
+    names: tuple[str, ...],
 ) -> None:
     rows: dict[tuple[str, ...], list[Sound]] = collections.defaultdict(list)
     for sound in sounds:
         rows[key(sound)].append(sound)
-    table = terminal.table(*names, numbers=(*EMOTIONS, "clips", "hours"), title=title)
+    table = terminal.table(*names, numbers=(*emotions, "clips", "hours"), title=title)
     for row, members in sorted(rows.items()):
         counts = collections.Counter(sound.clip.emotion for sound in members)
         hours = sum(sound.duration_sec for sound in members) / 3600
-        numbers = [str(counts[emotion]) for emotion in EMOTIONS]
+        numbers = [str(counts[emotion]) for emotion in emotions]
         table.add_row(*map(escape, row), *numbers, str(len(members)), f"{hours:.2f}")
     terminal.console().print(table)
 

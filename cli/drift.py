@@ -79,19 +79,23 @@ def _compare(reference: str, current: str, split: str, model: str | None, settin
     from components.audio_example_gen.settings import IngestSettings
     from components.drift_monitor import sources
     from components.drift_monitor.comparison import compare
-    from modules.export.contract import load_contract
+    from modules.data.labels import LabelSettings
+    from modules.export.contract import Contract, load_contract
     from pipeline.config import PipelineConfig
 
     specs = {place: sources.spec_of_examples(place) for place in (reference, current) if sources.holds_examples(place)}
-    config, limits = PipelineConfig(), None
-    spec = next(iter(specs.values()), config.audio)
+    config = PipelineConfig()
+    contract = Contract(next(iter(specs.values()), config.audio), config.labels.emotions, config.limits)
     if model is not None:
-        spec, _, limits = load_contract(model)
+        contract = load_contract(model)
+    spec = contract.audio_spec
     for place, other in specs.items():
         spec.require_same(other.fingerprint, whose=place)
-    ingest = IngestSettings(audio=spec, limits=limits or config.limits)
+    ingest = IngestSettings(audio=spec, limits=contract.limits, labels=LabelSettings(emotions=contract.labels))
     first, second = (_read(place, ingest, split) for place in (reference, current))
-    return compare(first, second, schema.load(spec), settings)
+    curated = schema.load(spec)
+    schema.set_emotions(curated, contract.labels)
+    return compare(first, second, curated, settings)
 
 
 def _read(place: str, ingest: "IngestSettings", split: str) -> "Clips":

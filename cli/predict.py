@@ -68,6 +68,7 @@ def predict(
     if not any(isinstance(recording, Recording) for recording in recordings):
         for recording in recordings:
             _report(recording, output)
+        output.end()
         raise typer.Exit(_summarise(answered=0, failed=len(recordings), asked=False))
     from serving.client import Client
 
@@ -76,6 +77,7 @@ def predict(
         Client(server, model=model, version=version, label=label, timeout_sec=timeout_sec, ca_file=ca_file) as client,
     ):
         answered = sum(_answer(client, server, recording, output, timeline=timeline) for recording in recordings)
+    output.end()
     raise typer.Exit(_summarise(answered=answered, failed=len(recordings) - answered))
 
 

@@ -12,7 +12,6 @@ import pydantic
 from pydantic import Field
 
 from components.atomic_pusher.settings import PushSettings
-from components.audio_example_gen.corpora import LabelSettings
 from components.audio_example_gen.settings import IngestSettings, InputSettings
 from components.drift_monitor.settings import MonitorSettings
 from modules.audio.augmentation import AugmentationSettings
@@ -20,6 +19,7 @@ from modules.audio.decoding import AudioLimits
 from modules.audio.spec import AudioSpec
 from modules.common.digest import digest
 from modules.common.settings import MAX_SEED, Settings, problems
+from modules.data.labels import LabelSettings
 from modules.data.splits import SplitSettings
 from modules.evaluation.gate import GateSettings
 from modules.models import DEFAULT_FAMILY

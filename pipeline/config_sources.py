@@ -25,6 +25,7 @@ RENAMED_KEYS: Mapping[str, str] = {
     "gate.min_slice_uar": "gate.min_slice_adjusted_uar",
     "gate.other_audio_spec": "gate.incomparable_baseline",
     "gate.min_uar": "gate.min_adjusted_uar",
+    "labels.calm_as": "labels.mapping.calm",
     "vertex.trainer.spot": "vertex.trainer.strategy",
     "vertex.tuner.spot": "vertex.tuner.strategy",
 }

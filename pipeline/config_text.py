@@ -57,7 +57,8 @@ def reference() -> str:
     defaults = {".".join(path): value for path, value in flatten(default_values(VertexConfig))}
     declared = dict(leaves(schema))
     # Such as vertex.nodes.AnomalyGate, which the schema declares as vertex.nodes.NAME.
-    named = {key: schema_at(tuple(key.split(".")), schema) for key in defaults if key not in declared}
+    beyond = [key for key in defaults if key not in declared and key.rpartition(".")[0] not in declared]
+    named = {key: schema_at(tuple(key.split(".")), schema) for key in beyond}
     parts = [_HEAD]
     for section, keys in _by_section([*declared, *named]).items():
         rows = [_row(key, declared.get(key) or named[key], defaults) for key in keys]

@@ -264,7 +264,7 @@ def _evaluation_stage(config: PipelineConfig, runner: RunnerSettings, data: _Dat
         baseline_model=baseline.outputs["model"],
         baseline_blessing=baseline.outputs["model_blessing"],
         serving_dir=runner.serving_dir,
-        eval_config=eval_config.eval_config(config.gate),
+        eval_config=eval_config.eval_config(config.gate, emotions=len(config.labels.emotions)),
         extractors_module=extractors.__name__,
         gate=config.gate,
     )

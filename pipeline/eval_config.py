@@ -6,15 +6,13 @@ from components.gated_evaluator import confusion_metrics as metrics
 from components.gated_evaluator import metrics as prediction_metrics
 from components.gated_evaluator.extractors import LENGTH
 from modules.data import examples
-from modules.data.labels import EMOTIONS
 from modules.evaluation.gate import GateSettings, floor_above
 
 SPLIT = "test"
-_CHANCE = 1 / len(EMOTIONS)  # among all emotions; the gate counts those of the test split, and is stricter
 SLICES = (examples.CORPUS, examples.SEX, examples.INTENSITY, examples.SPEAKER, examples.EMOTION, LENGTH)
 
 
-def eval_config(gate: GateSettings) -> config_pb2.EvalConfig:
+def eval_config(gate: GateSettings, *, emotions: int) -> config_pb2.EvalConfig:
     """Return metrics, slices and thresholds. TFMA applies change thresholds only if there is a blessed baseline.
 
     TFMA's own confidence intervals stay off: they resample clips, and a speaker's clips are alike, so they would be
@@ -22,6 +20,7 @@ def eval_config(gate: GateSettings) -> config_pb2.EvalConfig:
 
     Args:
         gate: Settings of the gate, for the thresholds.
+        emotions: Number of emotions.
     """
     return config_pb2.EvalConfig(
         model_specs=[
@@ -30,14 +29,15 @@ def eval_config(gate: GateSettings) -> config_pb2.EvalConfig:
             )
         ],
         slicing_specs=[config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=[key]) for key in SLICES)],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=[_uar(gate), *_descriptive()])],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=[_uar(gate, emotions), *_descriptive(emotions)])],
     )
 
 
-def _uar(gate: GateSettings) -> config_pb2.MetricConfig:
-    uar = metrics.metric_config()
-    floor = floor_above(_CHANCE, gate.min_adjusted_uar)
-    slice_floor = floor_above(_CHANCE, gate.min_slice_adjusted_uar)
+def _uar(gate: GateSettings, emotions: int) -> config_pb2.MetricConfig:
+    uar = metrics.metric_config(emotions)
+    chance = 1 / emotions  # the gate itself counts the emotions of the test split, and is stricter
+    floor = floor_above(chance, gate.min_adjusted_uar)
+    slice_floor = floor_above(chance, gate.min_slice_adjusted_uar)
     # Not `uar.threshold`: TFMA applies that to every slice, each single emotion included.
     uar.per_slice_thresholds.add(
         slicing_specs=[config_pb2.SlicingSpec()],
@@ -58,13 +58,13 @@ def _uar(gate: GateSettings) -> config_pb2.MetricConfig:
     return uar
 
 
-def _descriptive() -> list[config_pb2.MetricConfig]:
+def _descriptive(emotions: int) -> list[config_pb2.MetricConfig]:
     """Return metrics without thresholds, TFMA's own wherever it has one."""
     return [
         config_pb2.MetricConfig(class_name="ExampleCount"),
         config_pb2.MetricConfig(class_name="SparseCategoricalAccuracy"),
         config_pb2.MetricConfig(class_name="SparseCategoricalCrossentropy"),
         config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixAtThresholds", config='{"thresholds": [0.0]}'),
-        *metrics.score_configs(),
+        *metrics.score_configs(emotions),
         *prediction_metrics.score_configs(),
     ]

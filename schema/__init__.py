@@ -1,5 +1,6 @@
 """Curated TFDV schemas, one for each feature family."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -7,6 +8,19 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from modules.audio.spec import AudioSpec
 from modules.data import examples
+
+
+def set_emotions(schema: schema_pb2.Schema, emotions: Sequence[str]) -> None:
+    """Allow some emotions, and no others.
+
+    Args:
+        schema: Schema that is changed.
+        emotions: The emotions, in the order of a model's outputs.
+    """
+    features = {feature.name: feature for feature in schema.feature}
+    del features[examples.EMOTION].string_domain.value[:]
+    features[examples.EMOTION].string_domain.value.extend(emotions)
+    features[examples.EMOTION_ID].int_domain.max = len(emotions) - 1
 
 
 def load(spec: AudioSpec) -> schema_pb2.Schema:

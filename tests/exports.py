@@ -11,6 +11,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
+import schema
 from modules import models
 from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
@@ -58,6 +59,7 @@ def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
     packed = [
         examples.make_example(
             clip,
+            emotion_id=EMOTIONS.index(clip.emotion),
             features=rng.normal(size=spec.feature_shape).astype(np.float32),
             valid_frames=spec.window_frames,
             augmentation="plain",
@@ -90,4 +92,4 @@ def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
             lambda inputs: preprocessing.preprocessing_fn(inputs, config)
         )
         transform_fn | tft_beam.WriteTransformFn(str(folder))
-    metadata_io.write_metadata(metadata, str(folder / "metadata"))
+    metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema.load(spec)), str(folder / "metadata"))

@@ -74,30 +74,32 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         window = _read_window(input_base, spans, settings) if settings.spans > 1 else _read_folder(exec_properties)
         identified = _identify(window, settings)
         arrivals = [_clips_of(span, input_base, settings) for span in spans]
+        emotions = settings.labels.occurring(clip.emotion for clip in identified.clips)
         split_of = assign(
             identified.clips, settings.splits, arrivals=arrivals, min_test_speakers=settings.min_test_speakers
         )
         _warn_of_gate(identified.clips, split_of, settings)
         shards = list(make_shards(identified.clips, split_of, settings))
-        self._run_beam(shards, window.root, examples.uri, settings)
+        self._run_beam(shards, WriteShard(window.root, examples.uri, settings, emotions), examples.uri)
         report = Report(
             root=window.root,
             spans=tuple(filter(None, window.folders)),
             settings=settings,
+            emotions=emotions,
             outcomes=_read_outcomes(examples.uri),
             rejected=identified.rejected,
             dropped=identified.dropped,
         )
         _finish(report, examples.uri)
 
-    def _run_beam(self, shards: Sequence[Shard], root: str, folder: str, settings: IngestSettings) -> None:
+    def _run_beam(self, shards: Sequence[Shard], write: WriteShard, folder: str) -> None:
         clips = sum(len(batch) for shard in shards for batch in shard.batches)
         with shown(folder, Progress("AudioExampleGen", total=clips, unit="clips")), self._make_beam_pipeline() as p:
             outcomes = (
                 p
                 | "Shards" >> beam.Create(shards)
                 | "Spread" >> beam.Reshuffle()
-                | "WriteShard" >> beam.ParDo(WriteShard(root, folder, settings))
+                | "WriteShard" >> beam.ParDo(write)
                 | "Gather" >> beam.combiners.ToList()
                 | "FindDuplicates" >> beam.Map(find_duplicates)
             )

@@ -49,6 +49,15 @@ def data(examples_uri: str) -> summary.Data:
     )
 
 
+def emotions(examples_uri: str) -> tuple[str, ...]:
+    """Return the emotions of the examples, in the order of a model's outputs.
+
+    Args:
+        examples_uri: Folder of the examples.
+    """
+    return tuple(_read_json(examples_uri, SUMMARY_FILE)["emotions"])
+
+
 def _split_data(split: str, census: dict[str, Any]) -> summary.SplitData:
     return summary.SplitData(
         split=split,

@@ -124,15 +124,17 @@ class WriteShard(beam.DoFn):
     and Beam's writers have no fixed order.
     """
 
-    def __init__(self, root: str, folder: str, settings: IngestSettings) -> None:
+    def __init__(self, root: str, folder: str, settings: IngestSettings, emotions: Sequence[str]) -> None:
         """Store what all shards share.
 
         Args:
             root: Folder that the clips' paths are relative to.
             folder: Folder that the shards' paths are relative to; also the key of the progress.
             settings: Settings of the ingestion.
+            emotions: Emotions of the model, in the order of its outputs.
         """
         self._root, self._folder, self._settings = root, folder, settings
+        self._emotion_ids = {emotion: number for number, emotion in enumerate(emotions)}
 
     def process(self, shard: Shard) -> Iterator[Outcome]:
         """Write a shard.
@@ -202,6 +204,7 @@ class WriteShard(beam.DoFn):
         for copy, values, valid_frames in zip(copies, extracted.numpy(), frames.numpy(), strict=True):
             example = make_example(
                 copy.clip,
+                emotion_id=self._emotion_ids[copy.clip.emotion],
                 features=values,
                 valid_frames=int(valid_frames),
                 augmentation=copy.variant,

@@ -38,6 +38,12 @@ class TooManyQuarantined(IngestError):
     code = "ingest.too_many_quarantined"
 
 
+class OneEmotion(IngestError):
+    """All usable recordings have the same emotion."""
+
+    code = "ingest.one_emotion"
+
+
 class EmptySplit(IngestError):
     """A split has no usable recordings."""
 
@@ -51,6 +57,7 @@ class Report:
     Attributes:
         root: The ingested folder.
         settings: Settings of the ingestion.
+        emotions: Emotions of the model, in the order of its outputs.
         outcomes: Outcomes of the identified recordings, with duplicates marked.
         rejected: Files that could not be identified.
         dropped: See :class:`components.audio_example_gen.corpora.Identified`.
@@ -59,6 +66,7 @@ class Report:
 
     root: str
     settings: IngestSettings
+    emotions: Sequence[str]
     outcomes: Sequence[Outcome]
     rejected: Sequence[Rejected]
     dropped: Mapping[str, int]
@@ -95,6 +103,7 @@ class Report:
             "root": self.root,
             "protocol": settings.splits.protocol,
             "seed": settings.seed,
+            "emotions": list(self.emotions),
             "audio_spec": settings.audio.model_dump(mode="json"),
             "audio_spec_fingerprint": settings.audio.fingerprint,
             "augmentation_variants": list(settings.augmentation.variants),
@@ -119,6 +128,7 @@ class Report:
         Raises:
             TooManyQuarantined: The share of quarantined recordings is too large.
             EmptySplit: A split has no clip.
+            OneEmotion: All clips have the same emotion.
         """
         if self.quarantined_share > self.settings.max_quarantined_share:
             raise TooManyQuarantined(
@@ -132,6 +142,11 @@ class Report:
             raise EmptySplit(
                 f"{', '.join(empty)} has no usable clips: {self._worst()}. "
                 f"Every path with its reason: {quarantine_path}"
+            )
+        if len(self.emotions) < 2:
+            raise OneEmotion(
+                f"every usable recording is {self.emotions[0]}, and a model needs two emotions; add recordings of "
+                "others, or change labels.emotions and labels.mapping"
             )
 
     def _worst(self) -> str:

@@ -4,12 +4,12 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from components.audio_example_gen.corpora import LabelSettings
 from components.audio_example_gen.patterns import level_patterns
 from modules.audio.augmentation import AugmentationSettings
 from modules.audio.decoding import AudioLimits
 from modules.audio.spec import AudioSpec
 from modules.common.settings import MAX_SEED, Settings
+from modules.data.labels import LabelSettings
 from modules.data.splits import SplitSettings
 
 FIVE_LEVELS = "*/*/*/*/*"

@@ -30,8 +30,8 @@ class CuratedSchema(base_component.BaseComponent):
     TFX's ImportSchemaGen takes a path, so a cached run would miss a change of the file. Here the text is the parameter,
     and the machine of the component needs no file.
 
-    The executor does not read ``examples``. As an input they limit the age of a cached schema to theirs, so that its
-    file still exists on Vertex AI (:mod:`components.audio_example_gen.vertex_driver`).
+    The executor reads the emotions that occur in ``examples``. As an input they also limit the age of a cached schema
+    to theirs, so that its file still exists on Vertex AI (:mod:`components.audio_example_gen.vertex_driver`).
     """
 
     SPEC_CLASS = CuratedSchemaSpec

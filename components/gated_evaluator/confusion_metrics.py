@@ -15,7 +15,6 @@ from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.metrics import multi_class_confusion_matrix_metrics as confusion
 from tensorflow_model_analysis.proto import config_pb2
 
-from modules.data.labels import EMOTIONS
 from modules.evaluation.intervals import CLASS_METRICS, confusion_scores
 
 NAME = "unweighted_average_recall"
@@ -33,61 +32,73 @@ class ConfusionScore(metric_types.Metric):
     the class's number as sub-key.
     """
 
-    def __init__(self, score: str, name: str | None = None) -> None:
+    def __init__(self, score: str, classes: int, name: str | None = None) -> None:
         """Create the metric.
 
         Args:
             score: Name of the score in :func:`modules.evaluation.intervals.confusion_scores`.
+            classes: Number of emotions.
             name: Name of the metric; that of the score by default.
         """
-        super().__init__(metric_util.merge_per_key_computations(_computations), score=score, name=name or score)
+        computations = metric_util.merge_per_key_computations(_computations)
+        super().__init__(computations, score=score, classes=classes, name=name or score)
 
 
 metric_types.register_metric(ConfusionScore)
 
 
-def metric_config() -> config_pb2.MetricConfig:
-    """Return the configuration of the UAR, the mean recall over the classes."""
-    return _config("uar", NAME)
+def metric_config(classes: int) -> config_pb2.MetricConfig:
+    """Return the configuration of the UAR, the mean recall over the classes.
+
+    Args:
+        classes: Number of emotions.
+    """
+    return _config("uar", classes, NAME)
 
 
-def score_configs() -> list[config_pb2.MetricConfig]:
-    """Return the configurations of the other metrics of the confusion matrix."""
-    return [_config(score, score) for score in SCORES]
+def score_configs(classes: int) -> list[config_pb2.MetricConfig]:
+    """Return the configurations of the other metrics of the confusion matrix.
+
+    Args:
+        classes: Number of emotions.
+    """
+    return [_config(score, classes, score) for score in SCORES]
 
 
-def _config(score: str, name: str) -> config_pb2.MetricConfig:
-    config = json.dumps({"score": score, "name": name})
+def _config(score: str, classes: int, name: str) -> config_pb2.MetricConfig:
+    config = json.dumps({"score": score, "classes": classes, "name": name})
     return config_pb2.MetricConfig(class_name=ConfusionScore.__name__, module=__name__, config=config)
 
 
-def dense_confusion(matrix: dict[confusion.MatrixEntryKey, float]) -> np.ndarray:
+def dense_confusion(matrix: dict[confusion.MatrixEntryKey, float], classes: int) -> np.ndarray:
     """Return TFMA's confusion matrix as an array.
 
     Args:
         matrix: Weights by entry.
+        classes: Number of emotions.
 
     Returns:
         float64 of shape ``[true, predicted]``; the last predicted class is that of non-finite predictions.
     """
-    classes = 1 + max(len(EMOTIONS), *(entry.actual_class_id + 1 for entry in matrix)) if matrix else 1
-    dense = np.zeros((classes, classes))
+    size = 1 + max(classes, *(entry.actual_class_id + 1 for entry in matrix)) if matrix else 1
+    dense = np.zeros((size, size))
     for entry, weight in matrix.items():
         dense[entry.actual_class_id, entry.predicted_class_id] += weight  # TFMA's "no class" is -1, the last index
     return dense
 
 
-def _scores(matrix: dict[confusion.MatrixEntryKey, float]) -> dict[str, np.ndarray]:
-    return confusion_scores(dense_confusion(matrix)) if matrix else _undefined_scores()
+def _scores(matrix: dict[confusion.MatrixEntryKey, float], classes: int) -> dict[str, np.ndarray]:
+    return confusion_scores(dense_confusion(matrix, classes)) if matrix else _undefined_scores(classes)
 
 
-def _undefined_scores() -> dict[str, np.ndarray]:
+def _undefined_scores(classes: int) -> dict[str, np.ndarray]:
     names = ("uar", *SCORES)
-    return {name: np.full(len(EMOTIONS) if name in CLASS_METRICS else (), math.nan) for name in names}
+    return {name: np.full(classes if name in CLASS_METRICS else (), math.nan) for name in names}
 
 
 def _computations(
     score: str,
+    classes: int,
     name: str,
     eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
@@ -107,7 +118,7 @@ def _computations(
     matrices_key = counting[-1].keys[-1]
     sub_keys = [None]
     if score in CLASS_METRICS:
-        sub_keys = [metric_types.SubKey(class_id=index) for index in range(len(EMOTIONS))]
+        sub_keys = [metric_types.SubKey(class_id=index) for index in range(classes)]
     keys = [
         metric_types.MetricKey(
             name=name,
@@ -120,7 +131,7 @@ def _computations(
     ]
 
     def result(metrics: dict[metric_types.MetricKey, Any]) -> dict[metric_types.MetricKey, float]:
-        values = np.atleast_1d(_scores(metrics[matrices_key].get(_ANY, {}))[score])
+        values = np.atleast_1d(_scores(metrics[matrices_key].get(_ANY, {}), classes)[score])
         return {key: float(value) for key, value in zip(keys, values, strict=False)}
 
     return [*counting, metric_types.DerivedMetricComputation(keys=keys, result=result)]

@@ -19,14 +19,13 @@ from components.artifacts import COMPARISON_FILE, METRICS_FILE, VERDICT_FILE, Ar
 from components.atomic_pusher.executor import find_pushed
 from components.audio_example_gen import ingest_summary
 from components.gated_evaluator.tfma_results import read_uars, read_violations
-from modules.audio.spec import AudioSpec
 from modules.data import examples as example_keys
 from modules.data.predictions import SplitExamples, predict, read_examples
 from modules.evaluation import evaluate, gate, predictions_table
 from modules.evaluation.errors import wrong_predictions
 from modules.evaluation.intervals import Predictions
 from modules.evaluation.predictions_table import PREDICTIONS_FILE
-from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, MODEL_FILE, PROTOCOL_FILE
+from modules.export.contract import EXTRA_ASSETS, MODEL_FILE, PROTOCOL_FILE, Contract, load_contract
 from modules.reporting import model_card
 from modules.reporting.summary import Baseline, Evaluation, Protocol, Verdict
 
@@ -72,9 +71,12 @@ class Executor(tfx_evaluator.Executor):
         )
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
         probabilities = predict(candidate, split)
-        table = predictions_table.to_csv(split.text, split.columns[example_keys.EMOTION_ID], probabilities)
+        emotions = load_contract(candidate).labels
+        table = predictions_table.to_csv(
+            split.text, split.columns[example_keys.EMOTION_ID], probabilities, classes=emotions
+        )
         io_utils.write_string_file(os.path.join(evaluation_uri, PREDICTIONS_FILE), table)
-        evaluation, comparison = _measure(probabilities, baseline, split, split_name)
+        evaluation, comparison = _measure(probabilities, emotions, baseline, split, split_name)
         evidence = gate.Evidence(
             evaluation=evaluation,
             uars=read_uars(evaluation_uri),
@@ -169,13 +171,14 @@ def why_incomparable(candidate_dir: str, baseline_dir: str) -> str | None:
     Raises:
         FileNotFoundError: The candidate was not exported by this project.
     """
-    theirs = _read_contract(baseline_dir)
+    theirs = _contract_of(baseline_dir)
     if theirs is None:
         return "since it was not exported by this project"
-    ours = _own_contract(candidate_dir)
-    if ours[0].fingerprint != theirs[0].fingerprint:
-        return f"since it was trained on audio spec {theirs[0].fingerprint} and they have {ours[0].fingerprint}"
-    return None if ours[1] == theirs[1] else f"since it has other emotions: {theirs[1]}"
+    ours = load_contract(candidate_dir)
+    spec, their_spec = ours.audio_spec.fingerprint, theirs.audio_spec.fingerprint
+    if spec != their_spec:
+        return f"since it was trained on audio spec {their_spec} and they have {spec}"
+    return None if ours.labels == theirs.labels else f"since it has other emotions: {', '.join(theirs.labels)}"
 
 
 def record(verdict: Verdict, blessing: types.Artifact) -> None:
@@ -199,14 +202,18 @@ def record(verdict: Verdict, blessing: types.Artifact) -> None:
 
 
 def _measure(
-    probabilities: np.ndarray, baseline: _BaselineModel, split: SplitExamples, split_name: str
+    probabilities: np.ndarray,
+    emotions: Sequence[str],
+    baseline: _BaselineModel,
+    split: SplitExamples,
+    split_name: str,
 ) -> tuple[Evaluation, Baseline | None]:
     """Return the candidate's metrics, and its comparison with the baseline without the latter's training speakers."""
     labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
     slices = evaluate.clip_slices(split.text, split.columns[example_keys.DURATION_SEC])
-    evaluation = evaluate.evaluate(labels, probabilities, speakers, slices=slices, split=split_name).model_copy(
-        update={"errors": wrong_predictions(split.text, labels, probabilities)}
-    )
+    evaluation = evaluate.evaluate(
+        labels, probabilities, speakers, classes=emotions, slices=slices, split=split_name
+    ).model_copy(update={"errors": wrong_predictions(split.text, labels, probabilities, classes=emotions)})
     excluded = baseline.training_speakers or ()
     unseen = ~np.isin(speakers, excluded)
     if baseline.name is None or not unseen.any() or not np.isfinite(probabilities).all():
@@ -221,10 +228,9 @@ def _measure(
 
 def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdict: Verdict, folder: str) -> None:
     """Write the model card into the blessing, from which the Pusher copies it."""
-    spec, _ = _own_contract(model_dir)
     card = model_card.describe(
         name="speech emotion",
-        spec=spec,
+        spec=load_contract(model_dir).audio_spec,
         data=ingest_summary.data(examples_uri),
         protocol=ingest_summary.protocol(examples_uri),
         evaluation=evaluation,
@@ -239,17 +245,12 @@ def _write(folder: str, name: str, section: BaseModel) -> None:
     io_utils.write_string_file(os.path.join(folder, name), section.model_dump_json(indent=2))
 
 
-def _own_contract(model_dir: str) -> tuple[AudioSpec, str]:
-    contract = _read_contract(model_dir)
-    if contract is None:
-        raise FileNotFoundError(f"{model_dir} has no {AUDIO_SPEC_FILE}; give a model that this project exported")
-    return contract
-
-
-def _read_contract(model_dir: str) -> tuple[AudioSpec, str] | None:
-    """Return audio spec and labels of a model on any file system; None if either is missing."""
-    spec, labels = (_read_asset(model_dir, name) for name in (AUDIO_SPEC_FILE, LABELS_FILE))
-    return (AudioSpec.from_json(spec), labels) if spec and labels else None
+def _contract_of(model_dir: str) -> Contract | None:
+    """Return the contract of a model; None if this project did not export it."""
+    try:
+        return load_contract(model_dir)
+    except FileNotFoundError:
+        return None
 
 
 def _read_asset(model_dir: str, name: str) -> str | None:

@@ -25,14 +25,16 @@ class Split:
     Attributes:
         features: Normalised features, float32 ``[clips, *feature_shape]``, in memory or on disk.
         valid_frames: Frames that each recording fills, int32 ``[clips]``.
-        emotion_ids: Indices into :data:`modules.data.labels.EMOTIONS`, int32 ``[clips]``.
+        emotion_ids: Indices into ``emotions``, int32 ``[clips]``.
         speakers: Names of the speakers, ``[clips]``.
+        emotions: Names of the emotions, in the order of a model's outputs.
     """
 
     features: np.ndarray | ArrayOnDisk
     valid_frames: np.ndarray
     emotion_ids: np.ndarray
     speakers: np.ndarray
+    emotions: tuple[str, ...] = EMOTIONS
 
     def __len__(self) -> int:
         return len(self.features)
@@ -48,7 +50,7 @@ class Split:
     @property
     def targets(self) -> np.ndarray:
         """One-hot emotions, float32 ``[clips, emotions]``."""
-        return keras.utils.to_categorical(self.emotion_ids, len(EMOTIONS)).astype(np.float32)
+        return keras.utils.to_categorical(self.emotion_ids, len(self.emotions)).astype(np.float32)
 
 
 def read_split(
@@ -76,7 +78,7 @@ def read_split(
         raise FileNotFoundError(
             f"the {len(files)} files that match {', '.join(file_patterns)} hold no example; ingest recordings first"
         )
-    split = _empty_split((clips, *spec.feature_shape), max_bytes)
+    split = _empty_split((clips, *spec.feature_shape), emotions_of(transform), max_bytes)
     for rows, batch in batches:
         for fingerprint in set(batch[examples.AUDIO_SPEC].tolist()):
             spec.require_same(fingerprint.decode(), whose="an example to train on")
@@ -86,6 +88,16 @@ def read_split(
         split.emotion_ids[rows] = batch[examples.EMOTION_ID]
         split.speakers[rows] = batch[examples.SPEAKER]
     return split
+
+
+def emotions_of(transform: tft.TFTransformOutput) -> tuple[str, ...]:
+    """Return the emotions that the schema of the examples allows, in the order of a model's outputs.
+
+    Args:
+        transform: Output of the Transform component.
+    """
+    features = {feature.name: feature for feature in transform.raw_metadata.schema.feature}
+    return tuple(features[examples.EMOTION].string_domain.value)
 
 
 def empty_features(shape: tuple[int, ...], max_bytes: float) -> np.ndarray | ArrayOnDisk:
@@ -141,12 +153,13 @@ def _batches(
     yield from records.map(lambda serialized: tf.io.parse_example(serialized, chosen)).as_numpy_iterator()
 
 
-def _empty_split(shape: tuple[int, ...], max_bytes: float) -> Split:
+def _empty_split(shape: tuple[int, ...], emotions: tuple[str, ...], max_bytes: float) -> Split:
     return Split(
         features=empty_features(shape, max_bytes),
         valid_frames=np.empty(shape[0], np.int32),
         emotion_ids=np.empty(shape[0], np.int32),
         speakers=np.empty(shape[0], object),
+        emotions=emotions,
     )
 
 

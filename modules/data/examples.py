@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from modules.audio.spec import AudioSpec
 from modules.data.clips import Clip
-from modules.data.labels import EMOTION_IDS
 
 FEATURES = "features"
 VALID_FRAMES = "valid_frames"
@@ -25,6 +24,7 @@ AUDIO_SPEC = "audio_spec"
 def make_example(
     clip: Clip,
     *,
+    emotion_id: int,
     features: np.ndarray,
     valid_frames: int,
     augmentation: str,
@@ -36,6 +36,7 @@ def make_example(
 
     Args:
         clip: Description of the clip.
+        emotion_id: Position of its emotion among those of the model.
         features: float32 of shape ``spec.feature_shape``.
         valid_frames: Frames of the window that the recording fills; the rest is padding.
         augmentation: Name of the variant, ``plain`` for the recording itself.
@@ -49,7 +50,7 @@ def make_example(
                 FEATURES: _floats(features.ravel()),
                 VALID_FRAMES: _ints(valid_frames),
                 EMOTION: _text(clip.emotion),
-                EMOTION_ID: _ints(EMOTION_IDS[clip.emotion]),
+                EMOTION_ID: _ints(emotion_id),
                 SPEAKER: _text(clip.speaker),
                 SEX: _text(clip.sex),
                 INTENSITY: _text(clip.intensity),

@@ -18,11 +18,11 @@ Three tests share the false-alarm rate equally:
 import collections
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from modules.common.errors import SerError
-from modules.data.labels import EMOTIONS
 from modules.drift.level import Levels
 from modules.drift.permutation import Thresholds, membership, named_speakers, permute
 from modules.drift.report import DriftReport, EmotionDrift, FeatureDrift, LabelDrift
@@ -103,6 +103,7 @@ def _report(
     reference: Sample, current: Sample, seen: Statistics, thresholds: Thresholds, settings: DriftSettings
 ) -> DriftReport:
     extent = thresholds.standardised(KS, seen[KS])[0]
+    named = sorted({*(reference.emotions or ()), *(current.emotions or ())})
     return DriftReport(
         settings=settings,
         reference_clips=reference.clips,
@@ -121,20 +122,22 @@ def _report(
             )
             for number in np.argsort(-extent, kind="stable")
         ),
-        labels=_label_drift(reference, current, thresholds) if LABELS in seen else None,
-        emotions=tuple(_emotion_drift(emotion, reference, seen, thresholds) for emotion in EMOTIONS if emotion in seen),
+        labels=_label_drift(reference, current, named, thresholds) if LABELS in seen else None,
+        emotions=tuple(_emotion_drift(emotion, reference, seen, thresholds) for emotion in named if emotion in seen),
     )
 
 
-def _label_drift(reference: Sample, current: Sample, thresholds: Thresholds) -> LabelDrift:
+def _label_drift(reference: Sample, current: Sample, emotions: Sequence[str], thresholds: Thresholds) -> LabelDrift:
     return LabelDrift(
-        reference=_label_shares(reference), current=_label_shares(current), jensen_shannon=thresholds.compared(LABELS)
+        reference=_label_shares(reference, emotions),
+        current=_label_shares(current, emotions),
+        jensen_shannon=thresholds.compared(LABELS),
     )
 
 
-def _label_shares(sample: Sample) -> dict[str, float]:
+def _label_shares(sample: Sample, emotions: Sequence[str]) -> dict[str, float]:
     counts = collections.Counter(sample.emotions)
-    return {emotion: counts[emotion] / sample.clips for emotion in EMOTIONS}
+    return {emotion: counts[emotion] / sample.clips for emotion in emotions}
 
 
 def _emotion_drift(emotion: str, reference: Sample, seen: Statistics, thresholds: Thresholds) -> EmotionDrift:

@@ -4,7 +4,6 @@ import numpy as np
 import scipy.stats
 from scipy.spatial import distance
 
-from modules.data.labels import EMOTIONS
 from modules.drift.sample import Sample
 
 KS = "ks"
@@ -39,7 +38,10 @@ class Pool:
         self._emotions: dict[str, np.ndarray] = {}
         if reference.emotions is not None and current.emotions is not None:
             named = np.array(reference.emotions + current.emotions)
-            self._emotions = {emotion: np.flatnonzero(named == emotion) for emotion in EMOTIONS}
+            self._emotions = {
+                emotion: np.flatnonzero(named == emotion)
+                for emotion in sorted({*reference.emotions, *current.emotions})
+            }
 
     def measure(self, first: np.ndarray, second: np.ndarray) -> Statistics:
         """Compare pairs of samples.

@@ -5,21 +5,26 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from modules.data import examples
-from modules.data.labels import EMOTIONS
 from modules.reporting.summary import WrongPrediction
 
 MOST = 50
 
 
 def wrong_predictions(
-    column: Callable[[str], Sequence[str]], labels: np.ndarray, probabilities: np.ndarray, *, most: int = MOST
+    column: Callable[[str], Sequence[str]],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    classes: Sequence[str],
+    most: int = MOST,
 ) -> tuple[WrongPrediction, ...]:
     """Return the wrong predictions: clips with a suspect label first, then by their lead over the label's probability.
 
     Args:
         column: Function that returns a column of the examples as texts, by its name.
-        labels: Indices into :data:`modules.data.labels.EMOTIONS`, int ``[clips]``.
+        labels: Indices into ``classes``, int ``[clips]``.
         probabilities: Predictions, float ``[clips, emotions]``; rows with non-finite values are left out.
+        classes: Names of the emotions.
         most: Largest number of predictions to return.
     """
     predicted = np.argmax(probabilities, axis=1)
@@ -32,8 +37,8 @@ def wrong_predictions(
         WrongPrediction(
             path=clip_ids[row].removeprefix(f"{corpora[row]}/"),
             speaker=speakers[row],
-            emotion=EMOTIONS[labels[row]],
-            predicted=EMOTIONS[predicted[row]],
+            emotion=classes[labels[row]],
+            predicted=classes[predicted[row]],
             probability=float(probabilities[row, predicted[row]]),
             label_probability=float(probabilities[row, labels[row]]),
             check_label=bool(suspect[row]),

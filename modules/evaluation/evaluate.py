@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from modules.data import examples
-from modules.data.labels import EMOTIONS
 from modules.evaluation import chance
 from modules.evaluation.intervals import (
     CALIBRATION_BINS,
@@ -43,9 +42,9 @@ def evaluate(
     probabilities: np.ndarray,
     speakers: Sequence[str],
     *,
+    classes: Sequence[str],
     slices: Mapping[str, Sequence[str]] | None = None,
     split: str = "test",
-    classes: Sequence[str] = EMOTIONS,
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
@@ -57,9 +56,9 @@ def evaluate(
         probabilities: Predictions, float ``[clips, classes]``. For non-finite ones the evaluation counts them and has
             no metrics, so that the gate can reject the model with a reason.
         speakers: Speaker of each clip.
+        classes: Names of the classes.
         slices: Value of each clip by dimension (``corpus``, ``sex``, ...). ``emotion`` and ``speaker`` are added.
         split: Name of the split.
-        classes: Names of the classes.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
         level: Nominal coverage of the intervals, 0 to 1.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from modules.data import examples
-from modules.data.labels import EMOTIONS
 
 PREDICTIONS_FILE = "predictions.csv"
 """Name of the file next to a report."""
@@ -16,14 +15,20 @@ _DESCRIPTION = (examples.CLIP_ID, examples.CORPUS, examples.SPEAKER, examples.SE
 
 
 def to_csv(
-    column: Callable[[str], Sequence[str]], emotion_ids: np.ndarray, probabilities: np.ndarray, **more: Sequence[str]
+    column: Callable[[str], Sequence[str]],
+    emotion_ids: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    classes: Sequence[str],
+    **more: Sequence[str],
 ) -> str:
     """Return a row for each clip: description, emotion, predicted emotion and the probability of each emotion.
 
     Args:
         column: Function that returns a column of the examples as texts, by its name.
-        emotion_ids: Indices into :data:`modules.data.labels.EMOTIONS`, int ``[clips]``.
+        emotion_ids: Indices into ``classes``, int ``[clips]``.
         probabilities: Predictions, float ``[clips, emotions]``.
+        classes: Names of the emotions.
         **more: Further columns by title, ``[clips]`` each.
 
     Returns:
@@ -31,9 +36,9 @@ def to_csv(
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_DESCRIPTION, *more, "emotion", "predicted", *EMOTIONS])
+    writer.writerow([*_DESCRIPTION, *more, "emotion", "predicted", *classes])
     described = zip(*map(column, _DESCRIPTION), *more.values(), strict=True)
     for description, emotion_id, row in zip(described, emotion_ids, probabilities, strict=True):
-        predicted = EMOTIONS[int(np.argmax(row))] if np.isfinite(row).all() else ""
-        writer.writerow([*description, EMOTIONS[emotion_id], predicted, *(f"{value:.6f}" for value in row)])
+        predicted = classes[int(np.argmax(row))] if np.isfinite(row).all() else ""
+        writer.writerow([*description, classes[emotion_id], predicted, *(f"{value:.6f}" for value in row)])
     return text.getvalue()

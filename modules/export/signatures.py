@@ -61,6 +61,7 @@ def export(
     model_dir: str,
     *,
     temperature: float = 1.0,
+    labels: tuple[str, ...] = EMOTIONS,
     limits: AudioLimits = DEFAULT_LIMITS,
     description: Mapping[str, object] | None = None,
 ) -> None:
@@ -72,18 +73,19 @@ def export(
         spec: Window and features that the model was trained on.
         model_dir: Folder to write; local or on any file system that TensorFlow supports.
         temperature: Temperature of the calibration, see :mod:`modules.evaluation.calibration`.
+        labels: Names of the model's outputs, in their order; part of the contract.
         limits: Limits of a usable recording; part of the contract.
         description: Description of the model for its card, see :func:`modules.training.trainer.describe_model`.
     """
     partial_dir = f"{model_dir.rstrip('/')}.partial"
     if tf.io.gfile.exists(partial_dir):
         tf.io.gfile.rmtree(partial_dir)
-    module = served_module(model, transform, spec, temperature=temperature, limits=limits)
+    contract = Contract(spec, labels, limits)
+    module = served_module(model, transform, contract, temperature=temperature)
     tf.saved_model.save(module, partial_dir, signatures={name: getattr(module, name) for name in SIGNATURES})
     extra_dir = f"{partial_dir}/{EXTRA_ASSETS}"
     tf.io.gfile.makedirs(extra_dir)
-    contract = Contract(spec, EMOTIONS, limits).files()
-    for name, text in (contract | {MODEL_FILE: json.dumps(description or {})}).items():
+    for name, text in (contract.files() | {MODEL_FILE: json.dumps(description or {})}).items():
         with tf.io.gfile.GFile(f"{extra_dir}/{name}", "w") as file:
             file.write(text)
     with tf.io.TFRecordWriter(f"{extra_dir}/{WARMUP_FILE}") as writer:
@@ -98,10 +100,9 @@ def export(
 def served_module(
     model: keras.Model,
     transform: tft.TFTransformOutput,
-    spec: AudioSpec,
+    contract: Contract,
     *,
     temperature: float = 1.0,
-    limits: AudioLimits = DEFAULT_LIMITS,
 ) -> tf.Module:
     """Return a module with a function per signature.
 
@@ -112,7 +113,7 @@ def served_module(
     that take audio answer for the whole recording: probabilities are means over its windows
     (:func:`modules.audio.windowing.recording_starts`), weighed by the probability that the window holds speech. They
     return ``speech``, float32 ``[batch]``, the highest of these; ``emotion`` is
-    :data:`~modules.export.contract.NO_SPEECH` where it is below ``limits.min_speech``. They take:
+    :data:`~modules.export.contract.NO_SPEECH` where it is below ``min_speech`` of the contract's limits. They take:
 
     * ``serving_default``: ``audio``, string ``[batch]``, each a whole WAV file of any rate and number of channels;
     * ``waveform``: ``waveform``, string ``[batch]``, each the little-endian float32 samples of one channel, and
@@ -132,12 +133,12 @@ def served_module(
     # TensorFlow's variables, not Keras's: of each of those, Keras would save a second copy that no function reads, and
     # the variables that the functions read would have no value in a loader that restores by the graph, as TF Serving's.
     module.variables_ = [variable.value for variable in model.variables]
-    classify = _classifier(model, transform, spec, temperature)
-    module.serving_default = _on_audio(classify, spec, limits)
-    module.waveform = _on_waveform(classify, spec, limits)
-    module.features = _on_features(classify, spec)
-    module.examples = _on_examples(classify, spec)
-    module.timeline = _on_timeline(classify, spec, limits)
+    classify = _classifier(model, transform, contract.audio_spec, temperature)
+    module.serving_default = _on_audio(classify, contract)
+    module.waveform = _on_waveform(classify, contract)
+    module.features = _on_features(classify, contract)
+    module.examples = _on_examples(classify, contract)
+    module.timeline = _on_timeline(classify, contract)
     return module
 
 
@@ -167,15 +168,16 @@ def _classifier(model: keras.Model, transform: tft.TFTransformOutput, spec: Audi
     return classify
 
 
-def _on_audio(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.types.experimental.GenericFunction:
+def _on_audio(classify: Classify, contract: Contract) -> tf.types.experimental.GenericFunction:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "audio")])
     def serving_default(audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _answer(classify, frontend.windows_of_wavs(audio, spec, limits), spec, limits)
+        windows = frontend.windows_of_wavs(audio, contract.audio_spec, contract.limits)
+        return _answer(classify, windows, contract)
 
     return serving_default
 
 
-def _on_waveform(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.types.experimental.GenericFunction:
+def _on_waveform(classify: Classify, contract: Contract) -> tf.types.experimental.GenericFunction:
     @tf.function(
         input_signature=[
             tf.TensorSpec([None], tf.string, "waveform"),
@@ -183,51 +185,54 @@ def _on_waveform(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf
         ]
     )
     def waveform_signature(waveform: tf.Tensor, sample_rate_hz: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _answer(classify, frontend.windows_of_floats(waveform, sample_rate_hz, spec, limits), spec, limits)
+        windows = frontend.windows_of_floats(waveform, sample_rate_hz, contract.audio_spec, contract.limits)
+        return _answer(classify, windows, contract)
 
     return waveform_signature
 
 
-def _answer(
-    classify: Classify, windows: frontend.Windows, spec: AudioSpec, limits: AudioLimits
-) -> dict[str, tf.Tensor]:
+def _answer(classify: Classify, windows: frontend.Windows, contract: Contract) -> dict[str, tf.Tensor]:
     """Return the answers to whole recordings: each window counts as much as it holds speech."""
-    probabilities, speech = _classify_windows(classify, windows, spec)
+    probabilities, speech = _classify_windows(classify, windows, contract)
     batch = tf.size(windows.error)
     weights = tf.maximum(speech, LEAST_WEIGHT)[:, tf.newaxis]
     sums = tf.math.unsorted_segment_sum(weights * probabilities, windows.recording, batch)
     whole = sums / tf.math.unsorted_segment_sum(weights, windows.recording, batch)
     most_speech = tf.math.unsorted_segment_max(speech, windows.recording, batch)
-    named, usable = _named(whole, windows.error), windows.error == NO_ERROR
-    emotion = tf.where(usable, _unless_no_speech(named["emotion"], most_speech, limits), "")
+    named, usable = _named(whole, windows.error, contract.labels), windows.error == NO_ERROR
+    emotion = tf.where(usable, _unless_no_speech(named["emotion"], most_speech, contract.limits), "")
     return {**named, "emotion": emotion, "speech": tf.where(usable, most_speech, 0.0)}
 
 
-def _classify_windows(classify: Classify, windows: frontend.Windows, spec: AudioSpec) -> tuple[tf.Tensor, tf.Tensor]:
+def _classify_windows(classify: Classify, windows: frontend.Windows, contract: Contract) -> tuple[tf.Tensor, tf.Tensor]:
     """Return probabilities and speech of each window, in blocks: all windows of a long recording need much memory."""
 
     def of_block(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         block = slice(start, start + _BLOCK_WINDOWS)
-        extracted, valid_frames, speech = frontend.analyse(windows.samples[block], windows.valid_samples[block], spec)
+        extracted, valid_frames, speech = frontend.analyse(
+            windows.samples[block], windows.valid_samples[block], contract.audio_spec
+        )
         return classify(extracted, valid_frames), speech
 
     probabilities, speech = tf.map_fn(
         of_block,
         tf.range(0, tf.size(windows.valid_samples), _BLOCK_WINDOWS),
         fn_output_signature=(
-            tf.RaggedTensorSpec([None, len(EMOTIONS)], tf.float32, ragged_rank=0),
+            tf.RaggedTensorSpec([None, len(contract.labels)], tf.float32, ragged_rank=0),
             tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
         ),
         parallel_iterations=1,
     )
-    return tf.reshape(probabilities.values, [-1, len(EMOTIONS)]), speech.values
+    return tf.reshape(probabilities.values, [-1, len(contract.labels)]), speech.values
 
 
 def _unless_no_speech(emotion: tf.Tensor, speech: tf.Tensor, limits: AudioLimits) -> tf.Tensor:
     return tf.where(speech < limits.min_speech, NO_SPEECH, emotion)
 
 
-def _on_features(classify: Classify, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
+def _on_features(classify: Classify, contract: Contract) -> tf.types.experimental.GenericFunction:
+    spec = contract.audio_spec
+
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, *spec.feature_shape], tf.float32, "features"),
@@ -235,12 +240,14 @@ def _on_features(classify: Classify, spec: AudioSpec) -> tf.types.experimental.G
         ]
     )
     def features_signature(features: tf.Tensor, valid_frames: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _named(classify(features, valid_frames), _feature_errors(features, valid_frames, spec))
+        error = _feature_errors(features, valid_frames, spec)
+        return _named(classify(features, valid_frames), error, contract.labels)
 
     return features_signature
 
 
-def _on_examples(classify: Classify, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
+def _on_examples(classify: Classify, contract: Contract) -> tf.types.experimental.GenericFunction:
+    spec = contract.audio_spec
     # None of these makes the parser fail where an example lacks them. An example without a spec was made by hand.
     feature_spec = {
         examples.FEATURES: tf.io.RaggedFeature(tf.float32),
@@ -264,7 +271,7 @@ def _on_examples(classify: Classify, spec: AudioSpec) -> tf.types.experimental.G
             (flat.row_lengths() == values, f"{FeatureCode.SHAPE}: an example needs {values} features"),
         )
         error = tf.where(error == NO_ERROR, _feature_errors(features, valid_frames, spec), error)
-        return _named(classify(features, valid_frames), error)
+        return _named(classify(features, valid_frames), error, contract.labels)
 
     return examples_signature
 
@@ -289,71 +296,73 @@ def _first_text(*checks: tuple[tf.Tensor, str]) -> tf.Tensor:
     return error
 
 
-def _on_timeline(classify: Classify, spec: AudioSpec, limits: AudioLimits) -> tf.types.experimental.GenericFunction:
+def _on_timeline(classify: Classify, contract: Contract) -> tf.types.experimental.GenericFunction:
     columns = {
         "start_sec": tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
         "end_sec": tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
         "speech": tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0),
-        "probabilities": tf.RaggedTensorSpec([None, len(EMOTIONS)], tf.float32, ragged_rank=0),
+        "probabilities": tf.RaggedTensorSpec([None, len(contract.labels)], tf.float32, ragged_rank=0),
         "error": tf.TensorSpec([], tf.string),
     }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "audio")])
     def timeline(audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        ragged = tf.map_fn(lambda item: _timeline_of(item, classify, spec, limits), audio, fn_output_signature=columns)
+        ragged = tf.map_fn(lambda item: _timeline_of(item, classify, contract), audio, fn_output_signature=columns)
         error = ragged.pop("error")
         windows = tf.cast(ragged["start_sec"].row_lengths(), tf.int32)
         filled = {name: values.to_tensor() for name, values in ragged.items()}
         is_window = tf.sequence_mask(windows)
-        emotion = _unless_no_speech(_likeliest(filled["probabilities"]), filled["speech"], limits)
+        emotion = _unless_no_speech(
+            _likeliest(filled["probabilities"], contract.labels), filled["speech"], contract.limits
+        )
         emotion = tf.where(is_window, emotion, "")
-        labels = _labels_for(tf.size(audio))
+        labels = _labels_for(tf.size(audio), contract.labels)
         return {**filled, "windows": windows, "emotion": emotion, "labels": labels, "error": error}
 
     return timeline
 
 
-def _timeline_of(encoded: tf.Tensor, classify: Classify, spec: AudioSpec, limits: AudioLimits) -> dict[str, tf.Tensor]:
+def _timeline_of(encoded: tf.Tensor, classify: Classify, contract: Contract) -> dict[str, tf.Tensor]:
     """Return the timeline of one recording, window by window, since a long one would not fit into memory."""
-    waveform, rate_hz, error = wav.decode_wav(encoded, limits=limits)
+    waveform, rate_hz, error = wav.decode_wav(encoded, limits=contract.limits)
 
     def classify_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         features, valid_frames, speech, start_sec = frontend.features_of_timeline(
-            waveform, rate_hz, spec, TIMELINE_HOP_SEC
+            waveform, rate_hz, contract.audio_spec, TIMELINE_HOP_SEC
         )
         probabilities = tf.map_fn(
             lambda window: classify(window[0][tf.newaxis], window[1][tf.newaxis])[0],
             (features, valid_frames),
-            fn_output_signature=tf.TensorSpec([len(EMOTIONS)], tf.float32),
+            fn_output_signature=tf.TensorSpec([len(contract.labels)], tf.float32),
         )
         duration_sec = tf.cast(tf.size(waveform) / rate_hz, tf.float32)
-        return start_sec, tf.minimum(start_sec + spec.window_sec, duration_sec), speech, probabilities
+        return start_sec, tf.minimum(start_sec + contract.audio_spec.window_sec, duration_sec), speech, probabilities
 
     def no_windows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        return tf.zeros([0]), tf.zeros([0]), tf.zeros([0]), tf.zeros([0, len(EMOTIONS)])
+        return tf.zeros([0]), tf.zeros([0]), tf.zeros([0]), tf.zeros([0, len(contract.labels)])
 
     columns = tf.cond(error == NO_ERROR, classify_windows, no_windows)
     return {**dict(zip(("start_sec", "end_sec", "speech", "probabilities"), columns, strict=True)), "error": error}
 
 
-def _named(probabilities: tf.Tensor, error: tf.Tensor) -> dict[str, tf.Tensor]:
+def _named(probabilities: tf.Tensor, error: tf.Tensor, labels: tuple[str, ...]) -> dict[str, tf.Tensor]:
     """Return the outputs of a signature; probabilities of items with an error are 0, as JSON has no NaN."""
     usable = error == NO_ERROR
     return {
         "probabilities": tf.where(usable[:, tf.newaxis], probabilities, 0.0),
-        "emotion": tf.where(usable, _likeliest(probabilities), ""),
-        "labels": _labels_for(tf.shape(probabilities)[0]),
+        "emotion": tf.where(usable, _likeliest(probabilities, labels), ""),
+        "labels": _labels_for(tf.shape(probabilities)[0], labels),
         "error": error,
     }
 
 
-def _likeliest(probabilities: tf.Tensor) -> tf.Tensor:
-    return tf.gather(tf.constant(EMOTIONS), tf.argmax(probabilities, axis=-1))
+def _likeliest(probabilities: tf.Tensor, labels: tuple[str, ...]) -> tf.Tensor:
+    return tf.gather(tf.constant(labels), tf.argmax(probabilities, axis=-1))
 
 
-def _labels_for(batch: tf.Tensor) -> tf.Tensor:
+def _labels_for(batch: tf.Tensor, labels: tuple[str, ...]) -> tf.Tensor:
     """Return the names once per item: TF Serving splits every output of a merged batch apart along the batch."""
-    return tf.tile(tf.constant([EMOTIONS]), [batch, 1])
+    return tf.tile(tf.constant([labels]), [batch, 1])
 
 
 def warmup_requests(spec: AudioSpec) -> list[predict_pb2.PredictRequest]:

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from modules.common.addresses import in_bucket
 from modules.common.digest import digest
-from modules.data.labels import EMOTIONS
 from modules.reporting import charts, first_screen
 from modules.reporting.metric_names import metric_name, metric_text, range_text
 from modules.reporting.summary import (
@@ -276,6 +275,6 @@ def _label_balance(data: Data | None) -> list[tuple[str, dict[str, int]]]:
     if data is None:
         return []
     present = {emotion for split in data.splits for emotion in split.by_emotion}
-    names = [emotion for emotion in EMOTIONS if emotion in present] + sorted(present - set(EMOTIONS))
+    names = sorted(present)
     splits = sorted(data.splits, key=lambda split: split_order(split.split))
     return [(name, {split.split: split.by_emotion.get(name, 0) for split in splits}) for name in names]

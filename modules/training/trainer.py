@@ -18,7 +18,6 @@ from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
 from modules.common.errors import SerError
 from modules.data.dataset import Split, read_split
-from modules.data.labels import EMOTIONS
 from modules.evaluation import calibration
 from modules.export import signatures
 from modules.training.batches import Batches, TrainingBatches
@@ -106,6 +105,7 @@ def run_fn(fn_args: Any) -> None:
         fn_args.serving_model_dir,
         temperature=trained.temperature,
         limits=AudioLimits.model_validate(fn_args.custom_config["limits"]),
+        labels=train.emotions,
         description=describe_model(trained.model, settings),
     )
     report = training_report(trained, settings, clips={"train": len(train), "eval": len(held_out)})
@@ -191,7 +191,9 @@ def train_model(
     make_repeatable(settings)
     started_sec = time.monotonic()
     with precision(settings.precision), strategy_of(devices).scope():
-        model = build_compiled(settings, spec, steps_per_epoch=-(-len(train) // settings.batch_size))
+        model = build_compiled(
+            settings, spec, classes=len(train.emotions), steps_per_epoch=-(-len(train) // settings.batch_size)
+        )
         _log(f"{settings.family}, {model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out")
         arguments = fit_arguments(settings, train, held_out, devices=len(devices))
         try:
@@ -204,7 +206,7 @@ def train_model(
     history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
     _require_finite(history, settings)
     if settings.precision != "float32" or len(devices) > 1:
-        model = rebuilt(model, settings, spec)
+        model = rebuilt(model, settings, spec, classes=len(train.emotions))
     return TrainedModel(
         model=model,
         history=history,
@@ -266,18 +268,25 @@ def precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build_model(settings: TrainingSettings, spec: AudioSpec) -> keras.Model:
-    """Return the uncompiled model of the settings for features of the audio spec."""
+def build_model(settings: TrainingSettings, spec: AudioSpec, *, classes: int) -> keras.Model:
+    """Return the uncompiled model of the settings.
+
+    Args:
+        settings: Settings of the training.
+        spec: Audio spec of the clips.
+        classes: Number of emotions.
+    """
     family = settings.model_family
-    return family.build(spec.feature_shape, len(EMOTIONS), family.hyperparameters(settings.hyperparameters))
+    return family.build(spec.feature_shape, classes, family.hyperparameters(settings.hyperparameters))
 
 
-def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, steps_per_epoch: int) -> keras.Model:
+def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, classes: int, steps_per_epoch: int) -> keras.Model:
     """Return a model compiled with Adam or AdamW, categorical cross-entropy and accuracy.
 
     Args:
         settings: Settings of the training.
         spec: Audio spec of the clips.
+        classes: Number of emotions.
         steps_per_epoch: Batches of an epoch, for the learning rate schedule.
     """
     rate: float | keras.optimizers.schedules.LearningRateSchedule = settings.learning_rate
@@ -286,7 +295,7 @@ def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, steps_per_epo
     optimizer = keras.optimizers.Adam(rate)
     if settings.weight_decay:
         optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
-    model = build_model(settings, spec)
+    model = build_model(settings, spec, classes=classes)
     synchronise_batch_statistics(model)
     model.compile(
         optimizer=optimizer,
@@ -344,10 +353,10 @@ class EpochProgress(keras.callbacks.Callback):
         )
 
 
-def rebuilt(model: keras.Model, settings: TrainingSettings, spec: AudioSpec) -> keras.Model:
+def rebuilt(model: keras.Model, settings: TrainingSettings, spec: AudioSpec, *, classes: int) -> keras.Model:
     """Return the model for serving: in float32, for any processor, and on one device."""
     with precision("float32"):
-        served = build_model(settings, spec)
+        served = build_model(settings, spec, classes=classes)
     served.set_weights(model.get_weights())
     return served
 

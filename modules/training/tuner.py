@@ -82,7 +82,7 @@ def tuner_fn(fn_args: Any) -> TunerFnResult:
     fit_kwargs = trainer.fit_arguments(training_settings, train, held_out, devices=len(devices))
     fit_kwargs["callbacks"] = trainer.training_callbacks(training_settings)
     steps_per_epoch = -(-len(train) // training_settings.batch_size)
-    hypermodel = make_hypermodel(training_settings, spec, steps_per_epoch=steps_per_epoch)
+    hypermodel = make_hypermodel(training_settings, spec, classes=len(train.emotions), steps_per_epoch=steps_per_epoch)
     key = search_key(training_settings, settings, spec, train, held_out)
     tuner = make_tuner(
         hypermodel, settings, training_settings, directory=f"{fn_args.working_dir}/{key}", strategy=strategy_of(devices)
@@ -127,12 +127,13 @@ def make_tuner(
     return tuner
 
 
-def make_hypermodel(settings: TrainingSettings, spec: AudioSpec, *, steps_per_epoch: int) -> Hypermodel:
+def make_hypermodel(settings: TrainingSettings, spec: AudioSpec, *, classes: int, steps_per_epoch: int) -> Hypermodel:
     """Return a function that builds the compiled model of the values that a search proposes.
 
     Args:
         settings: Settings of the trials.
         spec: Audio spec of the clips.
+        classes: Number of emotions.
         steps_per_epoch: Batches of an epoch.
     """
     family = settings.model_family
@@ -142,7 +143,7 @@ def make_hypermodel(settings: TrainingSettings, spec: AudioSpec, *, steps_per_ep
         drawn = family.search_space(hp, configured)
         tried = settings.replace(hyperparameters=drawn.model_dump())
         with trainer.precision(settings.precision):
-            return trainer.build_compiled(tried, spec, steps_per_epoch=steps_per_epoch)
+            return trainer.build_compiled(tried, spec, classes=classes, steps_per_epoch=steps_per_epoch)
 
     return build
 
@@ -169,7 +170,7 @@ def search_key(
         [
             [training_settings.model_dump(exclude={"memory_mib"}), search, spec.fingerprint],
             space.get_config()["space"],
-            [_fingerprint(train), _fingerprint(held_out)],
+            [_fingerprint(train), _fingerprint(held_out), train.emotions],
             code_fingerprint(__name__),
         ]
     )

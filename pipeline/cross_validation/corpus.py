@@ -51,6 +51,7 @@ class Corpus:
 
     Attributes:
         fingerprint: 16 hexadecimal digits that differ when recordings, settings or code of the ingestion do.
+        emotions: Names of the emotions, in the order of a model's outputs.
         outcomes: Outcome of the ingestion for each recording.
         columns: Values by name of the feature, each of shape ``[examples]``.
         features: float32 of shape ``[examples, *feature_shape]``, not normalised.
@@ -58,6 +59,7 @@ class Corpus:
     """
 
     fingerprint: str
+    emotions: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
     columns: dict[str, np.ndarray]
     features: ArrayOnDisk
@@ -137,6 +139,7 @@ def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray, *, max_by
         valid_frames=columns[examples.VALID_FRAMES].astype(np.int32),
         emotion_ids=columns[examples.EMOTION_ID].astype(np.int32),
         speakers=columns[examples.SPEAKER],
+        emotions=corpus.emotions,
     )
 
 
@@ -149,7 +152,8 @@ def _ingest(config: PipelineConfig, recordings: Folder, ingested: Path) -> None:
         (folder / f"Split-{name}").mkdir(parents=True)
     split_of = {clip.clip_id: TRAIN for clip in identified.clips}
     shards = list(make_shards(identified.clips, split_of, config.ingest_settings))
-    write = WriteShard(recordings.root, str(folder), config.ingest_settings)
+    emotions = config.labels.occurring(clip.emotion for clip in identified.clips)
+    write = WriteShard(recordings.root, str(folder), config.ingest_settings, emotions)
     outcomes = find_duplicates(_outcomes(write, shards, folder, workers=config.beam.workers))
     drop_duplicates(outcomes, folder=str(folder))
     _arrange(config, sorted(str(path) for path in folder.glob("Split-*/*.gz")), ingested)
@@ -209,6 +213,7 @@ def _read(config: PipelineConfig, fingerprint: str, outcomes: tuple[Outcome, ...
         columns = {name: archive[name].astype(np.str_) if name in _TEXT else archive[name] for name in _COLUMNS}
     return Corpus(
         fingerprint=fingerprint,
+        emotions=config.labels.occurring(outcome.clip.emotion for outcome in outcomes),
         outcomes=outcomes,
         columns=columns,
         features=ArrayOnDisk.open(ingested / _FEATURES_FILE, config.audio.feature_shape),

@@ -211,7 +211,8 @@ def trained_model(planned: Plan, fold: Fold) -> keras.Model:
         planned: All folds.
         fold: The fold; it must have a result.
     """
-    model = trainer.build_model(planned.config.training, planned.config.audio)
+    classes = len(planned.corpus.emotions)
+    model = trainer.build_model(planned.config.training, planned.config.audio, classes=classes)
     model.load_weights(_weights_of(planned, fold))
     return model
 
@@ -324,9 +325,11 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
             )
             for result, chosen, rows in zip(fold_results, tested, probabilities, strict=True)
         ),
-        evaluation=evaluation.model_copy(update={"errors": wrong_predictions(column, labels, all_probabilities)}),
+        evaluation=evaluation.model_copy(
+            update={"errors": wrong_predictions(column, labels, all_probabilities, classes=corpus.emotions)}
+        ),
         data=_data(corpus),
-        predictions=predictions_table.to_csv(column, labels, all_probabilities, fold=names),
+        predictions=predictions_table.to_csv(column, labels, all_probabilities, classes=corpus.emotions, fold=names),
     )
 
 
@@ -370,6 +373,7 @@ def _evaluate(
         columns[examples.EMOTION_ID],
         probabilities,
         columns[examples.SPEAKER].tolist(),
+        classes=corpus.emotions,
         slices=slices | (more_slices or {}),
     )
 

@@ -84,7 +84,7 @@ def test_scan_counts_dropped_recordings(demo, tmp_path, capsys):
     clip = next(demo.rglob("*.wav"))
     (tmp_path / "03-01-02-01-01-01-05.wav").write_bytes(clip.read_bytes())
     (tmp_path / "03-01-05-01-01-01-05.wav").write_bytes(clip.read_bytes())
-    _, out, _ = ser(capsys, "corpus", "scan", tmp_path, "--calm-as", "drop")
+    _, out, _ = ser(capsys, "corpus", "scan", tmp_path, "--set", "labels.mapping.calm=drop")
     assert "ravdess calm: 1 clips" in out
     assert "1 clips" in out.splitlines()[-1]
 

@@ -36,6 +36,7 @@ def write_examples(
                     emotion=EMOTIONS[number % len(EMOTIONS)],
                     speaker=f"toy-{number // CLIPS_EACH}",
                 ),
+                emotion_id=number % len(EMOTIONS),
                 features=rng.normal(loc=shift, size=spec.feature_shape).astype(np.float32),
                 valid_frames=spec.window_frames,
                 augmentation="plain",

@@ -21,6 +21,7 @@ SPEC = ORIGINAL_AUDIO
 def example(*, value: float = 0.0, emotion: str = "angry", spec: AudioSpec = SPEC) -> tf.train.Example:
     made = make_example(
         Clip(path="a.wav", corpus="demo", emotion="angry", speaker="demo-01", sex="male", intensity="normal"),
+        emotion_id=0,
         features=np.full(SPEC.feature_shape, value, np.float32),
         valid_frames=SPEC.window_frames,
         augmentation="plain",

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cli.main import main
-from components.audio_example_gen.corpora import LabelSettings, arrive, identify
+from components.audio_example_gen.corpora import arrive, identify
 from modules.common import addresses
+from modules.data.labels import LabelSettings
 from modules.demo_corpus import MARKER_FILE
 
 ACTORS, EMOTIONS, REPETITIONS = 4, 8, 2

@@ -33,11 +33,12 @@ from components.audio_example_gen.fingerprint import used_by_tfx
 from components.audio_example_gen.ingestion import Shard, WriteShard
 from components.audio_example_gen.parquet import AUDIO_SPEC_KEY, FEATURE_SHAPE_KEY, export
 from components.audio_example_gen.patterns import level_patterns
-from components.audio_example_gen.report import EmptySplit, NoRecordings, TooManyQuarantined
+from components.audio_example_gen.report import EmptySplit, NoRecordings, OneEmotion, TooManyQuarantined
 from modules.audio import frontend
 from modules.audio.decoding import AudioLimits, decode
 from modules.audio.spec import AudioSpec
 from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS, SPLITS, LabelSettings
 from modules.demo_corpus import MARKER_FILE
 from modules.demo_corpus import corpus as demo_corpus
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_AUGMENTATION, ORIGINAL_INGEST, ORIGINAL_SPLITS
@@ -74,7 +75,7 @@ def wav_bytes(samples, *, rate_hz=16_000, subtype="PCM_16"):
 
 
 def stem(actor, number):
-    return f"03-01-{number % 8 + 1:02d}-01-{number // 16 % 2 + 1:02d}-{number // 8 % 2 + 1:02d}-{actor:02d}"
+    return f"03-01-{number * 3 % 8 + 1:02d}-01-{number // 16 % 2 + 1:02d}-{number // 8 % 2 + 1:02d}-{actor:02d}"
 
 
 def write_corpus(root, *, actors=6, clips_each=5, levels=1):
@@ -292,7 +293,7 @@ def test_an_unreadable_file_is_quarantined():
         clip = Clip(path=path.name, corpus="ravdess", emotion="neutral", speaker="ravdess-01")
         with unprivileged():
             shard = Shard("eval", "examples.gz", ((clip,),))
-            [outcome] = WriteShard(folder, folder, ORIGINAL_INGEST).process(shard)
+            [outcome] = WriteShard(folder, folder, ORIGINAL_INGEST, EMOTIONS).process(shard)
     assert outcome.reason.startswith("AUDIO_UNREADABLE: ")
     assert "ermission denied" in outcome.reason  # the message of the file system
     assert outcome.examples == 0
@@ -303,8 +304,32 @@ def test_a_file_above_the_size_limit_is_quarantined(tmp_path):
     clip = Clip(path="x.wav", corpus="own", emotion="neutral", speaker="own-1")
     settings = ORIGINAL_INGEST.replace(limits=AudioLimits(max_bytes=1000))
     shard = Shard("eval", "examples.gz", ((clip,),))
-    [outcome] = WriteShard(str(tmp_path), str(tmp_path), settings).process(shard)
+    [outcome] = WriteShard(str(tmp_path), str(tmp_path), settings, EMOTIONS).process(shard)
     assert outcome.reason.startswith("AUDIO_TOO_LARGE: ")
+
+
+def test_the_model_has_the_emotions_that_occur_in_the_order_of_the_settings(tmp_path):
+    for actor in range(1, 5):
+        for number, code in enumerate(("02", "05", "06")):  # calm, angry, fear
+            path = tmp_path / "data" / f"03-01-{code}-01-01-01-{actor:02}.wav"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(wav_bytes(voice(actor * 10 + number)))
+    labels = LabelSettings(emotions=("happy", "rest", "angry"), mapping={"calm": "rest", "fear": "angry"})
+    _, run = execute(tmp_path / "data", tmp_path / "out", ORIGINAL_INGEST.replace(labels=labels))
+    assert run.summary["emotions"] == ["rest", "angry"]
+    ids = {
+        text_of(example["emotion"]): example["emotion_id"].int64_list.value[0]
+        for split in SPLITS
+        for example in run.examples(split)
+    }
+    assert ids == {"rest": 0, "angry": 1}
+
+
+def test_recordings_of_one_emotion_are_an_error(tmp_path):
+    write_corpus(tmp_path / "data", clips_each=1)
+    labels = LabelSettings(emotions=("neutral", "happy"))
+    with pytest.raises(OneEmotion):
+        execute(tmp_path / "data", tmp_path / "out", ORIGINAL_INGEST.replace(labels=labels))
 
 
 def test_only_training_clips_have_augmented_copies(artifact_and_run):

@@ -43,7 +43,7 @@ def analyse(frame: pd.DataFrame, slices: tuple[str, ...] = (), intervals: str | 
         frame,
         config_pb2.EvalConfig(
             model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="prediction")],
-            metrics_specs=[config_pb2.MetricsSpec(metrics=[metrics.metric_config()])],
+            metrics_specs=[config_pb2.MetricsSpec(metrics=[metrics.metric_config(CLASSES)])],
             slicing_specs=[config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=[key]) for key in slices)],
             options=options,
         ),
@@ -96,7 +96,7 @@ def test_confidence_intervals_enclose_the_value(predictions, result, method):
 
 @pytest.mark.parametrize(("threshold", "passes"), [(0.1, True), (0.99, False)])
 def test_threshold_decides(predictions, tmp_path, threshold, passes):
-    config = metrics.metric_config()
+    config = metrics.metric_config(CLASSES)
     config.threshold.value_threshold.lower_bound.value = threshold
     tfma.analyze_raw_data(
         predictions,

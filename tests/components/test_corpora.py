@@ -7,25 +7,26 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from components.audio_example_gen.corpora import Identified, LabelSettings, Rejected, identify
+from components.audio_example_gen.corpora import Identified, Rejected, identify
 from components.audio_example_gen.corpora.adapter import OTHER_ENCODING
 from components.audio_example_gen.corpora.scan import scan
 from modules.audio import containers
 from modules.data.clips import Clip
-from modules.data.labels import EMOTIONS
+from modules.data.labels import EMOTIONS, LabelSettings
 from modules.demo_corpus import MARKER_FILE
 from tests.paths import CORPORA, needs_corpora
 
 
-def identify_names(*names: str, texts: dict[str, str] | None = None, calm_as: str = "neutral") -> Identified:
+def identify_names(*names: str, texts: dict[str, str] | None = None, **labels: Any) -> Identified:
     """Identify files of these names, of which some hold text."""
     texts = texts or {}
-    return identify([*names, *texts], read_text=texts.__getitem__, labels=LabelSettings(calm_as=calm_as))
+    return identify([*names, *texts], read_text=texts.__getitem__, labels=LabelSettings(**labels))
 
 
 def only(identified: Identified) -> Clip:
@@ -141,8 +142,47 @@ def test_an_unreadable_side_file_is_reported_and_stops_nothing():
 def test_calm_is_neutral_or_dropped_and_counted():
     name = "Actor_01/03-01-02-01-01-01-01.wav"
     assert only(identify_names(name)).emotion == "neutral"
-    dropped = identify_names(name, calm_as="drop")
+    dropped = identify_names(name, mapping={"calm": "drop"})
     assert (dropped.clips, dropped.rejected, dropped.dropped) == ((), (), {"ravdess calm": 1})
+
+
+@pytest.mark.parametrize(
+    ("labels", "emotions", "dropped"),
+    [
+        ({"emotions": (*EMOTIONS, "calm")}, ["calm", "angry", "happy"], {"emodb boredom": 1}),
+        (
+            {"emotions": ("angry", "happy", "neutral", "sad")},
+            ["neutral", "angry", "happy"],
+            {"emodb boredom": 1},
+        ),
+        (
+            {"emotions": ("angry", "other"), "mapping": {"happy": "other", "boredom": "other"}},
+            ["angry", "other", "other"],
+            {"ravdess calm": 1},
+        ),
+    ],
+)
+def test_labels_follow_the_label_set(labels, emotions, dropped):
+    names = ("03-01-02-01-01-01-01.wav", "1001_DFA_ANG_XX.wav", "DC/h01.wav", "wav/03a01La.wav")
+    identified = identify_names(*names, **labels)
+    by_path = {clip.path: clip.emotion for clip in identified.clips}
+    assert ([by_path[name] for name in names if name in by_path], identified.dropped) == (emotions, dropped)
+
+
+def test_a_manifest_may_have_own_words_that_the_label_set_knows():
+    manifest = "path,emotion,speaker\na.wav,frustrated,1\nb.wav,Pleased,1\nc.wav,sad,2\nd.wav,puzzled,2\n"
+    identified = identify_names(
+        *("own/a.wav", "own/b.wav", "own/c.wav", "own/d.wav"),
+        texts={"own/manifest.csv": manifest},
+        emotions=("frustrated", "content"),
+        mapping={"pleased": "content"},
+    )
+    assert [(clip.path, clip.emotion) for clip in identified.clips] == [
+        ("own/a.wav", "frustrated"),
+        ("own/b.wav", "content"),
+    ]
+    assert identified.dropped == {"own sad": 1}
+    assert [file.path for file in identified.rejected] == ["own/d.wav"]
 
 
 def test_song_and_boredom_are_dropped_and_counted():

@@ -60,6 +60,7 @@ def make_example(
 ) -> bytes:
     return examples.make_example(
         clip,
+        emotion_id=EMOTIONS.index(clip.emotion),
         features=values.astype(np.float32),
         valid_frames=spec.window_frames - 9,
         augmentation=augmentation,

@@ -21,6 +21,7 @@ from components.gated_evaluator.executor import (
     why_incomparable,
 )
 from components.gated_evaluator.tfma_results import read_uars
+from modules.data.labels import EMOTIONS
 from modules.evaluation.gate import COMPARABLE, FINITE, GUESSING, TFMA, UAR_INTERVAL, UAR_LOSS, VARIETY, GateSettings
 from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, PROTOCOL_FILE, load_contract
 from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, RunSummary, Verdict
@@ -58,7 +59,6 @@ def comparable(verdict: Verdict) -> Check:
 
 def with_contract(uri: Path, **audio: object) -> Path:
     """Write the contract of a model without a network."""
-    from modules.data.labels import EMOTIONS
 
     folder = uri / "Format-Serving" / EXTRA_ASSETS
     folder.mkdir(parents=True)
@@ -95,7 +95,7 @@ def export(artifacts, trained, tmp_path_factory) -> Callable[..., Path]:
 
     def make(bias: list[float]) -> Path:
         spec = load_contract(trained / "Format-Serving").audio_spec
-        model = trainer.build_model(PipelineConfig().training, spec)
+        model = trainer.build_model(PipelineConfig().training, spec, classes=len(EMOTIONS))
         kernel, _ = model.layers[-1].get_weights()
         model.layers[-1].set_weights([np.zeros_like(kernel), np.array(bias)])
         transform = tft.TFTransformOutput(str(min((artifacts / "Transform" / "transform_graph").iterdir())))
@@ -130,7 +130,7 @@ def evaluate(artifacts, tmp_path) -> Callable[..., tuple[types.Artifact, Verdict
             "evaluation": [artifact(standard_artifacts.ModelEvaluation, tmp_path / "evaluation")],
         }
         properties = {
-            "eval_config": proto_utils.proto_to_json(eval_config.eval_config(gate)),
+            "eval_config": proto_utils.proto_to_json(eval_config.eval_config(gate, emotions=len(EMOTIONS))),
             "example_splits": json_utils.dumps([eval_config.SPLIT]),
             "module_path": extractors.__name__,
             "gate": gate.to_json(),

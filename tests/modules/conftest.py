@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
+import schema
 from modules.audio.spec import AudioSpec
 from modules.data import examples, preprocessing
 from modules.data.clips import Clip
@@ -69,6 +70,7 @@ def make_raw_example() -> Callable[..., bytes]:
         )
         return examples.make_example(
             clip,
+            emotion_id=emotion_id,
             features=features,
             valid_frames=spec.window_frames if valid_frames is None else valid_frames,
             augmentation="plain",
@@ -106,6 +108,9 @@ def run_transform() -> Callable[..., dict[str, list[bytes]]]:
                 lambda inputs: preprocessing.preprocessing_fn(inputs, config)
             )
             transform_fn | tft_beam.WriteTransformFn(str(folder / "graph"))
+            metadata_io.write_metadata(  # as TFX's Transform does
+                dataset_metadata.DatasetMetadata(schema.load(spec)), str(folder / "graph" / "metadata")
+            )
             for name in splits:
                 data, _ = (
                     analysed

@@ -150,7 +150,7 @@ def test_the_seed_applies_to_sections_without_a_seed(tmp_path):
         ("limits.min_duration_sec=900", "limits", "value_error"),
         ("limits.min_sample_rate_hz=400000", "limits", "value_error"),
         ("limits.max_peak=0.00001", "limits", "value_error"),
-        ("labels.calm_as=happy", "labels.calm_as", "literal_error"),
+        ("labels.mapping.calm=joy", "labels", "value_error"),
         ("splits.by=dice", "splits.by", "literal_error"),
         ("splits.train=0.9", "splits", "value_error"),
         ("splits={eval_speakers: [a], test_speakers: [a]}", "splits", "value_error"),
@@ -284,7 +284,8 @@ def test_the_reference_page_is_up_to_date():
 def test_the_reference_has_every_key_with_its_default():
     page = reference()
     for path, _ in flatten(default_values(VertexConfig)):
-        assert f"| `{'.'.join(path)}` |" in page
+        named_by_the_user = ".".join(path[:-1])
+        assert f"| `{'.'.join(path)}` |" in page or f"| `{named_by_the_user}` |" in page
     assert "| `training.epochs` | `70` |" in page
 
 

@@ -38,7 +38,7 @@ def frame() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def tfma_values(frame) -> dict[tuple, dict]:
     """TFMA's metrics by slice and name; those of single classes by name and class."""
-    config = evaluation.eval_config(GateSettings())
+    config = evaluation.eval_config(GateSettings(), emotions=len(EMOTIONS))
     config.model_specs[0].signature_name = ""
     config.metrics_specs[0].metrics[0].ClearField("per_slice_thresholds")  # they need a baseline
     result = tfma.analyze_raw_data(frame, config)

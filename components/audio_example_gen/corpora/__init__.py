@@ -13,15 +13,15 @@ from components.audio_example_gen.corpora.adapter import (
     OTHER_ENCODING,
     Dropped,
     Finding,
-    LabelSettings,
     Rejected,
     Tree,
     stem_of,
 )
 from modules.audio import formats
 from modules.data.clips import Clip
+from modules.data.labels import LabelSettings
 
-__all__ = ["Identified", "LabelSettings", "Rejected", "identify", "is_hidden", "supported_layouts"]
+__all__ = ["Identified", "Rejected", "identify", "is_hidden", "supported_layouts"]
 
 _ADAPTERS = (ravdess, crema_d, tess, savee, emodb)
 _LOSSLESS = (".wav", ".flac")
@@ -34,7 +34,8 @@ class Identified:
     Attributes:
         clips: The usable recordings, sorted by ``clip_id``.
         rejected: Unusable files with reasons, sorted by path.
-        dropped: Number of recordings that are passed over: by label outside the seven emotions, and other encodings.
+        dropped: Number of recordings that are passed over: by label that is no emotion of the model, and other
+            encodings.
     """
 
     clips: tuple[Clip, ...]
@@ -50,10 +51,10 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
             that are not sound are ignored.
         read_text: Function that reads a side file, such as ``manifest.csv``, by its path. If it raises ``OSError`` or
             ``UnicodeError``, the file is reported as rejected.
-        labels: Settings of labels outside the seven emotions.
+        labels: Emotions of the model, and what other labels become.
     """
     visible = [path for path in paths if not is_hidden(path)]
-    findings = find(Tree(filter(_is_text, visible), read_text=read_text, labels=labels))
+    findings = find(Tree(filter(_is_text, visible), read_text=read_text), labels)
     findings += [_reject_name(path) for path in visible if not _is_text(path)]
     clips = [finding for finding in findings if isinstance(finding, Clip)]
     rejected = [finding for finding in findings if isinstance(finding, Rejected)]
@@ -65,17 +66,18 @@ def identify(paths: Iterable[str], *, read_text: Callable[[str], str], labels: L
     )
 
 
-def find(tree: Tree) -> list[Finding]:
+def find(tree: Tree, labels: LabelSettings) -> list[Finding]:
     """Return what is known of each recording, and each problem of a side file.
 
     Args:
         tree: The ingested folder.
+        labels: Emotions of the model, and what other labels become.
     """
-    listed, problems = manifest.read_all(tree)
+    listed, problems = manifest.read_all(tree, labels)
     findings: list[Finding] = [*listed.values(), *problems]
     findings += _read_names(sorted(tree.paths - listed.keys()), tree)
     findings += [Rejected(path, reason) for path, reason in tree.unreadable.items()]
-    return list(_without_other_encodings(findings))
+    return list(_without_other_encodings(_with_emotion(finding, labels) for finding in findings))
 
 
 def is_hidden(path: str) -> bool:
@@ -104,6 +106,15 @@ def _read_names(paths: Iterable[str], tree: Tree) -> Iterator[Finding]:
 
 def _reject_format(path: str) -> Rejected:
     return Rejected(path, f"its format is not read; {formats.advice(through_container=True)}")
+
+
+def _with_emotion(finding: Finding, labels: LabelSettings) -> Finding:
+    if not isinstance(finding, Clip):
+        return finding
+    emotion = labels.emotion_of(finding.emotion)
+    if emotion is None:
+        return Dropped(finding.path, f"{finding.corpus} {finding.emotion}", finding.speaker)
+    return dataclasses.replace(finding, emotion=emotion)
 
 
 def _without_other_encodings(findings: Iterable[Finding]) -> Iterator[Finding]:

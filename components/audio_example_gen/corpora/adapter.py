@@ -3,12 +3,8 @@
 import dataclasses
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
-
-from pydantic import Field
 
 from modules.common.errors import SerError
-from modules.common.settings import Settings
 from modules.data.clips import Clip
 
 OTHER_ENCODING = "another encoding of a recording that is there"
@@ -34,21 +30,13 @@ class Dropped:
 
     Attributes:
         path: Path of the file.
-        label: Its label outside the seven emotions, or :data:`OTHER_ENCODING`.
+        label: Its corpus and label, which is not an emotion of the model, or :data:`OTHER_ENCODING`.
         speaker: Its speaker.
     """
 
     path: str
     label: str
     speaker: str
-
-
-class LabelSettings(Settings):
-    """Labels outside the seven emotions."""
-
-    calm_as: Literal["neutral", "drop"] = Field(
-        "neutral", description="Label that RAVDESS's `calm` becomes; `drop` leaves those clips out."
-    )
 
 
 Finding = Clip | Rejected | Dropped
@@ -59,20 +47,17 @@ class Tree:
 
     Attributes:
         paths: All files below the root.
-        labels: Settings of labels outside the seven emotions.
         unreadable: Side files that could not be read, with reasons.
     """
 
-    def __init__(self, paths: Iterable[str], *, read_text: Callable[[str], str], labels: LabelSettings) -> None:
+    def __init__(self, paths: Iterable[str], *, read_text: Callable[[str], str]) -> None:
         """Store the listing of a folder.
 
         Args:
             paths: All files below the root, relative, with ``/`` between the parts.
             read_text: Function that reads a small side file; it may raise ``OSError`` or ``UnicodeError``.
-            labels: Settings of labels outside the seven emotions.
         """
         self.paths = frozenset(paths)
-        self.labels = labels
         self.unreadable: dict[str, str] = {}
         self._read_text = read_text
         self._texts: dict[str, str] = {}

@@ -18,11 +18,11 @@ import shutil
 from collections.abc import Collection, Iterator, Sequence
 
 from components.audio_example_gen.corpora import crema_d, identify, is_hidden, manifest
-from components.audio_example_gen.corpora.adapter import LabelSettings
 from modules.common import addresses
 from modules.common.errors import SerError
 from modules.common.files import require_lock
 from modules.data.clips import Clip
+from modules.data.labels import LabelSettings
 from modules.demo_corpus import MARKER_FILE
 
 SPAN = re.compile(r"span-(\d+)")

@@ -5,15 +5,7 @@ A stem is speaker (two digits), text (letter and two digits), emotion (a letter)
 
 import re
 
-from components.audio_example_gen.corpora.adapter import (
-    Dropped,
-    Finding,
-    Rejected,
-    Tree,
-    UnknownCode,
-    stem_of,
-    translate_code,
-)
+from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, UnknownCode, stem_of, translate_code
 from modules.data.clips import Clip
 
 NAME = "emodb"
@@ -60,6 +52,4 @@ def read(path: str, tree: Tree) -> Finding | None:
         sex = translate_code("speaker", speaker, _SEXES)
     except UnknownCode as error:
         return Rejected(path, f"named as in EmoDB, but its {error}")
-    if emotion == "boredom":
-        return Dropped(path, f"{NAME} boredom", f"{NAME}-{speaker}")
     return Clip(path=path, corpus=NAME, emotion=emotion, speaker=f"{NAME}-{speaker}", sex=sex)

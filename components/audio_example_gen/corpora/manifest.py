@@ -12,16 +12,10 @@ import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from components.audio_example_gen.corpora.adapter import (
-    Dropped,
-    Finding,
-    Rejected,
-    Tree,
-    translate_code,
-)
+from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, translate_code
 from modules.audio import formats
 from modules.data.clips import Clip
-from modules.data.labels import EMOTIONS, INTENSITIES, SEXES
+from modules.data.labels import INTENSITIES, SEXES, LabelSettings
 
 if TYPE_CHECKING:
     import _csv
@@ -31,7 +25,6 @@ HEADER = "path,emotion,speaker[,sex,intensity]"
 ROOT_CORPUS = "own"
 
 _REQUIRED = ("path", "emotion", "speaker")
-_EMOTIONS = {name: name for name in (*EMOTIONS, "calm")}
 _SEXES = {name: name for name in SEXES} | {"": "unknown"}
 _INTENSITIES = {name: name for name in INTENSITIES} | {"": "unspecified"}
 
@@ -52,13 +45,14 @@ class _Row:
         return f"{self.manifest} line {self.line}"
 
 
-def read_all(tree: Tree) -> tuple[dict[str, Finding], list[Rejected]]:
+def read_all(tree: Tree, labels: LabelSettings) -> tuple[dict[str, Finding], list[Rejected]]:
     """Read every manifest of the tree.
 
     If two rows list a file, the manifest in the deeper folder takes precedence, and in a manifest the first row.
 
     Args:
         tree: The ingested folder.
+        labels: Labels that a row may have.
 
     Returns:
         The finding for each listed file by its path, and the problems of the manifests.
@@ -80,7 +74,7 @@ def read_all(tree: Tree) -> tuple[dict[str, Finding], list[Rejected]]:
             if path in findings:
                 problems.append(Rejected(manifest, f"line {row.line}: {path} is already listed in {listed_at[path]}"))
                 continue
-            findings[path] = _describe(row, path, tree)
+            findings[path] = _describe(row, path, tree, labels)
             listed_at[path] = row.where
     return findings, problems
 
@@ -147,18 +141,14 @@ def _resolve(row: _Row) -> str:
     return posixpath.normpath(posixpath.join(posixpath.dirname(row.manifest), row.cells["path"]))
 
 
-def _describe(row: _Row, path: str, tree: Tree) -> Finding:
+def _describe(row: _Row, path: str, tree: Tree, labels: LabelSettings) -> Finding:
     try:
         _require_usable(row, path, tree)
-        emotion = translate_code("emotion", row.cells["emotion"].lower(), _EMOTIONS)
+        emotion = translate_code("emotion", row.cells["emotion"].lower(), {name: name for name in labels.known})
         sex = translate_code("sex", row.cells.get("sex", "").lower(), _SEXES)
         intensity = translate_code("intensity", row.cells.get("intensity", "").lower(), _INTENSITIES)
     except ValueError as error:
         return Rejected(path, f"{row.where}: {error}")
-    if emotion == "calm":
-        if tree.labels.calm_as == "drop":
-            return Dropped(path, f"{row.corpus} calm", row.speaker)
-        emotion = tree.labels.calm_as
     return Clip(
         path=path,
         corpus=row.corpus,

@@ -66,10 +66,6 @@ def _describe(path: str, fields: list[str], tree: Tree) -> Finding:
     intensity = translate_code("intensity", intensity_code, _INTENSITIES)
     if int(actor) not in _ACTORS:
         raise UnknownCode(f"actor is {actor!r}; known: 01 to 24")
-    if emotion == "calm":
-        if tree.labels.calm_as == "drop":
-            return Dropped(path, f"{corpus} calm", f"{corpus}-{actor}")
-        emotion = tree.labels.calm_as
     return Clip(
         path=path,
         corpus=corpus,

@@ -8,11 +8,12 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from components.audio_example_gen import same_sound
-from components.audio_example_gen.corpora import LabelSettings, Rejected, identify, is_hidden
+from components.audio_example_gen.corpora import Rejected, identify, is_hidden
 from modules.audio import formats
 from modules.audio.decoding import DEFAULT_LIMITS, FILE_SIZE, AudioLimits, BadAudio, decode
 from modules.common import addresses
 from modules.data.clips import Clip
+from modules.data.labels import LabelSettings
 
 DEFAULT_LABELS = LabelSettings()
 
@@ -67,7 +68,7 @@ def scan(
 
     Args:
         root: An existing folder, local or in a bucket. Links to folders are followed.
-        labels: Settings of labels outside the seven emotions.
+        labels: Emotions of the model, and what other labels become.
         limits: Limits of usable sound.
         workers: Number of threads, since decoding releases the interpreter's lock; by default that of the cores.
         progress: Called with the number of decoded clips and the total.

@@ -8,10 +8,11 @@ import posixpath
 from collections.abc import Mapping
 
 from components.audio_example_gen.corpora import Rejected, crema_d, find, is_hidden, manifest
-from components.audio_example_gen.corpora.adapter import LabelSettings, Tree
+from components.audio_example_gen.corpora.adapter import Tree
 from components.audio_example_gen.corpora.arrive import SPAN
 from modules.audio import formats
 from modules.common import addresses
+from modules.data.labels import LabelSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,8 @@ def _files_in(speaker: str, root: str, paths: list[str]) -> SpeakerFiles:
     def read_text(path: str) -> str:
         return addresses.read_bytes(posixpath.join(root, path)).decode()
 
-    tree = Tree(paths, read_text=read_text, labels=LabelSettings())
-    findings = find(tree)
+    tree = Tree(paths, read_text=read_text)
+    findings = find(tree, LabelSettings())
     listed, lines = manifest.rows_of(speaker, tree)
     recordings = {finding.path for finding in findings if not isinstance(finding, Rejected)}
     recordings &= {finding.path for finding in findings if getattr(finding, "speaker", None) == speaker}

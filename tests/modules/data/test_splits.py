@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.audio_example_gen.corpora import LabelSettings, identify
+from components.audio_example_gen.corpora import identify
 from modules.data.clips import Clip
-from modules.data.labels import EMOTIONS, SPLITS
+from modules.data.labels import EMOTIONS, SPLITS, LabelSettings
 from modules.data.splits import SplitError, assign, assign_speakers
 from tests.original import ORIGINAL_SPLITS
 from tests.paths import CORPORA, needs_corpora

@@ -42,7 +42,7 @@ def test_a_label_is_suspect_if_another_emotion_is_as_probable_as_in_its_own_clip
 
 
 def test_suspect_labels_come_first_and_then_the_most_confident_errors():
-    errors = wrong_predictions(columns, LABELS, PROBABILITIES)
+    errors = wrong_predictions(columns, LABELS, PROBABILITIES, classes=EMOTIONS)
     assert [(each.path, each.predicted, each.check_label) for each in errors] == [
         ("a/3.wav", "angry", True),
         ("a/5.wav", "disgust", False),
@@ -50,13 +50,18 @@ def test_suspect_labels_come_first_and_then_the_most_confident_errors():
     ]
     assert errors[0].emotion == "fear"
     assert (errors[0].probability, errors[0].label_probability) == pytest.approx((0.75, 0.1))
-    assert [each.path for each in wrong_predictions(columns, LABELS, PROBABILITIES, most=1)] == ["a/3.wav"]
+    assert [each.path for each in wrong_predictions(columns, LABELS, PROBABILITIES, classes=EMOTIONS, most=1)] == [
+        "a/3.wav"
+    ]
 
 
 def test_rows_that_are_not_finite_are_left_out():
     broken = PROBABILITIES.copy()
     broken[3, 0] = np.nan
-    assert [each.path for each in wrong_predictions(columns, LABELS, broken)] == ["a/5.wav", "a/4.wav"]
+    assert [each.path for each in wrong_predictions(columns, LABELS, broken, classes=EMOTIONS)] == [
+        "a/5.wav",
+        "a/4.wav",
+    ]
     assert not suspect_labels(LABELS, broken).any()
 
 

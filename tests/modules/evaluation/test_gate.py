@@ -48,7 +48,7 @@ def evidence(
     if baseline is not None and unseen.any():
         both = (Predictions.of(LABELS, rows, SPEAKERS.tolist()).take(unseen) for rows in (probabilities, baseline))
         comparison = evaluate.compare(*both, name="model 1", resamples=500)
-    measured = evaluate.evaluate(LABELS, probabilities, SPEAKERS.tolist(), resamples=500)
+    measured = evaluate.evaluate(LABELS, probabilities, SPEAKERS.tolist(), classes=EMOTIONS, resamples=500)
     fields = {
         "evaluation": measured,
         "uars": uars,
@@ -136,7 +136,7 @@ def test_non_finite_predictions_reject_despite_an_override():
     ours = answers(0.9)
     ours[3, 2] = np.nan
     measured = dataclasses.replace(
-        evidence(answers(0.9)), evaluation=evaluate.evaluate(LABELS, ours, SPEAKERS.tolist())
+        evidence(answers(0.9)), evaluation=evaluate.evaluate(LABELS, ours, SPEAKERS.tolist(), classes=EMOTIONS)
     )
     for settings in (SETTINGS, SETTINGS.replace(override="me: try it")):
         verdict = gate.decide(measured, settings)
@@ -368,7 +368,7 @@ def test_guessing_models_are_hardly_ever_blessed(emotions):
 def test_floors_are_adjusted_for_the_emotions_of_the_split():
     labels = np.tile([0, 1], 140)
     half_right = np.where(np.random.default_rng(0).random(280) < 0.58, labels, 1 - labels)
-    measured = evaluate.evaluate(labels, np.eye(7)[half_right], SPEAKERS.tolist(), resamples=200)
+    measured = evaluate.evaluate(labels, np.eye(7)[half_right], SPEAKERS.tolist(), classes=EMOTIONS, resamples=200)
     uars = {(): measured.metric("uar").value}
     settings = GateSettings(slices=())
     verdict = gate.decide(Evidence(evaluation=measured, uars=uars, tfma_passed=True), settings)

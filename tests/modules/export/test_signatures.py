@@ -14,7 +14,7 @@ from modules.audio.decoding import DEFAULT_LIMITS
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.export import signatures
-from modules.export.contract import NO_SPEECH, load_contract
+from modules.export.contract import NO_SPEECH, Contract, load_contract
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
@@ -105,7 +105,7 @@ def test_speech_has_the_answer_of_its_most_probable_emotion(served):
 def test_every_sound_is_answered_without_a_threshold(exported_logmel, wavs):
     limits = DEFAULT_LIMITS.replace(min_speech=0.0)
     module = signatures.served_module(
-        exported_logmel.model, exported_logmel.transform, exported_logmel.spec, limits=limits
+        exported_logmel.model, exported_logmel.transform, Contract(exported_logmel.spec, EMOTIONS, limits)
     )
     answer = module.serving_default(tf.constant(wavs))
     likeliest = [EMOTIONS[index].encode() for index in answer["probabilities"].numpy().argmax(axis=1)]

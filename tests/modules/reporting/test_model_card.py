@@ -26,7 +26,9 @@ def card_of(
             splits=(SplitData(split="train", clips=10 * len(corpora), examples=40, speakers=3, by_corpus=counts),)
         ),
         protocol=Protocol(kind="speaker"),
-        evaluation=evaluate.evaluate(labels, rows, speakers, slices={"sex": ["female"] * 28}, resamples=50),
+        evaluation=evaluate.evaluate(
+            labels, rows, speakers, classes=EMOTIONS, slices={"sex": ["female"] * 28}, resamples=50
+        ),
         verdict=Verdict(
             blessed=True,
             checks=(Check(code="gate.uar", name="UAR", passed=True, text="UAR is fine | really."),),

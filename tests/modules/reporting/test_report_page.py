@@ -72,12 +72,14 @@ def page(tmp_path_factory):
     candidate = predictions(1.5)
     clip_ids = [f"toy/speaker_{index:03d}/{'long' * 12}.wav" for index in range(len(candidate.labels))]
     columns = {"clip_id": clip_ids, "corpus": ["toy"] * len(clip_ids), "speaker": candidate.speakers.tolist()}
-    errors = wrong_predictions(columns.__getitem__, candidate.labels, candidate.probabilities)
+    errors = wrong_predictions(columns.__getitem__, candidate.labels, candidate.probabilities, classes=EMOTIONS)
     for error in errors[:2]:
         (folder / error.path).parent.mkdir(exist_ok=True)
         soundfile.write(folder / error.path, np.random.default_rng(1).normal(0, 0.1, 16_000), 16_000)
     sex = np.where(np.isin(candidate.speakers, ["toy-1", "toy-2"]), "female", "male").tolist()
-    evaluation = evaluate(candidate.labels, candidate.probabilities, candidate.speakers, slices={"sex": sex})
+    evaluation = evaluate(
+        candidate.labels, candidate.probabilities, candidate.speakers, classes=EMOTIONS, slices={"sex": sex}
+    )
     rejection = Check(code="gate.uar", name="UAR", passed=False, text="UAR is only 50%.", value=0.5, bound=0.9)
     summary = RunSummary(
         run=Run(name="ser", started=STARTED, status="completed", command=f"python runner_local.py --data /{'x' * 90}"),

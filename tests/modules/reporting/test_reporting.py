@@ -253,7 +253,9 @@ class TestEvaluate:
     def test_slices_hold_the_metrics_of_their_clips(self):
         predictions = _predictions()
         sex = np.where(np.isin(predictions.speakers, ["ravdess-00", "ravdess-02"]), "female", "male")
-        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers, slices={"sex": sex})
+        evaluation = evaluate(
+            predictions.labels, predictions.probabilities, predictions.speakers, classes=EMOTIONS, slices={"sex": sex}
+        )
         by_key = {(each.dimension, each.value): each for each in evaluation.slices}
         assert {dimension for dimension, _ in by_key} == {"sex", "emotion", "speaker"}
         part = predictions.take(sex == "female")
@@ -264,14 +266,14 @@ class TestEvaluate:
     @pytest.mark.parametrize(("speakers", "known"), [(4, False), (5, True)])
     def test_slices_of_few_speakers_have_no_interval(self, speakers, known):
         predictions = _predictions(speakers=speakers)
-        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers, classes=EMOTIONS)
         assert evaluation.interval_known is known
         for part in evaluation.slices:
             assert (part.metric("uar").low is not None) is (known and part.dimension == "emotion")
 
     def test_recall_is_equal_in_slice_and_class_row(self):
         predictions = _predictions()
-        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers, classes=EMOTIONS)
         for result in evaluation.per_class:
             part = next(each for each in evaluation.slices if each.value == result.emotion)
             assert part.metric("accuracy").value == pytest.approx(result.recall.value)
@@ -279,7 +281,7 @@ class TestEvaluate:
 
     def test_calibration_bins_hold_every_clip_once(self):
         predictions = _predictions()
-        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers, classes=EMOTIONS)
         assert sum(each.clips for each in evaluation.calibration) == len(predictions.labels)
         assert all(each.low < each.confidence <= each.high for each in evaluation.calibration if each.clips)
         gaps = sum(each.clips * abs(each.confidence - each.accuracy) for each in evaluation.calibration if each.clips)
@@ -289,20 +291,26 @@ class TestEvaluate:
         predictions = _predictions()
         rows = predictions.probabilities.copy()
         rows[3, 2] = np.nan
-        evaluation = evaluate(predictions.labels, rows, predictions.speakers)
+        evaluation = evaluate(predictions.labels, rows, predictions.speakers, classes=EMOTIONS)
         assert evaluation.non_finite_predictions == 1
         assert evaluation.metrics == ()
         assert evaluation.chance is None
 
     def test_few_speakers_have_a_caution(self):
         few, many = _predictions(speakers=4), _predictions(speakers=12)
-        assert "4" in evaluate(few.labels, few.probabilities, few.speakers).interval.caution
-        assert evaluate(many.labels, many.probabilities, many.speakers).interval.caution is None
+        assert "4" in evaluate(few.labels, few.probabilities, few.speakers, classes=EMOTIONS).interval.caution
+        assert evaluate(many.labels, many.probabilities, many.speakers, classes=EMOTIONS).interval.caution is None
 
     def test_refuses_a_slice_of_another_length(self):
         predictions = _predictions()
         with pytest.raises(ValueError, match=r"'sex' has 1 .*168"):
-            evaluate(predictions.labels, predictions.probabilities, predictions.speakers, slices={"sex": ["male"]})
+            evaluate(
+                predictions.labels,
+                predictions.probabilities,
+                predictions.speakers,
+                classes=EMOTIONS,
+                slices={"sex": ["male"]},
+            )
 
     @pytest.mark.parametrize(
         ("seconds", "name"), [(0.3, "0 to 2 s"), (2.0, "2 to 4 s"), (3.9, "2 to 4 s"), (4.0, "4 s or more")]
@@ -346,7 +354,7 @@ def _data(corpus="ravdess") -> Data:
 @pytest.fixture(scope="module")
 def complete() -> RunSummary:
     candidate, baseline = _predictions(strength=2, seed=1), _predictions(strength=1, seed=2)
-    evaluation = evaluate(candidate.labels, candidate.probabilities, candidate.speakers)
+    evaluation = evaluate(candidate.labels, candidate.probabilities, candidate.speakers, classes=EMOTIONS)
     tfma = Metric(name="uar", value=0.987_654, source="tfma")
     return RunSummary(
         run=_run(),
@@ -497,7 +505,7 @@ class TestReport:
 
     def test_shows_the_interval_of_enough_speakers(self, complete):
         predictions = _predictions(speakers=6)
-        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers)
+        evaluation = evaluate(predictions.labels, predictions.probabilities, predictions.speakers, classes=EMOTIONS)
         page = render(complete.model_copy(update={"evaluation": evaluation}))
         low, high = (f"{100 * value:.1f}" for value in (evaluation.metric("uar").low, evaluation.metric("uar").high))
         assert re.search(rf"interval {low}\W*% to {high}", _Page(page).text)
@@ -609,7 +617,7 @@ class TestReport:
     def test_a_model_without_metrics_is_shown(self, complete):
         predictions = _predictions()
         rows = np.full_like(predictions.probabilities, np.nan)
-        evaluation = evaluate(predictions.labels, rows, predictions.speakers)
+        evaluation = evaluate(predictions.labels, rows, predictions.speakers, classes=EMOTIONS)
         text = _Page(render(complete.model_copy(update={"evaluation": evaluation}))).text
         assert "168 of 168 clips" in text
 

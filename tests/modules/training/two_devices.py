@@ -43,7 +43,9 @@ def make_split(clips: int, spec: AudioSpec) -> Split:
 
 def search(settings: TrainingSettings, spec: AudioSpec, train: Split, held_out: Split) -> list[str]:
     """Return the status of each trial of a search on both devices."""
-    hypermodel = tuner.make_hypermodel(settings, spec, steps_per_epoch=-(-len(train) // BATCH_SIZE))
+    hypermodel = tuner.make_hypermodel(
+        settings, spec, classes=len(train.emotions), steps_per_epoch=-(-len(train) // BATCH_SIZE)
+    )
     with tempfile.TemporaryDirectory() as folder:
         searcher = tuner.make_tuner(
             hypermodel,

@@ -10,6 +10,7 @@ import pytest
 from modules.common.arrays import ArrayOnDisk
 from modules.data import examples
 from modules.data.clips import Clip
+from modules.data.labels import EMOTIONS
 from modules.data.statistics import Statistics
 from pipeline.config import load_config
 from pipeline.cross_validation import run as cross_validation
@@ -32,6 +33,7 @@ def planned(tmp_path) -> Plan:
     columns = {name: np.array([], np.str_) for name in (examples.SPEAKER, examples.AUGMENTATION)}
     empty = Corpus(
         fingerprint="toy",
+        emotions=EMOTIONS,
         outcomes=(),
         columns=columns,
         features=ArrayOnDisk.temporary((0, *ORIGINAL_AUDIO.feature_shape)),
