@@ -6,12 +6,13 @@ import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.audio_example_gen.corpora import LabelSettings, identify
+from components.audio_example_gen.corpora import identify
 from components.audio_example_gen.file_names import CLIPS_FILE, SUMMARY_FILE
 from modules.common import addresses
 from modules.common.digest import file_digest
 from modules.common.errors import SerError
 from modules.data.clips import Clip
+from modules.data.labels import LabelSettings
 
 EXAMPLES_FOLDER = "artifacts/AudioExampleGen/examples"
 """Folder below a run's root that has a numbered folder of examples for each ingestion."""
@@ -29,11 +30,13 @@ class DataVersion:
 
     Attributes:
         root: The ingested folder.
+        labels: Settings of the labels.
         clips: Description of each recording by its path below ``root``.
         sha256: SHA-256 of each file that could be read, by the same path.
     """
 
     root: str
+    labels: LabelSettings
     clips: Mapping[str, Clip]
     sha256: Mapping[str, str]
 
@@ -91,7 +94,12 @@ def read(examples: str) -> DataVersion:
     if not sha256:
         raise NoDataVersion(f"{examples}/{CLIPS_FILE} has no hashes of files; run the pipeline again to record them")
     summary = json.loads(addresses.read_bytes(posixpath.join(examples, SUMMARY_FILE)))
-    return DataVersion(root=summary["root"], clips={line["path"]: _clip(line) for line in outcomes}, sha256=sha256)
+    return DataVersion(
+        root=summary["root"],
+        labels=LabelSettings.model_validate(summary["labels"]),
+        clips={line["path"]: _clip(line) for line in outcomes},
+        sha256=sha256,
+    )
 
 
 def read_outcomes(examples: str) -> list[dict[str, Any]]:
@@ -127,7 +135,7 @@ def compare(
         OSError: The folder cannot be read.
     """
     paths = addresses.files(data)
-    found = {clip.path: clip for clip in identify(paths, read_text=_reader(data), labels=LabelSettings()).clips}
+    found = {clip.path: clip for clip in identify(paths, read_text=_reader(data), labels=version.labels).clips}
     there = [path for path in sorted(version.sha256) if path in set(paths)]
     changed = []
     for done, path in enumerate(there, start=1):

@@ -104,6 +104,7 @@ class Report:
             "protocol": settings.splits.protocol,
             "seed": settings.seed,
             "emotions": list(self.emotions),
+            "labels": settings.labels.model_dump(mode="json"),
             "audio_spec": settings.audio.model_dump(mode="json"),
             "audio_spec_fingerprint": settings.audio.fingerprint,
             "augmentation_variants": list(settings.augmentation.variants),
