@@ -257,4 +257,4 @@ def test_only_equal_contracts_are_comparable(tmp_path):
     assert load_contract(other).audio_spec.fingerprint in why_incomparable(ours, other)
     assert why_incomparable(ours, str(tmp_path)) is not None
     (Path(same) / EXTRA_ASSETS / LABELS_FILE).write_text('["cat", "dog"]')
-    assert '["cat", "dog"]' in why_incomparable(ours, same)
+    assert "cat, dog" in why_incomparable(ours, same)
