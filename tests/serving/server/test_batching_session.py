@@ -48,10 +48,11 @@ BAD_CALLER = 7
 
 
 def of_every_length(speechlike):
-    """Return a recording for each caller, from 0.5 s on, with three sample rates."""
+    """Return a recording for each caller, 0.5 to 3.6 s, of one window each, with three sample rates."""
     rates_hz = [(8_000, 22_050, 48_000)[number % 3] for number in range(CALLERS)]
     return [
-        (speechlike(0.5 + number / 8, rate_hz=rate_hz, seed=number), rate_hz) for number, rate_hz in enumerate(rates_hz)
+        (speechlike(0.5 + number / 10, rate_hz=rate_hz, seed=number), rate_hz)
+        for number, rate_hz in enumerate(rates_hz)
     ]
 
 
