@@ -23,6 +23,8 @@ def require_folder(address: str, *, option: str = "", advice: str = "name the on
         CommandFailed: Its bucket cannot be read.
     """
     name = f"{option} {address}".strip()
+    if "://" in address and not addresses.in_bucket(address):
+        raise Refused(f"folder {name} has a scheme that is not read; name a local folder, or one of gs://")
     try:
         there = bool(address) and addresses.is_folder(address)
     except OSError as error:

@@ -12,6 +12,7 @@ import pytest
 
 from cli.main import COMMANDS, main
 from components.audio_example_gen.corpora.scan import scan
+from modules.data.labels import LabelSettings
 
 
 def ser(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -131,7 +132,7 @@ def test_verify_names_what_differs_from_the_recordings_of_a_run(demo, tmp_path, 
         for sound in scan(str(demo)).sounds
     ]
     (examples / "clips.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (examples / "ingest.json").write_text(json.dumps({"root": str(demo)}))
+    (examples / "ingest.json").write_text(json.dumps({"root": str(demo), "labels": LabelSettings().model_dump()}))
     assert ser(capsys, "corpus", "verify", "--examples", examples)[0] == 0
     assert ser(capsys, "corpus", "verify", "--examples", examples, "--data", data)[0] == 0
     missing = next(data.rglob("*.wav"))

@@ -51,7 +51,7 @@ def test_every_command_takes_the_place_and_its_own_options():
         assert own[name] == [*place, "as_json"]
     assert own["canary"] == ["version", "stable", "public_key", *place, "as_json"]
     assert set(own["watch"]) > {"probe", "minutes", *place}
-    assert set(own) == {"status", "canary", "promote", "rollback", "abort", "watch"}
+    assert set(own) == {"status", "canary", "promote", "rollback", "abort", "watch", "prune"}
 
 
 def test_unusable_addresses_are_refused(models_config, capsys):
