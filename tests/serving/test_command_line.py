@@ -71,7 +71,11 @@ def sound_file(tmp_path, speechlike):
 
 def runs(server):
     """Return the number of batches so far."""
-    text = httpx.get(f"http://127.0.0.1:{server.rest_api_port}/monitoring/prometheus/metrics").text
+    text = (
+        httpx.get(f"http://127.0.0.1:{server.rest_api_port}/monitoring/prometheus/metrics", timeout=60)
+        .raise_for_status()
+        .text
+    )
     return sum(map(float, re.findall(r"processed_batch_size_count\{.*\} (\S+)", text)))
 
 
