@@ -29,7 +29,7 @@ class Output(Protocol):
 
         Args:
             name: Name of the recording.
-            predictions: Its prediction, or those of its windows.
+            predictions: Its prediction, or those of its windows or segments.
         """
 
     def failed(self, recording: Unusable) -> None:
@@ -91,15 +91,15 @@ class Json:
 
 
 class Csv:
-    """One row for each recording, or for each window of a timeline. The first answer has the names of the columns."""
+    """One row for each recording, window or segment. The first answer has the names of the columns."""
 
-    def __init__(self, *, timeline: bool) -> None:
+    def __init__(self, *, times: bool) -> None:
         """Choose the columns.
 
         Args:
-            timeline: Whether rows are windows.
+            times: Whether rows have a start and an end.
         """
-        self._times = _TIMES if timeline else ()
+        self._times = _TIMES if times else ()
         self._writer: csv.DictWriter[str] | None = None
         self._waiting: list[Unusable] = []
 

@@ -10,6 +10,7 @@ from cli import terminal
 from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder, require_output
+from cli.options import PublicKey
 from cli.recordings import sound_files
 from modules.common import addresses
 from modules.common.native_output import discarded_native_stderr
@@ -32,14 +33,14 @@ def batch(
             show_default="its local runner, with a thread for each core",
         ),
     ] = None,
-    out: Annotated[
-        str, typer.Option(help="Folder of the results, local or gs://. Run again to continue.", show_default=False)
-    ] = ...,  # type: ignore[assignment]
+    *,
+    out: Annotated[str, typer.Option(help="Folder of the results, local or gs://. Run again to continue.")],
     form: Annotated[Literal["parquet", "csv", "jsonl"], typer.Option("--format", help="Format.")] = "parquet",
     model_base_path: Annotated[
         str, typer.Option(help="Folder, local or gs://, with a numbered folder per version.")
     ] = command.DEFAULT_BASE_PATH,
     version: Annotated[int | None, typer.Option(min=1, help="Version to use.", show_default="the newest")] = None,
+    public_key: PublicKey = None,
     recordings_per_file: Annotated[
         int, typer.Option(min=1, help="Recordings in a file of results; an interrupted file is scored again.")
     ] = 64,
@@ -51,7 +52,7 @@ def batch(
     if not addresses.in_bucket(out):
         require_output(Path(out), option="--out")
     recordings = sound_files(folder)
-    model = find_model(model_base_path, version)
+    model = find_model(model_base_path, version, public_key=public_key)
     plan = make_plan(
         model, recordings, folder=addresses.absolute(out), form=form, recordings_per_file=recordings_per_file
     )

@@ -68,6 +68,13 @@ ModelName = Annotated[str, typer.Option(help="Name of the served model.", callba
 CaFile = Annotated[
     Path | None, typer.Option(help="Certificates in PEM to trust over TLS.", callback=_require_certificates)
 ]
+PublicKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Ed25519 public key in PEM, local or gs://, that must have signed the version.",
+        show_default="signatures are not checked",
+    ),
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with what differs from the defaults.")]
 Overrides = Annotated[
     list[str] | None,

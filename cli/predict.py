@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,9 @@ from modules.common import addresses
 from serving.server import command
 
 if TYPE_CHECKING:
-    from serving.client import Client, Prediction, Segment
+    from serving.client import Audio, Client, Prediction, Segment
+
+    _Question = Callable[[Audio], Sequence[Prediction | Segment]]
 
 app = typer.Typer(add_completion=False)
 
@@ -41,8 +43,14 @@ def predict(
         str | None, typer.Option(help=ADDRESS_HELP, show_default=f"{_DEFAULT_ADDRESS}, or the last pushed model")
     ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Predict each window of each recording.")] = False,
+    segments: Annotated[
+        bool, typer.Option("--segments", help="Predict the parts of each recording that have one emotion.")
+    ] = False,
+    channel: Annotated[
+        int | None, typer.Option(min=1, help="Number of the channel to use.", show_default="the mean of all")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per recording and line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="One row of CSV per recording, or per window.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One row of CSV per recording, window or segment.")] = False,
     model: ModelName = "ser",
     version: Annotated[
         int | None, typer.Option(min=1, max=_MAX_VERSION, help="Version to use.", show_default="the newest")
@@ -63,8 +71,9 @@ def predict(
     _require_one("--version", version, "--label", label)
     _require_one("--address", address, "--model-base-path", model_base_path)
     _require_one("--json", as_json or None, "--csv", as_csv or None)
-    recordings = list(gather(files))
-    output = _output(as_json=as_json, as_csv=as_csv, timeline=timeline, bars=len(recordings) == 1)
+    _require_one("--timeline", timeline or None, "--segments", segments or None)
+    recordings = list(gather(files, channel=channel))
+    output = _output(as_json=as_json, as_csv=as_csv, times=timeline or segments, bars=len(recordings) == 1)
     if not any(isinstance(recording, Recording) for recording in recordings):
         for recording in recordings:
             _report(recording, output)
@@ -76,7 +85,8 @@ def predict(
         _server(address, model_base_path) as server,
         Client(server, model=model, version=version, label=label, timeout_sec=timeout_sec, ca_file=ca_file) as client,
     ):
-        answered = sum(_answer(client, server, recording, output, timeline=timeline) for recording in recordings)
+        question = _question(client, channel, timeline=timeline, segments=segments)
+        answered = sum(_answer(question, server, recording, output) for recording in recordings)
     output.end()
     raise typer.Exit(_summarise(answered=answered, failed=len(recordings) - answered))
 
@@ -86,21 +96,28 @@ def _require_one(first: str, first_value: object, second: str, second_value: obj
         raise Refused(f"{first} and {second} were both given; give at most one")
 
 
-def _output(*, as_json: bool, as_csv: bool, timeline: bool, bars: bool) -> answers.Output:
+def _output(*, as_json: bool, as_csv: bool, times: bool, bars: bool) -> answers.Output:
     if as_json:
         return answers.Json()
-    return answers.Csv(timeline=timeline) if as_csv else answers.Text(bars=bars)
+    return answers.Csv(times=times) if as_csv else answers.Text(bars=bars)
 
 
-def _answer(
-    client: "Client", address: str, recording: Recording | Unusable, output: answers.Output, *, timeline: bool
-) -> bool:
+def _question(client: "Client", channel: int | None, *, timeline: bool, segments: bool) -> "_Question":
+    """Return the function that sends a recording."""
+    if timeline:
+        return lambda audio: list(client.timeline(audio, channel=channel))
+    if segments:
+        return lambda audio: list(client.segments(audio, channel=channel))
+    return lambda audio: [client.predict(audio, channel=channel)]
+
+
+def _answer(question: "_Question", address: str, recording: Recording | Unusable, output: answers.Output) -> bool:
     """Print the answer to a recording or its error; return whether it has an answer."""
     from serving.client import AudioError, DeadlineExceeded, InvalidRequest, Overloaded, ServerUnreachable
 
     if isinstance(recording, Recording):
         try:
-            output.answer(recording.name, _predict(client, recording, timeline=timeline))
+            output.answer(recording.name, question(recording.audio))
             return True
         except (AudioError, DeadlineExceeded, InvalidRequest, Overloaded) as error:
             recording = Unusable(recording.name, error.code, str(error))
@@ -110,10 +127,6 @@ def _answer(
             ) from error
     _report(recording, output)
     return False
-
-
-def _predict(client: "Client", recording: Recording, *, timeline: bool) -> "Sequence[Prediction | Segment]":
-    return list(client.timeline(recording.audio)) if timeline else [client.predict(recording.audio)]
 
 
 def _report(recording: Recording | Unusable, output: answers.Output) -> None:

@@ -40,15 +40,16 @@ class Unusable(NamedTuple):
     message: str
 
 
-def gather(places: Iterable[str]) -> Iterator[Recording | Unusable]:
+def gather(places: Iterable[str], *, channel: int | None = None) -> Iterator[Recording | Unusable]:
     """Yield each recording that the places name, in their order; files of a folder by name.
 
     Args:
         places: Files, folders, addresses in a bucket, or ``-`` for standard input.
+        channel: Number of the channel that will be used, from 1; ``None`` for the mean of all.
     """
     for place in dict.fromkeys(places):
         try:
-            yield from _at(place)
+            yield from (_checked(each, channel) for each in _at(place))
         except Refused as error:
             yield Unusable(place, error.code, str(error))
         except OSError as error:
@@ -72,25 +73,26 @@ def sound_files(folder: str) -> list[str]:
     return found
 
 
-def _at(place: str) -> Iterator[Recording | Unusable]:
+def _at(place: str) -> Iterator[Recording]:
     if place == STANDARD_INPUT:
-        yield _checked(Recording(STANDARD_INPUT, _read_standard_input()))
-    elif addresses.in_bucket(place):
-        files = sound_files(place) if addresses.is_folder(place) else [place]
-        yield from (Recording(file, file) for file in files)  # read when they are sent
-    elif Path(place).is_dir() and place:
-        yield from (_checked(Recording(file, file)) for file in sound_files(place))
+        yield Recording(STANDARD_INPUT, _read_standard_input())
+    elif addresses.is_folder(place) and place:
+        yield from (Recording(file, file) for file in sound_files(place))
     else:
-        _require_file(place)
-        yield _checked(Recording(place, place))
+        if not addresses.in_bucket(place):
+            _require_file(place)
+        yield Recording(place, place)
 
 
-def _checked(recording: Recording) -> Recording | Unusable:
+def _checked(recording: Recording, channel: int | None) -> Recording | Unusable:
+    """Return the recording if it can be read; one of a bucket is read when it is sent."""
     from serving.client import AudioError
     from serving.client.recordings import open_long
 
+    if addresses.in_bucket(recording.name):
+        return recording
     try:
-        open_long(recording.audio).close()
+        open_long(recording.audio, channel=channel).close()
     except AudioError as error:
         return Unusable(recording.name, error.code, str(error))
     return recording

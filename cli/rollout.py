@@ -16,7 +16,7 @@ from cli import terminal
 from cli.errors import Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder
-from cli.options import CaFile, require_finite, require_text
+from cli.options import CaFile, PublicKey, require_finite, require_text
 from cli.recordings import sound_files
 from serving.rollout.settings import WatchSettings
 
@@ -39,13 +39,6 @@ _TF_SERVING_NOTE = (
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-PublicKey = Annotated[
-    str | None,
-    typer.Option(
-        help="Ed25519 public key in PEM, local or gs://, that must have signed the version.",
-        show_default="signatures are not checked",
-    ),
-]
 
 
 @dataclasses.dataclass(frozen=True)

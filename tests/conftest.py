@@ -29,6 +29,17 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
+@pytest.fixture
+def storage(tmp_path, monkeypatch):
+    """Cloud Storage on this machine with the buckets ``data`` and ``models``."""
+    from tests.fakes.storage import FakeStorage
+
+    with FakeStorage(tmp_path, "data", "models") as served:
+        for name, value in served.environ.items():
+            monkeypatch.setenv(name, value)
+        yield served
+
+
 @dataclass(frozen=True)
 class LocalRun:
     """A run of ``runner_local.py`` as a user starts it."""

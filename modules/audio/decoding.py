@@ -9,7 +9,7 @@ import functools
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import soundfile
@@ -23,6 +23,7 @@ _BLOCK_FRAMES = 1 << 18
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports the largest int64 for streams of unknown length
 _UNRECOGNISED = 1  # SF_ERR_UNRECOGNISED_FORMAT
 _UNIMPLEMENTED = 13  # SFE_UNIMPLEMENTED
+_LEAST_OF_MEAN = 10  # the mean of one channel and silent ones has this many times the peak that is refused
 _MPEG_CODES = (0x50, 0x55)  # WAVE_FORMAT_MPEG and WAVE_FORMAT_MPEGLAYER3
 
 
@@ -39,6 +40,7 @@ class AudioCode(enum.StrEnum):
     TOO_SHORT = "AUDIO_TOO_SHORT"
     TOO_LONG = "AUDIO_TOO_LONG"
     NOT_FINITE = "AUDIO_NOT_FINITE"
+    CANCELLED = "AUDIO_CHANNELS_CANCEL"
     SILENT = "AUDIO_SILENT"
     TOO_LOUD = "AUDIO_TOO_LOUD"
 
@@ -196,6 +198,12 @@ SHORT_ENOUGH = Check(
     "{seconds:.3f} s; at most {limits.max_duration_sec:g} s are allowed, cut the recording into parts",
 )
 FINITE = Check(AudioCode.NOT_FINITE, lambda limits, finite: finite, "samples that are NaN or infinite")
+NOT_CANCELLED = Check(
+    AudioCode.CANCELLED,
+    lambda limits, peak, highest, channels: peak * channels * _LEAST_OF_MEAN >= highest,
+    "the channels cancel each other: one has a peak of {highest:.1e}, their mean one of {peak:.1e}; use one channel, "
+    "with --channel, the client's channel=, or `sox in.wav out.wav remix 1`",
+)
 AUDIBLE = Check(
     AudioCode.SILENT,
     lambda limits, peak: peak > limits.silence_peak,
@@ -224,9 +232,10 @@ def decode(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> Recording:
     FILE_SIZE.require(limits, size=len(data))
     with open_sound(data, limits) as file:
         _check_header(file, limits)
-        samples = np.concatenate(list(_mono_blocks(file, limits)))
-        rate_hz = file.samplerate
-    _check_peak(_peak(samples), limits)
+        blocks_read = list(_mono_blocks(file, limits))
+        rate_hz, channels = file.samplerate, file.channels
+    samples = np.concatenate([block.mean for block in blocks_read])
+    _check_peaks(_peak(samples), max(block.highest for block in blocks_read), channels, limits)
     return Recording(samples=samples, sample_rate_hz=rate_hz)
 
 
@@ -241,7 +250,9 @@ def check(file: soundfile.SoundFile, limits: AudioLimits) -> None:
         BadAudio: The recording is damaged or exceeds ``limits``.
     """
     _check_header(file, limits)
-    _check_peak(float(np.max([_peak(block) for block in _mono_blocks(file, limits)])), limits)
+    peaks = [(_peak(block.mean), block.highest) for block in _mono_blocks(file, limits)]
+    peak, highest = np.max(peaks, axis=0)
+    _check_peaks(float(peak), float(highest), file.channels, limits)
 
 
 def open_sound(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> soundfile.SoundFile:
@@ -356,14 +367,26 @@ def _length_is_known(file: soundfile.SoundFile) -> bool:
     return file.frames < _UNKNOWN_FRAMES and not is_mpeg(file)
 
 
-def _mono_blocks(file: soundfile.SoundFile, limits: AudioLimits) -> Iterator[np.ndarray]:
+class _Block(NamedTuple):
+    """Part of a recording.
+
+    Attributes:
+        mean: Mean over the channels, float32 ``[frames]``.
+        highest: Peak of the loudest channel; NaN when any sample is.
+    """
+
+    mean: np.ndarray
+    highest: float
+
+
+def _mono_blocks(file: soundfile.SoundFile, limits: AudioLimits) -> Iterator[_Block]:
     """Yield the mean over the channels, so that no more than one block is held with all of them; check the length."""
     frames_read = 0
     for block in blocks(file):
         frames_read += len(block)
         # Again: the length in the header may be wrong or missing.
         SHORT_ENOUGH.require(limits, seconds=frames_read / file.samplerate)
-        yield block.mean(axis=1)
+        yield _Block(block.mean(axis=1), _peak(block))
     if _length_is_known(file):
         WHOLE.require(limits, present=frames_read, expected=file.frames, unit="frames")
     HAS_SAMPLES.require(limits, frames=frames_read)
@@ -374,7 +397,8 @@ def _peak(samples: np.ndarray) -> float:
     return float(np.max(np.abs(samples)))  # NaN when any sample is
 
 
-def _check_peak(peak: float, limits: AudioLimits) -> None:
+def _check_peaks(peak: float, highest: float, channels: int, limits: AudioLimits) -> None:
     FINITE.require(limits, finite=np.isfinite(peak))
+    NOT_CANCELLED.require(limits, peak=peak, highest=highest, channels=channels)
     AUDIBLE.require(limits, peak=peak)
     NOT_TOO_LOUD.require(limits, peak=peak)

@@ -19,6 +19,7 @@ from modules.audio.decoding import (
     FINITE,
     HAS_SAMPLES,
     LONG_ENOUGH,
+    NOT_CANCELLED,
     NOT_EMPTY,
     NOT_TOO_LOUD,
     SAMPLE_RATE,
@@ -119,17 +120,19 @@ def decode_floats(encoded: tf.Tensor, sample_rate_hz: tf.Tensor, *, limits: Audi
         apply(SAMPLE_RATE, limits, rate_hz=sample_rate_hz),
         *_check_duration(size // 4, sample_rate_hz, limits),
     )
-    return _decoded(error, lambda: tf.io.decode_raw(encoded, tf.float32), sample_rate_hz, limits)
+    return _decoded(error, lambda: tf.io.decode_raw(encoded, tf.float32)[:, tf.newaxis], sample_rate_hz, limits)
 
 
 def _decoded(
     error: tf.Tensor, read: Callable[[], tf.Tensor], sample_rate_hz: tf.Tensor, limits: AudioLimits
 ) -> Decoded:
-    """Read the samples if the header has no error, and check them."""
+    """Read the samples, float32 ``[samples, channels]``, if the header has no error, and check them."""
 
     def readable() -> Decoded:
-        waveform = read()
-        return Decoded(waveform, tf.cast(sample_rate_hz, tf.int32), first_error(*_check_samples(waveform, limits)))
+        samples = read()
+        waveform = tf.reduce_mean(samples, axis=1)
+        error = first_error(*_check_samples(samples, waveform, limits))
+        return Decoded(waveform, tf.cast(sample_rate_hz, tf.int32), error)
 
     return tf.cond(error == NO_ERROR, readable, lambda: Decoded(tf.zeros([0]), tf.constant(0), error))
 
@@ -248,23 +251,25 @@ def _check_duration(frames: tf.Tensor, rate_hz: tf.Tensor, limits: AudioLimits) 
     ]
 
 
-def _check_samples(waveform: tf.Tensor, limits: AudioLimits) -> list[Applied]:
-    peak = tf.reduce_max(tf.abs(waveform))
+def _check_samples(samples: tf.Tensor, waveform: tf.Tensor, limits: AudioLimits) -> list[Applied]:
+    peak, highest = tf.reduce_max(tf.abs(waveform)), tf.reduce_max(tf.abs(samples))
+    channels = tf.cast(tf.shape(samples)[1], tf.float32)
     return [
         apply(FINITE, limits, finite=tf.reduce_all(tf.math.is_finite(waveform))),  # a maximum may pass over NaN
+        apply(NOT_CANCELLED, limits, peak=peak, highest=highest, channels=channels),
         apply(AUDIBLE, limits, peak=peak),
         apply(NOT_TOO_LOUD, limits, peak=peak),
     ]
 
 
 def _read_samples(encoded: tf.Tensor, layout: _Layout) -> tf.Tensor:
-    """Return float32 ``[samples]``, the mean over the channels."""
+    """Return float32 ``[samples, channels]``."""
     frame_bytes = layout.channels * layout.bits // 8
     usable_bytes = layout.data_bytes // frame_bytes * frame_bytes
     data = tf.strings.substr(encoded, layout.data_start, usable_bytes)
     encoding = tf.argmax(tf.cast(_encodings_of(layout), tf.int32), output_type=tf.int32)
     samples = tf.switch_case(encoding, [lambda decoder=decoder: decoder(data) for decoder in _DECODERS.values()])
-    return tf.reduce_mean(tf.reshape(samples, [-1, layout.channels]), axis=1)
+    return tf.reshape(samples, [-1, layout.channels])
 
 
 def _pcm_24(data: tf.Tensor) -> tf.Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from modules.common import addresses
 from modules.common.digest import digest
 from modules.common.errors import SerError
+from modules.export import manifest
 
 PLAN_FILE = "batch.json"
 SHARDS_FILE = "shards.json"
@@ -52,15 +53,17 @@ class PushedModel:
         return digest(addresses.read_bytes(posixpath.join(self.path, "fingerprint.pb")).hex())
 
 
-def find_model(base_path: str, version: int | None = None) -> PushedModel:
-    """Return a version below a folder of versions.
+def find_model(base_path: str, version: int | None = None, *, public_key: str | None = None) -> PushedModel:
+    """Return a version below a folder of versions, whose files are those of its manifest.
 
     Args:
         base_path: Folder, local or ``gs://``.
         version: Number of the version; the newest by default.
+        public_key: Address of the public key that must have signed the manifest.
 
     Raises:
         NoVersion: There is no such version.
+        modules.export.manifest.ManifestError: A file was changed, or the key did not sign the manifest.
         OSError: The folder cannot be read.
     """
     versions = sorted(int(match[1]) for match in map(_VERSION.fullmatch, addresses.files(base_path)) if match)
@@ -71,7 +74,9 @@ def find_model(base_path: str, version: int | None = None) -> PushedModel:
             "--version, or the folder that a run pushed to"
         )
     number = version or versions[-1]
-    return PushedModel(addresses.absolute(posixpath.join(base_path, str(number))), number)
+    model = PushedModel(addresses.absolute(posixpath.join(base_path, str(number))), number)
+    manifest.require_intact(model.path, public_key=public_key)
+    return model
 
 
 Shards = list[list[str]]

@@ -12,10 +12,10 @@ from apache_beam.utils import shared
 
 from modules.common import addresses
 from modules.common.progress import Progress
-from serving.batch.answers import Answerer
+from serving.batch.in_process import InProcess
 from serving.batch.plan import Output, Plan, PushedModel, Shards
 from serving.batch.tables import ENCODERS, error_row, json_lines, result_row
-from serving.client import AudioError
+from serving.client import AudioError, Client
 
 _POLL_SEC = 2.0
 
@@ -40,7 +40,8 @@ def score(plan: Plan, beam_args: Sequence[str] = ()) -> None:
 class _Loaded:
     """What the threads of a process share."""
 
-    answerer: Answerer
+    client: Client
+    labels: Sequence[str]
     shards: Shards
 
 
@@ -65,7 +66,11 @@ class ScoreShard(beam.DoFn):
 
     def setup(self) -> None:
         """Load the model, once for all threads of the process."""
-        self._loaded = self._shared.acquire(lambda: _Loaded(Answerer(self._model), self._output.read_shards()))
+        self._loaded = self._shared.acquire(self._load)
+
+    def _load(self) -> _Loaded:
+        model = InProcess(self._model)
+        return _Loaded(Client(model), model.labels, self._output.read_shards())
 
     def process(self, number: int) -> None:
         """Write the files of a shard.
@@ -75,16 +80,16 @@ class ScoreShard(beam.DoFn):
         """
         if self._output.is_finished(number):
             return
-        answerer, recordings = self._loaded.answerer, self._loaded.shards[number]
+        recordings = self._loaded.shards[number]
         results, errors = [], []
-        for name, answer in zip(recordings, answerer.answers(recordings), strict=True):
+        for name, answer in zip(recordings, self._loaded.client.predict_each(recordings), strict=True):
             if isinstance(answer, AudioError):
                 errors.append(error_row(name, answer))
             else:
                 results.append(result_row(name, answer))
         if errors:
             addresses.write_bytes(self._output.errors_file(number), json_lines(errors))
-        content = ENCODERS[self._output.form](results, answerer.labels)
+        content = ENCODERS[self._output.form](results, self._loaded.labels)
         addresses.write_bytes(self._output.results_file(number), content)
         self._answered.inc(len(results))
         self._failed.inc(len(errors))

@@ -2,7 +2,7 @@
 
     with Client("localhost:8500") as client:
         print(client.predict("speech.flac").emotion)
-        for segment in client.timeline("meeting.wav"):
+        for segment in client.segments("meeting.wav"):
             print(segment.start_sec, segment.emotion)
 
 The forms of an address are those of :mod:`serving.client.transport`, the errors those of :mod:`serving.client.errors`.

@@ -6,15 +6,16 @@ from types import TracebackType
 from typing import Self
 
 from serving.client.errors import AudioError
-from serving.client.predictions import Batch, ModelChoice, Prediction, Segment, Timeline, batches, prediction_or_raise
+from serving.client.parts import Item, Timeline, batches, needs_parts
+from serving.client.predictions import ModelChoice, Prediction, Segment, prediction_or_raise
 from serving.client.recordings import Audio, name_of, open_long
-from serving.client.transport import DEFAULT_ADDRESS, connect, connect_async
+from serving.client.segments import Merger, whole
+from serving.client.transport import DEFAULT_ADDRESS, Transport, connect, connect_async
 from serving.wire import predict_pb2 as wire
 
 DEFAULT_MODEL = "ser"
 DEFAULT_TIMEOUT_SEC = 10.0
 
-_BATCH_ITEMS = 16
 _BATCH_SIGNATURE = "serving_default"
 _TIMELINE_SIGNATURE = "timeline"
 
@@ -23,7 +24,7 @@ class Client:
     """Client of one model. Use as a context manager, or call :meth:`close`; may be shared by threads.
 
     Args:
-        address: Address of the server; see :mod:`serving.client.transport`.
+        address: Address of the server, see :mod:`serving.client.transport`, or a transport of one's own.
         model: Name of the served model.
         version: Version to use instead of the newest.
         label: Label of the version to use, such as ``canary``.
@@ -37,7 +38,7 @@ class Client:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | Transport = DEFAULT_ADDRESS,
         *,
         model: str = DEFAULT_MODEL,
         version: int | None = None,
@@ -48,59 +49,91 @@ class Client:
     ) -> None:
         self._model = ModelChoice(name=model, version=version, label=label, canary_percent=canary_percent)
         self._timeout_sec = timeout_sec
-        self._transport = connect(address, ca_file=ca_file)
+        self._transport = connect(address, ca_file=ca_file) if isinstance(address, str) else address
 
-    def predict(self, audio: Audio) -> Prediction:
-        """Return the emotion in one recording, the mean of its windows by how much speech each holds.
+    def predict(self, audio: Audio, *, channel: int | None = None) -> Prediction:
+        """Return the emotion in one recording of any length, the mean of its windows by how much speech each holds.
 
         Args:
             audio: A file, the bytes of one, or samples with their rate in Hz.
+            channel: Number of the channel to use, from 1; the mean of all channels by default.
 
         Raises:
             AudioError: The recording cannot be used.
             RequestFailed: The server refused, or did not answer.
         """
-        return self.predict_batch([audio])[0]
+        return self.predict_batch([audio], channel=channel)[0]
 
-    def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
+    def predict_batch(self, recordings: Iterable[Audio], *, channel: int | None = None) -> list[Prediction]:
         """Return the predictions of many recordings, sent in few requests, in the same order.
 
         Args:
             recordings: Files, bytes of files, or samples with their rate in Hz.
+            channel: See :meth:`predict`.
 
         Raises:
             AudioError: One of the recordings cannot be used; :meth:`predict_each` returns the answers to the others.
             RequestFailed: The server refused, or did not answer.
         """
-        return [prediction_or_raise(answer) for answer in self._answers(recordings)]
+        return [prediction_or_raise(answer) for answer in self._answers(recordings, channel)]
 
-    def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
+    def predict_each(self, recordings: Iterable[Audio], *, channel: int | None = None) -> list[Prediction | AudioError]:
         """Return the prediction of each recording, or the AudioError of an unusable one, in the same order.
 
         Args:
             recordings: Files, bytes of files, or samples with their rate in Hz.
+            channel: See :meth:`predict`.
 
         Raises:
             RequestFailed: The server refused, or did not answer.
         """
-        return list(self._answers(recordings))
+        return list(self._answers(recordings, channel))
 
-    def _answers(self, recordings: Iterable[Audio]) -> Iterator[Prediction | AudioError]:
-        for batch in _batches(recordings, self._transport.max_request_bytes):
-            yield from batch.answers(self._send(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None)
+    def _answers(self, recordings: Iterable[Audio], channel: int | None) -> Iterator[Prediction | AudioError]:
+        for batch in batches(recordings, channel=channel, max_bytes=self._transport.max_request_bytes):
+            response = self._send(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None
+            for item, answer in batch.answers(response):
+                yield self._whole(item, channel) if needs_parts(answer) else answer
 
-    def timeline(self, audio: Audio) -> Iterator[Segment]:
+    def _whole(self, item: Item, channel: int | None) -> Prediction | AudioError:
+        """Return the answer to a recording that is sent in parts."""
+        try:
+            return whole(list(self._windows(item, channel)))
+        except AudioError as error:
+            return error
+
+    def timeline(self, audio: Audio, *, channel: int | None = None) -> Iterator[Segment]:
         """Yield the emotion of each window of a recording of any length, as the responses arrive.
 
         Args:
             audio: A file, the bytes of one, or samples with their rate in Hz.
+            channel: See :meth:`predict`.
 
         Raises:
             AudioError: The recording cannot be used.
             RequestFailed: The server refused, or did not answer.
         """
-        with open_long(audio) as sound:
-            timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
+        return self._windows(Item(name_of(audio), audio), channel)
+
+    def segments(self, audio: Audio, *, channel: int | None = None) -> Iterator[Segment]:
+        """Yield the parts of a recording of any length that have one emotion, as they become final.
+
+        Args:
+            audio: A file, the bytes of one, or samples with their rate in Hz.
+            channel: See :meth:`predict`.
+
+        Raises:
+            AudioError: The recording cannot be used.
+            RequestFailed: The server refused, or did not answer.
+        """
+        merger = Merger()
+        for window in self.timeline(audio, channel=channel):
+            yield from merger.add(window)
+        yield from merger.end()
+
+    def _windows(self, item: Item, channel: int | None) -> Iterator[Segment]:
+        with open_long(item.audio, channel=channel) as sound:
+            timeline = Timeline(sound, item.name, max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
                 yield from timeline.accept(self._send(_TIMELINE_SIGNATURE, [chunk]))
 
@@ -138,30 +171,53 @@ class AsyncClient:
         self._timeout_sec = timeout_sec
         self._transport = connect_async(address, ca_file=ca_file)
 
-    async def predict(self, audio: Audio) -> Prediction:
+    async def predict(self, audio: Audio, *, channel: int | None = None) -> Prediction:
         """See :meth:`Client.predict`."""
-        return (await self.predict_batch([audio]))[0]
+        return (await self.predict_batch([audio], channel=channel))[0]
 
-    async def predict_batch(self, recordings: Iterable[Audio]) -> list[Prediction]:
+    async def predict_batch(self, recordings: Iterable[Audio], *, channel: int | None = None) -> list[Prediction]:
         """See :meth:`Client.predict_batch`."""
-        return [prediction_or_raise(answer) async for answer in self._answers(recordings)]
+        return [prediction_or_raise(answer) async for answer in self._answers(recordings, channel)]
 
-    async def predict_each(self, recordings: Iterable[Audio]) -> list[Prediction | AudioError]:
+    async def predict_each(
+        self, recordings: Iterable[Audio], *, channel: int | None = None
+    ) -> list[Prediction | AudioError]:
         """See :meth:`Client.predict_each`."""
-        return [answer async for answer in self._answers(recordings)]
+        return [answer async for answer in self._answers(recordings, channel)]
 
-    async def _answers(self, recordings: Iterable[Audio]) -> AsyncIterator[Prediction | AudioError]:
-        for batch in _batches(recordings, self._transport.max_request_bytes):
-            for answer in batch.answers(await self._send(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None):
-                yield answer
+    async def _answers(
+        self, recordings: Iterable[Audio], channel: int | None
+    ) -> AsyncIterator[Prediction | AudioError]:
+        for batch in batches(recordings, channel=channel, max_bytes=self._transport.max_request_bytes):
+            response = await self._send(_BATCH_SIGNATURE, batch.wavs) if batch.wavs else None
+            for item, answer in batch.answers(response):
+                yield await self._whole(item, channel) if needs_parts(answer) else answer
 
-    async def timeline(self, audio: Audio) -> AsyncIterator[Segment]:
+    async def _whole(self, item: Item, channel: int | None) -> Prediction | AudioError:
+        try:
+            return whole([window async for window in self._windows(item, channel)])
+        except AudioError as error:
+            return error
+
+    def timeline(self, audio: Audio, *, channel: int | None = None) -> AsyncIterator[Segment]:
         """See :meth:`Client.timeline`."""
-        with open_long(audio) as sound:
-            timeline = Timeline(sound, name_of(audio), max_bytes=self._transport.max_request_bytes)
+        return self._windows(Item(name_of(audio), audio), channel)
+
+    async def segments(self, audio: Audio, *, channel: int | None = None) -> AsyncIterator[Segment]:
+        """See :meth:`Client.segments`."""
+        merger = Merger()
+        async for window in self.timeline(audio, channel=channel):
+            for segment in merger.add(window):
+                yield segment
+        for segment in merger.end():
+            yield segment
+
+    async def _windows(self, item: Item, channel: int | None) -> AsyncIterator[Segment]:
+        with open_long(item.audio, channel=channel) as sound:
+            timeline = Timeline(sound, item.name, max_bytes=self._transport.max_request_bytes)
             while (chunk := timeline.next_chunk()) is not None:
-                for segment in timeline.accept(await self._send(_TIMELINE_SIGNATURE, [chunk])):
-                    yield segment
+                for window in timeline.accept(await self._send(_TIMELINE_SIGNATURE, [chunk])):
+                    yield window
 
     async def close(self) -> None:
         """Close the connection."""
@@ -177,7 +233,3 @@ class AsyncClient:
 
     async def _send(self, signature: str, wavs: list[bytes]) -> wire.PredictResponse:
         return await self._transport.predict(self._model.request(signature, wavs), timeout_sec=self._timeout_sec)
-
-
-def _batches(recordings: Iterable[Audio], max_bytes: int) -> Iterator[Batch]:
-    return batches(recordings, max_items=_BATCH_ITEMS, max_bytes=max_bytes)

@@ -1,6 +1,7 @@
 """Conversion of recordings to the WAV bytes that the model takes. The model's own limits decide which are usable."""
 
 import io
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ from modules.audio.decoding import (
     BadAudio,
     blocks,
     check,
-    decode,
     is_exact,
+    is_mpeg,
     open_sound,
 )
 from modules.common import addresses
@@ -36,49 +37,82 @@ Samples are of shape ``[samples]`` or ``[samples, channels]``, floating point in
 _TAKEN = "a path, the bytes of a file, a file opened in binary mode, or a tuple (samples, rate in Hz)"
 _FULL_SCALE = 32_768
 _MAX_RATE_HZ = 1 << 31
+_MEAN_BYTES = 4  # of a frame: one channel in single precision
 _IN_MEMORY_BYTES = 256 * 1024 * 1024
 
 
-def to_wav(audio: Audio) -> bytes:
-    """Return the whole recording as WAV, with its own rate and all its channels.
+def to_wav(
+    audio: Audio, *, channel: int | None = None, max_sec: float = math.inf, max_bytes: float = math.inf
+) -> bytes:
+    """Return the whole recording as WAV, with its own rate and all its channels, or one of them.
 
     The model averages channels and resamples as for training. Doing so here, and rounding again, would be audible.
 
     Args:
         audio: The recording.
+        channel: Number of the channel to use, from 1; ``None`` for all.
+        max_sec: Longest recording in seconds.
+        max_bytes: Largest WAV file in bytes.
 
     Raises:
-        AudioError: The recording cannot be read, or no model can use it.
+        AudioError: The recording cannot be read, no model can use it, or it is longer or larger than that.
     """
-    encoded = _file_bytes(audio)
+    if channel is not None:
+        with open_long(audio, channel=channel) as sound, _naming(audio):
+            _require_length(sound.frames / sound.samplerate, max_sec)
+            wav = read_wav(sound, start_frame=0, frames=sound.frames)
+            _require_size(len(wav), max_bytes)
+            return wav
     with _naming(audio):
-        decode(encoded, WIDEST_LIMITS)
+        if _is_large(audio):
+            _require_size(_IN_MEMORY_BYTES, max_bytes)
+        encoded = _nonempty(audio)
         with open_sound(encoded, WIDEST_LIMITS) as sound:
+            check(sound, WIDEST_LIMITS)
+        with open_sound(encoded, WIDEST_LIMITS) as sound:
+            if is_exact(sound) or is_mpeg(sound):
+                _require_length(sound.frames / sound.samplerate, max_sec)
             if riff.is_wav(encoded) and (sound.format, sound.subtype) == ("WAV", "PCM_16"):
-                return _with_data_size(encoded)
-            return _encode(np.concatenate(list(blocks(sound))), sound.samplerate)
+                wav = _with_data_size(encoded)
+            else:
+                wav = _encode(np.concatenate(list(blocks(sound))), sound.samplerate)
+        _require_size(len(wav), max_bytes)
+        return wav
 
 
-def open_long(audio: Audio) -> soundfile.SoundFile:
+def reusable(audio: Audio) -> Audio:
+    """Return the recording in a form that can be read twice: the content of an open file.
+
+    Args:
+        audio: The recording.
+
+    Raises:
+        AudioError: The file cannot be read.
+    """
+    return _file_bytes(audio) if hasattr(audio, "read") else audio
+
+
+def open_long(audio: Audio, *, channel: int | None = None) -> soundfile.SoundFile:
     """Open a recording of any length for :func:`read_wav`; close it after use.
 
     Args:
         audio: The recording.
+        channel: Number of the channel to use, from 1; ``None`` for all.
 
     Raises:
         AudioError: The recording cannot be read, or no model can use it.
     """
     with _naming(audio):
         sound = _open_on_disk(audio) if _is_large(audio) else open_sound(_nonempty(audio), WIDEST_LIMITS)
-        if not is_exact(sound):
-            sound = _rewritten(sound)
+        if not is_exact(sound) or channel is not None:
+            sound = _rewritten(sound, channel)
         check(sound, WIDEST_LIMITS)
         sound.seek(0)
         return sound
 
 
 def read_wav(sound: soundfile.SoundFile, *, start_frame: int, frames: int) -> bytes:
-    """Return a part of the recording as WAV.
+    """Return a part of the recording as WAV, with all channels or, where that is smaller, their mean as floats.
 
     Args:
         sound: The open recording.
@@ -90,19 +124,50 @@ def read_wav(sound: soundfile.SoundFile, *, start_frame: int, frames: int) -> by
     """
     try:
         sound.seek(start_frame)
-        return _encode(sound.read(frames, dtype="float32", always_2d=True), sound.samplerate)
+        samples = sound.read(frames, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         text = f"{AudioCode.UNREADABLE}: frame {start_frame} cannot be read: {error.error_string}"
         raise AudioError(AudioCode.UNREADABLE, text) from error
+    if _is_averaged(sound):
+        return _wav(samples.mean(axis=1), sound.samplerate, "FLOAT")
+    return _encode(samples, sound.samplerate)
 
 
-def bytes_per_sample(sound: soundfile.SoundFile) -> int:
-    """Return the largest size in bytes of one channel's sample in the output of :func:`read_wav`.
+def bytes_per_frame(sound: soundfile.SoundFile) -> int:
+    """Return the largest size in bytes of a frame in the output of :func:`read_wav`.
 
     Args:
         sound: The open recording.
     """
-    return 2 if sound.subtype.startswith("PCM") else 4
+    return _MEAN_BYTES if _is_averaged(sound) else _all_channels_bytes(sound)
+
+
+def _is_averaged(sound: soundfile.SoundFile) -> bool:
+    return _all_channels_bytes(sound) > _MEAN_BYTES
+
+
+def _all_channels_bytes(sound: soundfile.SoundFile) -> int:
+    return sound.channels * (2 if sound.subtype.startswith("PCM") else 4)
+
+
+def _require_length(seconds: float, max_sec: float) -> None:
+    if seconds > max_sec:
+        raise BadAudio(AudioCode.TOO_LONG, f"{seconds:.1f} s; one request takes {max_sec:g} s")
+
+
+def _require_size(size: int, max_bytes: float) -> None:
+    if size > max_bytes:
+        raise BadAudio(AudioCode.TOO_LARGE, f"{size} bytes as WAV; one request takes {max_bytes}")
+
+
+def _pick(block: np.ndarray, channel: int | None) -> np.ndarray:
+    """Return the channel, float32 ``[frames, 1]``, of a block ``[frames, channels]``, or the block."""
+    if channel is None:
+        return block
+    channels = block.shape[1]
+    if not 1 <= channel <= channels:
+        raise BadAudio(AudioCode.CHANNELS, f"channel {channel} of {channels}; name one from 1 to {channels}")
+    return block[:, channel - 1 : channel]
 
 
 @contextmanager
@@ -136,15 +201,17 @@ def _open_on_disk(path: Any) -> soundfile.SoundFile:
         raise BadAudio(AudioCode.UNREADABLE, f"not a readable sound file: {error}") from error
 
 
-def _rewritten(sound: soundfile.SoundFile) -> soundfile.SoundFile:
-    """Return the recording in a form of known length in which every position can be sought."""
+def _rewritten(sound: soundfile.SoundFile, channel: int | None) -> soundfile.SoundFile:
+    """Return the recording, or a channel, in a form of known length in which every position can be sought."""
     file = containers.spool()
     with (
         sound,
-        soundfile.SoundFile(file, "w", sound.samplerate, sound.channels, format="W64", subtype="FLOAT") as rewritten,
+        soundfile.SoundFile(
+            file, "w", sound.samplerate, 1 if channel else sound.channels, format="W64", subtype="FLOAT"
+        ) as rewritten,
     ):
         for block in blocks(sound):
-            rewritten.write(block)
+            rewritten.write(_pick(block, channel))
     file.seek(0)
     return soundfile.SoundFile(file)
 
@@ -257,6 +324,10 @@ def _encode(samples: np.ndarray, rate_hz: int) -> bytes:
             samples = np.minimum(np.rint(samples * _FULL_SCALE), _FULL_SCALE - 1).astype(np.int16)
         else:  # also for NaN
             samples, subtype = samples.astype(np.float32), "FLOAT"
+    return _wav(samples, rate_hz, subtype)
+
+
+def _wav(samples: np.ndarray, rate_hz: int, subtype: str) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, rate_hz, format="WAV", subtype=subtype)
     return file.getvalue()

@@ -25,14 +25,6 @@ def demo(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def storage(tmp_path, monkeypatch):
-    with FakeStorage(tmp_path, "data", "models") as served:
-        for name, value in served.environ.items():
-            monkeypatch.setenv(name, value)
-        yield served
-
-
-@pytest.fixture
 def ser(capsys) -> Callable[..., tuple[int, str]]:
     """Function that runs a command, and returns its exit code and output."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import httpx
+import numpy as np
 import pytest
 import soundfile
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -165,6 +166,24 @@ def test_predict_prints_a_timeline(shared_server, sound_file):
 def test_predict_prints_a_timeline_as_json(shared_server, sound_file):
     timeline = ser("predict", sound_file, "--json", "--timeline", "--address", shared_server.address).stdout
     assert [segment["start_sec"] for segment in json.loads(timeline)["segments"]] == [0, 0.5]
+
+
+def test_predict_prints_segments(shared_server, sound_file):
+    finished = ser("predict", sound_file, "--segments", "--address", shared_server.address)
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r"^ +0\.0 +3\.0  no_speech ", finished.stdout, re.MULTILINE)
+    finished = ser("predict", sound_file, "--segments", "--timeline", "--address", shared_server.address)
+    assert finished.returncode == ExitCode.REFUSED
+
+
+def test_predict_uses_the_named_channel(shared_server, sound_file, speechlike, tmp_path):
+    cancelling = speechlike()[:, np.newaxis] * np.array([[1, -1]], np.float32)
+    soundfile.write(tmp_path / "stereo.wav", cancelling, 48_000)
+    refused = ser("predict", tmp_path / "stereo.wav", "--address", shared_server.address)
+    assert refused.returncode == ExitCode.REFUSED
+    assert "AUDIO_CHANNELS_CANCEL" in refused.stderr
+    chosen = ser("predict", tmp_path / "stereo.wav", "--channel", "1", "--address", shared_server.address)
+    assert chosen.returncode == 0, chosen.stderr
 
 
 @pytest.fixture

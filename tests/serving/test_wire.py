@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.client.predictions import Batch, ModelChoice
+from serving.client.parts import Batch, Item
+from serving.client.predictions import ModelChoice
 from serving.wire import predict_pb2 as wire
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +56,9 @@ def test_we_read_answers_in_both_encodings_of_a_tensor(as_content):
         probabilities.float_val.extend([0.75, 0.25, 0.5])  # the last value stands for those that follow
     batch = Batch()
     for name in ("first", "second"):
-        batch.add(name, b"RIFF")
-    answers = list(batch.answers(wire.PredictResponse.FromString(theirs.SerializeToString())))
+        batch.add(Item(name, b"RIFF"), b"RIFF")
+    response = wire.PredictResponse.FromString(theirs.SerializeToString())
+    answers = [answer for _, answer in batch.answers(response)]
     assert [answer.probabilities for answer in answers] == [
         {"sad": 0.75, "happy": 0.25},
         {"sad": 0.5, "happy": 0.5},

@@ -112,6 +112,7 @@ BAD = {
     "too short": (encode(noise(800)), AudioCode.TOO_SHORT),
     "20 minutes": (encode(noise(4_000 * 1200), rate_hz=4_000), AudioCode.TOO_LONG),
     "all-zero": (encode(np.zeros(8000)), AudioCode.SILENT),
+    "cancelling channels": (encode(noise(8000) * [[1, -1]]), AudioCode.CANCELLED),
     "NaN": (encode(np.r_[noise(8000)[:, 0], np.nan], subtype="FLOAT"), AudioCode.NOT_FINITE),
     "infinite": (encode(np.r_[noise(8000)[:, 0], np.inf], subtype="FLOAT"), AudioCode.NOT_FINITE),
     "integers as float": (encode(noise(8000) * 32768, subtype="FLOAT"), AudioCode.TOO_LOUD),
@@ -143,6 +144,13 @@ def test_graph_and_ingestion_refuse_a_file_with_the_same_code(name):
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("scale", [[1, 0], [1, -0.8], [0] * 63 + [1]])
+def test_channels_that_do_not_cancel_are_averaged(scale):
+    encoded = encode(0.1 * noise(8000) * [scale], subtype="FLOAT")
+    assert error_in_graph(encoded) == ""
+    decode(encoded)
+
+
 @pytest.mark.parametrize("name", BAD_HEADERS)
 def test_graph_checks_the_header_that_libsndfile_cannot_read(name):
     encoded, code = BAD_HEADERS[name]
@@ -160,7 +168,17 @@ def test_graph_reads_wav_of_common_encodings_alone(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["empty", "truncated", "zero-length data", "too short", "20 minutes", "all-zero", "NaN", "integers as float"],
+    [
+        "empty",
+        "truncated",
+        "zero-length data",
+        "too short",
+        "20 minutes",
+        "all-zero",
+        "NaN",
+        "cancelling channels",
+        "integers as float",
+    ],
 )
 def test_graph_and_ingestion_format_the_same_text(name):
     encoded, _ = BAD[name]

@@ -21,13 +21,15 @@ from cli.exits import ExitCode
 from cli.main import main
 from modules.audio.decoding import AudioCode, AudioLimits
 from modules.data.labels import EMOTIONS
+from modules.export import manifest
 from modules.export.contract import NO_SPEECH
-from serving.batch.answers import Answerer
+from serving.batch.in_process import InProcess
 from serving.batch.plan import NoVersion, OtherBatch, PushedModel, find_model, make_plan
 from serving.batch.tables import ENCODERS, result_row
 from serving.client import AudioError, Client, Prediction
+from serving.client.segments import whole
 from tests.exports import export_random_model
-from tests.fakes.storage import FakeStorage
+from tests.keys import write_keys
 from tests.paths import ROOT
 
 SER = [sys.executable, "-c", "from cli.main import main; main()"]
@@ -68,14 +70,6 @@ def limited(tmp_path_factory) -> PushedModel:
     """The same weights, for recordings of at most five seconds."""
     folder = tmp_path_factory.mktemp("limited")
     return PushedModel(str(export_random_model("original_cnn", folder, AudioLimits(max_duration_sec=5))), 1)
-
-
-@pytest.fixture
-def storage(tmp_path, monkeypatch):
-    with FakeStorage(tmp_path, "data", "models") as served:
-        for name, value in served.environ.items():
-            monkeypatch.setenv(name, value)
-        yield served
 
 
 def ser(capsys, *words) -> tuple[int, str]:
@@ -133,7 +127,7 @@ def test_a_killed_batch_goes_on_and_each_recording_has_one_row(recordings, base,
 
 def test_answers_are_those_of_the_server(recordings, base, shared_server):
     names = sorted(str(path) for path in recordings.rglob("*") if path.is_file())
-    answers = list(Answerer(PushedModel(str(base / "3"), 3)).answers(names))
+    answers = Client(InProcess(PushedModel(str(base / "3"), 3))).predict_each(names)
     with Client(shared_server.address) as client:
         expected = client.predict_each(names)
     assert [getattr(answer, "code", None) for answer in answers] == [getattr(each, "code", None) for each in expected]
@@ -146,15 +140,12 @@ def test_answers_are_those_of_the_server(recordings, base, shared_server):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "mp3"])
-def test_a_recording_beyond_the_limits_has_the_answer_of_a_model_without_them(
-    exported_model, limited, tmp_path, speechlike, suffix
-):
+def test_a_recording_beyond_the_limits_has_the_mean_of_its_windows(exported_model, limited, tmp_path, ravdess, suffix):
+    clips = [soundfile.read(clip, dtype="float32")[0] for clip in sorted(ravdess.glob("Actor_0[12]/*.flac"))[::7][:5]]
     file = tmp_path / f"long.{suffix}"
-    sound = np.concatenate([speechlike(12, seed=1), np.zeros(48_000 * 6, np.float32), speechlike(5, seed=2)])
-    soundfile.write(file, sound, 48_000)
-    (expected,) = Answerer(PushedModel(str(exported_model), 1)).answers([str(file)])
-    (answer,) = Answerer(limited).answers([str(file)])
-    assert isinstance(answer, Prediction), answer
+    soundfile.write(file, np.concatenate([*clips[:3], np.zeros(48_000 * 6, np.float32), *clips[3:]]), 48_000)
+    expected = whole(list(Client(InProcess(PushedModel(str(exported_model), 1))).timeline(file)))
+    answer = Client(InProcess(limited)).predict(file)
     assert answer.emotion == expected.emotion
     assert answer.probabilities == pytest.approx(expected.probabilities, abs=2e-3)
     assert answer.speech == pytest.approx(expected.speech, abs=2e-2)
@@ -162,7 +153,7 @@ def test_a_recording_beyond_the_limits_has_the_answer_of_a_model_without_them(
 
 def test_a_long_recording_of_silence_is_an_error(limited, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.full(48_000 * 20, 5e-5, np.float32), 48_000, subtype="FLOAT")
-    (answer,) = Answerer(limited).answers([str(tmp_path / "silent.wav")])
+    (answer,) = Client(InProcess(limited)).predict_each([tmp_path / "silent.wav"])
     assert isinstance(answer, AudioError)
     assert answer.code == AudioCode.SILENT
 
@@ -221,6 +212,21 @@ def test_the_newest_version_or_the_named_one(base, tmp_path, push):
     with pytest.raises(NoVersion) as absent:
         find_model(str(tmp_path / "serving"), 4)
     assert absent.value.code == "batch.no_version"
+
+
+def test_a_changed_or_unsigned_model_is_refused(tmp_path, push, recordings, capsys):
+    push(tmp_path / "serving", 3)
+    private, public = write_keys(tmp_path / "keys")
+    manifest.write(str(tmp_path / "serving/3"), signing_key=private)
+    assert find_model(str(tmp_path / "serving"), public_key=public).version == 3
+    words = ["batch", recordings, "--out", tmp_path / "out", "--model-base-path", tmp_path / "serving"]
+    _, other = write_keys(tmp_path / "other")
+    for damage in (lambda: None, lambda: (tmp_path / "serving/3/saved_model.pb").write_bytes(b"changed")):
+        damage()
+        code, printed = ser(capsys, *words, "--public-key", other)
+        assert code in (ExitCode.FAILED, ExitCode.REFUSED), printed
+        assert "saved_model.pb" in printed or other in printed
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

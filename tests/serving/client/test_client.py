@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from serving.client import (
     UnexpectedAnswer,
 )
 from serving.client.recordings import to_wav
+from serving.client.segments import Merger, whole
 from serving.client.transport import grpc_direct
 from serving.wire import predict_pb2 as wire
 
@@ -166,7 +168,7 @@ def test_a_timeline_in_chunks_is_that_of_the_whole(client, shared_server, speech
     recording = (speechlike(duration_sec, rate_hz=8_000), 8_000)
     whole_sec = 60.0
     chunked = list(client.timeline(recording))
-    monkeypatch.setattr("serving.client.predictions.CHUNK_SEC", whole_sec if duration_sec < whole_sec else 55.0)
+    monkeypatch.setattr("serving.client.parts.CHUNK_SEC", whole_sec if duration_sec < whole_sec else 55.0)
     whole = list(client.timeline(recording))
     assert chunked[0].start_sec == 0
     assert chunked[-1].end_sec == pytest.approx(duration_sec, abs=1e-3)
@@ -175,6 +177,63 @@ def test_a_timeline_in_chunks_is_that_of_the_whole(client, shared_server, speech
     )
     for one, other in zip(chunked, whole, strict=True):
         np.testing.assert_allclose(list(one.probabilities.values()), list(other.probabilities.values()), atol=2e-3)
+
+
+LIMITS = ["seconds", "bytes"]
+
+
+@pytest.fixture(params=LIMITS)
+def limited(request, client, monkeypatch):
+    """The client, with a limit of five seconds or as many bytes for a request."""
+    if request.param == "seconds":
+        monkeypatch.setattr("serving.client.parts.LONGEST_WHOLE_SEC", 5.0)
+    else:
+        monkeypatch.setattr(client._transport, "max_request_bytes", 5 * 2 * 8_000, raising=False)
+    return client
+
+
+def test_a_recording_beyond_the_limits_has_the_mean_of_its_timeline(limited, speechlike):
+    short, long = ((speechlike(seconds, rate_hz=8_000), 8_000) for seconds in (2.0, 17.3))
+    answers = limited.predict_each([short, long, b"not sound", long, short])
+    expected = whole(list(limited.timeline(long)))
+    assert answers[1].probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+    assert answers[1].emotion == expected.emotion
+    assert answers[3] == answers[1]
+    assert answers[4].probabilities == pytest.approx(answers[0].probabilities, abs=1e-5)
+    assert isinstance(answers[2], AudioError)
+
+
+def test_an_open_file_beyond_the_limits_is_read_once(limited, speechlike, tmp_path):
+    soundfile.write(tmp_path / "long.wav", speechlike(17.3, rate_hz=8_000), 8_000)
+    with subprocess.Popen(["cat", str(tmp_path / "long.wav")], stdout=subprocess.PIPE) as pipe:
+        assert limited.predict(pipe.stdout) == limited.predict(tmp_path / "long.wav")
+
+
+def test_segments_are_the_windows_that_agree(client, ravdess):
+    clips = sorted(ravdess.glob("Actor_0[12]/*.flac"))[::5][:6]
+    joined = np.concatenate([soundfile.read(clip, dtype="float32")[0] for clip in clips])
+    recording = (joined, 48_000)
+    windows, segments = list(client.timeline(recording)), list(client.segments(recording))
+    merger = Merger()
+    assert segments == [segment for each in windows for segment in merger.add(each)] + merger.end()
+    assert segments[0].start_sec == 0
+    assert segments[-1].end_sec == windows[-1].end_sec
+    for one, following in itertools.pairwise(segments):
+        assert one.end_sec == following.start_sec
+        assert one.emotion != following.emotion
+
+
+def test_a_channel_is_answered_alone(client, speechlike):
+    left, right = speechlike(seed=1), speechlike(seed=2)
+    stereo = (np.stack([left, right], axis=1), RATE_HZ)
+    for channel, alone in enumerate((left, right), 1):
+        expected = client.predict((alone, RATE_HZ))
+        assert client.predict(stereo, channel=channel) == expected
+        assert next(client.timeline(stereo, channel=channel)).probabilities == pytest.approx(
+            next(client.timeline((alone, RATE_HZ))).probabilities
+        )
+    with pytest.raises(AudioError, match="channel 3 of 2"):
+        client.predict(stereo, channel=3)
 
 
 def test_a_timeline_continues_after_silence(client, speechlike):
@@ -227,13 +286,28 @@ def test_the_async_client_gives_the_same_answers(client, shared_server, speechli
     async def predict_all():
         async with AsyncClient(getattr(shared_server, form)) as asynchronous:
             at_once = await asyncio.gather(*map(asynchronous.predict, recordings))
-            segments = [segment async for segment in asynchronous.timeline(recordings[0])]
-            return at_once, segments
+            windows = [window async for window in asynchronous.timeline(recordings[0])]
+            segments = [segment async for segment in asynchronous.segments(recordings[0])]
+            return at_once, windows, segments
 
-    at_once, segments = asyncio.run_coroutine_threadsafe(predict_all(), shared_server.loop).result(60)
+    at_once, windows, segments = asyncio.run_coroutine_threadsafe(predict_all(), shared_server.loop).result(60)
     for one, other in zip(at_once, client.predict_batch(recordings), strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
-    assert [segment.start_sec for segment in segments] == [0, 0.5]
+    assert [window.start_sec for window in windows] == [0, 0.5]
+    assert [segment.emotion for segment in segments] == [it.emotion for it in client.segments(recordings[0])]
+
+
+def test_the_async_client_sends_a_long_recording_in_parts(client, shared_server, speechlike, monkeypatch):
+    monkeypatch.setattr("serving.client.parts.LONGEST_WHOLE_SEC", 5.0)
+    long = (speechlike(17.3, rate_hz=8_000), 8_000)
+
+    async def predict():
+        async with AsyncClient(shared_server.address) as asynchronous:
+            return await asynchronous.predict_each([long, b"not sound"])
+
+    answer, error = asyncio.run_coroutine_threadsafe(predict(), shared_server.loop).result(60)
+    assert answer.probabilities == pytest.approx(client.predict(long).probabilities, abs=1e-5)
+    assert isinstance(error, AudioError)
 
 
 @pytest.mark.parametrize("form", ["address", "rest_url"])

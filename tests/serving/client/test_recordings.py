@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from serving.client import AudioError
-from serving.client.recordings import open_long, read_wav, to_wav
+from serving.client.parts import WAV_HEADER_BYTES
+from serving.client.recordings import bytes_per_frame, open_long, read_wav, to_wav
 
 
 def samples_of(wav):
@@ -86,6 +87,53 @@ def test_a_part_of_a_long_recording(int16_samples):
     with open_long((int16_samples, 16_000)) as sound:
         samples, _ = samples_of(read_wav(sound, start_frame=5_000, frames=1_000))
     np.testing.assert_array_equal(samples, int16_samples[5_000:6_000])
+
+
+def test_a_channel_is_that_channel_alone(int16_samples):
+    stereo = np.stack([int16_samples, int16_samples[::-1]], axis=1)
+    assert to_wav((stereo, 16_000), channel=2) == to_wav((int16_samples[::-1], 16_000))
+    with open_long((stereo, 16_000), channel=1) as sound:
+        assert (sound.channels, sound.frames) == (1, len(int16_samples))
+        samples, _ = samples_of(read_wav(sound, start_frame=10, frames=20))
+    np.testing.assert_array_equal(samples, int16_samples[10:30])
+
+
+@pytest.mark.parametrize("read", [to_wav, open_long])
+@pytest.mark.parametrize("channel", [0, 3])
+def test_a_channel_that_is_missing_is_refused(int16_samples, read, channel):
+    stereo = np.stack([int16_samples, int16_samples], axis=1)
+    with pytest.raises(AudioError, match=f"channel {channel} of 2") as caught:
+        read((stereo, 16_000), channel=channel)
+    assert caught.value.code == "AUDIO_CHANNELS"
+
+
+@pytest.mark.parametrize("read", [to_wav, open_long])
+def test_channels_that_cancel_need_a_choice(int16_samples, read):
+    stereo = np.stack([int16_samples, -int16_samples.clip(-32_767)], axis=1)
+    with pytest.raises(AudioError, match="--channel") as caught:
+        read((stereo, 16_000))
+    assert caught.value.code == "AUDIO_CHANNELS_CANCEL"
+    read((stereo, 16_000), channel=1)
+
+
+def test_parts_of_many_channels_are_their_mean(int16_samples):
+    six = np.stack([np.roll(int16_samples, shift) for shift in range(6)], axis=1)
+    with open_long((six, 16_000)) as sound:
+        encoded = read_wav(sound, start_frame=0, frames=1_000)
+        assert bytes_per_frame(sound) == 4
+    assert len(encoded) < 4 * 1_000 + WAV_HEADER_BYTES + 64
+    samples, _ = soundfile.read(io.BytesIO(encoded), dtype="float32")
+    np.testing.assert_allclose(samples, (six[:1_000] / 32_768).mean(axis=1), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"), [({"max_sec": 1.0}, "AUDIO_TOO_LONG"), ({"max_bytes": 100}, "AUDIO_TOO_LARGE")]
+)
+@pytest.mark.parametrize("channel", [None, 1])
+def test_what_one_request_does_not_take_is_refused(wav_bytes, limit, code, channel):
+    with pytest.raises(AudioError) as caught:
+        to_wav(wav_bytes, channel=channel, **limit)
+    assert caught.value.code == code
 
 
 WAYS = {
