@@ -34,7 +34,11 @@ def ui(
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the page.")] = 8510,
-    max_upload_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest upload, in MB.")] = 25,
+    max_upload_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest upload, in MB.")] = 100,
+    model_base_path: Annotated[
+        str, typer.Option(help="Folder of pushed versions, local or gs://, to show the model card from.")
+    ] = command.DEFAULT_BASE_PATH,
+    samples: Annotated[str, typer.Option(help="Folder of recordings to try, local or gs://.")] = "demo",
 ) -> None:
     """Open a web page that predicts the emotion of a new recording or a file. Its health is at /_stcore/health."""
     import serving
@@ -43,7 +47,7 @@ def ui(
     require_known(address)
     if refusal := ports.refusal(host, {"--port": port}):
         raise Refused(refusal)
-    page = Path(serving.__file__).parent / "ui.py"
+    page = Path(serving.__file__).parent / "ui" / "page.py"
     options = {
         "server.address": host,
         "server.port": str(port),
@@ -53,5 +57,6 @@ def ui(
         "browser.gatherUsageStats": "false",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *words, "--", "--address", address]
-    os.execv(sys.executable, command)  # replaces this process, so that signals reach the page directly
+    arguments = ["--address", address, "--model-base-path", model_base_path, "--samples", samples]
+    program = [sys.executable, "-m", "streamlit", "run", str(page), *words, "--", *arguments]
+    os.execv(sys.executable, program)  # replaces this process, so that signals reach the page directly

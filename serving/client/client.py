@@ -9,7 +9,7 @@ from serving.client.errors import AudioError
 from serving.client.parts import Item, Timeline, batches, needs_parts
 from serving.client.predictions import ModelChoice, Prediction, Segment, prediction_or_raise
 from serving.client.recordings import Audio, name_of, open_long
-from serving.client.segments import Merger, whole
+from serving.client.segments import Merger, segments_of, whole
 from serving.client.transport import DEFAULT_ADDRESS, Transport, connect, connect_async
 from serving.wire import predict_pb2 as wire
 
@@ -126,10 +126,7 @@ class Client:
             AudioError: The recording cannot be used.
             RequestFailed: The server refused, or did not answer.
         """
-        merger = Merger()
-        for window in self.timeline(audio, channel=channel):
-            yield from merger.add(window)
-        yield from merger.end()
+        return segments_of(self.timeline(audio, channel=channel))
 
     def _windows(self, item: Item, channel: int | None) -> Iterator[Segment]:
         with open_long(item.audio, channel=channel) as sound:

@@ -1,6 +1,6 @@
 """Windows that belong together: the answer to a whole recording, and segments of one emotion."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -69,3 +69,15 @@ class Merger:
 
     def _ended(self, end_sec: float) -> Segment:
         return Segment(**vars(whole(self._windows)), start_sec=self._start_sec, end_sec=end_sec)
+
+
+def segments_of(windows: Iterable[Segment]) -> Iterator[Segment]:
+    """Yield the segments of a recording, each as soon as it is final.
+
+    Args:
+        windows: Consecutive windows.
+    """
+    merger = Merger()
+    for window in windows:
+        yield from merger.add(window)
+    yield from merger.end()

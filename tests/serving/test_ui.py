@@ -1,5 +1,6 @@
 """The web page in a real browser."""
 
+import io
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import soundfile
 from selenium.webdriver.common.by import By
@@ -25,9 +27,9 @@ def start_page(tmp_path_factory):
     """Function that starts ``ser ui`` for an address on a port and returns the page's URL."""
     processes = []
 
-    def start(address, port):
+    def start(address, port, *words):
         code = "from cli.main import main; main()"
-        command = [sys.executable, "-c", code, "ui", "--address", address, "--port", str(port)]
+        command = [sys.executable, "-c", code, "ui", "--address", address, "--port", str(port), *words]
         processes.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 60
@@ -81,28 +83,94 @@ def upload(browser, page, tmp_path):
     return run
 
 
-def test_a_long_recording_shows_everything(upload, browser, speechlike, tmp_path):
-    soundfile.write(tmp_path / "long.flac", speechlike(8.0), 48_000)
+@pytest.fixture(scope="module")
+def joined(ravdess):
+    """Several sentences of one speaker, as FLAC, and its duration in seconds."""
+    clips = [soundfile.read(clip, dtype="float32")[0] for clip in sorted(ravdess.glob("Actor_01/*.flac"))[::9][:5]]
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate(clips), 48_000, format="FLAC")
+    return file.getvalue(), sum(map(len, clips)) / 48_000
+
+
+def test_a_recording_shows_everything(upload, browser, joined):
+    content, duration_sec = joined
     text = upload(
-        "a.flac",
-        (tmp_path / "long.flac").read_bytes(),
-        "Model version 3",
-        "8.0 s at 48 kHz",
-        "Waveform and mel spectrogram",
-        "From window to window",
+        "a.flac", content, "Model version 3", f"{duration_sec:.1f} s at 48 kHz", "Segments", "CSV of all windows"
     )
     assert "cannot" not in text
-    WebDriverWait(browser, 30).until(lambda it: len(it.find_elements(By.CSS_SELECTOR, "canvas, svg.marks")) >= 2)
-    (picture,) = browser.find_elements(By.CSS_SELECTOR, "[data-testid=stImage] img")
+    WebDriverWait(browser, 30).until(lambda it: it.find_elements(By.CSS_SELECTOR, "canvas, svg.marks"))
+    (picture,) = browser.find_elements(By.CSS_SELECTOR, "[data-testid=stHtml] img")
     assert picture.get_property("naturalWidth") > 500
+    assert picture.get_property("alt").startswith(f"Waveform and spectrogram of {duration_sec:.1f} s.")
 
 
-def test_a_short_recording_has_no_timeline(upload, wav_bytes):
-    assert "From window to window" not in upload("a.wav", wav_bytes, "Model version 3")
+def test_a_segment_plays_when_it_is_clicked(upload, browser, joined):
+    upload("a.flac", joined[0], "Segments")
+    (button, *_) = browser.find_elements(By.XPATH, "//button[contains(., ' to ') and contains(., ' s: ')]")
+    start_sec, end_sec = re.search(r"([\d.]+) to ([\d.]+) s: ", button.text).groups()
+    before = len(browser.find_elements(By.TAG_NAME, "audio"))
+    button.click()
+    WebDriverWait(browser, 60).until(lambda it: len(it.find_elements(By.TAG_NAME, "audio")) == before + 1)
+    assert start_sec == "0.0"
+    assert float(end_sec) > 0
 
 
-def test_a_recording_of_the_microphone_is_answered(browser, page):
+def test_several_recordings_have_a_table_and_a_choice(browser, page, wav_bytes, joined, tmp_path):
+    contents = {"a.wav": wav_bytes, "text.wav": b"not sound", "b.flac": joined[0]}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
     browser.get(page)
+    wait = WebDriverWait(browser, 60)
+    (field,) = wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[type=file]"))
+    field.send_keys("\n".join(str(tmp_path / name) for name in contents))
+    wait.until(lambda it: "3 recordings" in it.find_element(By.TAG_NAME, "body").text)
+    rows = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "[data-testid=stTable] tbody tr")]
+    assert [row.split()[0] for row in rows] == list(contents)
+    assert "AUDIO_UNREADABLE" in rows[1]
+    wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[aria-label=Recording]"))
+
+
+def test_a_channel_can_be_chosen_where_channels_cancel(upload, browser, speechlike, tmp_path):
+    soundfile.write(tmp_path / "stereo.wav", speechlike()[:, np.newaxis] * np.array([[1, -1]]), 48_000)
+    upload("a.wav", (tmp_path / "stereo.wav").read_bytes(), "AUDIO_CHANNELS_CANCEL")
+    browser.find_element(By.XPATH, "//input[contains(@aria-label, 'Channel')]").click()
+    wait = WebDriverWait(browser, 60)
+    wait.until(expected_conditions.element_to_be_clickable((By.XPATH, "//*[@role='option'][. = '2']"))).click()
+    wait.until(lambda it: "Model version 3" in it.find_element(By.TAG_NAME, "body").text)
+
+
+def test_the_page_fits_a_phone_in_the_dark(upload, browser, joined):
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    )
+    try:
+        upload("a.flac", joined[0], "Segments", "JSON with segments")
+        wide = browser.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_sample_is_answered(browser, start_page, shared_server, unused_tcp_port_factory, wav_bytes, tmp_path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "first.wav").write_bytes(wav_bytes)
+    port = unused_tcp_port_factory()
+    browser.get(start_page(shared_server.address, port, "--samples", str(tmp_path / "samples")))
+    wait = WebDriverWait(browser, 60)
+    for path in (
+        "//*[@role='tab'][contains(., 'Samples')]",
+        "//input[@aria-label='Recording to try']",
+        "//*[@role='option'][. = 'first.wav']",
+    ):
+        wait.until(expected_conditions.element_to_be_clickable((By.XPATH, path))).click()
+    wait.until(lambda it: "Model version 3" in it.find_element(By.TAG_NAME, "body").text)
+
+
+def test_a_recording_of_the_microphone_is_answered_after_an_upload(upload, browser, wav_bytes):
+    upload("a.wav", wav_bytes, "3.0 s at 48 kHz")  # the newer input is answered
     wait = WebDriverWait(browser, 60)
 
     def click(path):
@@ -113,7 +181,7 @@ def test_a_recording_of_the_microphone_is_answered(browser, page):
     clock = browser.find_element(By.CSS_SELECTOR, "[data-testid=stAudioInputWaveformTimeCode]")
     wait.until(lambda _: clock.text >= "00:02")
     click("//button[@aria-label='Stop recording']")
-    wait.until(lambda it: "Model version 3" in it.find_element(By.TAG_NAME, "body").text)
+    wait.until(lambda it: "s at 16 kHz" in it.find_element(By.TAG_NAME, "body").text)
     text = browser.find_element(By.TAG_NAME, "body").text
     recorded_sec = float(re.search(r"([\d.]+) s at 16 kHz", text)[1])
     assert recorded_sec >= 2
@@ -130,8 +198,8 @@ def test_bad_audio_shows_its_code(upload, content, message):
 
 def test_an_unusable_recording_is_drawn_and_explained(upload, speechlike, tmp_path):
     soundfile.write(tmp_path / "quiet.wav", 1e-4 * speechlike(), 48_000)
-    text = upload("a.wav", (tmp_path / "quiet.wav").read_bytes(), "AUDIO_SILENT: ")
-    assert "Waveform and mel spectrogram" in text
+    text = upload("a.wav", (tmp_path / "quiet.wav").read_bytes(), "AUDIO_SILENT: ", "Waveform, emotions")
+    assert "Model version" not in text
 
 
 def test_a_missing_server_shows_address_and_command(upload, start_page, unused_tcp_port_factory, wav_bytes):

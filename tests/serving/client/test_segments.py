@@ -4,7 +4,7 @@ import pytest
 
 from modules.export.contract import NO_SPEECH
 from serving.client import Segment
-from serving.client.segments import Merger, whole
+from serving.client.segments import segments_of, whole
 
 WINDOW_SEC, HOP_SEC = 3.5, 1.0
 PROBABILITIES = {"sad": {"sad": 0.9, "happy": 0.1}, "happy": {"sad": 0.2, "happy": 0.8}}
@@ -23,8 +23,7 @@ def window(index, emotion, *, speech=1.0, start_sec=None):
 
 
 def merge(windows):
-    merger = Merger()
-    return [segment for each in windows for segment in merger.add(each)] + merger.end()
+    return list(segments_of(windows))
 
 
 def test_neighbours_that_agree_are_one_segment():

@@ -1,0 +1,1 @@
+"""Web page of ``ser ui``, which shows the emotions in recordings."""
