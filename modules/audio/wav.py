@@ -1,8 +1,9 @@
 """Decoding of WAV inside a TensorFlow graph, for the requests of the served model.
 
 ``tf.audio.decode_wav`` reads 16-bit PCM only and stops at the extensible header that most writers use for more than
-two channels or 16 bits. The samples are those of :func:`modules.audio.decoding.decode`. Nothing here raises, whatever
-the bytes are: see :mod:`modules.audio.graph_checks`.
+two channels or 16 bits. The samples are those of :func:`modules.audio.decoding.decode`, which reads by libsndfile; what
+libsndfile refuses or reads in another way is refused here. The one exception is a damaged ``LIST`` chunk, which is
+passed over. Nothing here raises, whatever the bytes are: see :mod:`modules.audio.graph_checks`.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,12 @@ from modules.audio.decoding import (
 from modules.audio.graph_checks import NO_ERROR, Applied, apply, first_error
 
 _PCM, _IEEE_FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_FORMAT_BYTES, _EXTENSIBLE_BYTES = 16, 40
+# What follows the format code in the GUID of an extensible header: Microsoft's, and that of Ambisonic B-format.
+_GUID_ENDS = [bytes.fromhex("000000001000800000aa00389b71"), bytes.fromhex("00002107d3118644c8c1ca000000")]
+_COMPRESSED = [b"wvpk", b"OggS"]
+# libsndfile reads these chunks by their size, which is even, and loses its place if it is smaller.
+_LEAST_BYTES = {b"fact": 4, b"smpl": 36, b"acid": 24}
 _NO_CHUNK = -1
 _HEAD_BYTES = 12
 _ENCODING_TEXT = "8, 16, 24 or 32-bit PCM (code 1), 32 or 64-bit float (code 3)"
@@ -49,11 +56,30 @@ _HAS_DATA = Check(
 _HAS_FORMAT = Check(
     AudioCode.UNREADABLE, lambda limits, in_file: in_file, "no fmt chunk before the WAV file's data chunk"
 )
-_WHOLE_FORMAT = Check(AudioCode.UNREADABLE, lambda limits, whole: whole, "the fmt chunk is shorter than 16 bytes")
+_REGULAR_CHUNKS = Check(
+    AudioCode.UNREADABLE,
+    lambda limits, regular: regular,
+    "damaged chunks: a second fmt, data, PEAK or RIFF, or a size that the name of its chunk does not allow",
+)
+_WHOLE_FORMAT = Check(
+    AudioCode.UNREADABLE,
+    lambda limits, size, needed: size >= needed,
+    "the fmt chunk has {size} bytes; its format code needs {needed}",
+)
 _READABLE_ENCODING = Check(
     AudioCode.UNREADABLE,
     lambda limits, readable, format_code, bits: readable,
     f"format code {{format_code}} with {{bits}} bits; readable are {_ENCODING_TEXT}",
+)
+_PACKED = Check(
+    AudioCode.UNREADABLE,
+    lambda limits, packed, block_bytes: packed,
+    "24-bit PCM in blocks of {block_bytes} bytes, four for each channel, which may hold 24 or 32 bits; convert it",
+)
+_NOT_COMPRESSED = Check(
+    AudioCode.UNREADABLE,
+    lambda limits, plain: plain,
+    "WavPack or Ogg in the data chunk, which the header does not state",
 )
 _WHOLE_FLOATS = Check(
     AudioCode.TRUNCATED,
@@ -76,12 +102,23 @@ class Decoded(NamedTuple):
     error: tf.Tensor
 
 
+class _Chunks(NamedTuple):
+    """Positions of chunks, int64 ``[]``, :data:`_NO_CHUNK` if missing; and whether all are regular, bool ``[]``."""
+
+    format_at: tf.Tensor
+    data_at: tf.Tensor
+    peak_at: tf.Tensor
+    regular: tf.Tensor
+
+
 class _Layout(NamedTuple):
     """Position and encoding of the samples; all int64 ``[]``."""
 
+    stated_code: tf.Tensor
     format_code: tf.Tensor
     channels: tf.Tensor
     sample_rate_hz: tf.Tensor
+    block_bytes: tf.Tensor
     bits: tf.Tensor
     data_start: tf.Tensor
     data_bytes: tf.Tensor
@@ -95,11 +132,12 @@ def decode_wav(encoded: tf.Tensor, *, limits: AudioLimits = DEFAULT_LIMITS) -> D
         limits: Limits of a usable recording.
     """
     size = tf.cast(tf.strings.length(encoded), tf.int64)
-    format_at, data_at = _find_chunks(encoded, size)
-    layout = _read_layout(encoded, size, format_at, data_at)
+    found = _find_chunks(encoded, size)
+    layout = _read_layout(encoded, size, found)
     error = first_error(
-        *_check_file(encoded, size, format_at, data_at, limits),
-        *_check_layout(layout, size, limits),
+        *_check_file(encoded, size, found, limits),
+        *_check_chunks(encoded, found, layout, limits),
+        *_check_layout(encoded, layout, size, limits),
     )
     return _decoded(error, lambda: _read_samples(encoded, layout), layout.sample_rate_hz, limits)
 
@@ -137,34 +175,50 @@ def _decoded(
     return tf.cond(error == NO_ERROR, readable, lambda: Decoded(tf.zeros([0]), tf.constant(0), error))
 
 
-def _find_chunks(encoded: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the positions of the ``fmt`` and the ``data`` chunk, int64; :data:`_NO_CHUNK` if missing."""
-    state = (tf.constant(12, tf.int64), tf.constant(_NO_CHUNK, tf.int64), tf.constant(_NO_CHUNK, tf.int64))
-    _, format_at, data_at = tf.while_loop(
-        lambda position, format_at, data_at: (data_at == _NO_CHUNK) & (position + 8 <= size),
-        lambda position, format_at, data_at: _next_chunk(encoded, position, format_at),
-        state,
+def _find_chunks(encoded: tf.Tensor, size: tf.Tensor) -> _Chunks:
+    """Walk over the chunks, to the end of the file or to the first that is not regular."""
+    none = tf.constant(_NO_CHUNK, tf.int64)
+    _, found = tf.while_loop(
+        lambda position, found: found.regular & (position + 8 <= size),
+        lambda position, found: _next_chunk(encoded, size, position, found),
+        (tf.constant(_HEAD_BYTES, tf.int64), _Chunks(none, none, none, tf.constant(True))),
         maximum_iterations=riff.MAX_CHUNKS,
     )
-    return format_at, data_at
+    return found
 
 
-def _next_chunk(
-    encoded: tf.Tensor, position: tf.Tensor, format_at: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _next_chunk(encoded: tf.Tensor, size: tf.Tensor, position: tf.Tensor, found: _Chunks) -> tuple[tf.Tensor, _Chunks]:
     chunk_id = tf.strings.substr(encoded, position, 4)
     chunk_bytes = _unsigned(encoded, position + 4)
-    return (
-        position + 8 + chunk_bytes + chunk_bytes % 2,
-        tf.where(chunk_id == b"fmt ", position, format_at),
-        tf.where(chunk_id == b"data", position, _NO_CHUNK),
+    is_text = tf.strings.regex_full_match(chunk_id, "[ -~]{4}")
+    has_format, has_data = found.format_at != _NO_CHUNK, found.data_at != _NO_CHUNK
+    is_extra = (
+        ((chunk_id == b"fmt ") & has_format)
+        | ((chunk_id == b"data") & has_data)
+        | ((chunk_id == b"PEAK") & ((found.peak_at != _NO_CHUNK) | ~has_format))
+        | (chunk_id == b"RIFF")
+        | (chunk_id == b"RIFX")
     )
+    names, least_bytes = tf.constant(list(_LEAST_BYTES)), tf.constant(list(_LEAST_BYTES.values()), tf.int64)
+    has_its_size = tf.reduce_all((chunk_id != names) | ((chunk_bytes >= least_bytes) & (chunk_bytes % 2 == 0)))
+    after = position + 8 + chunk_bytes + chunk_bytes % 2
+    return tf.where(is_text, after, size), _Chunks(  # libsndfile, too, ends at a name that is not text
+        tf.where((chunk_id == b"fmt ") & ~has_data, position, found.format_at),
+        tf.where(chunk_id == b"data", position, found.data_at),
+        tf.where(chunk_id == b"PEAK", position, found.peak_at),
+        ~is_extra & has_its_size,
+    )
+
+
+def _piece(encoded: tf.Tensor, position: tf.Tensor, count: int) -> tf.Tensor:
+    """Return up to ``count`` bytes; none outside of the file."""
+    size = tf.cast(tf.strings.length(encoded), tf.int64)
+    return tf.strings.substr(encoded, tf.clip_by_value(position, 0, size), count)
 
 
 def _words(encoded: tf.Tensor, position: tf.Tensor, count: int) -> tf.Tensor:
     """Return little-endian 16-bit numbers, int64 ``[count]``; zeros outside of the file."""
-    size = tf.cast(tf.strings.length(encoded), tf.int64)
-    piece = tf.strings.substr(encoded, tf.clip_by_value(position, 0, size), 2 * count)
+    piece = _piece(encoded, position, 2 * count)
     return tf.cast(tf.io.decode_raw(piece, tf.uint16, fixed_length=2 * count), tf.int64)
 
 
@@ -176,32 +230,36 @@ def _unsigned(encoded: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
 
 def _is_chunk(encoded: tf.Tensor, size: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """Return whether a whole chunk follows, or nothing, as :func:`modules.audio.riff.data_chunk` does; bool ``[]``."""
-    chunk_id = tf.strings.substr(encoded, tf.clip_by_value(position, 0, size), 4)
+    chunk_id = _piece(encoded, position, 4)
     ends_at = position + 8 + _unsigned(encoded, position + 4)
     return (position >= size) | (tf.strings.regex_full_match(chunk_id, riff.CHUNK_ID) & (ends_at <= size))
 
 
-def _read_layout(encoded: tf.Tensor, size: tf.Tensor, format_at: tf.Tensor, data_at: tf.Tensor) -> _Layout:
+def _read_layout(encoded: tf.Tensor, size: tf.Tensor, found: _Chunks) -> _Layout:
     """Return the fields of the header; undefined if a chunk is missing."""
-    fields = tf.unstack(_words(encoded, format_at + 8, 8))
-    # The extensible header has the code that follows it 24 bytes into the chunk.
-    (extended,) = tf.unstack(_words(encoded, format_at + 8 + 24, 1))
-    stated = _unsigned(encoded, data_at + 4)
-    present = size - data_at - 8
-    is_unknown = (stated >= riff.UNKNOWN_DATA_BYTES) | ((stated == 0) & ~_is_chunk(encoded, size, data_at + 8))
+    fields = tf.unstack(_words(encoded, found.format_at + 8, 8))
+    stated = _unsigned(encoded, found.data_at + 4)
+    present = size - found.data_at - 8
+    is_unknown = (stated >= riff.UNKNOWN_DATA_BYTES) | ((stated == 0) & ~_is_chunk(encoded, size, found.data_at + 8))
     return _Layout(
-        format_code=tf.where(fields[0] == _EXTENSIBLE, extended, fields[0]),
+        stated_code=fields[0],
+        format_code=tf.where(fields[0] == _EXTENSIBLE, _extended_code(encoded, found.format_at + 8), fields[0]),
         channels=fields[1],
         sample_rate_hz=fields[2] + fields[3] * (1 << 16),
+        block_bytes=fields[6],
         bits=fields[7],
-        data_start=data_at + 8,
+        data_start=found.data_at + 8,
         data_bytes=tf.where(is_unknown, present, stated),
     )
 
 
-def _check_file(
-    encoded: tf.Tensor, size: tf.Tensor, format_at: tf.Tensor, data_at: tf.Tensor, limits: AudioLimits
-) -> list[Applied]:
+def _extended_code(encoded: tf.Tensor, format_start: tf.Tensor) -> tf.Tensor:
+    """Return the format code in the GUID of an extensible header; that of the header itself if the GUID is unknown."""
+    (code,) = tf.unstack(_words(encoded, format_start + 24, 1))
+    return tf.where(tf.reduce_any(_piece(encoded, format_start + 26, 14) == _GUID_ENDS), code, _EXTENSIBLE)
+
+
+def _check_file(encoded: tf.Tensor, size: tf.Tensor, found: _Chunks, limits: AudioLimits) -> list[Applied]:
     head = tf.strings.substr(encoded, 0, _HEAD_BYTES)
     numbers = tf.strings.as_string(tf.io.decode_raw(head, tf.uint8))
     return [
@@ -214,9 +272,19 @@ def _check_file(
             size=size,
             head=tf.strings.reduce_join(numbers, separator=" "),
         ),
-        apply(_HAS_DATA, limits, in_file=(data_at != _NO_CHUNK) & (data_at + 8 <= size), size=size),
-        apply(_HAS_FORMAT, limits, in_file=format_at != _NO_CHUNK),
-        apply(_WHOLE_FORMAT, limits, whole=format_at + 24 <= data_at),
+        apply(_HAS_DATA, limits, in_file=(found.data_at != _NO_CHUNK) | ~found.regular, size=size),
+    ]
+
+
+def _check_chunks(encoded: tf.Tensor, found: _Chunks, layout: _Layout, limits: AudioLimits) -> list[Applied]:
+    format_bytes, peak_bytes = (_unsigned(encoded, at + 4) for at in (found.format_at, found.peak_at))
+    peak_fits = (found.peak_at == _NO_CHUNK) | (peak_bytes == 8 + 8 * layout.channels)
+    has_format = found.format_at != _NO_CHUNK
+    needed = tf.where(layout.stated_code == _EXTENSIBLE, _EXTENSIBLE_BYTES, _FORMAT_BYTES)
+    return [
+        apply(_REGULAR_CHUNKS, limits, regular=found.regular & (peak_fits | ~has_format)),
+        apply(_HAS_FORMAT, limits, in_file=has_format),
+        apply(_WHOLE_FORMAT, limits, size=format_bytes, needed=tf.cast(needed, tf.int64)),
     ]
 
 
@@ -225,7 +293,10 @@ def _is_riff_wave(head: tf.Tensor) -> tf.Tensor:
     return (tf.strings.substr(filled, 0, 4) == b"RIFF") & (tf.strings.substr(filled, 8, 4) == b"WAVE")
 
 
-def _check_layout(layout: _Layout, size: tf.Tensor, limits: AudioLimits) -> list[Applied]:
+def _check_layout(encoded: tf.Tensor, layout: _Layout, size: tf.Tensor, limits: AudioLimits) -> list[Applied]:
+    # libsndfile finds out by the samples what ALSA's arecord wrote.
+    is_padded = (layout.stated_code == _PCM) & (layout.bits == 24) & (layout.block_bytes == 4 * layout.channels)
+    is_compressed = tf.reduce_any(_piece(encoded, layout.data_start, 4) == _COMPRESSED)
     frames = layout.data_bytes // tf.maximum(layout.channels * layout.bits // 8, 1)
     return [
         apply(
@@ -235,6 +306,8 @@ def _check_layout(layout: _Layout, size: tf.Tensor, limits: AudioLimits) -> list
             format_code=layout.format_code,
             bits=layout.bits,
         ),
+        apply(_PACKED, limits, packed=~is_padded | (layout.channels == 0), block_bytes=layout.block_bytes),
+        apply(_NOT_COMPRESSED, limits, plain=~is_compressed),
         apply(CHANNELS, limits, channels=layout.channels),
         apply(SAMPLE_RATE, limits, rate_hz=layout.sample_rate_hz),
         apply(WHOLE, limits, present=size - layout.data_start, expected=layout.data_bytes, unit="bytes of data"),

@@ -8,7 +8,7 @@
      ├── UnexpectedAnswer       the server answered, but not as a model of this project does
      └── RequestFailed          the server's own error, with its gRPC status
           ├── InvalidRequest       INVALID_ARGUMENT: the request does not fit the model; the message says why
-          ├── ModelNotFound        NOT_FOUND: no such model, version, label or signature
+          ├── ModelNotFound        NOT_FOUND: no such model or version
           ├── Overloaded           RESOURCE_EXHAUSTED: the request is too large, or a quota is used up
           ├── DeadlineExceeded     DEADLINE_EXCEEDED: no answer within the client's timeout
           └── ServerUnreachable    UNAVAILABLE: after the retries, nothing answers or the server's queue is full
@@ -85,7 +85,7 @@ class InvalidRequest(RequestFailed):
 
 
 class ModelNotFound(RequestFailed):
-    """No such model, version, label or signature."""
+    """No such model or version. An unknown label or signature is another error of the request."""
 
     code = "serving.model_not_found"
 

@@ -20,8 +20,8 @@ _TIMEOUT_SEC = 30.0
 # The metadata of a signature includes the description of its tensors.
 _OPTIONS = [("grpc.max_receive_message_length", 32 * 1024 * 1024)]
 _NO_SUCH_LABEL = (
-    grpc.StatusCode.NOT_FOUND,  # the embedded server; TF Serving where the label's version is not loaded
-    grpc.StatusCode.INVALID_ARGUMENT,  # TF Serving: "Unrecognized servable version label"
+    grpc.StatusCode.NOT_FOUND,  # the label's version is not loaded
+    grpc.StatusCode.INVALID_ARGUMENT,  # "Unrecognized servable version label"
 )
 
 

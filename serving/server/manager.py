@@ -89,12 +89,12 @@ class ServedModel:
         """Yield the state of the version that ``spec`` names, or of all versions, newest first.
 
         Args:
-            spec: Model with an optional version or label.
+            spec: Model with an optional version; TF Serving ignores a label here.
 
         Raises:
-            StatusError: The version or label does not exist.
+            StatusError: The version does not exist.
         """
-        requested = self._requested_version(spec)
+        requested = spec.version.value if spec.HasField("version") else None
         if requested is not None and requested not in self._histories:
             raise not_found(f"model {self.config.name!r} has no version {requested}; it has {sorted(self._histories)}")
         for number in [requested] if requested is not None else sorted(self._histories, reverse=True):
@@ -128,7 +128,7 @@ class ServedModel:
             return None
         labels = self.config.version_labels
         if spec.version_label not in labels:
-            raise not_found(
+            raise invalid(
                 f"model {self.config.name!r} has no label {spec.version_label!r}; it has {sorted(labels) or 'none'}"
             )
         return labels[spec.version_label]

@@ -3,6 +3,7 @@
 import base64
 import json
 import ssl
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,16 @@ def _base64(value: bytes) -> dict[str, str]:
 
 
 def _path(model: wire.ModelSpec) -> str:
-    path = f"/v1/models/{model.name}"
+    path = f"/v1/models/{_quoted(model.name)}"
     if model.HasField("version"):
         path += f"/versions/{model.version.value}"
     elif model.HasField("version_label"):
-        path += f"/labels/{model.version_label}"
+        path += f"/labels/{_quoted(model.version_label)}"
     return f"{path}:predict"
+
+
+def _quoted(name: str) -> str:
+    return urllib.parse.quote(name, safe="")
 
 
 def _tensor(values: Sequence[Any]) -> wire.TensorProto:

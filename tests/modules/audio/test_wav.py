@@ -25,9 +25,9 @@ def values_of(text):
     return re.findall(r"\b\d+\b", text)
 
 
-def encode(samples, *, rate_hz=RATE_HZ, subtype="PCM_16", container="WAV"):
+def encode(samples, *, rate_hz=RATE_HZ, subtype="PCM_16", container="WAV", endian="FILE"):
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate_hz, subtype=subtype, format=container)
+    soundfile.write(buffer, samples, rate_hz, subtype=subtype, format=container, endian=endian)
     return buffer.getvalue()
 
 
@@ -131,6 +131,11 @@ ONLY_FOR_INGEST = {
     "flac": encode(noise(8000), container="FLAC"),
     "mu-law": encode(noise(8000), subtype="ULAW"),
     "12 bits": with_field(GOOD, 14, "<H", 12),
+    "IMA ADPCM": encode(noise(8000), subtype="IMA_ADPCM"),
+    "Microsoft ADPCM": encode(noise(8000), subtype="MS_ADPCM"),
+    "RF64": encode(noise(8000), container="RF64"),
+    "W64": encode(noise(8000), container="W64"),
+    "RIFX": encode(noise(8000), endian="BIG"),
 }
 """Files that libsndfile reads and the graph does not."""
 

@@ -316,7 +316,7 @@ def test_errors_of_the_server_have_their_classes(shared_server, wav_bytes, speec
         client.predict(wav_bytes)
     with Client(address, version=99) as client, pytest.raises(ModelNotFound, match="99"):
         client.predict(wav_bytes)
-    with Client(address, label="canary") as client, pytest.raises(ModelNotFound, match="'canary'"):
+    with Client(address, label="canary") as client, pytest.raises(InvalidRequest, match="'canary'"):
         client.predict(wav_bytes)
     with Client(address) as client, pytest.raises(InvalidRequest, match=r"item 0: .* 61\.0 s .* 60 s"):
         client.predict((speechlike(61.0, rate_hz=8_000), 8_000))

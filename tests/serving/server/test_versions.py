@@ -12,7 +12,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, 
 from modules.export import manifest
 from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
 from modules.export.manifest import SignatureError
-from serving.client import Client, ModelNotFound, ServingError
+from serving.client import Client, InvalidRequest, ServingError
 from serving.server.manager import load_warm
 from serving.server.servable import Servable
 from tests.keys import write_keys
@@ -190,7 +190,7 @@ def test_two_versions_with_labels(server, newest, model_base, push, wav_bytes):
     assert version_of(label="canary") == version_of(version=new) == version_of() == new
     with Client(f"{server.rest_url}", label="stable") as client:
         assert client.predict(wav_bytes).emotion
-    with pytest.raises(ModelNotFound, match=r"\['canary', 'stable'\]"):
+    with pytest.raises(InvalidRequest, match=r"\['canary', 'stable'\]"):
         version_of(label="beta")
     assert reload(server, base_path=model_base, versions=[new], labels={"stable": new}).error_code == 0
     wait_for(lambda: states(server)[old][0] == "END")
