@@ -8,7 +8,7 @@ export SER_CORPORA ?= $(abspath $(wildcard ../shared/corpora))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON_RUN := .venv/bin/python
 
-.PHONY: help run test test-all lint docs golden reference sbom audit airflow lock clean
+.PHONY: help run test test-all lint docs golden reference screenshots sbom audit airflow lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ golden: .venv/.ready ## Compile the Vertex pipeline that the tests compare with
 
 reference: .venv/.ready ## Write the page that describes every key of the configuration
 	.venv/bin/ser config reference > docs/reference/configuration.md
+
+screenshots: .venv/.ready ## Remake the pictures of the documentation (ROOT=output RECORDING=FILE), with Chromium
+	$(PYTHON_RUN) -m tests.screenshots --root "$(ROOT)" --recording "$(RECORDING)"
 
 sbom: .setup/checks/.ready ## Write sbom.json, the packages of the lock as CycloneDX
 	.setup/checks/bin/cyclonedx-py requirements requirements.lock --output-reproducible --output-file sbom.json

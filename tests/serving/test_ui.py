@@ -16,6 +16,7 @@ from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser import needs_browser, start_browser
+from tests.paths import RAVDESS_RATE_HZ
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,14 +89,14 @@ def joined(ravdess):
     """Several sentences of one speaker, as FLAC, and its duration in seconds."""
     clips = [soundfile.read(clip, dtype="float32")[0] for clip in sorted(ravdess.glob("Actor_01/*.flac"))[::9][:5]]
     file = io.BytesIO()
-    soundfile.write(file, np.concatenate(clips), 48_000, format="FLAC")
-    return file.getvalue(), sum(map(len, clips)) / 48_000
+    soundfile.write(file, np.concatenate(clips), RAVDESS_RATE_HZ, format="FLAC")
+    return file.getvalue(), sum(map(len, clips)) / RAVDESS_RATE_HZ
 
 
 def test_a_recording_shows_everything(upload, browser, joined):
     content, duration_sec = joined
     text = upload(
-        "a.flac", content, "Model version 3", f"{duration_sec:.1f} s at 48 kHz", "Segments", "CSV of all windows"
+        "a.flac", content, "Model version 3", f"{duration_sec:.1f} s at 22.05 kHz", "Segments", "CSV of all windows"
     )
     assert "cannot" not in text
     WebDriverWait(browser, 30).until(lambda it: it.find_elements(By.CSS_SELECTOR, "canvas, svg.marks"))

@@ -30,7 +30,7 @@ from serving.client import AudioError, Client, Prediction
 from serving.client.segments import whole
 from tests.exports import export_random_model
 from tests.keys import write_keys
-from tests.paths import ROOT
+from tests.paths import RAVDESS_RATE_HZ, ROOT
 
 SER = [sys.executable, "-c", "from cli.main import main; main()"]
 COLUMNS = ["file", "emotion", *EMOTIONS, "speech", "model_version"]
@@ -142,8 +142,9 @@ def test_answers_are_those_of_the_server(recordings, base, shared_server):
 @pytest.mark.parametrize("suffix", ["wav", "mp3"])
 def test_a_recording_beyond_the_limits_has_the_mean_of_its_windows(exported_model, limited, tmp_path, ravdess, suffix):
     clips = [soundfile.read(clip, dtype="float32")[0] for clip in sorted(ravdess.glob("Actor_0[12]/*.flac"))[::7][:5]]
+    silence = np.zeros(RAVDESS_RATE_HZ * 6, np.float32)
     file = tmp_path / f"long.{suffix}"
-    soundfile.write(file, np.concatenate([*clips[:3], np.zeros(48_000 * 6, np.float32), *clips[3:]]), 48_000)
+    soundfile.write(file, np.concatenate([*clips[:3], silence, *clips[3:]]), RAVDESS_RATE_HZ)
     expected = whole(list(Client(InProcess(PushedModel(str(exported_model), 1))).timeline(file)))
     answer = Client(InProcess(limited)).predict(file)
     assert answer.emotion == expected.emotion

@@ -34,6 +34,7 @@ from serving.client.recordings import to_wav
 from serving.client.segments import segments_of, whole
 from serving.client.transport import grpc_direct
 from serving.wire import predict_pb2 as wire
+from tests.paths import RAVDESS_RATE_HZ
 
 RATE_HZ = 48_000
 
@@ -212,7 +213,7 @@ def test_an_open_file_beyond_the_limits_is_read_once(limited, speechlike, tmp_pa
 def test_segments_are_the_windows_that_agree(client, ravdess):
     clips = sorted(ravdess.glob("Actor_0[12]/*.flac"))[::5][:6]
     joined = np.concatenate([soundfile.read(clip, dtype="float32")[0] for clip in clips])
-    recording = (joined, 48_000)
+    recording = (joined, RAVDESS_RATE_HZ)
     windows, segments = list(client.timeline(recording)), list(client.segments(recording))
     assert segments == list(segments_of(windows))
     assert segments[0].start_sec == 0
