@@ -101,7 +101,8 @@ class CrossValidation(Section):
         folds_sha256: SHA-256 of the test speakers, see :func:`folds_digest`.
         protocol: The named protocol, if there was one.
         family: Model family.
-        parameters: Number of parameters of each model, without a pretrained encoder's.
+        encoder: Pretrained encoder, which is not trained; None if there is none.
+        parameters: Number of parameters of each model, without the encoder's.
         evaluation: Metrics over all clips, each predicted by the model of its test fold.
         predictions: These predictions as comma-separated values, in a file of their own.
     """
@@ -110,6 +111,7 @@ class CrossValidation(Section):
     protocol: NamedProtocol | None
     folds_sha256: str
     family: str
+    encoder: str | None
     parameters: int
     data_fingerprint: str
     folds: tuple[FoldSummary, ...]
@@ -358,7 +360,7 @@ def _position_of(corpus: Corpus) -> dict[str, int]:
 
 
 def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidation:
-    corpus, position_of = planned.corpus, _position_of(planned.corpus)
+    corpus, position_of, audio = planned.corpus, _position_of(planned.corpus), planned.config.audio
     tested = [[position_of[clip] for clip in result.clip_ids] for result in fold_results]
     probabilities = [np.array(result.probabilities) for result in fold_results]
     names = [result.name for result, chosen in zip(fold_results, tested, strict=True) for _ in chosen]
@@ -374,6 +376,7 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
         protocol=_named(planned.protocol) if planned.protocol else None,
         folds_sha256=folds_digest([fold.test for fold in planned.folds]),
         family=planned.config.training.family,
+        encoder=audio.encoder if audio.feature_family == "encoder" else None,
         parameters=fold_results[0].parameters,
         data_fingerprint=corpus.fingerprint,
         folds=tuple(
