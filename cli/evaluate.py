@@ -50,7 +50,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="Local folder of recordings; may hold several corpora.")],
     folds: Annotated[
         int | None,
-        typer.Option(min=2, help=f"Number of folds; each leaves other speakers out.  [default: {_FOLDS}]"),
+        typer.Option(min=2, help=f"Number of folds, {_FOLDS} by default; each leaves other speakers out."),
     ] = None,
     leave_corpus_out: Annotated[
         bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
