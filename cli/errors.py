@@ -16,6 +16,7 @@ _REFUSALS = {
     "config.unusable",
     "corpus.unknown_code",
     "cross_validation.folds",
+    "cross_validation.protocol",
     "data.splits",
     "data_version.missing",
     "demo_corpus.occupied_folder",

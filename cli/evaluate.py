@@ -16,18 +16,55 @@ from modules.common import addresses
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
+    from pipeline.cross_validation.protocols.catalog import EvaluationProtocol
     from pipeline.cross_validation.run import CrossValidation
 
 app = typer.Typer(add_completion=False)
+
+_FOLDS = 6
+_LIST = "list"
+
+
+def _names_beginning_with(incomplete: str) -> list[str]:
+    """Return the names of protocols, for the completion of a shell."""
+    from pipeline.cross_validation.protocols.catalog import protocol_names
+
+    return [name for name in (_LIST, *protocol_names()) if name.startswith(incomplete)]
+
+
+def _known(name: str | None) -> str | None:
+    """Print the protocols and exit if these are asked for; refuse an unknown name before any recording is read."""
+    if name is None:
+        return None
+    from pipeline.cross_validation.protocols.catalog import protocol_named, protocol_names
+
+    if name == _LIST:
+        for each in protocol_names():
+            terminal.print_line(f"{each:<24}{protocol_named(each).title}")
+        raise typer.Exit
+    return protocol_named(name).name
 
 
 @app.command()
 def evaluate(
     data: Annotated[str, typer.Option(help="Local folder of recordings; may hold several corpora.")],
-    folds: Annotated[int, typer.Option(min=2, help="Number of folds; each leaves other speakers out.")] = 6,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help=f"Number of folds, {_FOLDS} by default; each leaves other speakers out."),
+    ] = None,
     leave_corpus_out: Annotated[
         bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
     ] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Folds and emotions of a named protocol; `list` prints the names.",
+            callback=_known,
+            is_eager=True,
+            autocompletion=_names_beginning_with,
+        ),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     root: Annotated[Path, typer.Option(help="Folder for features, results and the report.")] = Path("output"),
@@ -35,9 +72,13 @@ def evaluate(
     """Cross-validate: train and evaluate a model for each fold. A stopped run resumes."""
     if addresses.in_bucket(data):
         raise Refused(f"{data} is in a bucket; copy it to a local folder first: gcloud storage cp -r {data} .")
+    if protocol and (folds or leave_corpus_out):
+        other = "--folds" if folds else "--leave-corpus-out"
+        raise Refused(f"--protocol {protocol} and {other} are given; the protocol has its own folds: leave one out")
     require_folder(data, option="--data")
     require_output(root, option="--root")
     from pipeline.config import load_config
+    from pipeline.cross_validation.protocols.catalog import protocol_named
     from pipeline.default_family import model_line, on_this_machine
     from pipeline.run_lock import LOG_FILE
     from pipeline.run_log import quiet
@@ -46,14 +87,23 @@ def evaluate(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     default = on_this_machine()
     settings = load_config(config, overrides=overrides or [], environ=os.environ, family=default.name)
+    chosen = protocol_named(protocol) if protocol else None
+    if chosen:
+        settings = chosen.configured(settings)
+        terminal.print_status(f"Protocol {chosen.name}: {chosen.title}")
     terminal.print_status(model_line(settings.training.family, default))
     with quiet(root / LOG_FILE):
-        result = _cross_validate(settings, Path(data), root, folds, leave_corpus_out)
+        result = _cross_validate(settings, Path(data), root, folds or _FOLDS, leave_corpus_out, chosen)
     _print(result)
 
 
 def _cross_validate(
-    config: "PipelineConfig", data: Path, root: Path, folds: int, leave_corpus_out: bool
+    config: "PipelineConfig",
+    data: Path,
+    root: Path,
+    folds: int,
+    leave_corpus_out: bool,
+    protocol: "EvaluationProtocol | None",
 ) -> "CrossValidation":
     terminal.print_status("Loading TensorFlow ...")
     import yaml
@@ -64,7 +114,9 @@ def _cross_validate(
     from pipeline.run_lock import exclusive
 
     with exclusive(root):
-        result = cross_validation.run(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
+        result = cross_validation.run(
+            config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out, protocol=protocol
+        )
         command = shlex.join(["ser", *sys.argv[1:]])
         text = yaml.safe_dump(config.to_dict(), sort_keys=False)
         wrong = result.evaluation.errors[: config.report.audio_clips]
@@ -75,10 +127,12 @@ def _cross_validate(
 
 
 def _print(result: "CrossValidation") -> None:
-    from pipeline.cross_validation.report import caution, fold_rows
+    from pipeline.cross_validation.report import caution, fold_means, fold_rows, protocol_line
 
     evaluation = result.evaluation
     console = terminal.console()
+    if line := protocol_line(result):
+        terminal.print_line(line)
     folds = terminal.table("fold", numbers=("clips", "UAR", "interval", "accuracy", "epochs"))
     for row in fold_rows(result):
         folds.add_row(*row)
@@ -89,5 +143,6 @@ def _print(result: "CrossValidation") -> None:
     for metric in evaluation.metrics:
         metrics.add_row(*metric.texts)
     console.print(metrics)
+    terminal.print_line(fold_means(result))
     if text := caution(result):
         terminal.print_line(text)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.audio_example_gen.corpora import identify
+from components.audio_example_gen.corpora import Identified, identify
 from components.audio_example_gen.executor import make_shards
 from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import Outcome, Shard, WriteShard, drop_duplicates, find_duplicates
@@ -27,6 +27,7 @@ from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.common.progress import Progress, shown
 from modules.data import examples, preprocessing
+from modules.data.clips import Clip
 from modules.data.dataset import Split, empty_features, ordered_batches
 from modules.data.labels import SPLITS
 from modules.data.splits import TRAIN
@@ -78,6 +79,16 @@ class Corpus:
         return np.flatnonzero(chosen)
 
 
+def identified(config: PipelineConfig, *, data: Path) -> tuple[Clip, ...]:
+    """Return the clips that the names of the recordings tell, before any is read.
+
+    Args:
+        config: Configuration.
+        data: Folder of recordings.
+    """
+    return _identify(config, _recordings(config, data)).clips
+
+
 def load(config: PipelineConfig, *, data: Path, folder: Path) -> Corpus:
     """Read the examples of a corpus; ingest the recordings first if that has not been done with this configuration.
 
@@ -89,7 +100,7 @@ def load(config: PipelineConfig, *, data: Path, folder: Path) -> Corpus:
     Returns:
         The corpus.
     """
-    recordings = Folder(str(data.resolve()), level_patterns(config.ingest.pattern))
+    recordings = _recordings(config, data)
     fingerprint = _fingerprint(config, recordings)
     ingested = folder / fingerprint
     if not (ingested / _CLIPS_FILE).exists():
@@ -143,16 +154,24 @@ def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray, *, max_by
     )
 
 
+def _recordings(config: PipelineConfig, data: Path) -> Folder:
+    return Folder(str(data.resolve()), level_patterns(config.ingest.pattern))
+
+
+def _identify(config: PipelineConfig, recordings: Folder) -> Identified:
+    return identify(recordings.paths(), read_text=recordings.read_text, labels=config.labels)
+
+
 def _ingest(config: PipelineConfig, recordings: Folder, ingested: Path) -> None:
     """Ingest every clip as a training clip. The list of clips, written last, marks completion."""
-    identified = identify(recordings.paths(), read_text=recordings.read_text, labels=config.labels)
+    clips = _identify(config, recordings).clips
     shutil.rmtree(ingested, ignore_errors=True)
     folder = ingested / _SHARDS
     for name in SPLITS:
         (folder / f"Split-{name}").mkdir(parents=True)
-    split_of = {clip.clip_id: TRAIN for clip in identified.clips}
-    shards = list(make_shards(identified.clips, split_of, config.ingest_settings))
-    emotions = config.labels.occurring(clip.emotion for clip in identified.clips)
+    split_of = {clip.clip_id: TRAIN for clip in clips}
+    shards = list(make_shards(clips, split_of, config.ingest_settings))
+    emotions = config.labels.occurring(clip.emotion for clip in clips)
     write = WriteShard(recordings.root, str(folder), config.ingest_settings, emotions)
     outcomes = find_duplicates(_outcomes(write, shards, folder, workers=config.beam.workers))
     drop_duplicates(outcomes, folder=str(folder))

@@ -1,6 +1,7 @@
 """Reports of a cross-validation: JSON, Markdown, HTML and CSV."""
 
 import datetime
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,7 +66,10 @@ def to_markdown(result: CrossValidation) -> str:
     lines = [
         "# Cross-validation",
         "",
+        *([protocol_line(result), ""] if result.protocol else []),
         f"{_PROTOCOLS[result.kind]} {evaluation.clips} clips of {evaluation.speakers} speakers, each evaluated once. "
+        + f"Model: {result.family}, {result.parameters} trained parameters"
+        + (f" on the frozen encoder {result.encoder}. " if result.encoder else ". ")
         + caution(result),
         "",
         f"Intervals: {evaluation.interval.text}.",
@@ -73,6 +77,8 @@ def to_markdown(result: CrossValidation) -> str:
         table(("Metric", "All folds", f"{100 * evaluation.interval.level:g} % interval"), metrics, right=(1,)),
         "",
         table(("Fold", "Clips", "UAR", "Interval", "Accuracy", "Epochs"), fold_rows(result), right=(1, 2, 4, 5)),
+        "",
+        fold_means(result),
     ]
     return "\n".join(lines) + "\n"
 
@@ -91,6 +97,35 @@ def fold_rows(result: CrossValidation) -> list[tuple[str, ...]]:
     return rows
 
 
+def protocol_line(result: CrossValidation) -> str:
+    """Return name, title, source and hash of the named protocol; empty if there is none.
+
+    Args:
+        result: The cross-validation.
+    """
+    if not (protocol := result.protocol):
+        return ""
+    recordings = f", {result.evaluation.clips} of its {protocol.recordings} recordings" if protocol.recordings else ""
+    return (
+        f"Protocol {protocol.name}: {protocol.title}{recordings}. "
+        f"SHA-256 of the folds: {result.folds_sha256}; source: {protocol.source}."
+    )
+
+
+def fold_means(result: CrossValidation) -> str:
+    """Return mean and standard deviation over the folds of each metric, which most publications give, as text.
+
+    Args:
+        result: The cross-validation.
+    """
+    texts = []
+    for metrics in zip(*(fold.metrics for fold in result.folds), strict=True):
+        name, values = metrics[0].name, [metric.value for metric in metrics if metric.value is not None]
+        title, mean, _ = summary.Metric(name=name, value=statistics.fmean(values)).texts
+        texts.append(f"{title} {mean} ± {summary.Metric(name=name, value=statistics.stdev(values)).texts[1]}")
+    return f"Mean of the folds, with standard deviation: {', '.join(texts)}."
+
+
 def caution(result: CrossValidation) -> str:
     """Return the limits of the numbers' validity; empty if there are none.
 
@@ -107,5 +142,7 @@ def _to_html(result: CrossValidation, *, name: str, command: str, config: str, s
     )
     protocol = summary.Protocol(kind="speaker", speakers={fold.name: fold.test for fold in result.folds})
     page = summary.RunSummary(run=run, protocol=protocol, data=result.data, evaluation=result.evaluation)
-    head = html.Headline("plain", f"Cross-validation, {len(result.folds)} folds", _PROTOCOLS[result.kind])
+    title = result.protocol.name if result.protocol else "Cross-validation"
+    sentence = f"{protocol_line(result)} {_PROTOCOLS[result.kind]}".strip()
+    head = html.Headline("plain", f"{title}, {len(result.folds)} folds", sentence)
     return html.render(page, head, sounds=sounds)

@@ -21,6 +21,7 @@ from modules.common.digest import digest
 from modules.common.files import write_whole
 from modules.common.progress import Progress
 from modules.data import examples, preprocessing
+from modules.data.clips import Clip
 from modules.data.splits import EVAL, TEST, TRAIN
 from modules.evaluation import evaluate, predictions_table
 from modules.evaluation.calibration import apply_temperature
@@ -31,7 +32,8 @@ from modules.training import trainer
 from pipeline.config import PipelineConfig
 from pipeline.cross_validation import corpus as whole_corpus
 from pipeline.cross_validation.corpus import Corpus, Normalise
-from pipeline.cross_validation.folds import Fold, FoldsError, Kind, corpus_folds, speaker_folds
+from pipeline.cross_validation.folds import Fold, FoldsError, Kind, corpus_folds, protocol_folds, speaker_folds
+from pipeline.cross_validation.protocols.catalog import EvaluationProtocol, folds_digest
 
 FOLDER = "cross_validation"
 
@@ -71,6 +73,7 @@ class FoldSummary(Section):
     """Row of a fold in the table; the intervals resample its test speakers."""
 
     name: str
+    eval: tuple[str, ...]
     test: tuple[str, ...]
     clips: int
     epochs: int
@@ -78,15 +81,38 @@ class FoldSummary(Section):
     metrics: tuple[Metric, ...]
 
 
+class NamedProtocol(Section):
+    """Protocol that was asked for by name.
+
+    Attributes:
+        recordings: Number of recordings of its corpus; None if it is not of one corpus.
+    """
+
+    name: str
+    title: str
+    source: str
+    recordings: int | None
+
+
 class CrossValidation(Section):
     """Results of all folds.
 
     Attributes:
+        folds_sha256: SHA-256 of the test speakers, see :func:`folds_digest`.
+        protocol: The named protocol, if there was one.
+        family: Model family.
+        encoder: Pretrained encoder, which is not trained; None if there is none.
+        parameters: Number of parameters of each model, without the encoder's.
         evaluation: Metrics over all clips, each predicted by the model of its test fold.
         predictions: These predictions as comma-separated values, in a file of their own.
     """
 
     kind: Kind
+    protocol: NamedProtocol | None
+    folds_sha256: str
+    family: str
+    encoder: str | None
+    parameters: int
     data_fingerprint: str
     folds: tuple[FoldSummary, ...]
     evaluation: Evaluation
@@ -104,6 +130,7 @@ class Plan:
         corpus: All examples.
         folds: The folds.
         folder: Folder of each fold's result and weights.
+        protocol: The named protocol that the folds are of, if any.
     """
 
     config: PipelineConfig
@@ -111,6 +138,7 @@ class Plan:
     corpus: Corpus
     folds: tuple[Fold, ...]
     folder: Path
+    protocol: EvaluationProtocol | None = None
 
     def path_of(self, fold: Fold) -> Path:
         """Return the path of a fold's result, whose name is a digest of everything that the result depends on.
@@ -125,7 +153,15 @@ class Plan:
         return self.folder / f"{digest(content)}.json"
 
 
-def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_corpus_out: bool) -> CrossValidation:
+def run(
+    config: PipelineConfig,
+    *,
+    data: Path,
+    root: Path,
+    folds: int,
+    leave_corpus_out: bool,
+    protocol: EvaluationProtocol | None = None,
+) -> CrossValidation:
     """Train and evaluate a model for each fold without a result, and combine all results.
 
     Args:
@@ -134,6 +170,7 @@ def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_cor
         root: The same.
         folds: The same.
         leave_corpus_out: The same.
+        protocol: The same.
 
     Returns:
         Metrics over all folds and of each.
@@ -142,19 +179,28 @@ def run(config: PipelineConfig, *, data: Path, root: Path, folds: int, leave_cor
         FoldsError: The recordings cannot be split into such folds.
         modules.training.trainer.TrainingDiverged: A loss was not finite.
     """
-    planned = plan(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out)
+    planned = plan(config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out, protocol=protocol)
     return _combine(planned, list(results(planned)))
 
 
-def plan(config: PipelineConfig, *, data: Path, root: Path, folds: int = 6, leave_corpus_out: bool = False) -> Plan:
+def plan(
+    config: PipelineConfig,
+    *,
+    data: Path,
+    root: Path,
+    folds: int = 6,
+    leave_corpus_out: bool = False,
+    protocol: EvaluationProtocol | None = None,
+) -> Plan:
     """Read the recordings, ingest them if that has not been done, and assign their speakers to folds.
 
     Args:
-        config: Configuration.
+        config: Configuration, with the emotions of the protocol.
         data: Folder of recordings.
         root: Output folder; ingested examples and results go below ``root/cross_validation``.
         folds: Number of folds, if speakers are left out.
         leave_corpus_out: Whether each fold leaves out a corpus instead.
+        protocol: A named protocol, whose folds are used instead.
 
     Returns:
         The folds with their examples.
@@ -167,14 +213,28 @@ def plan(config: PipelineConfig, *, data: Path, root: Path, folds: int = 6, leav
             f"ingest.pattern is {config.ingest.pattern}, and a cross-validation does not read spans. Give the folder "
             "of one span as --data and a pattern without {SPAN}, such as --set 'ingest.pattern=*/*'"
         )
+
+    def assign(clips: Sequence[Clip]) -> tuple[Fold, ...]:
+        if not clips:
+            raise FoldsError(f"{data} has no usable recordings; `ser corpus scan {data}` lists the reasons")
+        if protocol:
+            return tuple(protocol_folds(clips, protocol, config.splits))
+        if leave_corpus_out:
+            return tuple(corpus_folds(clips, config.splits))
+        return tuple(speaker_folds(clips, folds, config.splits))
+
     folder = root / FOLDER
+    assign(whole_corpus.identified(config, data=data))  # refuses before the ingestion, which takes minutes
     corpus = whole_corpus.load(config, data=data, folder=folder / "examples")
-    clips = [outcome.clip for outcome in corpus.outcomes if outcome.used]
-    if not clips:
-        raise FoldsError(f"{data} has no usable recordings; `ser corpus scan {data}` lists the reasons")
-    assigned = corpus_folds(clips, config.splits) if leave_corpus_out else speaker_folds(clips, folds, config.splits)
-    kind: Kind = "corpus" if leave_corpus_out else "speakers"
-    return Plan(config=config, kind=kind, corpus=corpus, folds=tuple(assigned), folder=folder / "folds")
+    leaves_corpus_out = protocol.folds == "each corpus" if protocol else leave_corpus_out
+    return Plan(
+        config=config,
+        kind="corpus" if leaves_corpus_out else "speakers",
+        corpus=corpus,
+        folds=assign([outcome.clip for outcome in corpus.outcomes if outcome.used]),
+        folder=folder / "folds",
+        protocol=protocol,
+    )
 
 
 def results(planned: Plan) -> Iterator[FoldResult]:
@@ -300,7 +360,7 @@ def _position_of(corpus: Corpus) -> dict[str, int]:
 
 
 def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidation:
-    corpus, position_of = planned.corpus, _position_of(planned.corpus)
+    corpus, position_of, audio = planned.corpus, _position_of(planned.corpus), planned.config.audio
     tested = [[position_of[clip] for clip in result.clip_ids] for result in fold_results]
     probabilities = [np.array(result.probabilities) for result in fold_results]
     names = [result.name for result, chosen in zip(fold_results, tested, strict=True) for _ in chosen]
@@ -313,10 +373,16 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
     evaluation = _evaluate(corpus, positions, all_probabilities, {"fold": names})
     return CrossValidation(
         kind=planned.kind,
+        protocol=_named(planned.protocol) if planned.protocol else None,
+        folds_sha256=folds_digest([fold.test for fold in planned.folds]),
+        family=planned.config.training.family,
+        encoder=audio.encoder if audio.feature_family == "encoder" else None,
+        parameters=fold_results[0].parameters,
         data_fingerprint=corpus.fingerprint,
         folds=tuple(
             FoldSummary(
                 name=result.name,
+                eval=result.eval,
                 test=result.test,
                 clips=len(chosen),
                 epochs=result.epochs,
@@ -331,6 +397,10 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
         data=_data(corpus),
         predictions=predictions_table.to_csv(column, labels, all_probabilities, classes=corpus.emotions, fold=names),
     )
+
+
+def _named(protocol: EvaluationProtocol) -> NamedProtocol:
+    return NamedProtocol(**{name: getattr(protocol, name) for name in NamedProtocol.model_fields})
 
 
 def _data(corpus: Corpus) -> Data:

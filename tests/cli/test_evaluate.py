@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from sklearn.metrics import recall_score
 from modules.demo_corpus import MARKER_FILE
 from modules.demo_corpus.corpus import write_corpus
 from modules.evaluation.calibration import apply_temperature
+from pipeline.cross_validation.protocols.catalog import protocol_named, protocol_names
 
 SETTINGS = (
     "training.family=original_cnn",
@@ -24,14 +26,20 @@ SETTINGS = (
 )
 
 
-def command(data: Path, root: Path, *more: str) -> list[str]:
+SER = (sys.executable, "-c", "from cli.main import main; main()")
+
+
+def command(data: Path, root: Path, *more: str, folds: tuple[str, ...] = ("--folds", "3")) -> list[str]:
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    ser = [sys.executable, "-c", "from cli.main import main; main()"]
-    return [*ser, "evaluate", "--data", str(data), "--root", str(root), "--folds", "3", *settings, *more]
+    return [*SER, "evaluate", "--data", str(data), "--root", str(root), *folds, *settings, *more]
+
+
+def finish(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
 
 
 def start(*arguments) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600, check=False)
+    return finish(*command(*arguments))
 
 
 def results(root: Path) -> list[Path]:
@@ -147,6 +155,66 @@ def test_one_corpus_cannot_be_left_out(demo_data, evaluated):
     assert "--leave-corpus-out" in refused.stderr
     assert "demo" in refused.stderr.splitlines()[-1]
     assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture
+def small_savee(demo_data, tmp_path) -> Path:
+    """One recording of each emotion of four speakers, with the names of SAVEE."""
+    folder = tmp_path / "savee"
+    codes = {"01": "n", "03": "h", "04": "sa", "05": "a", "06": "f", "07": "d", "08": "su"}
+    for actor, speaker in enumerate(("DC", "JE", "JK", "KL"), start=1):
+        (folder / speaker).mkdir(parents=True)
+        for code, emotion in codes.items():
+            recording = next(demo_data.glob(f"Actor_{actor:02}/03-01-{code}-*.wav"))
+            shutil.copy(recording, folder / speaker / f"{emotion}01.wav")
+    return folder
+
+
+def test_protocol_names_its_folds_in_output_json_and_reports(small_savee, tmp_path):
+    root = tmp_path / "output"
+    protocol = ("--protocol", "savee-loso")
+    finished = finish(*command(small_savee, root, "--set", "training.epochs=1", folds=protocol))
+    assert finished.returncode == 0, finished.stderr
+    content = json.loads((root / "cross_validation.json").read_text())
+    digest = content["folds_sha256"]
+    assert digest == protocol_named("savee-loso").folds_sha256
+    assert content["protocol"]["name"] == "savee-loso"
+    assert (content["family"], len(content["folds"])) == ("original_cnn", 4)
+    for fold in content["folds"]:
+        assert fold["eval"]
+        assert not set(fold["eval"]) & set(fold["test"])
+    first = finished.stdout.splitlines()[0]
+    for text in (first, (root / "cross_validation.md").read_text(), (root / "cross_validation.html").read_text()):
+        assert "savee-loso" in text
+        assert digest in text
+        assert "28 of its 480 recordings" in text
+    recalls = [fold["metrics"][0]["value"] for fold in content["folds"]]
+    assert f"UAR {np.mean(recalls):.1%} ± {np.std(recalls, ddof=1):.1%}" in finished.stdout
+
+
+def test_protocols_are_listed():
+    listed = finish(*SER, "evaluate", "--protocol", "list")
+    assert listed.returncode == 0, listed.stderr
+    titles = dict(line.split(maxsplit=1) for line in listed.stdout.splitlines())
+    assert titles == {name: protocol_named(name).title for name in protocol_names()}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--protocol", "ravdess"), "ravdess-emobox"),
+        (("--protocol", "ravdess-ordered", "--folds", "3"), "--folds"),
+        (("--protocol", "ravdess-ordered", "--leave-corpus-out"), "--leave-corpus-out"),
+        (("--protocol", "ravdess-emobox", "--set", "labels.emotions=[angry, sad]"), "labels is angry, sad"),
+        (("--protocol", "ravdess-emobox"), "also has demo-01"),
+    ],
+)
+def test_protocol_that_cannot_be_followed_is_refused_before_recordings_are_read(demo_data, tmp_path, words, reason):
+    refused = finish(*SER, "evaluate", "--data", str(demo_data), "--root", str(tmp_path / "output"), *words)
+    assert refused.returncode == 2
+    assert reason in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "output" / "cross_validation").exists()
 
 
 def test_bad_input_is_refused_at_once(tmp_path):

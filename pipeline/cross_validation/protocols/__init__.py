@@ -1,0 +1,1 @@
+"""Named protocols of evaluation, a YAML file each."""
