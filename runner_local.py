@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from cli import program, terminal
 from cli.errors import Refused
 from cli.exits import ExitCode
-from cli.folders import require_folder, require_output
+from cli.folders import require_folder, require_root
 from cli.options import ConfigFile, Overrides
 from modules.reporting.summary import RunSummary
 from modules.reporting.text import outline
@@ -41,7 +41,7 @@ def run(
 ) -> None:
     """Run the speech-emotion pipeline on this machine."""
     require_folder(str(data), option="--data", advice="`ser corpus synth --out demo` makes a demo corpus")
-    require_output(root, option="--root")
+    require_root(root, option="--root")
     if root.resolve().is_relative_to(data.resolve()):
         raise Refused(
             f"--root {root} is inside --data {data}, so a run would read its own output; give a folder outside"

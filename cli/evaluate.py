@@ -10,7 +10,7 @@ import typer
 
 from cli import terminal
 from cli.errors import Refused
-from cli.folders import require_folder, require_output
+from cli.folders import require_folder, require_root
 from cli.options import ConfigFile, Overrides
 from modules.common import addresses
 
@@ -76,7 +76,7 @@ def evaluate(
         other = "--folds" if folds else "--leave-corpus-out"
         raise Refused(f"--protocol {protocol} and {other} are given; the protocol has its own folds: leave one out")
     require_folder(data, option="--data")
-    require_output(root, option="--root")
+    require_root(root, option="--root")
     from pipeline.config import load_config
     from pipeline.cross_validation.protocols.catalog import protocol_named
     from pipeline.default_family import model_line, on_this_machine

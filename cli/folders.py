@@ -7,6 +7,7 @@ from pathlib import Path
 from cli.errors import CommandFailed, Refused
 from modules.common import addresses
 
+_WILDCARDS = {*"*?[]"}
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
@@ -59,6 +60,24 @@ def require_output(folder: Path, *, option: str) -> None:
         raise Refused(f"{option} {folder}: {there} is not a folder; name another folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise Refused(f"{option} {folder}: {there} cannot be written; change its permissions, or name another folder")
+
+
+def require_root(folder: Path, *, option: str) -> None:
+    """Require that a folder can hold runs of the pipeline.
+
+    Args:
+        folder: Local folder.
+        option: Option that names it.
+
+    Raises:
+        Refused: It cannot be written, or TFX would take its name for a pattern.
+    """
+    require_output(folder, option=option)
+    if found := sorted(_WILDCARDS & {*str(folder.absolute())}):
+        raise Refused(
+            f"{option} {folder.absolute()} has {' '.join(found)} in its name, which TFX takes for wildcards; name a "
+            "folder without them"
+        )
 
 
 def require_output_file(file: Path, *, option: str) -> None:

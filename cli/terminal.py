@@ -7,6 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_WIDE_COLUMNS = 8
+"""More columns are closer together: a row for each of seven emotions fits 80 characters."""
+
 
 def console() -> Console:
     """Return the console of standard output; 160 columns wide where that is not a terminal."""
@@ -32,7 +35,8 @@ def print_error(program: str, message: str) -> None:
 
 def table(*texts: str, numbers: tuple[str, ...], title: str | None = None) -> Table:
     """Return an empty table: left-aligned columns of text, then right-aligned columns of numbers."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    padding = 1 if len(texts) + len(numbers) <= _WIDE_COLUMNS else 0
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, padding, 0, 0), pad_edge=False)
     for name in texts:
         made.add_column(name, no_wrap=True)
     for name in numbers:

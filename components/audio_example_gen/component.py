@@ -42,11 +42,14 @@ class AudioExampleGen(component.FileBasedExampleGen):
             range_config: Span to read; the newest without it.
 
         Raises:
-            ValueError: ``input_base`` has wildcards.
+            ValueError: ``input_base`` has wildcards: ``*``, and those that TFX's search for spans would read as such.
         """
         settings = settings or IngestSettings()
-        if any(character in input_base for character in "*?[]\\"):
-            raise ValueError(f"input_base is {input_base!r}; allowed: a path without wildcards. Rename the folder")
+        wildcards = "*?[]\\" if settings.in_spans else "*"
+        if found := sorted({*wildcards} & {*input_base}):
+            raise ValueError(
+                f"input_base is {input_base!r}; allowed: a path without {' '.join(found)}. Rename the folder"
+            )
         super().__init__(
             input_base=input_base,
             input_config=example_gen_pb2.Input(

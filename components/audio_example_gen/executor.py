@@ -244,8 +244,7 @@ def _identify_in(folder: Folder, below: str, settings: IngestSettings) -> Identi
         identified,
         clips=tuple(dataclasses.replace(clip, path=posixpath.join(below, clip.path)) for clip in identified.clips),
         rejected=tuple(
-            Rejected(posixpath.join(below, file.path), file.reason)
-            for file in (*identified.rejected, *folder.too_deep())
+            Rejected(posixpath.join(below, file.path), file.reason) for file in (*identified.rejected, *folder.unread())
         ),
     )
 

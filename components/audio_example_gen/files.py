@@ -1,13 +1,37 @@
 """Listing of the ingested folder on any file system, local or in a bucket."""
 
+import functools
+import glob
 import posixpath
+import re
 from collections.abc import Sequence
 
+import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.audio_example_gen.corpora import Rejected, is_hidden
 from modules.audio import formats
-from modules.common.addresses import read_bytes
+from modules.common import addresses
+from modules.common.files import fault_of
+
+
+def matching(pattern: str) -> list[str]:
+    """Return the addresses of all entries that match, hidden ones and broken links among them.
+
+    Args:
+        pattern: Address in which ``*`` stands for any part of a name; all else is literal, brackets too.
+    """
+    escaped = literal(pattern)
+    return tf.io.gfile.glob(escaped) if addresses.in_bucket(pattern) else glob.glob(escaped, include_hidden=True)
+
+
+def literal(pattern: str) -> str:
+    """Return a pattern whose only wildcard is ``*``.
+
+    Args:
+        pattern: Address in which ``?`` and brackets are parts of names.
+    """
+    return re.sub(r"[?\[]", r"[\g<0>]", pattern)
 
 
 class Folder:
@@ -28,14 +52,26 @@ class Folder:
         self.root = self._patterns[0].removesuffix("/*")
 
     def paths(self) -> list[str]:
-        """Return files relative to the root, sorted, and folders named like a sound file, which are rejected later."""
-        matches = {path for pattern in self._patterns for path in self._glob(pattern)}
-        folders = {posixpath.dirname(path) for path in matches}
-        return sorted(path for path in matches if path not in folders or formats.is_recording(path))
+        """Return the paths of all files, relative to the root, sorted."""
+        return [path for path, fault in self._entries if not fault]
 
-    def too_deep(self) -> list[Rejected]:
+    def unread(self) -> list[Rejected]:
+        """Return recordings that are not files, such as broken links, and what is below the deepest level."""
+        named = [Rejected(path, fault) for path, fault in self._entries if fault and formats.is_recording(path)]
+        return [*(file for file in named if not is_hidden(file.path)), *self._too_deep()]
+
+    @functools.cached_property
+    def _entries(self) -> list[tuple[str, str]]:
+        """Return the path of each entry, sorted, and why it is not read; empty for a file."""
+        matches = {path for pattern in self._patterns for path in self._matching(pattern)}
+        if not addresses.in_bucket(self.root):
+            return [(path, fault_of(posixpath.join(self.root, path))) for path in sorted(matches)]
+        folders = {posixpath.dirname(path) for path in matches}
+        return [(path, "a folder, not a sound file" if path in folders else "") for path in sorted(matches)]
+
+    def _too_deep(self) -> list[Rejected]:
         """Return sound files and folders below the deepest level, sorted by path."""
-        below = [path for path in self._glob(self._patterns[-1] + "/*") if not is_hidden(path)]
+        below = [path for path in self._matching(self._patterns[-1] + "/*") if not is_hidden(path)]
         reason = f"is below the {len(self._patterns)} levels of folders that are read; see ingest.pattern"
         return [
             Rejected(path, reason)
@@ -53,7 +89,7 @@ class Folder:
             OSError: The file cannot be read.
             UnicodeError: It is not UTF-8.
         """
-        return read_bytes(posixpath.join(self.root, path)).decode()
+        return addresses.read_bytes(posixpath.join(self.root, path)).decode()
 
-    def _glob(self, pattern: str) -> list[str]:
-        return [posixpath.relpath(str(path), self.root) for path in fileio.glob(pattern)]
+    def _matching(self, pattern: str) -> list[str]:
+        return [posixpath.relpath(path, self.root) for path in matching(pattern)]

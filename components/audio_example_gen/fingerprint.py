@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from unittest import mock
 
 from apache_beam.io.filesystems import FileSystems
-from tfx.dsl.io import fileio
 from tfx.utils import io_utils
+
+from components.audio_example_gen.files import literal, matching
 
 _State = tuple[str, int, float, float]
 
@@ -36,14 +37,14 @@ def used_by_tfx() -> Iterator[None]:
 
 def _listed(pattern: str) -> Iterator[_State]:
     """Yield the files in a bucket, where a renamed object has a new time of update."""
-    (match,) = FileSystems.match([pattern])
+    (match,) = FileSystems.match([literal(pattern)])
     for file in match.metadata_list:
         yield file.path, file.size_in_bytes, file.last_updated_in_seconds, 0.0
 
 
 def _stated(pattern: str) -> Iterator[_State]:
     """Yield local files. A rename changes ``st_ctime``, not ``st_mtime``."""
-    for path in map(str, fileio.glob(pattern)):
+    for path in matching(pattern):
         if os.path.isfile(path):
             status = os.stat(path)
             yield path, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 
 from tfx.components.example_gen import utils
-from tfx.dsl.io import fileio
+
+from components.audio_example_gen.files import matching
 
 _PLACE = re.compile(r"\{(SPAN|VERSION)(?::\d+)?\}")
 
@@ -39,8 +40,8 @@ def spans_until(newest: int, input_base: str, patterns: Sequence[str]) -> list[S
     fixed = patterns[0].removesuffix("/*")
     shape = re.compile("".join(_regex(part, number) for number, part in enumerate(_PLACE.split(fixed))))
     versions: dict[int, int | None] = {}
-    for path in fileio.glob(posixpath.join(input_base, _PLACE.sub("*", fixed))):
-        match = shape.fullmatch(posixpath.relpath(str(path), input_base))
+    for path in matching(posixpath.join(input_base, _PLACE.sub("*", fixed))):
+        match = shape.fullmatch(posixpath.relpath(path, input_base))
         if match and int(match["SPAN"]) <= newest:
             number, version = int(match["SPAN"]), match.groupdict().get("VERSION")
             versions[number] = None if version is None else max(int(version), versions.get(number) or 0)

@@ -27,6 +27,22 @@ def require_file(path: Path) -> None:
         raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO, f"it is {kind}, not a file", str(path))
 
 
+def fault_of(file: str) -> str:
+    """Return why an entry of a folder is not read, such as ``a broken link``; empty for a regular file.
+
+    Args:
+        file: Path of the entry.
+    """
+    path = Path(file)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return "a broken link" if path.is_symlink() else f"cannot be read: {error.strerror or error}"
+    if stat.S_ISREG(mode):
+        return ""
+    return "a folder, not a sound file" if stat.S_ISDIR(mode) else "not a regular file"
+
+
 def read_text(path: Path) -> str:
     """Return the content of a text file that a user names.
 

@@ -245,6 +245,6 @@ def _fingerprint(config: PipelineConfig, recordings: Folder) -> str:
     settings = json.loads(config.ingest_settings.to_json())
     del settings["splits"], settings["min_test_speakers"]
     stats = [(path, Path(recordings.root, path).stat()) for path in recordings.paths()]
-    files = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    files = [(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for path, stat in stats]
     code = code_fingerprint(WriteShard.__module__, __name__)
     return digest([settings, files, code])

@@ -81,6 +81,13 @@ def test_scan_prints_counts_duplicates_and_unusable_files(demo, tmp_path, capsys
     assert "; 1 files" in out
 
 
+def test_scan_fits_a_terminal_of_80_columns(demo, capsys):
+    _, out, _ = ser(capsys, "corpus", "scan", demo)
+    rows = [line.rstrip() for line in out.splitlines() if "demo-" in line or line.startswith(" speaker")]
+    assert len(rows) > 2
+    assert max(map(len, rows)) <= 80
+
+
 def test_scan_counts_dropped_recordings(demo, tmp_path, capsys):
     clip = next(demo.rglob("*.wav"))
     (tmp_path / "03-01-02-01-01-01-05.wav").write_bytes(clip.read_bytes())

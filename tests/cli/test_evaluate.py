@@ -46,6 +46,13 @@ def results(root: Path) -> list[Path]:
     return list((root / "cross_validation" / "folds").glob("[!.]*.json"))
 
 
+def test_a_root_that_tfx_would_take_for_a_pattern_is_refused(tmp_path):
+    finished = start(tmp_path, tmp_path / "[out]")
+    assert finished.returncode == 2
+    assert str(tmp_path / "[out]") in finished.stderr
+    assert not (tmp_path / "[out]").exists()
+
+
 @pytest.fixture(scope="module")
 def evaluated(demo_data, tmp_path_factory) -> Path:
     """A cross-validation that was killed after the first fold and started again."""

@@ -7,6 +7,7 @@ import filecmp
 import io
 import json
 import os
+import posixpath
 import re
 import shutil
 import struct
@@ -29,6 +30,7 @@ from tfx.utils import proto_utils
 from components.audio_example_gen import data_version, ingest_summary, spans
 from components.audio_example_gen.component import AudioExampleGen
 from components.audio_example_gen.executor import Executor, make_shards, read_settings
+from components.audio_example_gen.files import Folder
 from components.audio_example_gen.fingerprint import used_by_tfx
 from components.audio_example_gen.ingestion import Shard, WriteShard
 from components.audio_example_gen.parquet import AUDIO_SPEC_KEY, FEATURE_SHAPE_KEY, export
@@ -249,7 +251,7 @@ def test_bad_audio_is_quarantined_with_its_reason(name, odd):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        (ODD_PATHS["a folder"], "AUDIO_UNREADABLE: "),
+        (ODD_PATHS["a folder"], "a folder"),
         ("interview.wav", "manifest.csv"),
         (f"a/b/c/d/e/{stem(6, 15)}.wav", " 5 "),
     ],
@@ -265,7 +267,7 @@ def test_every_file_is_used_or_quarantined(odd):
     assert run.summary["quarantined"]["clips"] == len(run.reasons)
     assert sum(run.summary["quarantined"]["reasons"].values()) == len(run.reasons)
     assert run.summary["quarantined"]["reasons"]["AUDIO_TOO_SHORT"] == 1
-    assert len(run.lines("clips.jsonl")) == 6 * 8 + len(USABLE) + len(UNUSABLE) + 1
+    assert len(run.lines("clips.jsonl")) == 6 * 8 + len(USABLE) + len(UNUSABLE)
 
 
 @contextlib.contextmanager
@@ -606,8 +608,42 @@ def test_patterns_with_other_wildcards_are_refused(pattern):
 
 
 def test_wildcards_in_the_folder_are_refused():
+    with pytest.raises(ValueError, match=r"/data/old\*"):
+        AudioExampleGen(input_base="/data/old*")
+
+
+def test_brackets_in_names_are_names(tmp_path):
+    data = tmp_path / "[old] what?"
+    write_corpus(data / "[a]", actors=1, clips_each=2)
+    listed = Folder(str(data), level_patterns("*/*/*/*")).paths()
+    assert listed == sorted(path.relative_to(data).as_posix() for path in data.rglob("*.wav"))
+    assert listed
+    fingerprint = resolve(data, "*/*/*/*")[0]
+    (data / listed[0]).unlink()
+    assert resolve(data, "*/*/*/*")[0] != fingerprint
+
+
+def test_brackets_in_the_folder_of_spans_are_refused():
     with pytest.raises(ValueError, match=r"/data/\[old\]"):
-        AudioExampleGen(input_base="/data/[old]")
+        AudioExampleGen(input_base="/data/[old]", settings=ORIGINAL_INGEST.replace(pattern="span-{SPAN}/*"))
+
+
+def test_what_is_not_a_file_is_passed_over_with_its_reason(tmp_path):
+    write_corpus(tmp_path / "data", actors=1, clips_each=2)
+    files = Folder(str(tmp_path / "data"), level_patterns("*/*/*/*")).paths()
+    place = (tmp_path / "data" / files[0]).parent
+    (place / "dangling.wav").symlink_to("/nowhere.wav")
+    (place / "loop.wav").symlink_to("loop.wav")
+    (place / "around").symlink_to(tmp_path / "data")
+    (place / "@eaDir" / "a.wav").mkdir(parents=True)
+    os.mkfifo(place / "pipe.wav")
+    folder = Folder(str(tmp_path / "data"), level_patterns("*/*/*/*"))
+    assert {path for path in folder.paths() if "around" not in path} == set(files)
+    reasons = {posixpath.basename(file.path): file.reason for file in folder.unread()}
+    assert reasons["dangling.wav"] == "a broken link"
+    assert reasons["loop.wav"]
+    assert reasons["pipe.wav"] == "not a regular file"
+    assert not any("@eaDir" in file.path for file in folder.unread())
 
 
 def resolve(data, pattern="*/*/*/*/*"):

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import os
 import posixpath
-import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from components.audio_example_gen import same_sound
@@ -12,6 +11,7 @@ from components.audio_example_gen.corpora import Rejected, identify, is_hidden
 from modules.audio import formats
 from modules.audio.decoding import DEFAULT_LIMITS, FILE_SIZE, AudioLimits, BadAudio, decode
 from modules.common import addresses
+from modules.common.files import fault_of
 from modules.data.clips import Clip
 from modules.data.labels import LabelSettings
 
@@ -124,17 +124,11 @@ def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
     rejected: list[Rejected] = []
     for file in _walk(root, rejected):
         path = os.path.relpath(file, root)
-        try:
-            mode = os.stat(file).st_mode
-        except OSError as error:
-            regular, reason = False, "a broken link" if os.path.islink(file) else _reason(error)
-        else:
-            regular = stat.S_ISREG(mode)
-            reason = "a folder, not a sound file" if stat.S_ISDIR(mode) else "not a regular file"
-        if regular:
+        fault = fault_of(file)
+        if not fault:
             paths.append(path)
         elif formats.is_recording(path) and not is_hidden(path):
-            rejected.append(Rejected(path, reason))
+            rejected.append(Rejected(path, fault))
     return paths, rejected
 
 
