@@ -132,6 +132,20 @@ class Csv:
         return writer
 
 
+def print_live(segment: "Segment", *, as_json: bool) -> None:
+    """Print a part of live sound at once.
+
+    Args:
+        segment: The part.
+        as_json: Whether it is a JSON object.
+    """
+    if as_json:
+        print(json.dumps(dataclasses.asdict(segment)), flush=True)
+        return
+    times = f"{segment.start_sec:9.1f} to {segment.end_sec:9.1f} s"
+    print(f"{times}  {segment.emotion:<12} {_probability_of_answer(segment):6.1%}", flush=True)
+
+
 def _error_row(recording: Unusable) -> dict[str, str]:
     return {"file": recording.name, "error": recording.code, "message": recording.message}
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "encoder": _Entry("cli.encoder:app", "Fetch the weights of a frozen speech encoder."),
     "drift": _Entry("cli.drift:app", "Compare new recordings or requests with those of the training."),
     "predict": _Entry("cli.predict:app", "Predict the emotion of recordings."),
+    "listen": _Entry("cli.listen:app", "Predict the emotion of live sound: a microphone, or standard input."),
     "batch": _Entry("cli.batch:app", "Predict the emotion of a folder of recordings, into files, by Apache Beam."),
     "serve": _Entry("cli.serving:serve_app", "Serve a pushed model as TF Serving does, for development."),
     "monitor": _Entry("cli.monitor:app", "Export the state of runs and served versions to Prometheus."),

@@ -1,20 +1,16 @@
 """``ser predict``: the emotion of recordings, from a running server or from the last pushed model."""
 
-import contextlib
-import socket
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import answers, terminal
+from cli import answers, model_server, terminal
 from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
-from cli.options import ADDRESS_HELP, CaFile, ModelName, require_finite, require_text
+from cli.model_server import Address, ModelBasePath
+from cli.options import CaFile, ModelName, require_finite, require_text
 from cli.recordings import Recording, Unusable, gather
-from modules.common import addresses
-from serving.server import command
 
 if TYPE_CHECKING:
     from serving.client import Audio, Client, Prediction, Segment
@@ -23,11 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-_DEFAULT_PORT = 8500
-_DEFAULT_ADDRESS = f"localhost:{_DEFAULT_PORT}"
 _MAX_VERSION = 2**63 - 1
-_CONNECT_SEC = 1.0
-_LOADING_SEC = 120.0
 
 
 @app.command()
@@ -39,9 +31,7 @@ def predict(
             show_default=False,
         ),
     ],
-    address: Annotated[
-        str | None, typer.Option(help=ADDRESS_HELP, show_default=f"{_DEFAULT_ADDRESS}, or the last pushed model")
-    ] = None,
+    address: Address = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Predict each window of each recording.")] = False,
     segments: Annotated[
         bool, typer.Option("--segments", help="Predict the parts of each recording that have one emotion.")
@@ -62,10 +52,7 @@ def predict(
         float, typer.Option(min=0.001, help="Deadline of one request, in seconds.", callback=require_finite)
     ] = 10.0,
     ca_file: CaFile = None,
-    model_base_path: Annotated[
-        str | None,
-        typer.Option(help="Folder of versions, local or gs://, to load the newest from in place of using a server."),
-    ] = None,
+    model_base_path: ModelBasePath = None,
 ) -> None:
     """Predict the emotion of recordings. Exit code 0: each has an answer. 5: some have. 1 or 2: none has."""
     _require_one("--version", version, "--label", label)
@@ -82,11 +69,11 @@ def predict(
     from serving.client import Client
 
     with (
-        _server(address, model_base_path) as server,
-        Client(server, model=model, version=version, label=label, timeout_sec=timeout_sec, ca_file=ca_file) as client,
+        model_server.server(address, model_base_path) as place,
+        Client(place, model=model, version=version, label=label, timeout_sec=timeout_sec, ca_file=ca_file) as client,
     ):
         question = _question(client, channel, timeline=timeline, segments=segments)
-        answered = sum(_answer(question, server, recording, output) for recording in recordings)
+        answered = sum(_answer(question, place, recording, output) for recording in recordings)
     output.end()
     raise typer.Exit(_summarise(answered=answered, failed=len(recordings) - answered))
 
@@ -145,41 +132,3 @@ def _summarise(*, answered: int, failed: int, asked: bool = True) -> ExitCode:
     if answered:
         return ExitCode.PARTLY
     return ExitCode.FAILED if asked else ExitCode.REFUSED
-
-
-@contextlib.contextmanager
-def _server(address: str | None, model_base_path: str | None) -> Iterator[str]:
-    """Yield the address of the server: the given one, the local one, or one that runs as long as the context."""
-    if model_base_path is None and (address is not None or _is_listening(_DEFAULT_PORT)):
-        yield address or _DEFAULT_ADDRESS
-        return
-    from serving.server.subprocess_server import served
-
-    base_path = model_base_path or _last_pushed()
-    command.require_folder(base_path)
-    terminal.print_status(f"Loading the newest model below {base_path} ...")
-    with served(addresses.absolute(base_path), timeout_sec=_LOADING_SEC) as started:
-        yield started
-
-
-def _is_listening(port: int) -> bool:
-    try:
-        with socket.create_connection(("localhost", port), timeout=_CONNECT_SEC):
-            return True
-    except OSError:
-        return False
-
-
-def _last_pushed() -> str:
-    """Return the folder of pushed models, since no server listens."""
-    base_path = Path(command.DEFAULT_BASE_PATH)
-    versions = [int(path.name) for path in base_path.glob("[0-9]*") if path.name.isdecimal()]
-    if not versions:
-        raise CommandFailed(
-            f"no server answers at {_DEFAULT_ADDRESS}, and {base_path} has no pushed model; run the pipeline, or name "
-            "a server with --address or a folder of versions with --model-base-path"
-        )
-    terminal.print_status(
-        f"No server answers at {_DEFAULT_ADDRESS}: using the last pushed model, version {max(versions)}."
-    )
-    return command.DEFAULT_BASE_PATH

@@ -25,6 +25,7 @@ from serving.client.errors import (
 )
 from serving.client.predictions import Prediction, Segment
 from serving.client.recordings import Audio
+from serving.client.segments import segments_of
 from serving.client.transport import DEFAULT_ADDRESS
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "ServerUnreachable",
     "ServingError",
     "UnexpectedAnswer",
+    "segments_of",
 ]

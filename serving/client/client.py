@@ -1,11 +1,14 @@
 """The client, blocking and for asyncio."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from serving.client.errors import AudioError
+from serving.client.live import LiveTimeline, grid_of, probe
 from serving.client.parts import Item, Timeline, batches, needs_parts
 from serving.client.predictions import ModelChoice, Prediction, Segment, prediction_or_raise
 from serving.client.recordings import Audio, name_of, open_long
@@ -128,6 +131,31 @@ class Client:
         """
         return segments_of(self.timeline(audio, channel=channel))
 
+    def live(self, chunks: Iterable[np.ndarray], sample_rate_hz: int) -> Iterator[Segment]:
+        """Yield the windows of sound that is still going on, each as soon as it is complete.
+
+        They are those that :meth:`timeline` yields for a file with the same samples; silent ones are ``no_speech``,
+        with equal probabilities. :func:`serving.client.segments_of` joins those that agree.
+
+        Args:
+            chunks: Samples as they arrive, ``[samples]`` or ``[samples, channels]``, floating point in ±1 or int16.
+            sample_rate_hz: Their rate in hertz.
+
+        Raises:
+            AudioError: The samples cannot be used.
+            RequestFailed: The server refused, or did not answer.
+        """
+        timeline = LiveTimeline(grid_of(self._send(_TIMELINE_SIGNATURE, [probe()])), sample_rate_hz)
+        for chunk in chunks:
+            timeline.add(chunk)
+            yield from self._complete(timeline)
+        yield from self._complete(timeline, ended=True)
+
+    def _complete(self, timeline: LiveTimeline, *, ended: bool = False) -> Iterator[Segment]:
+        while (window := timeline.next_window(ended=ended)) is not None:
+            start, wav = window
+            yield timeline.accept(start, self._send(_TIMELINE_SIGNATURE, [wav]))
+
     def _windows(self, item: Item, channel: int | None) -> Iterator[Segment]:
         with open_long(item.audio, channel=channel) as sound:
             timeline = Timeline(sound, item.name, max_bytes=self._transport.max_request_bytes)
@@ -208,6 +236,21 @@ class AsyncClient:
                 yield segment
         for segment in merger.end():
             yield segment
+
+    async def live(self, chunks: AsyncIterable[np.ndarray], sample_rate_hz: int) -> AsyncIterator[Segment]:
+        """See :meth:`Client.live`."""
+        timeline = LiveTimeline(grid_of(await self._send(_TIMELINE_SIGNATURE, [probe()])), sample_rate_hz)
+        async for chunk in chunks:
+            timeline.add(chunk)
+            async for window in self._complete(timeline):
+                yield window
+        async for window in self._complete(timeline, ended=True):
+            yield window
+
+    async def _complete(self, timeline: LiveTimeline, *, ended: bool = False) -> AsyncIterator[Segment]:
+        while (window := timeline.next_window(ended=ended)) is not None:
+            start, wav = window
+            yield timeline.accept(start, await self._send(_TIMELINE_SIGNATURE, [wav]))
 
     async def _windows(self, item: Item, channel: int | None) -> AsyncIterator[Segment]:
         with open_long(item.audio, channel=channel) as sound:

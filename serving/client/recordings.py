@@ -225,7 +225,7 @@ def _file_bytes(audio: Audio) -> bytes:
     if isinstance(audio, (bytes, bytearray, memoryview)):
         return bytes(audio)
     if isinstance(audio, tuple) and len(audio) == 2:
-        return _from_samples(*audio)
+        return from_samples(*audio)
     if isinstance(audio, (str, os.PathLike)):
         return _read_path(os.fspath(audio))
     if hasattr(audio, "read"):
@@ -287,7 +287,16 @@ def name_of(audio: Audio) -> str:
     return name if isinstance(name, str) else type(audio).__name__
 
 
-def _from_samples(samples: Any, rate_hz: Any) -> bytes:
+def from_samples(samples: Any, rate_hz: Any) -> bytes:
+    """Return samples as WAV.
+
+    Args:
+        samples: Of shape ``[samples]`` or ``[samples, channels]``, floating point in ±1 or int16.
+        rate_hz: Sample rate in hertz.
+
+    Raises:
+        AudioError: They are something else.
+    """
     if np.ndim(samples) == 0 or np.ndim(rate_hz) != 0:
         raise _unreadable(f"got ({_described(samples)}, {_described(rate_hz)}); it must be (samples, rate in Hz)")
     samples = np.asarray(samples)
