@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import posixpath
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -36,6 +35,7 @@ from components.audio_example_gen.patterns import level_patterns
 from components.audio_example_gen.report import IngestError, NoRecordings, Report
 from components.audio_example_gen.settings import IngestSettings
 from components.audio_example_gen.spans import Span, fixed_folder, in_window, spans_until
+from modules.common import live_line
 from modules.common.addresses import read_bytes
 from modules.common.digest import shuffle_key
 from modules.common.progress import Progress, shown
@@ -124,7 +124,7 @@ def _warn_of_gate(clips: Sequence[Clip], split_of: Mapping[str, str], settings: 
 
 
 def _warn(text: str) -> None:
-    print(f"AudioExampleGen  Warning: {text}.", file=sys.stderr, flush=True)
+    live_line.keep(f"AudioExampleGen  Warning: {text}.")
 
 
 def read_settings(exec_properties: Properties) -> IngestSettings:

@@ -1,15 +1,16 @@
 """Progress of long work, in lines for the terminal and log files."""
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from modules.common import live_line
+
 
 class Progress:
-    """Counter of finished work that prints a line now and then. Threads may share it.
+    """Counter of finished work that prints a line now and then, the same on a terminal. Threads may share it.
 
     A line reads ``AudioExampleGen  640/1440 clips  44 %  18 s, about 23 s left``.
     """
@@ -50,7 +51,8 @@ class Progress:
             if self._done < self._total and now_sec - self._last_line_sec < self._every_sec:
                 return
             self._last_line_sec = now_sec
-            print(self._line(now_sec), file=self._stream or sys.stderr, flush=True)
+            write = live_line.keep if self._done >= self._total else live_line.show
+            write(self._line(now_sec), self._stream)
 
     def _line(self, now_sec: float) -> str:
         percent = 100 * self._done // self._total if self._total else 100

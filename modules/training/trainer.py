@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ import tensorflow_transform as tft
 
 from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
+from modules.common import live_line
 from modules.common.errors import SerError
 from modules.data.dataset import Split, read_split
 from modules.evaluation import calibration
@@ -194,7 +194,8 @@ def train_model(
         model = build_compiled(
             settings, spec, classes=len(train.emotions), steps_per_epoch=-(-len(train) // settings.batch_size)
         )
-        _log(f"{settings.family}, {model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out")
+        size = f"{model.count_params():,} parameters; {len(train)} clips, {len(held_out)} held out"
+        live_line.keep(f"Trainer  {settings.family}, {size}")
         arguments = fit_arguments(settings, train, held_out, devices=len(devices))
         try:
             fitted = model.fit(
@@ -331,7 +332,7 @@ def training_callbacks(settings: TrainingSettings) -> list[keras.callbacks.Callb
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Keras callback that prints one line per epoch."""
+    """Keras callback that prints one line per epoch, the same on a terminal."""
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Reset the durations of the epochs."""
@@ -345,9 +346,10 @@ class EpochProgress(keras.callbacks.Callback):
         """Print the metrics, the duration and the remaining time."""
         self._seconds.append(time.monotonic() - self._started_sec)
         epochs = self.params["epochs"]
-        left_sec = (epochs - epoch - 1) * sum(self._seconds) / len(self._seconds)
-        _log(
-            f"epoch {epoch + 1}/{epochs}  loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}  "
+        measured_sec = self._seconds[1:] or self._seconds  # the first one builds the graph
+        left_sec = (epochs - epoch - 1) * sum(measured_sec) / len(measured_sec)
+        live_line.show(
+            f"Trainer  epoch {epoch + 1}/{epochs}  loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}  "
             f"eval loss {logs['val_loss']:.3f}  eval accuracy {logs['val_accuracy']:.3f}  "
             f"{self._seconds[-1]:.1f} s, at most {left_sec:.0f} s left"
         )
@@ -398,10 +400,6 @@ def _kept_epoch(history: Mapping[str, list[float]], settings: TrainingSettings) 
     """Return the epoch, counted from 1, whose weights the model has."""
     restored = settings.restore_best_weights and settings.early_stopping_patience
     return 1 + int(np.argmin(history["val_loss"])) if restored else len(history["val_loss"])
-
-
-def _log(text: str) -> None:
-    print(f"Trainer  {text}", file=sys.stderr, flush=True)
 
 
 def _temperature(model: keras.Model, held_out: Split) -> float:

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import tensorflow_transform as tft
 from keras_tuner.engine import trial as kt_trial
 
 from modules.audio.spec import AudioSpec
+from modules.common import live_line
 from modules.common.code_fingerprint import code_fingerprint
 from modules.common.digest import digest
 from modules.common.errors import SerError
@@ -256,7 +256,7 @@ class Search(keras_tuner.Tuner):
         outcome = f"{self.oracle.objective.name} {ended.score:.4f}" if _finished(ended) else "failed"
         values = ", ".join(f"{name} {value}" for name, value in proposed(ended.hyperparameters.values).items())
         before = "  (trained before)" if self._was_recorded else ""
-        print(f"Tuner  trial {_name(trial)}  {outcome}  {values}{before}", file=sys.stderr, flush=True)
+        live_line.keep(f"Tuner  trial {_name(trial)}  {outcome}  {values}{before}")
 
     def delete_weights(self) -> None:
         """Delete the trials' weights unless a trial may still resume from them. The records of the trials stay."""

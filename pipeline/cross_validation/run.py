@@ -6,7 +6,6 @@ Each fold's result is a file, so an interrupted run continues with the next fold
 import collections
 import dataclasses
 import itertools
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from modules.audio.augmentation import PLAIN
+from modules.common import live_line
 from modules.common.code_fingerprint import code_fingerprint
 from modules.common.digest import digest
 from modules.common.files import write_whole
@@ -248,7 +248,7 @@ def results(planned: Plan) -> Iterator[FoldResult]:
     for fold in planned.folds:
         path = planned.path_of(fold)
         if not path.exists():
-            print(f"Fold     {fold.name}", file=sys.stderr, flush=True)
+            live_line.keep(f"Fold     {fold.name}")
             write_whole(path, _train_and_predict(planned, fold).model_dump_json())
         progress.advance()
         yield FoldResult.model_validate_json(path.read_text())
