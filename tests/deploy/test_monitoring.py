@@ -29,7 +29,7 @@ DASHBOARD = json.loads((MONITORING / "grafana" / "dashboards" / "serving.json").
 RULES = [rule for group in yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 PUSHED_SEC = 1_700_000_000
-DEADLINE_SEC = 90
+DEADLINE_SEC = 180
 
 
 def run_tool(*words):
@@ -181,7 +181,7 @@ class Stack:
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
-            process.wait(30)
+            process.wait(120)
 
     def query(self, expression: str) -> list[dict]:
         answer = self._get("query", query=expression)

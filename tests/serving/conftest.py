@@ -149,7 +149,7 @@ class RunningServer:
         request.inputs["features"].CopyFrom(tf.make_tensor_proto(features))
         request.inputs["valid_frames"].CopyFrom(tf.make_tensor_proto(valid_frames))
         with self.channel() as channel:
-            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=10)
+            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
         return tf.make_ndarray(answer.outputs["probabilities"])[0]
 
     @contextlib.contextmanager

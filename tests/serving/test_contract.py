@@ -104,7 +104,7 @@ def test_the_contract_has_the_limits(model_dir, exported_model):
 
 def test_the_client_leaves_the_limits_to_the_model(server, shared_server, quiet, speechlike):
     long = (speechlike(6.0, rate_hz=8_000), 8_000)
-    with Client(server.address) as client, Client(shared_server.address) as usual:
+    with Client(server.address) as client, Client(shared_server.address, timeout_sec=60) as usual:
         assert client.predict(quiet).emotion
         assert code_of(usual, quiet) == "AUDIO_SILENT"
         in_parts, expected = client.predict(long), whole(list(usual.timeline(long)))
@@ -113,7 +113,7 @@ def test_the_client_leaves_the_limits_to_the_model(server, shared_server, quiet,
 
 def test_a_timeline_is_sent_in_parts_within_the_limits(server, shared_server, speechlike):
     recording = (speechlike(20.0, rate_hz=8_000), 8_000)
-    with Client(server.address) as client, Client(shared_server.address) as usual:
+    with Client(server.address) as client, Client(shared_server.address, timeout_sec=60) as usual:
         segments, expected = list(client.timeline(recording)), list(usual.timeline(recording))
     assert [segment.start_sec for segment in segments] == pytest.approx([it.start_sec for it in expected], abs=1e-3)
     for one, other in zip(segments, expected, strict=True):

@@ -19,7 +19,7 @@ def emotion(shared_server, recording) -> str:
     """The answer of the project's client."""
     from serving.client import Client
 
-    with Client(shared_server.address) as client:
+    with Client(shared_server.address, timeout_sec=60) as client:
         return client.predict(recording).emotion
 
 

@@ -128,7 +128,7 @@ def test_a_killed_batch_goes_on_and_each_recording_has_one_row(recordings, base,
 def test_answers_are_those_of_the_server(recordings, base, shared_server):
     names = sorted(str(path) for path in recordings.rglob("*") if path.is_file())
     answers = Client(InProcess(PushedModel(str(base / "3"), 3))).predict_each(names)
-    with Client(shared_server.address) as client:
+    with Client(shared_server.address, timeout_sec=60) as client:
         expected = client.predict_each(names)
     assert [getattr(answer, "code", None) for answer in answers] == [getattr(each, "code", None) for each in expected]
     pairs = [pair for pair in zip(answers, expected, strict=True) if isinstance(pair[0], Prediction)]

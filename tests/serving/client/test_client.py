@@ -110,7 +110,7 @@ def lengthen_retry_delays(monkeypatch):
 
 @pytest.fixture
 def client(shared_server):
-    with Client(shared_server.address) as client:
+    with Client(shared_server.address, timeout_sec=60) as client:
         yield client
 
 
@@ -271,7 +271,7 @@ def test_a_timeline_of_bad_samples_is_an_error(shared_server, speechlike, form):
 
 
 def test_rest_gives_the_same_prediction(client, shared_server, wav_bytes):
-    with Client(shared_server.rest_url) as rest:
+    with Client(shared_server.rest_url, timeout_sec=60) as rest:
         prediction = rest.predict(wav_bytes)
         segments = list(rest.timeline(wav_bytes))
     assert prediction.probabilities == pytest.approx(client.predict(wav_bytes).probabilities)
@@ -302,7 +302,7 @@ def test_the_async_client_sends_a_long_recording_in_parts(client, shared_server,
     long = (speechlike(17.3, rate_hz=8_000), 8_000)
 
     async def predict():
-        async with AsyncClient(shared_server.address) as asynchronous:
+        async with AsyncClient(shared_server.address, timeout_sec=60) as asynchronous:
             return await asynchronous.predict_each([long, b"not sound"])
 
     answer, error = asyncio.run_coroutine_threadsafe(predict(), shared_server.loop).result(60)

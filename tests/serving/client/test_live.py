@@ -30,7 +30,7 @@ def speech(ravdess):
 
 @pytest.fixture(scope="module")
 def client(shared_server):
-    with Client(shared_server.address) as client:
+    with Client(shared_server.address, timeout_sec=60) as client:
         yield client
 
 
@@ -97,7 +97,7 @@ def test_the_async_client_gives_the_same_windows(client, shared_server, speech):
             yield chunk
 
     async def listen():
-        async with AsyncClient(shared_server.address) as asynchronous:
+        async with AsyncClient(shared_server.address, timeout_sec=60) as asynchronous:
             return [window async for window in asynchronous.live(arriving(), RAVDESS_RATE_HZ)]
 
     windows = asyncio.run_coroutine_threadsafe(listen(), shared_server.loop).result(60)
@@ -144,7 +144,7 @@ def test_listen_prints_before_the_sound_has_ended(shared_server, speech, tmp_pat
         rest = process.stdout.read().decode().splitlines()
     assert first.split()[:3] == ["0.0", "to", "2.5"]
     assert process.returncode == ExitCode.DONE
-    with Client(shared_server.address) as client:
+    with Client(shared_server.address, timeout_sec=60) as client:
         assert len(rest) + 1 == len(list(client.timeline(file)))
 
 

@@ -11,7 +11,7 @@ from serving.client import Client, ServerUnreachable
 UNTRUSTING = """
 import sys
 from serving.client import Client, ServerUnreachable
-with Client(sys.argv[1], timeout_sec=5) as client:
+with Client(sys.argv[1], timeout_sec=30) as client:
     try:
         client.predict(sys.stdin.buffer.read())
     except ServerUnreachable as error:
@@ -30,7 +30,7 @@ def test_tls(run_server, push, tmp_path, certificate, wav_bytes):
         with Client(address, ca_file=certificate_file) as client:
             assert client.predict(wav_bytes).emotion
     for untrusting in (https, running.address, running.rest_url):
-        with Client(untrusting, timeout_sec=5) as client, pytest.raises(ServerUnreachable):
+        with Client(untrusting, timeout_sec=30) as client, pytest.raises(ServerUnreachable):
             client.predict(wav_bytes)
     command = [sys.executable, "-c", UNTRUSTING, grpcs]
     done = subprocess.run(command, input=wav_bytes, capture_output=True, check=True)

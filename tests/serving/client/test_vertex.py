@@ -74,7 +74,7 @@ def _address(endpoint_id: str) -> str:
 @pytest.mark.usefixtures("cloud")
 @pytest.mark.parametrize("endpoint_id", [SHARED, DEDICATED])
 def test_an_endpoint_gives_the_answers_of_its_model(shared_server, wav_bytes, endpoint_id):
-    with Client(shared_server.address) as direct:
+    with Client(shared_server.address, timeout_sec=60) as direct:
         expected = direct.predict(wav_bytes), list(direct.timeline(wav_bytes))
     with Client(_address(endpoint_id)) as client:
         prediction, segments = client.predict(wav_bytes), list(client.timeline(wav_bytes))

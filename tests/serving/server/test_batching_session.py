@@ -131,7 +131,7 @@ def test_timelines_at_the_same_time_have_their_own_windows(session, shared_serve
     ):
         together = list(pool.map(lambda recording: list(client.timeline(recording)), recordings))
     assert session.batches["timeline"][before:] == [2]
-    with Client(shared_server.address) as client:
+    with Client(shared_server.address, timeout_sec=60) as client:
         for segments, recording in zip(together, recordings, strict=True):
             alone = list(client.timeline(recording))
             assert [segment.start_sec for segment in segments] == [segment.start_sec for segment in alone]

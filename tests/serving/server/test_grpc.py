@@ -41,7 +41,7 @@ def request(signature="serving_default", *, model="ser", **inputs):
 
 def refusal(stub, message, **options):
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Predict(message, timeout=10, **options)
+        stub.Predict(message, timeout=60, **options)
     return caught.value.code().name, caught.value.details()
 
 
@@ -162,9 +162,9 @@ def test_a_request_beyond_the_size_limit(shared_server, stub):
 def test_the_server_survives_arbitrary_bytes(stub, wav_bytes, data):
     head = data.draw(strategies.integers(0, 60), label="bytes kept of a WAV file")
     rest = data.draw(strategies.binary(max_size=200), label="bytes that follow")
-    answer = stub.Predict.future(request(audio=[wav_bytes[:head] + rest]), timeout=10)
+    answer = stub.Predict.future(request(audio=[wav_bytes[:head] + rest]), timeout=60)
     assert answer.code() == grpc.StatusCode.OK, answer.details()
-    assert stub.Predict(request(audio=[wav_bytes]), timeout=10).outputs
+    assert stub.Predict(request(audio=[wav_bytes]), timeout=60).outputs
 
 
 @hypothesis.settings(deadline=None, max_examples=50, suppress_health_check=list(hypothesis.HealthCheck))
@@ -172,8 +172,8 @@ def test_the_server_survives_arbitrary_bytes(stub, wav_bytes, data):
 def test_the_server_survives_arbitrary_messages(channel, stub, wav_bytes, body):
     raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     with pytest.raises(grpc.RpcError):
-        raw(body, timeout=10)
-    assert stub.Predict(request(audio=[wav_bytes]), timeout=10).outputs
+        raw(body, timeout=60)
+    assert stub.Predict(request(audio=[wav_bytes]), timeout=60).outputs
 
 
 def test_the_metadata_are_the_signatures(stub):
