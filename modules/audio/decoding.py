@@ -386,7 +386,9 @@ def _mono_blocks(file: soundfile.SoundFile, limits: AudioLimits) -> Iterator[_Bl
         frames_read += len(block)
         # Again: the length in the header may be wrong or missing.
         SHORT_ENOUGH.require(limits, seconds=frames_read / file.samplerate)
-        yield _Block(block.mean(axis=1), _peak(block))
+        with np.errstate(invalid="ignore"):  # of infinities that cancel; the peak is NaN then, which is refused
+            mean = block.mean(axis=1)
+        yield _Block(mean, _peak(block))
     if _length_is_known(file):
         WHOLE.require(limits, present=frames_read, expected=file.frames, unit="frames")
     HAS_SAMPLES.require(limits, frames=frames_read)
