@@ -142,13 +142,12 @@ def test_an_error_of_the_container_is_passed_on():
 @pytest.mark.usefixtures("cloud")
 @pytest.mark.parametrize(("endpoint_id", "limit"), [(SHARED, 1_500_000), (DEDICATED, 10_000_000)])
 def test_requests_are_limited_by_the_kind_of_endpoint(served, endpoint_id, limit):
-    """Recordings that are too large together go in two requests; one that is too large alone is refused."""
+    """Recordings that are too large together go in two requests, and one that is too large alone in parts."""
     with Client(_address(endpoint_id)) as client:
         allowed = client._transport.max_request_bytes
         assert 0.74 * limit < allowed < 0.75 * limit
         largest = _wav(allowed) if endpoint_id == SHARED else _wav(2 * 48_000 * 50)
         assert len(client.predict_batch([largest, largest])) == 2
         sent = len(served.called("raw_predict"))
-        with pytest.raises(Overloaded, match=str(limit)):
-            client.predict(_wav(allowed + 4_000))
-    assert len(served.called("raw_predict")) == sent
+        assert client.predict(_wav(allowed + 4_000)).emotion
+    assert len(served.called("raw_predict")) >= sent + 2
