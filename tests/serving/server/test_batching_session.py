@@ -5,7 +5,7 @@ import concurrent.futures
 import numpy as np
 import pytest
 
-from serving.client import AudioError, Client, predictions
+from serving.client import AudioError, Client, parts
 from serving.client.recordings import to_wav
 from serving.server.errors import StatusError
 from tests.fakes.tf_serving import BatchingSession, FakeTfServing
@@ -90,7 +90,7 @@ def test_a_broken_recording_fails_alone_in_its_batch(address, full_session, shar
     expected = [shared_server.predict_from_features_of(to_wav(recording)) for recording in recordings]
     # Sent without the client's own check, which would detect the fault.
     recordings[BAD_CALLER] = to_wav(recordings[BAD_CALLER])[:5_000]
-    monkeypatch.setattr(predictions, "to_wav", lambda audio: audio if isinstance(audio, bytes) else to_wav(audio))
+    monkeypatch.setattr(parts, "to_wav", lambda audio, **_: audio if isinstance(audio, bytes) else to_wav(audio))
 
     def predict(recording):
         try:
