@@ -132,7 +132,7 @@ def decode_all(files: Sequence[bytes]) -> Row:
             read += 1
         except BadAudio:
             refused += 1
-        except Exception as error:
+        except Exception as error:  # any kind but BadAudio is a crash of the ingestion, which this row counts
             print(f"decode: {type(error).__name__}: {error}")
             failed += 1
     return Row("damaged files, decoded as at ingest", len(files), f"{read} read, {refused} refused", failed)

@@ -47,6 +47,7 @@ def listen(
     """Predict the emotion of sound as it arrives, until it ends or Ctrl-C. The microphone needs arecord."""
     if source not in ("", STANDARD_INPUT):
         raise Refused(f"{source} is not live; use `ser predict --segments {source}`, or - for standard input")
+    _require_there(source)
     from serving.client import AudioError, Client, ServingError, segments_of
 
     with (
@@ -62,19 +63,24 @@ def listen(
             raise CommandFailed(str(error)) from error
 
 
+def _require_there(source: str) -> None:
+    """Require a source of sound before a model is loaded."""
+    if source and sys.stdin.isatty():
+        raise Refused("standard input is a terminal; pipe a WAV recording into the command")
+    if not source and not shutil.which(_ARECORD[0]):
+        raise Refused(
+            f"{_ARECORD[0]}, which records the microphone, is not installed; install it (Debian: alsa-utils), or pipe "
+            "the WAV of another program into `ser listen -`"
+        )
+
+
 @contextlib.contextmanager
 def _microphone() -> Iterator["soundfile.SoundFile"]:
     """Yield the sound of the default microphone, until Ctrl-C or the end of the context.
 
     Raises:
-        Refused: The program that records is not installed.
         CommandFailed: There is no microphone.
     """
-    if not shutil.which(_ARECORD[0]):
-        raise Refused(
-            f"{_ARECORD[0]}, which records the microphone, is not installed; install it (Debian: alsa-utils), or pipe "
-            "the WAV of another program into `ser listen -`"
-        )
     with tempfile.TemporaryFile() as log, subprocess.Popen(_ARECORD, stdout=subprocess.PIPE, stderr=log) as recorder:
         try:
             yield _opened(cast(IO[bytes], recorder.stdout).fileno())
@@ -88,8 +94,6 @@ def _microphone() -> Iterator["soundfile.SoundFile"]:
 
 @contextlib.contextmanager
 def _standard_input() -> Iterator["soundfile.SoundFile"]:
-    if sys.stdin.isatty():
-        raise Refused("standard input is a terminal; pipe a WAV recording into the command")
     yield _opened(sys.stdin.fileno())
 
 

@@ -25,13 +25,13 @@ GOOGLE = {
     "SER__VERTEX__PROJECT": "example-project",
     "SER__VERTEX__REGION": "europe-west4",
     "SER__VERTEX__DATA": "gs://example-data/recordings",
-    "SER__VERTEX__PIPELINE_ROOT": "gs://example-pipelines/root",
+    "SER__VERTEX__PIPELINE_ROOT": "gs://example-pipelines/runs",
     "SER__VERTEX__IMAGE": "europe-west4-docker.pkg.dev/example-project/ser/pipeline@sha256:00",
     "SER__VERTEX__SERVICE_ACCOUNT": "ser-pipeline@example-project.iam.gserviceaccount.com",
     "SER_AIRFLOW_JOB": "gs://example-pipelines/compiled/latest.json",
 }
 DATA = GOOGLE["SER__VERTEX__DATA"]
-RUN = "gs://example-pipelines/root/1/run"
+RUN = "gs://example-pipelines/runs/1/run"
 OUTPUTS = {("RunReport", "report"): f"{RUN}/report", ("AudioExampleGen", "examples"): f"{RUN}/examples"}
 FIRST = ["success", "skipped", "success", "success", "skipped", "success"]
 NOTHING_NEW = ["skipped"] * len(TASKS)
