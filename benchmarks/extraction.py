@@ -113,9 +113,9 @@ def load_clips(spec: AudioSpec, data: Path) -> np.ndarray:
     windows = []
     for path in paths[:: max(1, len(paths) // (2 * BATCH))]:
         recording = decode(path.read_bytes())
-        window, valid_samples = frontend.window_of_waveform(recording.samples, recording.sample_rate_hz, spec)
-        if valid_samples == spec.window_samples:
-            windows.append(window.numpy())
+        window = frontend.window_of_waveform(recording.samples, recording.sample_rate_hz, spec)
+        if window.valid_samples == spec.window_samples:
+            windows.append(window.samples.numpy())
     return np.stack(windows[:BATCH])
 
 

@@ -62,6 +62,8 @@ def synthetic_example(number: int, split: str, spec: AudioSpec) -> bytes:
         valid_frames=spec.window_frames,
         augmentation="plain",
         duration_sec=spec.window_sec,
+        window_sec=0.0,
+        speech=1.0,
         native_sample_rate_hz=spec.sample_rate_hz,
         spec=spec,
     ).SerializeToString()

@@ -110,8 +110,8 @@ def measure(items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
     def one(sound: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        window, valid_samples = frontend.window_of_waveform(sound, _RATE_HZ, spec)
-        return speech.measures(window[tf.newaxis], valid_samples[tf.newaxis], _RATE_HZ)
+        windows, valid_samples = frontend.windows_of_waveform(sound, _RATE_HZ, spec)
+        return speech.measures(windows[:1], valid_samples[:1], _RATE_HZ)
 
     rows, possible = zip(*(one(item.sound) for item in items), strict=True)
     return np.concatenate(rows), np.concatenate(possible)

@@ -64,6 +64,8 @@ def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
             valid_frames=spec.window_frames,
             augmentation="plain",
             duration_sec=3.0,
+            window_sec=0.0,
+            speech=1.0,
             native_sample_rate_hz=48_000,
             spec=spec,
         )

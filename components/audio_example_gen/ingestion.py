@@ -107,6 +107,8 @@ class _Copy:
     recording: Recording
     window: np.ndarray
     valid_samples: int
+    start_sec: float
+    speech: float
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -178,11 +180,14 @@ class WriteShard(beam.DoFn):
 
     def _copies(self, clip: Clip, split: str, recording: Recording) -> Iterator[_Copy]:
         spec = self._settings.audio
-        samples, valid = _windower(spec)(recording.samples, np.int64(recording.sample_rate_hz))
-        window, valid_samples = samples.numpy(), int(valid)
+        cut = _windower(spec)(recording.samples, np.int64(recording.sample_rate_hz))
+        window, valid_samples = cut.samples.numpy(), int(cut.valid_samples)
+        copy = functools.partial(
+            _Copy, clip=clip, recording=recording, start_sec=float(cut.start_sec), speech=float(cut.speech)
+        )
         WINDOW_AUDIBLE.require(self._settings.limits, peak=_peak(window))
         if split != TRAIN:
-            yield _Copy(clip, PLAIN, recording, window, valid_samples)
+            yield copy(variant=PLAIN, window=window, valid_samples=valid_samples)
             return
         for variant, varied, valid_of_variant in augment(
             window,
@@ -193,7 +198,7 @@ class WriteShard(beam.DoFn):
             clip_id=clip.clip_id,
         ):
             if WINDOW_AUDIBLE.holds(self._settings.limits, peak=_peak(varied)):  # an excerpt may be a pause
-                yield _Copy(clip, variant, recording, varied, valid_of_variant)
+                yield copy(variant=variant, window=varied, valid_samples=valid_of_variant)
 
     def _to_records(self, copies: Sequence[_Copy]) -> Iterator[Record]:
         if not copies:
@@ -209,6 +214,8 @@ class WriteShard(beam.DoFn):
                 valid_frames=int(valid_frames),
                 augmentation=copy.variant,
                 duration_sec=copy.recording.duration_sec,
+                window_sec=copy.start_sec,
+                speech=copy.speech,
                 native_sample_rate_hz=copy.recording.sample_rate_hz,
                 spec=spec,
             )
@@ -284,7 +291,7 @@ def _peak(window: np.ndarray) -> float:
 
 
 @functools.cache
-def _windower(spec: AudioSpec) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+def _windower(spec: AudioSpec) -> Callable[..., frontend.Window]:
     return tf.function(
         functools.partial(frontend.window_of_waveform, spec=spec),
         input_signature=[tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64)],

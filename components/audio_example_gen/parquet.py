@@ -34,6 +34,8 @@ _COLUMNS = {
     examples.INTENSITY: pa.string(),
     examples.AUGMENTATION: pa.string(),
     examples.DURATION_SEC: pa.float32(),
+    examples.WINDOW_SEC: pa.float32(),
+    examples.SPEECH: pa.float32(),
     examples.NATIVE_SAMPLE_RATE_HZ: pa.int64(),
     examples.VALID_FRAMES: pa.int64(),
 }

@@ -10,6 +10,9 @@ from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.graph_checks import NO_ERROR
 from modules.audio.spec import AudioSpec
 
+HOLDS_SPEECH = 0.5
+"""Probability of speech from which a window is one to train on."""
+
 
 class Analysed(NamedTuple):
     """Analysis windows of a batch of recordings, one of each.
@@ -25,6 +28,22 @@ class Analysed(NamedTuple):
     valid_frames: tf.Tensor
     speech: tf.Tensor
     error: tf.Tensor
+
+
+class Window(NamedTuple):
+    """One window of a recording.
+
+    Attributes:
+        samples: float32 ``[spec.window_samples]``.
+        valid_samples: Number of its samples that are sound, int32 ``[]``.
+        start_sec: Start in the recording in seconds, float32 ``[]``.
+        speech: Probability of speech, float32 ``[]``; see :mod:`modules.audio.speech`.
+    """
+
+    samples: tf.Tensor
+    valid_samples: tf.Tensor
+    start_sec: tf.Tensor
+    speech: tf.Tensor
 
 
 class Windows(NamedTuple):
@@ -43,21 +62,41 @@ class Windows(NamedTuple):
     error: tf.Tensor
 
 
-def window_of_waveform(
-    waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resample a recording and cut its window out; only sound near the window is resampled.
+def window_of_waveform(waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spec: AudioSpec) -> Window:
+    """Return the window of a recording that training and drift analyse: the first one that holds speech.
+
+    It is one of :func:`modules.audio.windowing.recording_starts`, whose first has the spec's offset. If none holds
+    speech, it is the one with the highest probability of it.
 
     Args:
         waveform: float32 ``[samples]`` at ``sample_rate_hz``.
         sample_rate_hz: Sample rate of the recording, an integer scalar.
         spec: Window and features.
-
-    Returns:
-        float32 ``[spec.window_samples]`` and the number of its samples that are sound, int32 ``[]``.
     """
-    start = windowing.window_start(_resampled_length(waveform, sample_rate_hz, spec), spec)
-    return _window_from(start, waveform, sample_rate_hz, spec)
+    starts = windowing.recording_starts(_resampled_length(waveform, sample_rate_hz, spec), spec)
+
+    def with_speech(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        samples, valid_samples = _window_from(start, waveform, sample_rate_hz, spec)
+        probability = speech.probabilities(samples[tf.newaxis], valid_samples[tf.newaxis], spec.sample_rate_hz)
+        return samples, valid_samples, probability[0]
+
+    windows, valid_samples, probabilities = tf.map_fn(
+        with_speech,
+        starts,
+        fn_output_signature=(
+            tf.TensorSpec([spec.window_samples], tf.float32),
+            tf.TensorSpec([], tf.int32),
+            tf.TensorSpec([], tf.float32),
+        ),
+    )
+    chosen = tf.argmax(_up_to_speech(probabilities))
+    start_sec = windowing.start_seconds(starts[chosen], spec)
+    return Window(windows[chosen], valid_samples[chosen], start_sec, probabilities[chosen])
+
+
+def _up_to_speech(probabilities: tf.Tensor) -> tf.Tensor:
+    """Return probabilities whose first largest is the first window with speech, or the one with the most."""
+    return tf.minimum(probabilities, HOLDS_SPEECH)
 
 
 def features_of_waveform(
@@ -73,13 +112,15 @@ def features_of_waveform(
     Returns:
         float32 ``[*spec.feature_shape]`` and the number of valid frames, int64 ``[]``.
     """
-    window, valid_samples = window_of_waveform(waveform, sample_rate_hz, spec)
-    extracted = features.extract(window[tf.newaxis], valid_samples[tf.newaxis], spec)
-    return extracted[0], features.valid_frames(valid_samples, spec)
+    window = window_of_waveform(waveform, sample_rate_hz, spec)
+    extracted = features.extract(window.samples[tf.newaxis], window.valid_samples[tf.newaxis], spec)
+    return extracted[0], features.valid_frames(window.valid_samples, spec)
 
 
 def features_of_wavs(encoded: tf.Tensor, spec: AudioSpec, limits: AudioLimits = DEFAULT_LIMITS) -> Analysed:
-    """Return the features of the analysis windows of a batch of WAV files, as training has them.
+    """Return the features of one window of each WAV file of a batch, as training has them.
+
+    See :func:`window_of_waveform`.
 
     Args:
         encoded: string ``[batch]``.
@@ -87,8 +128,13 @@ def features_of_wavs(encoded: tf.Tensor, spec: AudioSpec, limits: AudioLimits = 
         limits: Limits of a usable recording.
     """
     windows = windows_of_wavs(encoded, spec, limits)
-    first = tf.searchsorted(windows.recording, tf.range(tf.size(windows.error), dtype=tf.int64))
-    samples, valid_samples = tf.gather(windows.samples, first), tf.gather(windows.valid_samples, first)
+    probabilities = speech.probabilities(windows.samples, windows.valid_samples, spec.sample_rate_hz)
+    by_recording = tf.RaggedTensor.from_value_rowids(
+        probabilities, windows.recording, tf.size(windows.error, out_type=tf.int64)
+    )
+    rows = tf.pad(by_recording.to_tensor(-1.0), [[0, 0], [0, 1]], constant_values=-1.0)  # an empty batch has no column
+    chosen = by_recording.row_starts() + tf.argmax(_up_to_speech(rows), axis=1)
+    samples, valid_samples = tf.gather(windows.samples, chosen), tf.gather(windows.valid_samples, chosen)
     return Analysed(*analyse(samples, valid_samples, spec), windows.error)
 
 

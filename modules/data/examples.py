@@ -17,6 +17,8 @@ CORPUS = "corpus"
 CLIP_ID = "clip_id"
 AUGMENTATION = "augmentation"
 DURATION_SEC = "duration_sec"
+WINDOW_SEC = "window_sec"
+SPEECH = "speech"
 NATIVE_SAMPLE_RATE_HZ = "native_sample_rate_hz"
 AUDIO_SPEC = "audio_spec"
 
@@ -29,6 +31,8 @@ def make_example(
     valid_frames: int,
     augmentation: str,
     duration_sec: float,
+    window_sec: float,
+    speech: float,
     native_sample_rate_hz: int,
     spec: AudioSpec,
 ) -> tf.train.Example:
@@ -41,6 +45,8 @@ def make_example(
         valid_frames: Frames of the window that the recording fills; the rest is padding.
         augmentation: Name of the variant, ``plain`` for the recording itself.
         duration_sec: Length of the whole recording, not of the window.
+        window_sec: Start of the window in the recording, in seconds.
+        speech: Probability that the window of the recording itself holds speech.
         native_sample_rate_hz: Sample rate of the file.
         spec: Audio spec of the features.
     """
@@ -58,6 +64,8 @@ def make_example(
                 CLIP_ID: _text(clip.clip_id),
                 AUGMENTATION: _text(augmentation),
                 DURATION_SEC: _floats([duration_sec]),
+                WINDOW_SEC: _floats([window_sec]),
+                SPEECH: _floats([speech]),
                 NATIVE_SAMPLE_RATE_HZ: _ints(native_sample_rate_hz),
                 AUDIO_SPEC: _text(spec.fingerprint),
             }

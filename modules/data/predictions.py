@@ -1,6 +1,7 @@
 """Predictions of a SavedModel for the examples of a split."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,8 @@ _DESCRIPTION = {
     examples.SEX: tf.io.FixedLenFeature([], tf.string),
     examples.INTENSITY: tf.io.FixedLenFeature([], tf.string),
     examples.DURATION_SEC: tf.io.FixedLenFeature([], tf.float32),
+    examples.WINDOW_SEC: tf.io.FixedLenFeature([], tf.float32),
+    examples.SPEECH: tf.io.FixedLenFeature([], tf.float32),
 }
 
 
@@ -32,9 +35,10 @@ class SplitExamples:
     serialized: tuple[bytes, ...]
     columns: dict[str, np.ndarray]
 
-    def text(self, name: str) -> list[str]:
-        """Return a column as texts."""
-        return [value.decode() for value in self.columns[name]]
+    def column(self, name: str) -> list[Any]:
+        """Return a column as texts or numbers."""
+        values = self.columns[name].tolist()
+        return [value.decode() for value in values] if self.columns[name].dtype == object else values
 
 
 def read_examples(split_uri: str) -> SplitExamples:

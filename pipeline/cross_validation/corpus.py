@@ -43,7 +43,9 @@ _BATCH = 512
 Normalise = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _TEXT = (examples.CLIP_ID, examples.SPEAKER, examples.CORPUS, examples.SEX, examples.INTENSITY, examples.AUGMENTATION)
-_COLUMNS = (*_TEXT, examples.EMOTION_ID, examples.VALID_FRAMES, examples.DURATION_SEC)
+_INTEGERS = (examples.EMOTION_ID, examples.VALID_FRAMES)
+_NUMBERS = (examples.DURATION_SEC, examples.WINDOW_SEC, examples.SPEECH)
+_COLUMNS = (*_TEXT, *_INTEGERS, *_NUMBERS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,8 +212,8 @@ def _arrange(config: PipelineConfig, files: Sequence[str], ingested: Path) -> No
     spec = config.audio
     # An example of a shard holds a value of each of these.
     description = {name: tf.io.FixedLenFeature([], tf.string) for name in _TEXT}
-    description |= {name: tf.io.FixedLenFeature([], tf.int64) for name in (examples.EMOTION_ID, examples.VALID_FRAMES)}
-    description[examples.DURATION_SEC] = tf.io.FixedLenFeature([], tf.float32)
+    description |= {name: tf.io.FixedLenFeature([], tf.int64) for name in _INTEGERS}
+    description |= {name: tf.io.FixedLenFeature([], tf.float32) for name in _NUMBERS}
     description[examples.FEATURES] = tf.io.FixedLenFeature(spec.feature_shape, tf.float32)
     count, batches = ordered_batches(files, description, list(description))
     features = ArrayOnDisk.create(ingested / _FEATURES_FILE, (count, *spec.feature_shape))

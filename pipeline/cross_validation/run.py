@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -367,7 +368,7 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
     positions, all_probabilities = list(itertools.chain(*tested)), np.concatenate(probabilities)
     labels = corpus.columns[examples.EMOTION_ID][positions]
 
-    def column(name: str) -> list[str]:
+    def column(name: str) -> list[Any]:
         return corpus.columns[name][positions].tolist()
 
     evaluation = _evaluate(corpus, positions, all_probabilities, {"fold": names})

@@ -41,6 +41,8 @@ def write_examples(
                 valid_frames=spec.window_frames,
                 augmentation="plain",
                 duration_sec=2.5,
+                window_sec=0.0,
+                speech=1.0,
                 native_sample_rate_hz=rate_hz,
                 spec=spec,
             )

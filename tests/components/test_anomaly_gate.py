@@ -26,6 +26,8 @@ def example(*, value: float = 0.0, emotion: str = "angry", spec: AudioSpec = SPE
         valid_frames=SPEC.window_frames,
         augmentation="plain",
         duration_sec=3.0,
+        window_sec=0.0,
+        speech=1.0,
         native_sample_rate_hz=48_000,
         spec=spec,
     )

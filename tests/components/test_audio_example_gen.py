@@ -240,6 +240,9 @@ def test_unusual_formats_are_used(name, odd):
     np.testing.assert_allclose(example["features"].float_list.value, expected.numpy().ravel(), rtol=1e-4, atol=1e-4)
     assert example["native_sample_rate_hz"].int64_list.value[0] == recording.sample_rate_hz
     assert example["duration_sec"].float_list.value[0] == pytest.approx(1.2)
+    window = frontend.window_of_waveform(recording.samples, recording.sample_rate_hz, ORIGINAL_AUDIO)
+    assert example["window_sec"].float_list.value[0] == pytest.approx(float(window.start_sec))
+    assert example["speech"].float_list.value[0] == pytest.approx(float(window.speech), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", UNUSABLE)

@@ -65,6 +65,8 @@ def make_example(
         valid_frames=spec.window_frames - 9,
         augmentation=augmentation,
         duration_sec=duration_sec,
+        window_sec=0.0,
+        speech=1.0,
         native_sample_rate_hz=48_000,
         spec=spec,
     ).SerializeToString()

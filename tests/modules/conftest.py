@@ -75,6 +75,8 @@ def make_raw_example() -> Callable[..., bytes]:
             valid_frames=spec.window_frames if valid_frames is None else valid_frames,
             augmentation="plain",
             duration_sec=2.5,
+            window_sec=0.0,
+            speech=1.0,
             native_sample_rate_hz=48_000,
             spec=spec,
         ).SerializeToString()

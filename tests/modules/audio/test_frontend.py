@@ -44,9 +44,32 @@ def sweep(rate_hz, duration_sec, channels=1):
 def test_the_window_is_that_of_the_whole_recording_resampled(rate_hz, duration_sec):
     waveform = tf.constant(sweep(rate_hz, duration_sec)[:, 0])
     expected, expected_valid = window(resample(waveform, from_rate_hz=rate_hz, to_rate_hz=22_050), SPEC)
-    cut, valid_samples = window_of_waveform(waveform, rate_hz, SPEC)
-    assert int(valid_samples) == int(expected_valid)
-    np.testing.assert_allclose(cut, expected, atol=2e-6)
+    cut = window_of_waveform(waveform, rate_hz, SPEC)
+    assert int(cut.valid_samples) == int(expected_valid)
+    np.testing.assert_allclose(cut.samples, expected, atol=2e-6)
+
+
+@needs_corpora
+def test_the_window_is_the_first_with_speech():
+    spec = LOGMEL.replace(window_sec=2.0)
+    sound = decode(CLIPS[0].read_bytes())
+    dither = np.random.default_rng(0).normal(0, 1e-4, 8 * sound.sample_rate_hz).astype(np.float32)
+    late, early = np.concatenate([dither, sound.samples]), np.concatenate([sound.samples, dither])
+    found = window_of_waveform(tf.constant(late), sound.sample_rate_hz, spec)
+    assert 5 < found.start_sec < 8 + sound.duration_sec
+    assert found.speech >= 0.5
+    first = window_of_waveform(tf.constant(early), sound.sample_rate_hz, spec)
+    assert float(first.start_sec) == pytest.approx(spec.window_offset_sec)
+    assert first.speech >= 0.5
+    nothing = window_of_waveform(tf.constant(dither), sound.sample_rate_hz, spec)
+    assert nothing.speech == 0
+    assert float(nothing.start_sec) == pytest.approx(spec.window_offset_sec)
+
+    wavs = [encode(samples[:, np.newaxis], sound.sample_rate_hz, "FLOAT") for samples in (late, early, dither)]
+    batch = features_of_wavs(tf.constant(wavs), spec)
+    np.testing.assert_allclose(batch.speech, [found.speech, first.speech, nothing.speech], atol=1e-3)
+    expected = extract(found.samples[tf.newaxis], found.valid_samples[tf.newaxis], spec)[0]
+    np.testing.assert_allclose(batch.features[0], expected, atol=1e-2)
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000])

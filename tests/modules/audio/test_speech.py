@@ -64,8 +64,10 @@ def test_silence_has_the_probability_zero(kind):
 def test_speech_is_recognised_at_the_rate_of_the_model(rate_hz):
     spec = AudioSpec(sample_rate_hz=rate_hz)
     cut = [frontend.window_of_waveform(tf.constant(samples), native_hz, spec) for samples, native_hz in clips()]
-    windows, valid_samples = zip(*cut, strict=True)
-    found = probabilities(np.stack(windows), np.stack(valid_samples), rate_hz)
+    found = probabilities(
+        np.stack([window.samples for window in cut]), np.stack([window.valid_samples for window in cut]), rate_hz
+    )
+    np.testing.assert_allclose([window.speech for window in cut], found, atol=1e-4)
     assert len(found) > 10
     assert np.mean(found >= DEFAULT_LIMITS.min_speech) >= 0.9
     assert found.max() <= 1
