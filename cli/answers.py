@@ -185,9 +185,7 @@ def _timeline_table(segments: "Iterable[Segment]") -> Table:
 
 
 def _probability_of_answer(prediction: "Prediction") -> float:
-    if prediction.emotion == NO_SPEECH:
-        return 1 - (prediction.speech or 0)
-    return prediction.probabilities[prediction.emotion]
+    return 1 - (prediction.speech or 0) if prediction.emotion == NO_SPEECH else prediction.confidence
 
 
 def _most_probable_first(probabilities: Mapping[str, float]) -> Iterator[tuple[str, float]]:

@@ -21,7 +21,7 @@ def main() -> None:
             except AudioError as error:
                 print(f"{recording}: {error}")
             else:
-                probability = prediction.probabilities.get(prediction.emotion)  # none of no_speech
+                probability = prediction.probabilities.get(prediction.emotion)  # none of no_speech and not_sure
                 print(f"{recording}: {prediction.emotion}" + (f" {probability:.0%}" if probability else ""))
 
 

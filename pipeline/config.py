@@ -92,6 +92,15 @@ class PipelineConfig(Settings):
         self.training.require_features_of(self.audio)
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _require_one_choice_of_confidence(self) -> Self:
+        if self.training.max_error is not None and self.limits.min_confidence:
+            raise ValueError(
+                f"training.max_error is {self.training.max_error} and limits.min_confidence "
+                f"{self.limits.min_confidence}; allowed: one of them, since the first chooses the second"
+            )
+        return self
+
     @property
     def ingest_settings(self) -> IngestSettings:
         """Settings of the AudioExampleGen."""
@@ -101,7 +110,7 @@ class PipelineConfig(Settings):
             labels=self.labels,
             splits=self.splits,
             augmentation=self.augmentation,
-            limits=self.limits,
+            limits=self.limits.at_ingest,
             min_test_speakers=self.gate.min_test_speakers,
             seed=self.seed,
         )

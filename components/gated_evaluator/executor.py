@@ -71,12 +71,13 @@ class Executor(tfx_evaluator.Executor):
         )
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
         probabilities = predict(candidate, split)
-        emotions = load_contract(candidate).labels
+        contract = load_contract(candidate)
+        emotions = contract.labels
         table = predictions_table.to_csv(
-            split.text, split.columns[example_keys.EMOTION_ID], probabilities, classes=emotions
+            split.column, split.columns[example_keys.EMOTION_ID], probabilities, classes=emotions
         )
         io_utils.write_string_file(os.path.join(evaluation_uri, PREDICTIONS_FILE), table)
-        evaluation, comparison = _measure(probabilities, emotions, baseline, split, split_name)
+        evaluation, comparison = _measure(probabilities, contract, baseline, split, split_name)
         evidence = gate.Evidence(
             evaluation=evaluation,
             uars=read_uars(evaluation_uri),
@@ -203,17 +204,23 @@ def record(verdict: Verdict, blessing: types.Artifact) -> None:
 
 def _measure(
     probabilities: np.ndarray,
-    emotions: Sequence[str],
+    contract: Contract,
     baseline: _BaselineModel,
     split: SplitExamples,
     split_name: str,
 ) -> tuple[Evaluation, Baseline | None]:
     """Return the candidate's metrics, and its comparison with the baseline without the latter's training speakers."""
-    labels, speakers = split.columns[example_keys.EMOTION_ID], split.text(example_keys.SPEAKER)
-    slices = evaluate.clip_slices(split.text, split.columns[example_keys.DURATION_SEC])
+    labels, speakers = split.columns[example_keys.EMOTION_ID], split.column(example_keys.SPEAKER)
+    slices = evaluate.clip_slices(split.column, split.columns[example_keys.DURATION_SEC])
     evaluation = evaluate.evaluate(
-        labels, probabilities, speakers, classes=emotions, slices=slices, split=split_name
-    ).model_copy(update={"errors": wrong_predictions(split.text, labels, probabilities, classes=emotions)})
+        labels,
+        probabilities,
+        speakers,
+        classes=contract.labels,
+        slices=slices,
+        min_confidence=contract.limits.min_confidence,
+        split=split_name,
+    ).model_copy(update={"errors": wrong_predictions(split.column, labels, probabilities, classes=contract.labels)})
     excluded = baseline.training_speakers or ()
     unseen = ~np.isin(speakers, excluded)
     if baseline.name is None or not unseen.any() or not np.isfinite(probabilities).all():

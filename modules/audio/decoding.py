@@ -110,6 +110,13 @@ class AudioLimits(Settings):
         description="The served model answers `no_speech` where the probability of speech is below this. 0 takes every "
         "sound for speech.",
     )
+    min_confidence: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="The served model answers `not_sure` where the probability of the most probable emotion is below "
+        "this. 0 always gives an emotion. `training.max_error` chooses it.",
+    )
     max_peak: float = Field(
         8.0,
         gt=0,
@@ -127,6 +134,12 @@ class AudioLimits(Settings):
             if getattr(self, low) >= getattr(self, high):
                 raise ValueError(f"{low} is {getattr(self, low)}; allowed: below {high}, {getattr(self, high)}")
         return self
+
+    @property
+    def at_ingest(self) -> "AudioLimits":
+        """These limits without the thresholds of answers, which change no example."""
+        names = ("min_speech", "min_confidence")
+        return self.replace(**{name: type(self).model_fields[name].default for name in names})
 
 
 DEFAULT_LIMITS = AudioLimits()

@@ -22,7 +22,8 @@ DROP = "drop"
 _CORPUS_LABELS = (*EMOTIONS, "calm", "boredom")
 # Names of columns next to the probabilities, and answers other than emotions.
 _RESERVED = {
-    *(DROP, "no_speech", "file", "emotion", "predicted", "speech", "model_version", "error", "message"),
+    *(DROP, "no_speech", "not_sure", "file", "emotion", "predicted", "speech", "confidence"),
+    *("model_version", "error", "message", "window_sec"),
     *("start_sec", "end_sec", "clip_id", "corpus", "speaker", "sex", "intensity", "fold", "clips", "hours"),
 }
 

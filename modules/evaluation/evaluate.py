@@ -1,5 +1,6 @@
 """Evaluation section of a run's summary, from predictions."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from modules.reporting.summary import (
     Baseline,
     CalibrationBin,
     ClassResult,
+    Coverage,
     Difference,
     Evaluation,
     IntervalMethod,
@@ -34,6 +36,7 @@ from modules.reporting.summary import (
 
 SLICE_METRICS = ("uar", "accuracy", "macro_f1", "log_loss", "ece")
 FEW_SPEAKERS = 10
+COVERAGES = (1.0, 0.75, 0.5, 0.25)
 LENGTH_BOUNDS_SEC = (2.0, 4.0)
 
 
@@ -44,6 +47,7 @@ def evaluate(
     *,
     classes: Sequence[str],
     slices: Mapping[str, Sequence[str]] | None = None,
+    min_confidence: float = 0.0,
     split: str = "test",
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -58,6 +62,8 @@ def evaluate(
         speakers: Speaker of each clip.
         classes: Names of the classes.
         slices: Value of each clip by dimension (``corpus``, ``sex``, ...). ``emotion`` and ``speaker`` are added.
+        min_confidence: Confidence below which the served model gives no emotion. All metrics but the coverages are of
+            the most probable emotions, whatever their confidence.
         split: Name of the split.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
@@ -88,6 +94,7 @@ def evaluate(
             "confusion": tuple(tuple(row) for row in confusion.tolist()),
             "slices": _slice_results(predictions, dimensions, resamples=resamples, seed=seed, level=level),
             "calibration": _calibration(predictions),
+            "coverages": _coverages(predictions, min_confidence, resamples=resamples, seed=seed, level=level),
             "guessing_p_value": chance.p_value(predictions, seed=seed),
         }
     )
@@ -246,6 +253,32 @@ def _metric(name: str, estimate: Estimate, index: int | None = None) -> Metric:
     at = () if index is None else (index,)
     value, low, high = (float(numbers[at]) for numbers in (estimate.value, estimate.low, estimate.high))
     return Metric(name=name, value=value, low=low, high=high, resampled=None if np.isnan(low) else estimate.resampled)
+
+
+def _coverages(
+    predictions: Predictions, min_confidence: float, *, resamples: int, seed: int, level: float
+) -> tuple[Coverage, ...]:
+    confidence = predictions.probabilities.max(axis=1)
+    ranked = np.sort(confidence)[::-1]
+    thresholds = [(ranked[math.ceil(coverage * len(ranked)) - 1], False) for coverage in COVERAGES]
+    if min_confidence:
+        thresholds.append((min_confidence, True))
+    return tuple(
+        Coverage(
+            coverage=float(np.mean(confidence >= threshold)),
+            min_confidence=float(threshold),
+            accuracy=_accuracy(predictions.take(confidence >= threshold), resamples=resamples, seed=seed, level=level),
+            chosen=chosen,
+        )
+        for threshold, chosen in thresholds
+    )
+
+
+def _accuracy(part: Predictions, *, resamples: int, seed: int, level: float) -> Metric:
+    if not len(part.labels):
+        return Metric(name="accuracy")
+    by_name = estimates(part, ("accuracy",), resamples=resamples, seed=seed, level=level)
+    return _metric("accuracy", by_name["accuracy"])
 
 
 def _calibration(predictions: Predictions) -> tuple[CalibrationBin, ...]:

@@ -24,6 +24,9 @@ WARMUP_FILE = "tf_serving_warmup_requests"
 NO_SPEECH = "no_speech"
 """Value of the output ``emotion`` where the output ``speech`` is below ``min_speech`` of the contract's limits."""
 
+NOT_SURE = "not_sure"
+"""Value of the output ``emotion`` where the output ``confidence`` is below ``min_confidence`` of these limits."""
+
 LEAST_WEIGHT = 1e-6
 """Weight of a window without speech in the mean of a recording, so that those without any have probabilities, too."""
 

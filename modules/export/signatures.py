@@ -27,6 +27,7 @@ from modules.export.contract import (
     LEAST_WEIGHT,
     MODEL_FILE,
     NO_SPEECH,
+    NOT_SURE,
     WARMUP_FILE,
     Contract,
     load_contract,
@@ -106,14 +107,21 @@ def served_module(
 ) -> tf.Module:
     """Return a module with a function per signature.
 
-    All but ``timeline`` return ``probabilities``, float32 ``[batch, emotions]``; ``emotion``, string ``[batch]``, the
-    most probable; ``labels``, string ``[batch, emotions]``, the names in the order of the probabilities; and ``error``,
-    string ``[batch]``: empty, or the code and the reason why the item cannot be used. Such an item has probabilities of
-    0 and an empty ``emotion``; nothing is raised, because TF Serving would fail all requests of the batch. Signatures
-    that take audio answer for the whole recording: probabilities are means over its windows
+    All but ``timeline`` return:
+
+    * ``probabilities``, float32 ``[batch, emotions]``, and ``labels``, string ``[batch, emotions]``, their names;
+    * ``emotion``, string ``[batch]``, the most probable, and ``confidence``, float32 ``[batch]``, its probability;
+    * ``min_confidence``, float32 ``[batch]``, of the contract's limits: below it ``emotion`` is
+      :data:`~modules.export.contract.NOT_SURE`;
+    * ``error``, string ``[batch]``: empty, or the code and the reason why the item cannot be used. Such an item has
+      probabilities of 0 and an empty ``emotion``; nothing is raised, because TF Serving would fail all requests of the
+      batch.
+
+    Signatures that take audio answer for the whole recording: probabilities are means over its windows
     (:func:`modules.audio.windowing.recording_starts`), weighed by the probability that the window holds speech. They
-    return ``speech``, float32 ``[batch]``, the highest of these; ``emotion`` is
-    :data:`~modules.export.contract.NO_SPEECH` where it is below ``min_speech`` of the contract's limits. They take:
+    and ``examples`` return ``speech``, float32 ``[batch]``, the highest of these; ``emotion`` is
+    :data:`~modules.export.contract.NO_SPEECH` where it is below ``min_speech``. Only sound shows whether it is speech:
+    ``features`` returns no ``speech``. The signatures take:
 
     * ``serving_default``: ``audio``, string ``[batch]``, each a whole WAV file of any rate and number of channels;
     * ``waveform``: ``waveform``, string ``[batch]``, each the little-endian float32 samples of one channel, and
@@ -124,10 +132,10 @@ def served_module(
       them; only the features are needed. Bytes that are not a ``tf.Example`` fail the whole batch.
 
     ``timeline`` takes ``audio`` as ``serving_default`` does and analyses all of it in windows
-    :data:`TIMELINE_HOP_SEC` apart: ``windows``, int32 ``[batch]``, their number; ``start_sec``, ``end_sec`` and
-    ``speech``, float32 ``[batch, most windows]``; ``probabilities``, ``[batch, most windows, emotions]``; ``emotion``;
-    ``labels``; ``error``. Recordings with fewer windows are filled up with zeros and empty names; one with an error has
-    none.
+    :data:`TIMELINE_HOP_SEC` apart: ``windows``, int32 ``[batch]``, their number; ``start_sec``, ``end_sec``,
+    ``speech`` and ``confidence``, float32 ``[batch, most windows]``; ``probabilities``,
+    ``[batch, most windows, emotions]``; ``emotion``; ``labels``; ``error``; ``min_confidence``. Recordings with fewer
+    windows are filled up with zeros and empty names; one with an error has none.
     """
     module = tf.Module()
     # TensorFlow's variables, not Keras's: of each of those, Keras would save a second copy that no function reads, and
@@ -199,9 +207,7 @@ def _answer(classify: Classify, windows: frontend.Windows, contract: Contract) -
     sums = tf.math.unsorted_segment_sum(weights * probabilities, windows.recording, batch)
     whole = sums / tf.math.unsorted_segment_sum(weights, windows.recording, batch)
     most_speech = tf.math.unsorted_segment_max(speech, windows.recording, batch)
-    named, usable = _named(whole, windows.error, contract.labels), windows.error == NO_ERROR
-    emotion = tf.where(usable, _unless_no_speech(named["emotion"], most_speech, contract.limits), "")
-    return {**named, "emotion": emotion, "speech": tf.where(usable, most_speech, 0.0)}
+    return _named(whole, windows.error, contract, most_speech)
 
 
 def _classify_windows(classify: Classify, windows: frontend.Windows, contract: Contract) -> tuple[tf.Tensor, tf.Tensor]:
@@ -226,10 +232,6 @@ def _classify_windows(classify: Classify, windows: frontend.Windows, contract: C
     return tf.reshape(probabilities.values, [-1, len(contract.labels)]), speech.values
 
 
-def _unless_no_speech(emotion: tf.Tensor, speech: tf.Tensor, limits: AudioLimits) -> tf.Tensor:
-    return tf.where(speech < limits.min_speech, NO_SPEECH, emotion)
-
-
 def _on_features(classify: Classify, contract: Contract) -> tf.types.experimental.GenericFunction:
     spec = contract.audio_spec
 
@@ -241,7 +243,7 @@ def _on_features(classify: Classify, contract: Contract) -> tf.types.experimenta
     )
     def features_signature(features: tf.Tensor, valid_frames: tf.Tensor) -> dict[str, tf.Tensor]:
         error = _feature_errors(features, valid_frames, spec)
-        return _named(classify(features, valid_frames), error, contract.labels)
+        return _named(classify(features, valid_frames), error, contract)
 
     return features_signature
 
@@ -252,6 +254,7 @@ def _on_examples(classify: Classify, contract: Contract) -> tf.types.experimenta
     feature_spec = {
         examples.FEATURES: tf.io.RaggedFeature(tf.float32),
         examples.VALID_FRAMES: tf.io.FixedLenFeature([], tf.int64, default_value=0),
+        examples.SPEECH: tf.io.FixedLenFeature([], tf.float32, default_value=1.0),
         examples.AUDIO_SPEC: tf.io.FixedLenFeature([], tf.string, default_value=""),
     }
     values = math.prod(spec.feature_shape)
@@ -271,7 +274,7 @@ def _on_examples(classify: Classify, contract: Contract) -> tf.types.experimenta
             (flat.row_lengths() == values, f"{FeatureCode.SHAPE}: an example needs {values} features"),
         )
         error = tf.where(error == NO_ERROR, _feature_errors(features, valid_frames, spec), error)
-        return _named(classify(features, valid_frames), error, contract.labels)
+        return _named(classify(features, valid_frames), error, contract, parsed[examples.SPEECH])
 
     return examples_signature
 
@@ -311,13 +314,16 @@ def _on_timeline(classify: Classify, contract: Contract) -> tf.types.experimenta
         error = ragged.pop("error")
         windows = tf.cast(ragged["start_sec"].row_lengths(), tf.int32)
         filled = {name: values.to_tensor() for name, values in ragged.items()}
-        is_window = tf.sequence_mask(windows)
-        emotion = _unless_no_speech(
-            _likeliest(filled["probabilities"], contract.labels), filled["speech"], contract.limits
-        )
-        emotion = tf.where(is_window, emotion, "")
-        labels = _labels_for(tf.size(audio), contract.labels)
-        return {**filled, "windows": windows, "emotion": emotion, "labels": labels, "error": error}
+        emotion, confidence = _answers(filled["probabilities"], contract, filled["speech"])
+        return {
+            **filled,
+            "windows": windows,
+            "emotion": tf.where(tf.sequence_mask(windows), emotion, ""),
+            "confidence": confidence,
+            "min_confidence": _least_confidence_for(tf.size(audio), contract),
+            "labels": _labels_for(tf.size(audio), contract.labels),
+            "error": error,
+        }
 
     return timeline
 
@@ -345,19 +351,38 @@ def _timeline_of(encoded: tf.Tensor, classify: Classify, contract: Contract) -> 
     return {**dict(zip(("start_sec", "end_sec", "speech", "probabilities"), columns, strict=True)), "error": error}
 
 
-def _named(probabilities: tf.Tensor, error: tf.Tensor, labels: tuple[str, ...]) -> dict[str, tf.Tensor]:
-    """Return the outputs of a signature; probabilities of items with an error are 0, as JSON has no NaN."""
+def _named(
+    probabilities: tf.Tensor, error: tf.Tensor, contract: Contract, speech: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """Return the outputs of a signature; numbers of items with an error are 0, as JSON has no NaN."""
     usable = error == NO_ERROR
-    return {
+    emotion, confidence = _answers(probabilities, contract, speech)
+    outputs = {
         "probabilities": tf.where(usable[:, tf.newaxis], probabilities, 0.0),
-        "emotion": tf.where(usable, _likeliest(probabilities, labels), ""),
-        "labels": _labels_for(tf.shape(probabilities)[0], labels),
+        "emotion": tf.where(usable, emotion, ""),
+        "confidence": tf.where(usable, confidence, 0.0),
+        "min_confidence": _least_confidence_for(tf.size(error), contract),
+        "labels": _labels_for(tf.shape(probabilities)[0], contract.labels),
         "error": error,
     }
+    return outputs if speech is None else outputs | {"speech": tf.where(usable, speech, 0.0)}
 
 
-def _likeliest(probabilities: tf.Tensor, labels: tuple[str, ...]) -> tf.Tensor:
-    return tf.gather(tf.constant(labels), tf.argmax(probabilities, axis=-1))
+def _answers(
+    probabilities: tf.Tensor, contract: Contract, speech: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return emotions, string ``[...]``, and confidences, float32 ``[...]``, of probabilities ``[..., emotions]``."""
+    emotion = tf.gather(tf.constant(contract.labels), tf.argmax(probabilities, axis=-1))
+    confidence = tf.reduce_max(probabilities, axis=-1)
+    emotion = tf.where(confidence < contract.limits.min_confidence, NOT_SURE, emotion)
+    if speech is not None:
+        emotion = tf.where(speech < contract.limits.min_speech, NO_SPEECH, emotion)
+    return emotion, confidence
+
+
+def _least_confidence_for(batch: tf.Tensor, contract: Contract) -> tf.Tensor:
+    """Return the threshold once per item, for answers to several windows or requests together."""
+    return tf.fill([batch], contract.limits.min_confidence)
 
 
 def _labels_for(batch: tf.Tensor, labels: tuple[str, ...]) -> tf.Tensor:

@@ -36,6 +36,7 @@ AFTER_ERROR: dict[str, str] = {
     "data.anomalous": "Fix the recordings that the anomalies name, or the schema in schema/.",
     "drift.alarm": "Fix the recordings or their labels; if they are correct, set drift.stop_on=never.",
     "training.diverged": "Set a smaller training.learning_rate.",
+    "training.promise_out_of_reach": "Set a larger training.max_error, or give eval more speakers with splits.eval.",
     "training.search_failed": "Fix what the first trial names.",
     "encoder.weights": "Fetch the weights first: `ser encoder fetch NAME`.",
 }

@@ -13,7 +13,7 @@ from modules.audio.encoder.catalog import ENCODERS
 from modules.audio.spec import AudioSpec
 from modules.demo_corpus import CORPUS_NAME as DEMO_CORPUS
 from modules.reporting.markdown import table
-from modules.reporting.summary import Data, Evaluation, Metric, Protocol, Section, Verdict
+from modules.reporting.summary import Coverage, Data, Evaluation, Metric, Protocol, Section, Verdict
 
 JSON_FILE = "model_card.json"
 MARKDOWN_FILE = "model_card.md"
@@ -143,6 +143,7 @@ class ModelCard(Section):
     metrics: tuple[Metric, ...]
     interval: str
     caution: str | None
+    coverages: tuple[Coverage, ...] = ()
     slices: tuple[SliceScore, ...]
     verdict: Verdict
     intended_use: tuple[str, ...] = INTENDED_USE
@@ -186,6 +187,7 @@ def describe(
         metrics=evaluation.metrics,
         interval=evaluation.interval.text,
         caution=evaluation.interval.caution,
+        coverages=evaluation.coverages,
         slices=tuple(_slices(evaluation)),
         verdict=verdict,
         limits=((DEMO_LIMIT,) if data.is_synthetic else ()) + LIMITS,
@@ -216,6 +218,7 @@ def to_markdown(card: ModelCard) -> str:
         card.protocol,
         table(("Metric", "Value", "Interval"), [metric.texts for metric in card.metrics]),
         f"Intervals: {card.interval}." + (f" {card.caution}" if card.caution else ""),
+        *_coverages_text(card.coverages),
         table(
             ("Slice", "Clips", "Speakers", "UAR", "Interval"),
             [
@@ -251,6 +254,18 @@ def _slices(evaluation: Evaluation) -> list[SliceScore]:
         for each in evaluation.slices
         if each.dimension != "speaker" and (uar := each.metric("uar")) is not None
     ]
+
+
+def _coverages_text(coverages: tuple[Coverage, ...]) -> tuple[str, ...]:
+    if not coverages:
+        return ()
+    chosen = [each for each in coverages if each.chosen]
+    answers = f"`not_sure` below a confidence of {chosen[0].min_confidence:.2f}" if chosen else "always an emotion"
+    rows = [(f"{each.coverage:.0%}", f"{each.min_confidence:.2f}", *each.accuracy.texts[1:]) for each in coverages]
+    return (
+        f"The model's answer is {answers}. Accuracy of the answers of high confidence alone:",
+        table(("Clips answered", "Confidence from", "Accuracy", "Interval"), rows),
+    )
 
 
 def _network_text(network: Network) -> tuple[str, ...]:

@@ -319,6 +319,22 @@ class CalibrationBin(Section):
     accuracy: Number = None
 
 
+class Coverage(Section):
+    """Accuracy of a model that answers the clips with the highest confidence alone.
+
+    Attributes:
+        coverage: Share of the clips that it answers.
+        min_confidence: Confidence from which it answers.
+        accuracy: Accuracy of these answers; without a value if there are none.
+        chosen: Whether ``min_confidence`` is that of the served model, not that of a share.
+    """
+
+    coverage: float
+    min_confidence: float
+    accuracy: Metric
+    chosen: bool = False
+
+
 class WrongPrediction(Section):
     """Clip whose predicted emotion is not its label.
 
@@ -343,6 +359,7 @@ class Evaluation(Section):
 
     Attributes:
         errors: Wrong predictions, the most confident first; a long list is cut.
+        coverages: Accuracy at some coverages, the largest first; the served model's own is the last.
         classes: Order of the rows (true) and columns (predicted) of ``confusion``.
         non_finite_predictions: Clips with non-finite probabilities; above 0, no metric is computed.
         guessing_p_value: Probability that guesses are as good, by :func:`modules.evaluation.chance.p_value`; None
@@ -359,6 +376,7 @@ class Evaluation(Section):
     confusion: tuple[tuple[int, ...], ...] = ()
     slices: tuple[SliceResult, ...] = ()
     calibration: tuple[CalibrationBin, ...] = ()
+    coverages: tuple[Coverage, ...] = ()
     non_finite_predictions: int = 0
     guessing_p_value: float | None = None
     errors: tuple[WrongPrediction, ...] = ()

@@ -61,6 +61,14 @@ class TrainingSettings(Settings):
         description="Whether the probabilities are calibrated on eval by temperature scaling (Guo et al. 2017), which "
         "changes no decision.",
     )
+    max_error: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Error rate that the answers of the served model promise for speakers like those of eval: where "
+        "it is less sure, it answers `not_sure`. Chooses `limits.min_confidence` on eval. null always gives an "
+        "emotion.",
+    )
     precision: Precision = Field(
         "float32", description="Dtype policy of Keras while training; the exported model computes in float32."
     )

@@ -18,7 +18,7 @@ from modules.audio.spec import AudioSpec
 from modules.common import live_line
 from modules.common.errors import SerError
 from modules.data.dataset import Split, read_split
-from modules.evaluation import calibration
+from modules.evaluation import abstention, calibration
 from modules.export import signatures
 from modules.training.batches import Batches, TrainingBatches
 from modules.training.devices import (
@@ -49,12 +49,14 @@ class TrainedModel:
         history: Values per epoch by the names of Keras: ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, …
         seconds: Duration of the training.
         temperature: Temperature of the calibration; 1 without one.
+        operating: Abstention that keeps ``training.max_error`` on the held-out clips; None if that is not set.
     """
 
     model: keras.Model
     history: dict[str, list[float]]
     seconds: float
     temperature: float
+    operating: abstention.Operating | None
 
 
 def trainer_config(spec: AudioSpec, settings: TrainingSettings, limits: AudioLimits = DEFAULT_LIMITS) -> dict[str, Any]:
@@ -89,6 +91,7 @@ def run_fn(fn_args: Any) -> None:
     Raises:
         AcceleratorsMissing: TensorFlow finds fewer accelerators than the job has.
         TrainingDiverged: The loss is not finite.
+        PromiseOutOfReach: No confidence keeps ``training.max_error``.
     """
     devices = accelerators_of(fn_args.custom_config)
     spec, settings = read_config(fn_args.custom_config)
@@ -98,13 +101,16 @@ def run_fn(fn_args: Any) -> None:
     run_dir = fn_args.model_run_dir
     logs = keras.callbacks.TensorBoard(f"{run_dir}/logs", write_graph=False)
     trained = train_model(settings, spec, train, held_out, callbacks=[logs], devices=devices)
+    limits = AudioLimits.model_validate(fn_args.custom_config["limits"])
+    if trained.operating:
+        limits = limits.replace(min_confidence=trained.operating.min_confidence)
     signatures.export(
         trained.model,
         transform,
         spec,
         fn_args.serving_model_dir,
         temperature=trained.temperature,
-        limits=AudioLimits.model_validate(fn_args.custom_config["limits"]),
+        limits=limits,
         labels=train.emotions,
         description=describe_model(trained.model, settings),
     )
@@ -186,6 +192,7 @@ def train_model(
 
     Raises:
         TrainingDiverged: The loss is not finite.
+        PromiseOutOfReach: No confidence keeps ``training.max_error`` on the held-out clips.
         ValueError: The devices cannot share a batch of ``training.batch_size`` clips evenly.
     """
     make_repeatable(settings)
@@ -208,11 +215,13 @@ def train_model(
     _require_finite(history, settings)
     if settings.precision != "float32" or len(devices) > 1:
         model = rebuilt(model, settings, spec, classes=len(train.emotions))
+    temperature, operating = _calibrate(model, held_out, settings)
     return TrainedModel(
         model=model,
         history=history,
         seconds=time.monotonic() - started_sec,
-        temperature=_temperature(model, held_out) if settings.calibrate else 1.0,
+        temperature=temperature,
+        operating=operating,
     )
 
 
@@ -392,6 +401,7 @@ def training_report(trained: TrainedModel, settings: TrainingSettings, *, clips:
         "seconds": trained.seconds,
         "seconds_per_epoch": trained.seconds / epochs,
         "temperature": trained.temperature,
+        "operating": trained.operating._asdict() if trained.operating else None,
         "history": trained.history,
     }
 
@@ -402,9 +412,19 @@ def _kept_epoch(history: Mapping[str, list[float]], settings: TrainingSettings) 
     return 1 + int(np.argmin(history["val_loss"])) if restored else len(history["val_loss"])
 
 
-def _temperature(model: keras.Model, held_out: Split) -> float:
-    probabilities = predict(model, held_out)
-    return calibration.fit_temperature(probabilities, held_out.emotion_ids, held_out.speakers)
+def _calibrate(
+    model: keras.Model, held_out: Split, settings: TrainingSettings
+) -> tuple[float, abstention.Operating | None]:
+    if not settings.calibrate and settings.max_error is None:
+        return 1.0, None
+    probabilities, emotion_ids = predict(model, held_out), held_out.emotion_ids
+    temperature = 1.0
+    if settings.calibrate:
+        temperature = calibration.fit_temperature(probabilities, emotion_ids, held_out.speakers)
+    if settings.max_error is None:
+        return temperature, None
+    calibrated = calibration.apply_temperature(probabilities, temperature)
+    return temperature, abstention.fit(calibrated, emotion_ids, settings.max_error)
 
 
 def _require_finite(history: Mapping[str, list[float]], settings: TrainingSettings) -> None:

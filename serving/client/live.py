@@ -122,6 +122,8 @@ class LiveTimeline:
         return Segment(
             emotion=NO_SPEECH,
             probabilities=dict.fromkeys(self._grid.labels, 1 / len(self._grid.labels)),
+            confidence=1 / len(self._grid.labels),
+            min_confidence=0.0,
             speech=0.0,
             model_version=None,
             start_sec=start / self._rate_hz,

@@ -20,14 +20,19 @@ class Prediction:
     """Emotion in one recording.
 
     Attributes:
-        emotion: The most probable emotion, or ``no_speech``.
+        emotion: The most probable emotion, ``not_sure``, or ``no_speech``.
         probabilities: Probability of each emotion of the model; the sum is 1.
+        confidence: Probability of the most probable emotion.
+        min_confidence: Confidence below which the model answers ``not_sure``; 0 of a model that always gives an
+            emotion.
         speech: Probability that the recording holds speech; ``None`` of a model that does not return it.
         model_version: The version that answered; ``None`` where the response does not name it (TF Serving's REST).
     """
 
     emotion: str
     probabilities: dict[str, float]
+    confidence: float
+    min_confidence: float
     speech: float | None
     model_version: int | None
 
@@ -104,10 +109,17 @@ def predictions(response: wire.PredictResponse, names: Sequence[str]) -> list[Pr
         names: Name of each recording in messages.
     """
     labels, probabilities, emotions = (_output(response, name) for name in ("labels", "probabilities", "emotion"))
-    version = _version(response)
+    version, min_confidence = _version(response), _min_confidence(response)
     return [
         error
-        or Prediction(emotion=emotion.decode(), probabilities=_named(label, row), speech=speech, model_version=version)
+        or Prediction(
+            emotion=emotion.decode(),
+            probabilities=_named(label, row),
+            confidence=float(row.max()),
+            min_confidence=min_confidence,
+            speech=speech,
+            model_version=version,
+        )
         for label, row, emotion, speech, error in zip(
             labels, probabilities, emotions, _speech(response, emotions), errors(response, names), strict=True
         )
@@ -119,6 +131,12 @@ def _speech(response: wire.PredictResponse, emotions: np.ndarray) -> list[float 
     if "speech" not in response.outputs:
         return [None] * len(emotions)
     return [float(value) for value in tensor_values(response.outputs["speech"]).ravel()[: len(emotions)]]
+
+
+def _min_confidence(response: wire.PredictResponse) -> float:
+    """Return the threshold that all items share; 0 of a model that was exported before there was one."""
+    found = response.outputs.get("min_confidence")
+    return float(tensor_values(found)[0]) if found is not None else 0.0
 
 
 def errors(response: wire.PredictResponse, names: Sequence[str]) -> list[AudioError | None]:
@@ -145,12 +163,14 @@ def windows_of(response: wire.PredictResponse, *, offset_sec: float) -> list[Seg
     names = ("probabilities", "emotion", "start_sec", "end_sec")
     windows = int(_output(response, "windows")[0])  # empty windows pad a batch with a longer recording
     labels, columns = _output(response, "labels")[0], [_output(response, name)[0][:windows] for name in names]
-    version = _version(response)
+    version, min_confidence = _version(response), _min_confidence(response)
     speeches = _speech(response, columns[1])
     return [
         Segment(
             emotion=emotion.decode(),
             probabilities=_named(labels, row),
+            confidence=float(row.max()),
+            min_confidence=min_confidence,
             speech=speech,
             model_version=version,
             start_sec=offset_sec + float(start_sec),

@@ -21,7 +21,7 @@ import streamlit as st
 from modules.audio import formats
 from modules.audio.decoding import WIDEST_LIMITS, BadAudio, Recording, decode, open_sound
 from modules.common import addresses
-from modules.export.contract import EXTRA_ASSETS, NO_SPEECH
+from modules.export.contract import EXTRA_ASSETS, NO_SPEECH, NOT_SURE
 from modules.reporting.model_card import JSON_FILE, LIMITS, MARKDOWN_FILE
 from serving.client import AudioError, Client, Prediction, Segment, ServerUnreachable, ServingError
 from serving.client.segments import segments_of
@@ -186,7 +186,7 @@ def _row(sound: Sound, answer: Answer | str) -> dict[str, str]:
 
 
 def _share(prediction: Prediction) -> str:
-    """Return the probability of the answer; empty for ``no_speech``."""
+    """Return the probability of the answer; empty for an answer that is not an emotion."""
     probability = prediction.probabilities.get(prediction.emotion)
     return "" if probability is None else f"{probability:.0%}"
 
@@ -221,6 +221,11 @@ def _show_prediction(prediction: Prediction) -> None:
     st.header(prediction.emotion.replace("_", " "))
     if prediction.emotion == NO_SPEECH:
         st.caption(f"Probability of speech: {prediction.speech or 0:.0%}")
+    if prediction.emotion == NOT_SURE:
+        st.caption(
+            f"The most probable emotion has {prediction.confidence:.0%}; the model names one from "
+            f"{prediction.min_confidence:.0%}."
+        )
     table = pd.DataFrame(prediction.probabilities.items(), columns=["emotion", "probability"])
     table = table.sort_values("probability", ascending=False)
     table["percent"] = [f"{value:.0%}" for value in table["probability"]]

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from modules.audio.decoding import Recording
-from modules.export.contract import NO_SPEECH
+from modules.export.contract import NO_SPEECH, NOT_SURE
 from serving.client import Segment
 
 _COLOURS = {
@@ -24,6 +24,7 @@ _COLOURS = {
     "calm": "#4aa3a2",
     "sad": "#2f6db5",
     "surprise": "#d6479c",
+    NOT_SURE: "#97a1aa",
     NO_SPEECH: "#b8bec4",
 }
 _OTHER_COLOURS = ("#3b8f57", "#a0522d", "#5668d0", "#c06c84", "#008c9e")
@@ -39,7 +40,7 @@ def colour_of(emotion: str) -> str:
     """Return the colour of an emotion, the same wherever it is shown.
 
     Args:
-        emotion: Name of the emotion, or ``no_speech``.
+        emotion: Name of the emotion, ``not_sure``, or ``no_speech``.
     """
     return _COLOURS.get(emotion) or _OTHER_COLOURS[zlib.crc32(emotion.encode()) % len(_OTHER_COLOURS)]
 

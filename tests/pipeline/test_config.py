@@ -119,6 +119,16 @@ def test_a_file_may_set_the_default_of_another_family(tmp_path):
     assert load_config(tmp_path / "my.yaml").training.epochs == 70
 
 
+def test_a_threshold_of_answers_changes_no_example():
+    settings = load_config(overrides=["limits.min_confidence=0.6", "limits.min_speech=0.1"]).ingest_settings
+    assert settings == load_config().ingest_settings
+
+
+def test_a_promised_error_and_a_confidence_by_hand_are_refused():
+    with pytest.raises(ConfigError, match=r"training\.max_error is 0\.1 and limits\.min_confidence 0\.6"):
+        load_config(overrides=["training.max_error=0.1", "limits.min_confidence=0.6"])
+
+
 def test_the_seed_applies_to_sections_without_a_seed(tmp_path):
     config = load_config(overrides=["seed=7", "tuner.seed=1"])
     assert (config.splits.seed, config.training.seed, config.tuner.seed) == (7, 7, 1)
@@ -138,6 +148,8 @@ def test_the_seed_applies_to_sections_without_a_seed(tmp_path):
         ("training.family=transformer", "training.family", "value_error"),
         ("training.hyperparameters={depth: 1}", "training.hyperparameters", "value_error"),
         ("training.xla=true", "training", "value_error"),
+        ("training.max_error=1", "training.max_error", "less_than"),
+        ("limits.min_confidence=1.1", "limits.min_confidence", "less_than_equal"),
         ("training.label_smoothing=1", "training.label_smoothing", "less_than"),
         ("audio.sample_rate_hz=1000000", "audio.sample_rate_hz", "less_than_equal"),
         ("audio.hop_samples=0", "audio.hop_samples", "greater_than_equal"),

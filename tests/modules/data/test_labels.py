@@ -35,6 +35,7 @@ def test_the_emotions_that_occur_keep_their_order():
         {"emotions": ("angry",)},
         {"emotions": ("angry", "angry")},
         {"emotions": ("angry", "no_speech")},
+        {"emotions": ("angry", "not_sure")},
         {"emotions": ("angry", "Sad")},
         {"emotions": ("angry", "")},
         {"mapping": {"calm": "joy"}},

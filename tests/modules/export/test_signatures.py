@@ -14,7 +14,7 @@ from modules.audio.decoding import DEFAULT_LIMITS
 from modules.data import examples
 from modules.data.labels import EMOTIONS
 from modules.export import signatures
-from modules.export.contract import NO_SPEECH, Contract, load_contract
+from modules.export.contract import NO_SPEECH, NOT_SURE, Contract, load_contract
 from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
@@ -102,6 +102,56 @@ def test_speech_has_the_answer_of_its_most_probable_emotion(served):
     assert answer["emotion"].tolist() == [EMOTIONS[row.argmax()].encode() for row in answer["probabilities"]]
 
 
+@pytest.fixture(scope="module")
+def unsure(exported_logmel, wavs) -> tuple[tf.Module, float]:
+    """A model whose threshold lies between the confidences of the recordings, and this threshold."""
+    limits = DEFAULT_LIMITS.replace(min_speech=0.0)
+    parts = exported_logmel.model, exported_logmel.transform
+    sure = signatures.served_module(*parts, Contract(exported_logmel.spec, EMOTIONS, limits))
+    threshold = float(np.median(sure.serving_default(tf.constant(wavs))["confidence"]))
+    limits = limits.replace(min_confidence=threshold)
+    return signatures.served_module(*parts, Contract(exported_logmel.spec, EMOTIONS, limits)), threshold
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "timeline"])
+def test_an_answer_below_the_threshold_is_not_sure(unsure, wavs, signature):
+    module, threshold = unsure
+    answer = {name: value.numpy() for name, value in getattr(module, signature)(tf.constant(wavs)).items()}
+    real = answer["emotion"] != b""
+    np.testing.assert_array_equal(answer["confidence"], answer["probabilities"].max(axis=-1))
+    np.testing.assert_array_equal(answer["emotion"][real] == NOT_SURE.encode(), answer["confidence"][real] < threshold)
+    assert {NOT_SURE.encode()} < set(answer["emotion"][real])
+    np.testing.assert_allclose(answer["min_confidence"], np.full(len(wavs), threshold))
+
+
+def test_no_speech_comes_before_not_sure_and_an_error_before_both(unsure, exported_logmel, wavs):
+    limits = DEFAULT_LIMITS.replace(min_confidence=1.0)
+    module = signatures.served_module(
+        exported_logmel.model, exported_logmel.transform, Contract(exported_logmel.spec, EMOTIONS, limits)
+    )
+    answer = module.serving_default(tf.constant([*wavs, b"nothing"]))
+    assert answer["emotion"].numpy().tolist() == [NO_SPEECH.encode()] * len(wavs) + [b""]
+    assert answer["confidence"].numpy()[-1] == 0
+
+
+def test_an_example_has_the_speech_of_its_recording(unsure, exported_logmel):
+    spec = exported_logmel.spec
+    packed = []
+    for speech in (0.2, 0.9, None):
+        example = tf.train.Example()
+        example.features.feature[examples.FEATURES].float_list.value.extend(np.zeros(spec.feature_shape).ravel())
+        example.features.feature[examples.VALID_FRAMES].int64_list.value.append(spec.window_frames)
+        if speech is not None:
+            example.features.feature[examples.SPEECH].float_list.value.append(speech)
+        packed.append(example.SerializeToString())
+    module = signatures.served_module(
+        exported_logmel.model, exported_logmel.transform, Contract(spec, EMOTIONS, DEFAULT_LIMITS)
+    )
+    answer = module.examples(tf.constant(packed))
+    np.testing.assert_allclose(answer["speech"], [0.2, 0.9, 1.0])
+    assert [emotion == NO_SPEECH.encode() for emotion in answer["emotion"].numpy()] == [True, False, False]
+
+
 def test_every_sound_is_answered_without_a_threshold(exported_logmel, wavs):
     limits = DEFAULT_LIMITS.replace(min_speech=0.0)
     module = signatures.served_module(
@@ -138,7 +188,9 @@ def test_features_and_examples_agree_with_encoded_audio(served, wavs, answer, ex
     likeliest = [EMOTIONS[index].encode() for index in of_features["probabilities"].numpy().argmax(axis=1)]
     assert of_features["emotion"].numpy().tolist() == likeliest
     records = [_record(*pair) for pair in zip(features.numpy(), valid_frames.numpy(), strict=True)]
-    assert_same(of_features, served.signatures["examples"](examples=tf.constant(records)))
+    of_examples = served.signatures["examples"](examples=tf.constant(records))
+    assert of_examples.pop("speech").numpy().tolist() == [1.0] * len(records)  # these examples were made without it
+    assert_same(of_features, of_examples)
 
 
 def test_examples_of_another_spec_are_refused(served, exported):

@@ -287,6 +287,36 @@ class TestEvaluate:
         gaps = sum(each.clips * abs(each.confidence - each.accuracy) for each in evaluation.calibration if each.clips)
         assert evaluation.metric("ece").value == pytest.approx(gaps / evaluation.clips)
 
+    def test_fewer_answers_are_more_confident(self):
+        predictions = _predictions()
+        threshold = float(np.quantile(predictions.probabilities.max(axis=1), 0.6))
+        evaluation = evaluate(
+            predictions.labels,
+            predictions.probabilities,
+            predictions.speakers,
+            classes=EMOTIONS,
+            min_confidence=threshold,
+        )
+        *usual, chosen = evaluation.coverages
+        assert [each.coverage for each in usual] == pytest.approx([1, 0.75, 0.5, 0.25], abs=0.02)
+        assert usual[0].accuracy.value == evaluation.metric("accuracy").value
+        assert [each.chosen for each in evaluation.coverages] == [False] * len(usual) + [True]
+        assert chosen.coverage == pytest.approx(0.4, abs=0.02)
+        answered = predictions.take(predictions.probabilities.max(axis=1) >= threshold)
+        assert chosen.accuracy.value == pytest.approx(np.mean(answered.predicted == answered.labels))
+
+    def test_a_model_that_answers_nothing_has_no_accuracy(self):
+        predictions = _predictions()
+        evaluation = evaluate(
+            predictions.labels,
+            predictions.probabilities,
+            predictions.speakers,
+            classes=EMOTIONS,
+            min_confidence=1.0,
+        )
+        assert evaluation.coverages[-1].coverage == 0
+        assert evaluation.coverages[-1].accuracy.value is None
+
     def test_non_finite_predictions_are_counted(self):
         predictions = _predictions()
         rows = predictions.probabilities.copy()

@@ -14,6 +14,8 @@ import tensorflow_transform as tft
 from modules.audio.spec import AudioSpecMismatch
 from modules.common.arrays import ArrayOnDisk
 from modules.data.dataset import read_split
+from modules.evaluation.abstention import PromiseOutOfReach
+from modules.evaluation.calibration import apply_temperature
 from modules.training import trainer
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
@@ -118,6 +120,21 @@ def test_separable_classes_are_learned(splits):
     )
     trained = trainer.train_model(settings, ORIGINAL_AUDIO, *splits)
     assert trained.history["accuracy"][-1] > 0.8  # chance is 1/7
+
+
+def test_a_promised_error_chooses_the_confidence_on_the_held_out_clips(splits, quick_settings):
+    _, held_out = splits
+    trained = trainer.train_model(quick_settings.replace(max_error=0.9), ORIGINAL_AUDIO, *splits)
+    calibrated = apply_temperature(trainer.predict(trained.model, held_out), trained.temperature)
+    answered = calibrated.max(axis=1) >= trained.operating.min_confidence
+    wrong = calibrated.argmax(axis=1) != held_out.emotion_ids
+    assert (wrong[answered].sum() + 1) / (answered.sum() + 1) <= 0.9
+    assert trained.operating.coverage == pytest.approx(answered.mean())
+
+
+def test_an_error_that_cannot_be_promised_is_refused(splits, quick_settings):
+    with pytest.raises(PromiseOutOfReach, match=r"training\.max_error is 0\.001"):
+        trainer.train_model(quick_settings.replace(max_error=0.001), ORIGINAL_AUDIO, *splits)
 
 
 def test_a_non_finite_loss_stops_the_training(splits, quick_settings):

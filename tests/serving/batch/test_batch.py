@@ -161,7 +161,14 @@ def test_a_long_recording_of_silence_is_an_error(limited, tmp_path):
 
 def prediction(**changes) -> Prediction:
     probabilities = dict.fromkeys(EMOTIONS, 1 / 8) | {"sad": 1 / 4}
-    made = Prediction(emotion="sad", probabilities=probabilities, speech=0.5, model_version=1_795_897_733)
+    made = Prediction(
+        emotion="sad",
+        probabilities=probabilities,
+        confidence=1 / 4,
+        min_confidence=0.0,
+        speech=0.5,
+        model_version=1_795_897_733,
+    )
     return dataclasses.replace(made, **changes)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modules.export.contract import NO_SPEECH
+from modules.export.contract import NO_SPEECH, NOT_SURE
 from serving.client import Segment
 from serving.client.segments import segments_of, whole
 
@@ -10,11 +10,14 @@ WINDOW_SEC, HOP_SEC = 3.5, 1.0
 PROBABILITIES = {"sad": {"sad": 0.9, "happy": 0.1}, "happy": {"sad": 0.2, "happy": 0.8}}
 
 
-def window(index, emotion, *, speech=1.0, start_sec=None):
+def window(index, emotion, *, speech=1.0, start_sec=None, min_confidence=0.0):
     start_sec = HOP_SEC * index if start_sec is None else start_sec
+    probabilities = PROBABILITIES.get(emotion, PROBABILITIES["sad"])
     return Segment(
         emotion=emotion,
-        probabilities=PROBABILITIES.get(emotion, PROBABILITIES["sad"]),
+        probabilities=probabilities,
+        confidence=max(probabilities.values()),
+        min_confidence=min_confidence,
         speech=speech,
         model_version=7,
         start_sec=start_sec,
@@ -54,6 +57,18 @@ def test_windows_of_a_model_without_speech_count_the_same():
     answer = whole([window(0, "sad", speech=None), window(1, "happy", speech=None)])
     assert answer.probabilities == pytest.approx({"sad": 0.55, "happy": 0.45})
     assert answer.speech is None
+
+
+@pytest.mark.parametrize(("min_confidence", "emotion"), [(0.7, "sad"), (0.75, NOT_SURE)])
+def test_windows_together_are_not_sure_below_the_threshold_of_the_model(min_confidence, emotion):
+    windows = [
+        window(0, "sad", speech=0.75, min_confidence=min_confidence),
+        window(1, "happy", speech=0.25, min_confidence=min_confidence),
+    ]
+    answer = whole(windows)
+    assert answer.emotion == emotion
+    assert answer.confidence == pytest.approx(0.725)
+    assert answer.min_confidence == min_confidence
 
 
 def test_no_speech_in_any_window_is_no_speech():

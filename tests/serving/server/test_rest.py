@@ -30,7 +30,7 @@ def test_rows_and_columns_hold_the_same_prediction(http, audio):
     unnamed = http.post("/v1/models/ser:predict", json={"inputs": [audio, audio]})
     predictions = rows.json()["predictions"]
     assert [set(prediction) for prediction in predictions] == [
-        {"probabilities", "emotion", "labels", "error", "speech"}
+        {"probabilities", "emotion", "confidence", "min_confidence", "labels", "error", "speech"}
     ] * 2
     outputs = columns.json()["outputs"]
     assert unnamed.json()["outputs"].keys() == outputs.keys()
