@@ -18,7 +18,7 @@ noise of 0.035, 3 semitones     data_transformation/                    ``AudioA
 scaling                         the same                                ``DataTransformation.scale_data``
 ==============================  ======================================  ============================================
 
-``docs/guides/migrate.md`` lists what differs all the same.
+Values that are not in the recipe below are the defaults; ``docs/guides/migrate.md`` lists what differs all the same.
 """
 
 from typing import TYPE_CHECKING
@@ -106,11 +106,7 @@ ORIGINAL_CNN = ModelFamily(
     recipe={
         "audio": {"feature_family": "utterance", "window_offset_sec": 0.6, "window_sec": 2.5},
         "splits": {"train": 0.7, "eval": 0.15},
-        "augmentation": {
-            "variants": ["plain", "noise", "pitch", "pitch+noise"],
-            "noise_std": 0.035,
-            "pitch_semitones": 3.0,
-        },
+        "augmentation": {"variants": ["plain", "noise", "pitch", "pitch+noise"], "pitch_semitones": 3.0},
         "training": {
             "epochs": 50,
             "batch_size": 16,

@@ -48,8 +48,8 @@ class AugmentationSettings(Settings):
         0.035,
         gt=0,
         le=1,
-        description="Standard deviation of the white noise of `noise`, where full scale is 1. It is the same for every "
-        "clip, so that a soft one drowns in it; `coloured_noise` has a signal-to-noise ratio.",
+        description="Standard deviation of the white noise of `noise`, where full scale is 1, whatever the level of "
+        "the clip; `coloured_noise` has a signal-to-noise ratio.",
     )
     noise_snr_db: DecibelRange = Field(
         (5.0, 25.0), description="Lowest and highest signal-to-noise ratio of `coloured_noise` in dB."
