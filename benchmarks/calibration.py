@@ -100,7 +100,7 @@ def main() -> None:
     with command.run_folder(options.root):
         for name, planned in plan_rows(rows, options.data, options.root):
             choices[name] = choose(planned, list(cross_validation.results(planned)))
-    command.publish({"calibration": to_markdown(choices)}, options.write)
+    command.publish({"calibration": to_markdown(choices)}, options.write, keep_rows=options.keep_rows)
 
 
 if __name__ == "__main__":

@@ -52,14 +52,15 @@ def run_folder(root: Path) -> Iterator[None]:
         yield
 
 
-def publish(tables: Mapping[str, str], path: Path | None) -> None:
+def publish(tables: Mapping[str, str], path: Path | None, *, keep_rows: bool = False) -> None:
     """Print tables and write each between its markers.
 
     Args:
         tables: Texts by the name of their markers.
         path: Document to write into; None to print only.
+        keep_rows: Whether other rows of the document's tables stay, and its text.
     """
     print("\n".join(tables.values()))
     if path:
         for name, text in tables.items():
-            document.write(path, name, text)
+            (document.write_rows if keep_rows else document.write)(path, name, text)

@@ -31,7 +31,7 @@ CLIPS = (2_000, 20_000, 200_000)
 HELD_OUT = 500
 SHARDS = 4
 NETWORK = {"filters": 4, "recurrent_units": 4, "attention_units": 4, "utterance_units": 4}
-TEXTS = (examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC, examples.SPEAKER)
+TEXTS = (examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC, examples.SPEAKER, examples.CORPUS)
 INTEGERS = (examples.EMOTION_ID, examples.VALID_FRAMES)
 
 

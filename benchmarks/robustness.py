@@ -354,7 +354,7 @@ def main() -> None:
         return
     recipe, original = predictions.pop(RECIPE), predictions.pop(ORIGINAL)
     tables = {"robustness": families_table(recipe, original), "robustness of parts": parts_table(recipe, predictions)}
-    command.publish(tables, options.write)
+    command.publish(tables, options.write, keep_rows=options.keep_rows)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from modules.models import DEFAULT_FAMILY, FAMILIES
 DEFAULT, FAMILY, FILE, ENVIRONMENT, COMMAND_LINE = "default", "family", "file", "environment", "--set"
 
 RENAMED_KEYS: Mapping[str, str] = {
+    "augmentation.noise_amplitude": "augmentation.noise_std",
     "drift.deals": "drift.permutations",
     "gate.min_slice_uar": "gate.min_slice_adjusted_uar",
     "gate.other_audio_spec": "gate.incomparable_baseline",

@@ -73,7 +73,7 @@ def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
     ]
     scalars = {examples.VALID_FRAMES: tf.int64, examples.EMOTION_ID: tf.int64}
     scalars |= dict.fromkeys(
-        (examples.SPEAKER, examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC), tf.string
+        (examples.SPEAKER, examples.CORPUS, examples.CLIP_ID, examples.AUGMENTATION, examples.AUDIO_SPEC), tf.string
     )
     feature_spec = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in scalars.items()}
     feature_spec[examples.FEATURES] = tf.io.FixedLenFeature(spec.feature_shape, tf.float32)

@@ -16,6 +16,8 @@ from modules.data.labels import EMOTIONS
 
 _READ_BATCH = 256
 _ORDER = (examples.CLIP_ID, examples.AUGMENTATION)
+_LABELS = (examples.EMOTION_ID, examples.SPEAKER, examples.CORPUS)
+_READ = (examples.FEATURES, examples.VALID_FRAMES, *_LABELS, examples.AUDIO_SPEC)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Split:
         valid_frames: Frames that each recording fills, int32 ``[clips]``.
         emotion_ids: Indices into ``emotions``, int32 ``[clips]``.
         speakers: Names of the speakers, ``[clips]``.
+        corpora: Names of their corpora, ``[clips]``.
         emotions: Names of the emotions, in the order of a model's outputs.
     """
 
@@ -34,6 +37,7 @@ class Split:
     valid_frames: np.ndarray
     emotion_ids: np.ndarray
     speakers: np.ndarray
+    corpora: np.ndarray
     emotions: tuple[str, ...] = EMOTIONS
 
     def __len__(self) -> int:
@@ -72,8 +76,7 @@ def read_split(
     """
     files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
     feature_spec = transform.transformed_feature_spec()
-    names = (examples.FEATURES, examples.VALID_FRAMES, examples.EMOTION_ID, examples.SPEAKER, examples.AUDIO_SPEC)
-    clips, batches = ordered_batches(files, feature_spec, names)
+    clips, batches = ordered_batches(files, feature_spec, _READ)
     if not clips:
         raise FileNotFoundError(
             f"the {len(files)} files that match {', '.join(file_patterns)} hold no example; ingest recordings first"
@@ -87,6 +90,7 @@ def read_split(
         split.valid_frames[rows] = batch[examples.VALID_FRAMES]
         split.emotion_ids[rows] = batch[examples.EMOTION_ID]
         split.speakers[rows] = batch[examples.SPEAKER]
+        split.corpora[rows] = batch[examples.CORPUS]
     return split
 
 
@@ -159,6 +163,7 @@ def _empty_split(shape: tuple[int, ...], emotions: tuple[str, ...], max_bytes: f
         valid_frames=np.empty(shape[0], np.int32),
         emotion_ids=np.empty(shape[0], np.int32),
         speakers=np.empty(shape[0], object),
+        corpora=np.empty(shape[0], object),
         emotions=emotions,
     )
 

@@ -31,6 +31,7 @@ PASSED_THROUGH = (
     examples.VALID_FRAMES,
     examples.EMOTION_ID,
     examples.SPEAKER,
+    examples.CORPUS,
     examples.CLIP_ID,
     examples.AUGMENTATION,
     examples.AUDIO_SPEC,

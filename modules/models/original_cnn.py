@@ -1,6 +1,24 @@
-"""Convolutional network of the previous system, unchanged, as a baseline.
+"""Convolutional network of the previous system with its training, unchanged, as a baseline.
 
-It convolves along the 270 utterance features as if they were a signal.
+It convolves along the 270 utterance features as if they were a signal. Source: commit eb03acd of
+https://github.com/akhilkn8/speech-emotion-detection-GCP (2024).
+
+==============================  ======================================  ============================================
+values                          file                                    place
+==============================  ======================================  ============================================
+network                         model_training/model_trainer.py         ``ModelTrainer.cnn_model_1``
+hyperparameters, batch of 16    model_training/params.yaml              ``model_params.CNN``
+space of the search             model_training/model_trainer.py         ``ModelTrainer.hp_tune_cnn``
+optimizer, schedule, stopping   model_training/model_trainer.py         ``ModelTrainer.train``
+at most 50 epochs               model_training/main.py                  ``ModelTrainerTrainingPipeline(epochs=50)``
+copies of a training clip       data_transformation/params.yaml         ``data_transforms.train_params``
+noise of 0.035, 3 semitones     data_transformation/                    ``AudioAugmenter.noise``, ``.pitch``
+                                data_transformation.py
+2.5 s from 0.6 s on             the same                                ``DataTransformation.get_features``
+scaling                         the same                                ``DataTransformation.scale_data``
+==============================  ======================================  ============================================
+
+Values that are not in the recipe below are the defaults; ``docs/guides/migrate.md`` lists what differs all the same.
 """
 
 from typing import TYPE_CHECKING
@@ -88,9 +106,10 @@ ORIGINAL_CNN = ModelFamily(
     recipe={
         "audio": {"feature_family": "utterance", "window_offset_sec": 0.6, "window_sec": 2.5},
         "splits": {"train": 0.7, "eval": 0.15},
-        "augmentation": {"variants": ["plain", "noise", "pitch", "pitch+noise"]},
+        "augmentation": {"variants": ["plain", "noise", "pitch", "pitch+noise"], "pitch_semitones": 3.0},
         "training": {
             "epochs": 50,
+            "batch_size": 16,
             "learning_rate": 0.001,
             "learning_rate_schedule": "plateau",
             "weight_decay": 0.0,

@@ -69,8 +69,8 @@ def divisible(split: Split, devices: int) -> Split:
         devices: Number of devices.
     """
     clips = len(split) - len(split) % max(devices, 1)
-    arrays = {field.name: getattr(split, field.name)[:clips] for field in dataclasses.fields(split)}
-    return dataclasses.replace(split, **arrays)
+    columns = [field.name for field in dataclasses.fields(split) if field.name != "emotions"]
+    return dataclasses.replace(split, **{name: getattr(split, name)[:clips] for name in columns})
 
 
 def synchronise_batch_statistics(model: keras.Model) -> None:

@@ -10,6 +10,7 @@ from modules.models import DEFAULT_FAMILY, FAMILIES, ModelFamily, family_named
 
 Schedule = Literal["plateau", "cosine", "constant"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Balance = Literal["none", "emotion", "corpus", "speaker"]
 Algorithm = Literal["random", "bayesian", "hyperband"]
 
 
@@ -44,6 +45,11 @@ class TrainingSettings(Settings):
         0.3,
         ge=0,
         description="Training clips are mixed in pairs, in shares drawn from Beta(`mixup`, `mixup`); 0 mixes nothing.",
+    )
+    balance: Balance = Field(
+        "none",
+        description="Groups of training clips that weigh the same in the loss, however many clips each has: every "
+        "`emotion`, `corpus` or `speaker`. `none` weighs every clip the same.",
     )
     early_stopping_patience: int = Field(
         0,

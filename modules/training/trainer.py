@@ -20,6 +20,7 @@ from modules.common.errors import SerError
 from modules.data.dataset import Split, read_split
 from modules.evaluation import abstention, calibration
 from modules.export import signatures
+from modules.training.balancing import clip_weights
 from modules.training.batches import Batches, TrainingBatches
 from modules.training.devices import (
     accelerators_of,
@@ -245,7 +246,13 @@ def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split, *, 
             f"{devices}"
         )
     return {
-        "x": TrainingBatches(train, batch_size=batch_size, mixup=settings.mixup, seed=settings.seed),
+        "x": TrainingBatches(
+            train,
+            batch_size=batch_size,
+            mixup=settings.mixup,
+            seed=settings.seed,
+            weights=clip_weights(train, settings.balance),
+        ),
         "shuffle": False,  # the batches have their own order
         "epochs": settings.epochs,
         "validation_data": Batches(held_out, batch_size=_EVALUATION_BATCH * max(devices, 1)),

@@ -20,6 +20,7 @@ from modules.common.digest import digest
 from modules.common.errors import SerError
 from modules.data.dataset import Split
 from modules.training import trainer
+from modules.training.balancing import clip_weights
 from modules.training.devices import accelerators_of, strategy_of
 from modules.training.settings import TrainingSettings, TuningSettings
 from modules.training.trials import TrialRecord, TrialRecords
@@ -165,12 +166,14 @@ def search_key(
     family = training_settings.model_family
     space = keras_tuner.HyperParameters()
     family.search_space(space, family.hyperparameters(training_settings.hyperparameters))
+    weights = clip_weights(train, training_settings.balance)
     search = settings.model_dump(exclude={"max_trials", "enabled"})
     return digest(
         [
             [training_settings.model_dump(exclude={"memory_mib"}), search, spec.fingerprint],
             space.get_config()["space"],
             [_fingerprint(train), _fingerprint(held_out), train.emotions],
+            [] if weights is None else weights.tolist(),
             code_fingerprint(__name__),
         ]
     )

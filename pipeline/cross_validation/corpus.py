@@ -152,6 +152,7 @@ def split(corpus: Corpus, normalise: Normalise, positions: np.ndarray, *, max_by
         valid_frames=columns[examples.VALID_FRAMES].astype(np.int32),
         emotion_ids=columns[examples.EMOTION_ID].astype(np.int32),
         speakers=columns[examples.SPEAKER],
+        corpora=columns[examples.CORPUS],
         emotions=corpus.emotions,
     )
 

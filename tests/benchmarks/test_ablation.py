@@ -78,3 +78,19 @@ def test_a_table_replaces_only_the_text_between_its_markers(tmp_path):
     )
     with pytest.raises(ValueError, match="<!-- three --> and <!-- /three -->"):
         document.write(path, "three", "")
+
+
+def test_other_rows_and_the_text_stay_when_rows_are_replaced(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("before\n<!-- one -->\n<!-- /one -->\nafter\n")
+    rows = {"recipe": scored(0.8), "without masks": scored(0.7), "original_cnn": scored(0.5)}
+    document.write(path, "one", ablation.to_markdown(rows))
+    whole = path.read_text()
+    document.write_rows(path, "one", ablation.to_markdown(rows))
+    assert path.read_text() == whole
+    changed = {"recipe": rows["recipe"], "original_cnn": scored(0.3)}
+    document.write_rows(path, "one", ablation.to_markdown(changed))
+    lines = zip(whole.splitlines(), path.read_text().splitlines(), strict=True)
+    assert [old.split(" | ")[0] for old, new in lines if old != new] == ["| `original_cnn`", "| `original_cnn`"]
+    with pytest.raises(ValueError, match="without gain"):
+        document.write_rows(path, "one", ablation.to_markdown({"recipe": rows["recipe"], "without gain": scored(0.6)}))

@@ -26,6 +26,7 @@ RAW_SPEC_OF_SCALARS = {
     examples.VALID_FRAMES: tf.int64,
     examples.EMOTION_ID: tf.int64,
     examples.SPEAKER: tf.string,
+    examples.CORPUS: tf.string,
     examples.CLIP_ID: tf.string,
     examples.AUGMENTATION: tf.string,
     examples.AUDIO_SPEC: tf.string,

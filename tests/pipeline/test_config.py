@@ -80,6 +80,22 @@ def test_a_recipe_repeats_no_default(family):
     assert all(defaults[path] != value for path, value in flatten(dict(FAMILIES[family].recipe)))
 
 
+def test_original_cnn_trains_as_the_previous_system_did():
+    # The places in its code are listed in modules/models/original_cnn.py.
+    config = load_config(overrides=[ORIGINAL])
+    audio, augmentation, training = config.audio, config.augmentation, config.training
+    assert (audio.sample_rate_hz, audio.window_offset_sec, audio.window_sec) == (22_050, 0.6, 2.5)
+    assert augmentation.variants == ("plain", "noise", "pitch", "pitch+noise")
+    assert (augmentation.noise_std, augmentation.pitch_semitones) == (0.035, 3.0)
+    assert config.transform.normalisation == "zscore"
+    assert (training.epochs, training.batch_size, training.learning_rate) == (50, 16, 0.001)
+    assert training.learning_rate_schedule == "plateau"
+    assert (training.plateau_factor, training.plateau_patience, training.plateau_min_learning_rate) == (0.4, 2, 1e-6)
+    assert (training.early_stopping_patience, training.early_stopping_min_delta) == (4, 0.001)
+    assert not training.restore_best_weights
+    assert (training.weight_decay, training.label_smoothing, training.mixup, training.balance) == (0, 0, 0, "none")
+
+
 def test_without_a_family_the_default_of_the_machine_brings_its_recipe():
     config = load_config(family="encoder_cnn")
     assert config == load_config(overrides=["training.family=encoder_cnn"])
@@ -277,7 +293,7 @@ def test_show_names_the_source_of_every_value(ser_config, monkeypatch):
     assert shown["training.family"] == {"value": "original_cnn", "from": "--set"}
     assert shown["training.epochs"] == {"value": 50, "from": "family"}
     assert shown["beam.workers"] == {"value": 2, "from": "environment"}
-    assert shown["training.batch_size"] == {"value": 32, "from": "default"}
+    assert shown["training.precision"] == {"value": "float32", "from": "default"}
     assert "| `training.epochs` | `50` | family |" in ser_config("show", "--set", ORIGINAL, "--format", "markdown")
 
 

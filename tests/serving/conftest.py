@@ -27,6 +27,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from modules.audio import decoding, frontend
 from modules.audio.spec import AudioSpec
+from modules.export.contract import LEAST_WEIGHT
 from serving.server.app import Server
 from serving.server.options import ServerOptions
 from tests.exports import export_random_model
@@ -34,6 +35,12 @@ from tests.original import ORIGINAL_AUDIO
 from tests.paths import RAVDESS, needs_corpora
 
 RATE_HZ = 48_000
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)])
+def _analyse(waveform: tf.Tensor, sample_rate_hz: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return features, valid frames and speech of the windows of a recording."""
+    return frontend.analyse(*frontend.windows_of_waveform(waveform, sample_rate_hz, ORIGINAL_AUDIO), ORIGINAL_AUDIO)
 
 
 def _speechlike(duration_sec: float = 3.0, *, rate_hz: int = RATE_HZ, seed: int = 0) -> np.ndarray:
@@ -135,12 +142,13 @@ class RunningServer:
         return httpx.get(f"{self.rest_url}/monitoring/prometheus/metrics", timeout=60).raise_for_status().text
 
     def predict_from_features_of(self, encoded: bytes) -> np.ndarray:
-        """Return the probabilities of the ``features`` signature for a recording's features of the ExampleGen."""
+        """Return the probabilities of the ``features`` signature for a recording: the mean of its windows by speech."""
         recording = decoding.decode(encoded)
-        features, valid_frames = frontend.features_of_waveform(
-            recording.samples, recording.sample_rate_hz, ORIGINAL_AUDIO
-        )
-        return self.predict_from_features(features.numpy()[np.newaxis], valid_frames.numpy()[np.newaxis])
+        analysed = _analyse(tf.constant(recording.samples), tf.constant(recording.sample_rate_hz))
+        features, valid_frames, speech = (array.numpy() for array in analysed)
+        items = zip(features[:, np.newaxis], valid_frames[:, np.newaxis], strict=True)
+        probabilities = [self.predict_from_features(*item) for item in items]
+        return np.average(probabilities, axis=0, weights=np.maximum(speech, LEAST_WEIGHT))
 
     def predict_from_features(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
         """Return the probabilities of one item, float32 ``[emotions]``."""

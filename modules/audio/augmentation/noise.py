@@ -1,4 +1,4 @@
-"""White noise, as loud as a share of the clip's peak."""
+"""White noise of one level, however loud the clip is."""
 
 import dataclasses
 
@@ -12,20 +12,19 @@ class Noise:
     """White Gaussian noise.
 
     Attributes:
-        amplitude: Standard deviation, as a share of the clip's peak.
-        seed: Of the noise itself.
+        std: Standard deviation, where full scale is 1.
+        seed: Seed of the noise itself.
     """
 
-    amplitude: float
+    std: float
     seed: int
 
     @classmethod
     def draw(cls, settings: AugmentationSettings, rng: np.random.Generator) -> "Noise":
-        """Draw the amplitude, at most ``settings.noise_amplitude``, and the seed of the noise from ``rng``."""
-        return cls(settings.noise_amplitude * rng.uniform(), int(rng.integers(2**63)))
+        """Take the standard deviation from ``settings`` and draw the seed of the noise from ``rng``."""
+        return cls(settings.noise_std, int(rng.integers(2**63)))
 
     def apply(self, samples: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
         """Add the noise; the result has the length of ``samples``."""
-        deviation = np.float32(self.amplitude * np.max(np.abs(samples)))
         noise = np.random.default_rng(self.seed).standard_normal(len(samples), dtype=np.float32)
-        return samples + deviation * noise
+        return samples + np.float32(self.std) * noise

@@ -44,11 +44,12 @@ class AugmentationSettings(Settings):
         "applied from left to right.",
         json_schema_extra={"allowed": f"a list of {PLAIN}, {', '.join(TRANSFORMS)}, and several joined by +"},
     )
-    noise_amplitude: float = Field(
+    noise_std: float = Field(
         0.035,
         gt=0,
-        le=10,
-        description="The standard deviation of the white noise is drawn between 0 and this share of the clip's peak.",
+        le=1,
+        description="Standard deviation of the white noise of `noise`, where full scale is 1, whatever the level of "
+        "the clip; `coloured_noise` has a signal-to-noise ratio.",
     )
     noise_snr_db: DecibelRange = Field(
         (5.0, 25.0), description="Lowest and highest signal-to-noise ratio of `coloured_noise` in dB."

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from modules.data.dataset import Split
+from modules.training.balancing import clip_weights
 from modules.training.batches import TrainingBatches
-from modules.training.trainer import train_model
+from modules.training.trainer import predict, train_model
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
 CLIPS = 50
@@ -18,6 +19,7 @@ def split() -> Split:
         valid_frames=numbers.astype(np.int32),
         emotion_ids=(numbers % 7).astype(np.int32),
         speakers=np.full(CLIPS, "one"),
+        corpora=np.full(CLIPS, "toy"),
     )
 
 
@@ -81,6 +83,7 @@ def test_training_with_mixup_is_reproducible():
         valid_frames=np.full(20, spec.window_frames, np.int32),
         emotion_ids=(np.arange(20) % 7).astype(np.int32),
         speakers=np.repeat(["one", "two"], 10),
+        corpora=np.repeat(["small", "large"], [5, 15]),
     )
     small = {"frames": 8, "filters": 4, "recurrent_units": 4, "attention_units": 4, "utterance_units": 4}
     settings = ORIGINAL_TRAINING.replace(
@@ -92,3 +95,57 @@ def test_training_with_mixup_is_reproducible():
     ]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"),
+    [
+        ("none", None),
+        ("emotion", [1.5, 1.5, 0.75, 0.75, 0.75, 0.75]),
+        ("corpus", [0.6, 0.6, 0.6, 0.6, 0.6, 3.0]),
+        ("speaker", [2 / 3, 2 / 3, 2 / 3, 1.0, 1.0, 2.0]),
+    ],
+)
+def test_groups_weigh_the_same_and_clips_1_on_average(balance, expected):
+    clips = Split(
+        features=np.zeros((6, 4, 3), np.float32),
+        valid_frames=np.full(6, 4, np.int32),
+        emotion_ids=np.array([0, 0, 1, 1, 1, 1], np.int32),
+        speakers=np.array([b"a-1", b"a-1", b"a-1", b"a-2", b"a-2", b"b-1"], object),
+        corpora=np.array([b"a", b"a", b"a", b"a", b"a", b"b"], object),
+    )
+    weights = clip_weights(clips, balance)
+    if expected is None:
+        assert weights is None
+    else:
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
+        assert weights.dtype == np.float32
+        assert weights.mean() == pytest.approx(1)
+
+
+def test_weights_follow_their_clips_through_the_order_and_the_mixtures(split):
+    weights = np.arange(CLIPS, dtype=np.float32)
+    for alpha in (0.0, 1.0):
+        batches = TrainingBatches(split, batch_size=8, mixup=alpha, seed=0, weights=weights)
+        for inputs, _, of_batch in map(batches.__getitem__, range(len(batches))):
+            # Every feature of a clip is its number, and so is its weight.
+            np.testing.assert_allclose(of_batch, inputs["features"][:, 0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("balance", "expected"), [("none", 0.1), ("emotion", 0.5)])
+def test_a_model_without_information_learns_the_balanced_share_of_an_emotion(balance, expected):
+    spec = ORIGINAL_AUDIO
+    clips = Split(
+        features=np.zeros((60, *spec.feature_shape), np.float32),
+        valid_frames=np.full(60, spec.window_frames, np.int32),
+        emotion_ids=np.repeat([0, 1], [54, 6]).astype(np.int32),
+        speakers=np.array(["one", "two"] * 30),
+        corpora=np.full(60, "toy"),
+        emotions=("angry", "sad"),
+    )
+    settings = ORIGINAL_TRAINING.replace(
+        epochs=60, batch_size=60, early_stopping_patience=0, learning_rate=0.05, learning_rate_schedule="constant",
+        hyperparameters={"filters": 4}, calibrate=False, balance=balance,
+    )  # fmt: skip
+    model = train_model(settings, spec, clips, clips).model
+    assert predict(model, clips)[:, 1].mean() == pytest.approx(expected, abs=0.02)

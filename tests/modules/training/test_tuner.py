@@ -123,6 +123,7 @@ def some_split(**values) -> Split:
         "valid_frames": np.full(4, 9, np.int32),
         "emotion_ids": np.arange(4, dtype=np.int32),
         "speakers": np.array(["a", "a", "b", "b"]),
+        "corpora": np.full(4, "toy"),
     }
     return Split(**(clips | values))
 
@@ -155,6 +156,16 @@ def test_changed_inputs_start_another_search(changed):
 def test_more_trials_or_renamed_speakers_make_no_other_search():
     assert key(tuner_values={"max_trials": 50, "enabled": True}) == key()
     assert key(speakers=np.array(["a", "b", "c", "d"])) == key()
+
+
+def test_other_weights_of_the_clips_start_another_search():
+    assert key(training_values={"balance": "speaker"}) != key()
+    settings = ORIGINAL_TRAINING.replace(balance="speaker")
+    keys = [
+        tuner.search_key(settings, TuningSettings(), SPEC, some_split(speakers=np.array(speakers)), some_split())
+        for speakers in (["a", "a", "b", "b"], ["c", "c", "d", "d"], ["a", "a", "a", "b"])
+    ]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_an_outcome_is_given_for_its_own_values_alone(tmp_path):
