@@ -22,12 +22,13 @@ from components.gated_evaluator.tfma_results import read_uars, read_violations
 from modules.data import examples as example_keys
 from modules.data.predictions import SplitExamples, predict, read_examples
 from modules.evaluation import evaluate, gate, predictions_table
+from modules.evaluation.acceptance.measure import SEX, of_predictions
 from modules.evaluation.errors import wrong_predictions
 from modules.evaluation.intervals import Predictions
 from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.export.contract import EXTRA_ASSETS, MODEL_FILE, PROTOCOL_FILE, Contract, load_contract
 from modules.reporting import model_card
-from modules.reporting.summary import Baseline, Evaluation, Protocol, Verdict
+from modules.reporting.summary import Acceptance, Baseline, Evaluation, Protocol, Verdict
 
 GATE_KEY = "gate"
 BASELINE_BLESSING_KEY = "baseline_blessing"
@@ -213,7 +214,12 @@ def _measure(
     slices = evaluate.clip_slices(split.text, split.columns[example_keys.DURATION_SEC])
     evaluation = evaluate.evaluate(
         labels, probabilities, speakers, classes=emotions, slices=slices, split=split_name
-    ).model_copy(update={"errors": wrong_predictions(split.text, labels, probabilities, classes=emotions)})
+    ).model_copy(
+        update={
+            "errors": wrong_predictions(split.text, labels, probabilities, classes=emotions),
+            "acceptance": _acceptance(labels, probabilities, split, emotions),
+        }
+    )
     excluded = baseline.training_speakers or ()
     unseen = ~np.isin(speakers, excluded)
     if baseline.name is None or not unseen.any() or not np.isfinite(probabilities).all():
@@ -224,6 +230,16 @@ def _measure(
     )
     comparison = evaluate.compare(ours, theirs, name=baseline.name, split=split_name)
     return evaluation, comparison.model_copy(update={"excluded_speakers": excluded})
+
+
+def _acceptance(
+    labels: np.ndarray, probabilities: np.ndarray, split: SplitExamples, emotions: Sequence[str]
+) -> Acceptance | None:
+    """Return the acceptance tests that need no changed recordings; None for non-finite predictions."""
+    if not np.isfinite(probabilities).all():
+        return None
+    predictions = Predictions.of(labels, probabilities, split.text(example_keys.SPEAKER))
+    return of_predictions(predictions, emotions, {SEX: split.text(example_keys.SEX)})
 
 
 def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdict: Verdict, folder: str) -> None:
