@@ -1,5 +1,6 @@
 """``ser accept``: acceptance tests of models, with published bounds."""
 
+import enum
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +27,17 @@ app = typer.Typer(
     help="Run the acceptance tests of ser-tests. Exit code 0: every check passed. 3: a check failed.",
 )
 
+
+class TestKind(enum.StrEnum):
+    """Kinds of tests; Typer has no lists of literals."""
+
+    CORRECTNESS = "correctness"
+    FAIRNESS = "fairness"
+    ROBUSTNESS = "robustness"
+
+
 Tests = Annotated[
-    list[Literal["correctness", "fairness", "robustness"]] | None,
+    list[TestKind] | None,
     typer.Option("--test", help="Kind of tests; may be repeated.", show_default="all"),
 ]
 Emotions = Annotated[
@@ -118,10 +128,10 @@ def model(
     raise typer.Exit(_print(result, every_check=every_check, as_json=as_json))
 
 
-def _kinds(tests: "Sequence[Kind] | None") -> "Sequence[Kind]":
+def _kinds(tests: Sequence[TestKind] | None) -> "Sequence[Kind]":
     from modules.evaluation.acceptance.measure import KINDS
 
-    return tests or KINDS
+    return [kind for kind in KINDS if not tests or kind in tests]
 
 
 def _compared(emotions: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from components.audio_example_gen.corpora import identify
 from components.audio_example_gen.corpora.demographics import demographics
 from modules.audio.changes import Change, Voices, changed, unchanged
-from modules.audio.decoding import Recording, decode
+from modules.audio.decoding import AudioLimits, BadAudio, Recording, decode
 from modules.common import addresses
 from modules.common.errors import SerError
 from modules.common.progress import Progress
@@ -54,17 +54,9 @@ class Recordings:
     clips: tuple[Clip, ...]
     sentence: str
 
-    def read(self, clip: Clip, model: PushedModel) -> Recording:
-        """Return a recording with the limits of the model.
-
-        Raises:
-            modules.audio.decoding.BadAudio: It cannot be used.
-        """
-        return decode(addresses.read_bytes(posixpath.join(self.data, clip.path)), load_contract(model.path).limits)
-
 
 def recordings_of(model: PushedModel, data: str, *, speakers: Speakers) -> Recordings:
-    """Return the recordings of the chosen speakers, without reading them.
+    """Return the usable recordings of the chosen speakers.
 
     Args:
         model: The pushed model, which has hashes of its speakers.
@@ -74,7 +66,8 @@ def recordings_of(model: PushedModel, data: str, *, speakers: Speakers) -> Recor
     Raises:
         NothingToTest: There is none, or the model's speakers are not recorded.
     """
-    labels = LabelSettings(emotions=load_contract(model.path).labels)
+    contract = load_contract(model.path)
+    labels = LabelSettings(emotions=contract.labels)
     clips = identify(addresses.files(data), read_text=lambda path: _text(data, path), labels=labels).clips
     protocol = _protocol_of(model)
     if protocol is None and speakers != "all":
@@ -95,8 +88,25 @@ def recordings_of(model: PushedModel, data: str, *, speakers: Speakers) -> Recor
             f"{data} has {len(clips)} recordings with an emotion of the model, and none of its speakers is {speakers}: "
             "name a folder with other speakers, or --speakers all, whose results do not hold for unseen speakers"
         )
-    seen = len({clip.speaker for clip in chosen if speaker_hash(clip.speaker) in trained})
-    return Recordings(data, chosen, _sentence(chosen, seen if protocol else None))
+    usable = tuple(clip for clip in chosen if _is_usable(clip, data, contract.limits))
+    seen = len({clip.speaker for clip in usable if speaker_hash(clip.speaker) in trained})
+    left_out = len(chosen) - len(usable)
+    sentence = _sentence(usable, seen if protocol else None) + f" {left_out} unusable ones are left out." * bool(
+        left_out
+    )
+    return Recordings(data, usable, sentence)
+
+
+def _read(clip: Clip, data: str, limits: AudioLimits) -> Recording:
+    return decode(addresses.read_bytes(posixpath.join(data, clip.path)), limits)
+
+
+def _is_usable(clip: Clip, data: str, limits: AudioLimits) -> bool:
+    try:
+        _read(clip, data, limits)
+    except BadAudio:
+        return False
+    return True
 
 
 def _sentence(clips: Sequence[Clip], seen: int | None) -> str:
@@ -143,10 +153,13 @@ class _Answers:
 
     def __init__(self, model: PushedModel, recordings: Recordings) -> None:
         loaded = InProcess(model)
-        self._model, self._recordings = model, recordings
+        self._recordings, self._limits = recordings, load_contract(model.path).limits
         self._client, self.labels = Client(loaded), tuple(loaded.labels)
         first = {clip.speaker: clip for clip in reversed(recordings.clips)}
-        self._voices = Voices({speaker: recordings.read(clip, model) for speaker, clip in first.items()})
+        self._voices = Voices({speaker: self._read(clip) for speaker, clip in first.items()})
+
+    def _read(self, clip: Clip) -> Recording:
+        return _read(clip, self._recordings.data, self._limits)
 
     def predict(self, name: str, change: Change) -> Predictions:
         """Return the predictions of all recordings under a change, in the order of the clips."""
@@ -165,7 +178,7 @@ class _Answers:
 
     def _sounds(self, change: Change, progress: Progress) -> Iterator[tuple[np.ndarray, int]]:
         for clip in self._recordings.clips:
-            recording = self._recordings.read(clip, self._model)
+            recording = self._read(clip)
             rate_hz = recording.sample_rate_hz
             voices = self._voices.without(clip.speaker, rate_hz)
             yield changed(recording.samples, rate_hz, change, key=clip.clip_id, voices=voices)

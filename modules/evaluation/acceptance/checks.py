@@ -10,6 +10,8 @@ from modules.reporting.summary import MIN_INTERVAL_SPEAKERS, AcceptanceCheck
 
 Kind = Literal["above", "within"]
 
+_DECIMALS = 9  # so that rounding errors of sums do not decide at a bound
+
 
 def checks_of(
     test: str, names: Sequence[str], estimate: Estimate, *, bound: float, kind: Kind, speakers: int
@@ -29,6 +31,7 @@ def checks_of(
     for name, value, low, high in zip(names, *map(np.ndarray.tolist, arrays), strict=True):
         if np.isnan(value):
             continue
+        value = round(value, _DECIMALS)
         yield AcceptanceCheck(
             test=test,
             name=name,

@@ -82,5 +82,6 @@ def _differences(predictions: Predictions, group_of: np.ndarray, groups: Sequenc
 
 def _scores(matrices: np.ndarray) -> np.ndarray:
     """Return UAR, recalls and precisions, ``[..., classes, classes]`` -> ``[..., 1 + classes + classes]``."""
-    scores = confusion_scores(matrices)
+    with np.errstate(invalid="ignore"):  # the accuracy of a resample without a group, which is not used
+        scores = confusion_scores(matrices)
     return np.concatenate([scores["uar"][..., None], scores["class_recall"], scores["class_precision"]], axis=-1)
