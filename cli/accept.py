@@ -120,11 +120,15 @@ def model(
 
     compared = _compared(emotions, load_contract(pushed.path).labels)
     with discarded_native_stderr():
+        import tensorflow as tf
+
         from pipeline import pushed_acceptance
 
-        recordings = pushed_acceptance.recordings_of(pushed, data, speakers=speakers)
-        terminal.print_status(recordings.sentence)
-        result = pushed_acceptance.accept(pushed, recordings, kinds=_kinds(tests), emotions=compared)
+        tf.config.list_logical_devices()  # CUDA's start writes there, too
+    tf.get_logger().setLevel("ERROR")  # it warns that its session loader, which TF Serving uses, is old
+    recordings = pushed_acceptance.recordings_of(pushed, data, speakers=speakers)
+    terminal.print_status(recordings.sentence)
+    result = pushed_acceptance.accept(pushed, recordings, kinds=_kinds(tests), emotions=compared)
     raise typer.Exit(_print(result, every_check=every_check, as_json=as_json))
 
 

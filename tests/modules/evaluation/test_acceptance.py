@@ -122,7 +122,7 @@ def test_general_bootstrap_agrees_with_that_of_accuracy():
 
 
 def groups(women_right: int, men_right: int, *, women: int = 5, men: int = 5) -> tuple[Predictions, list[str]]:
-    """Return ten clips of two classes of each speaker, of which so many of the first class are right."""
+    """Return ten clips of two classes of each speaker; of the first class, the given number is right."""
     labels, predicted, sex = [], [], []
     for name, count, right in (("female", women, women_right), ("male", men, men_right)):
         for _ in range(count):
