@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks import command, document
-from benchmarks.robustness import ENCODER, FoldModel
+from benchmarks.robustness import ENCODER
 from modules.audio.decoding import decode
 from modules.evaluation.intervals import Predictions, estimates, paired_differences
 
@@ -86,6 +86,7 @@ def predict(planned: "Plan", data: Path) -> dict[str, Predictions]:
     """Return the predictions of every recording by rule."""
     from modules.data.labels import EMOTIONS
     from pipeline.cross_validation import run as cross_validation
+    from pipeline.cross_validation.changed import FoldModel
 
     models = [FoldModel(planned, result) for result in cross_validation.results(planned)]
     windows_of = _extractor(planned.config.audio)

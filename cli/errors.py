@@ -8,6 +8,7 @@ from modules.common.errors import SerError
 
 # Of errors of other packages: what the user gave cannot be used.
 _REFUSALS = {
+    "acceptance.no_recordings",
     "audio.spec_mismatch",
     "arrive.refused",
     "arrive.reservoir_too_small",

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -45,31 +45,87 @@ def _known(name: str | None) -> str | None:
     return protocol_named(name).name
 
 
+Data = Annotated[str, typer.Option(help="Local folder of recordings; may hold several corpora.")]
+Folds = Annotated[
+    int | None, typer.Option(min=2, help=f"Number of folds, {_FOLDS} by default; each leaves other speakers out.")
+]
+LeaveCorpusOut = Annotated[
+    bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
+]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="Folds and emotions of a named protocol; `list` prints the names.",
+        callback=_known,
+        is_eager=True,
+        autocompletion=_names_beginning_with,
+    ),
+]
+Root = Annotated[Path, typer.Option(help="Folder for features, results and the report.")]
+
+
+class Chosen(NamedTuple):
+    """Configuration and folds of a command line.
+
+    Attributes:
+        config: The configuration, with the emotions of the protocol.
+        folds: Number of folds.
+        leave_corpus_out: Whether each fold leaves a corpus out.
+        protocol: The named protocol, if there is one.
+    """
+
+    config: "PipelineConfig"
+    folds: int
+    leave_corpus_out: bool
+    protocol: "EvaluationProtocol | None"
+
+
 @app.command()
 def evaluate(
-    data: Annotated[str, typer.Option(help="Local folder of recordings; may hold several corpora.")],
-    folds: Annotated[
-        int | None,
-        typer.Option(min=2, help=f"Number of folds, {_FOLDS} by default; each leaves other speakers out."),
-    ] = None,
-    leave_corpus_out: Annotated[
-        bool, typer.Option("--leave-corpus-out", help="Leave a whole corpus out of each fold instead.")
-    ] = False,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Folds and emotions of a named protocol; `list` prints the names.",
-            callback=_known,
-            is_eager=True,
-            autocompletion=_names_beginning_with,
-        ),
-    ] = None,
+    data: Data,
+    folds: Folds = None,
+    leave_corpus_out: LeaveCorpusOut = False,
+    protocol: ProtocolName = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
-    root: Annotated[Path, typer.Option(help="Folder for features, results and the report.")] = Path("output"),
+    root: Root = Path("output"),
 ) -> None:
     """Cross-validate: train and evaluate a model for each fold. A stopped run resumes."""
+    chosen = choose(data, folds, leave_corpus_out, protocol, config, overrides, root)
+    from pipeline.run_lock import LOG_FILE
+    from pipeline.run_log import quiet
+
+    with quiet(root / LOG_FILE):
+        result = _cross_validate(chosen, Path(data), root)
+    _print(result)
+
+
+def choose(
+    data: str,
+    folds: int | None,
+    leave_corpus_out: bool,
+    protocol: str | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    root: Path,
+) -> Chosen:
+    """Return configuration and folds, and print the model family, before any recording is read.
+
+    Args:
+        data: Value of the option.
+        folds: The same.
+        leave_corpus_out: The same.
+        protocol: The same.
+        config: The same.
+        overrides: The same.
+        root: The same.
+
+    Raises:
+        Refused: A value cannot be used.
+        pipeline.config.ConfigError: A setting cannot be used.
+    """
     if addresses.in_bucket(data):
         raise Refused(f"{data} is in a bucket; copy it to a local folder first: gcloud storage cp -r {data} .")
     if protocol and (folds or leave_corpus_out):
@@ -80,31 +136,20 @@ def evaluate(
     from pipeline.config import load_config
     from pipeline.cross_validation.protocols.catalog import protocol_named
     from pipeline.default_family import model_line, on_this_machine
-    from pipeline.run_lock import LOG_FILE
-    from pipeline.run_log import quiet
 
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     default = on_this_machine()
     settings = load_config(config, overrides=overrides or [], environ=os.environ, family=default.name)
-    chosen = protocol_named(protocol) if protocol else None
-    if chosen:
-        settings = chosen.configured(settings)
-        terminal.print_status(f"Protocol {chosen.name}: {chosen.title}")
+    named = protocol_named(protocol) if protocol else None
+    if named:
+        settings = named.configured(settings)
+        terminal.print_status(f"Protocol {named.name}: {named.title}")
     terminal.print_status(model_line(settings.training.family, default))
-    with quiet(root / LOG_FILE):
-        result = _cross_validate(settings, Path(data), root, folds or _FOLDS, leave_corpus_out, chosen)
-    _print(result)
+    return Chosen(settings, folds or _FOLDS, leave_corpus_out, named)
 
 
-def _cross_validate(
-    config: "PipelineConfig",
-    data: Path,
-    root: Path,
-    folds: int,
-    leave_corpus_out: bool,
-    protocol: "EvaluationProtocol | None",
-) -> "CrossValidation":
+def _cross_validate(chosen: Chosen, data: Path, root: Path) -> "CrossValidation":
     terminal.print_status("Loading TensorFlow ...")
     import yaml
 
@@ -113,9 +158,15 @@ def _cross_validate(
     from pipeline.cross_validation import run as cross_validation
     from pipeline.run_lock import exclusive
 
+    config = chosen.config
     with exclusive(root):
         result = cross_validation.run(
-            config, data=data, root=root, folds=folds, leave_corpus_out=leave_corpus_out, protocol=protocol
+            config,
+            data=data,
+            root=root,
+            folds=chosen.folds,
+            leave_corpus_out=chosen.leave_corpus_out,
+            protocol=chosen.protocol,
         )
         command = shlex.join(["ser", *sys.argv[1:]])
         text = yaml.safe_dump(config.to_dict(), sort_keys=False)

@@ -15,7 +15,11 @@ class ExitCode(enum.IntEnum):
     DONE = 0, "Done. A run that reached a verdict is done, also when the model was rejected."
     FAILED = 1, "Started and failed: a component, a server, a request, or every recording."
     REFUSED = 2, "Refused: a command, an option, a setting, a path or a recording that cannot be used. Nothing ran."
-    DIFFERENT = 3, "A difference: `ser drift` drift, `ser rollout watch` a loss, `ser corpus verify` other recordings."
+    DIFFERENT = (
+        3,
+        "A difference: `ser drift` drift, `ser rollout watch` a loss, `ser corpus verify` other recordings, "
+        "`ser accept` a failed check.",
+    )
     UNDECIDED = 4, "`ser rollout watch` ended or was interrupted without a verdict. Nothing was changed."
     PARTLY = 5, "Some recordings have an answer, others an error."
     INTERRUPTED = 130, "Interrupted with Ctrl-C."

@@ -27,6 +27,7 @@ COMMANDS = {
     "corpus": _Entry("cli.corpus:app", "Make the demo corpus; scan, verify, export and forget recordings."),
     "config": _Entry("cli.config:app", "Show the configuration in effect, and describe its keys."),
     "evaluate": _Entry("cli.evaluate:app", "Cross-validate: evaluate models on unseen speakers."),
+    "accept": _Entry("cli.accept:app", "Run acceptance tests with published bounds on models."),
     "runs": _Entry("cli.runs:app", "List, compare and open the runs of a folder."),
     "encoder": _Entry("cli.encoder:app", "Fetch the weights of a frozen speech encoder."),
     "drift": _Entry("cli.drift:app", "Compare new recordings or requests with those of the training."),

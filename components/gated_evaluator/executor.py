@@ -22,12 +22,13 @@ from components.gated_evaluator.tfma_results import read_uars, read_violations
 from modules.data import examples as example_keys
 from modules.data.predictions import SplitExamples, predict, read_examples
 from modules.evaluation import evaluate, gate, predictions_table
+from modules.evaluation.acceptance.measure import SEX, of_predictions
 from modules.evaluation.errors import wrong_predictions
 from modules.evaluation.intervals import Predictions
 from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.export.contract import EXTRA_ASSETS, MODEL_FILE, PROTOCOL_FILE, Contract, load_contract
 from modules.reporting import model_card
-from modules.reporting.summary import Baseline, Evaluation, Protocol, Verdict
+from modules.reporting.summary import Acceptance, Baseline, Evaluation, Protocol, Verdict
 
 GATE_KEY = "gate"
 BASELINE_BLESSING_KEY = "baseline_blessing"
@@ -220,7 +221,12 @@ def _measure(
         slices=slices,
         min_confidence=contract.limits.min_confidence,
         split=split_name,
-    ).model_copy(update={"errors": wrong_predictions(split.column, labels, probabilities, classes=contract.labels)})
+    ).model_copy(
+        update={
+            "errors": wrong_predictions(split.column, labels, probabilities, classes=contract.labels),
+            "acceptance": _acceptance(labels, probabilities, split, contract.labels),
+        }
+    )
     excluded = baseline.training_speakers or ()
     unseen = ~np.isin(speakers, excluded)
     if baseline.name is None or not unseen.any() or not np.isfinite(probabilities).all():
@@ -231,6 +237,16 @@ def _measure(
     )
     comparison = evaluate.compare(ours, theirs, name=baseline.name, split=split_name)
     return evaluation, comparison.model_copy(update={"excluded_speakers": excluded})
+
+
+def _acceptance(
+    labels: np.ndarray, probabilities: np.ndarray, split: SplitExamples, emotions: Sequence[str]
+) -> Acceptance | None:
+    """Return the acceptance tests that need no changed recordings; None for non-finite predictions."""
+    if not np.isfinite(probabilities).all():
+        return None
+    predictions = Predictions.of(labels, probabilities, split.column(example_keys.SPEAKER))
+    return of_predictions(predictions, emotions, {SEX: split.column(example_keys.SEX)})
 
 
 def _write_card(model_dir: str, examples_uri: str, evaluation: Evaluation, verdict: Verdict, folder: str) -> None:

@@ -11,7 +11,9 @@ from pydantic import Field
 
 from modules.common.settings import Settings
 from modules.data.splits import TEST
-from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, Verdict, speaker_hash
+from modules.evaluation.acceptance.bounds import PredictionTest
+from modules.reporting.acceptance import worst_of
+from modules.reporting.summary import Acceptance, Baseline, Check, Evaluation, Protocol, Verdict, speaker_hash
 
 Slice = tuple[tuple[str, str], ...]
 """Pairs of a feature and its value; empty for the whole split."""
@@ -28,6 +30,7 @@ GUESSING = "gate.guessing"
 COMPARABLE = "gate.comparable_baseline"
 UAR_LOSS, UAR_LOSS_INTERVAL = "gate.uar_loss", "gate.uar_loss_interval"
 TFMA = "gate.tfma_thresholds"
+ACCEPTANCE = "gate.acceptance"
 
 GUESSING_LEVEL = 0.01
 """Largest share of guessing models that the permutation test lets through."""
@@ -75,6 +78,11 @@ class GateSettings(Settings):
         "`skip_comparison` leaves it to the other checks, `reject` rejects it. A baseline cannot be compared if it has "
         "another audio spec or other emotions, or if fewer than `min_test_speakers` or `min_test_clips` are left "
         "without the test speakers that it was trained on.",
+    )
+    acceptance: tuple[PredictionTest, ...] = Field(
+        (),
+        description="Acceptance tests of ser-tests that must pass on the test split with their published bounds: every "
+        "check of a named test. The report has all of them, named here or not.",
     )
     override: str = Field(
         "",
@@ -169,7 +177,27 @@ def _checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
     yield from _baseline_checks(evidence, settings)
     for column in settings.slices:
         yield from _slice_checks(evidence, column, settings.min_slice_adjusted_uar)
+    for test in settings.acceptance:
+        yield _acceptance_check(evaluation.acceptance, test)
     yield _tfma_check(evidence)
+
+
+def _acceptance_check(acceptance: Acceptance | None, test: str) -> Check:
+    name = f"Acceptance test {test}"
+    checks = acceptance.tests.get(test, ()) if acceptance else ()
+    if not checks:
+        skipped = acceptance.skipped if acceptance else ()
+        reason = next((each.reason for each in skipped if each.test == test), "the predictions have no metrics")
+        text = f"{name} cannot be made: {reason}. Take it out of gate.acceptance, or test on other recordings."
+        return Check(code=ACCEPTANCE, name=name, passed=False, text=text)
+    worst = worst_of(checks)
+    value, interval, bound = worst.texts
+    failed = sum(not check.passed for check in checks)
+    text = (
+        f"{name}: {failed} of {len(checks)} checks failed; {worst.name} is {value}{f' ({interval})' * bool(interval)}, "
+        f"and must be {bound}."
+    )
+    return Check(code=ACCEPTANCE, name=name, value=worst.value, bound=worst.bound, passed=not failed, text=text)
 
 
 def _tfma_check(evidence: Evidence) -> Check:

@@ -15,7 +15,7 @@ go over the classes that occur among the labels.
 
 import dataclasses
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -129,6 +129,31 @@ def estimates(
     chunks = [sums.scores(weights, names) for weights in _draws(clusters, resamples, seed)]
     point = point_estimates(predictions, names)
     return {name: Estimate(point[name], *_limits(_joined(chunks, name), sums.size, level), resampled) for name in names}
+
+
+def estimate_of(
+    speakers: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Estimate:
+    """Return a statistic of weighted clips with its bootstrap interval over speakers, or over clips of one speaker.
+
+    Args:
+        speakers: Name of the speaker of each clip, ``[clips]``.
+        statistic: Function from the number of draws of each clip, float64 ``[resamples, clips]``, to the statistic,
+            float64 ``[resamples, ...]``. All clips of a speaker are drawn equally often.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        level: Nominal coverage of the intervals, 0 to 1.
+    """
+    clusters, resampled = _clusters(speakers)
+    chunks = [statistic(weights[:, clusters]) for weights in _draws(clusters, resamples, seed)]
+    point = statistic(np.ones((1, len(speakers))))[0]
+    limits = _limits(np.concatenate(chunks), int(clusters.max()) + 1, level)
+    return Estimate(point, *limits, resampled)
 
 
 def paired_differences(

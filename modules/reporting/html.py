@@ -15,6 +15,7 @@ from markupsafe import Markup
 from modules.common.addresses import in_bucket
 from modules.common.digest import digest
 from modules.reporting import charts, first_screen
+from modules.reporting.acceptance import test_rows
 from modules.reporting.metric_names import metric_name, metric_text, range_text
 from modules.reporting.summary import (
     MIN_INTERVAL_SPEAKERS,
@@ -81,6 +82,7 @@ def render(
             balance=_label_balance(summary.data),
             speaker_count=_speaker_count(summary),
             first_screen=first_screen,
+            test_rows=test_rows,
             sounds=sounds or {},
             link=functools.partial(link, folder=folder),
             charts=charts,

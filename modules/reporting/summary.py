@@ -26,6 +26,9 @@ SCHEMA_VERSION: Final = 2
 MIN_INTERVAL_SPEAKERS = 5
 """Speakers that an interval needs: with fewer, the values of the few are all that it can show."""
 
+RANKING_TEST: Final = "correctness_speaker_ranking"
+"""Acceptance test whose values are correlations, not shares."""
+
 
 class SummaryVersionError(SerError, ValueError):
     """A ``summary.json`` of another version of this code."""
@@ -354,6 +357,87 @@ class WrongPrediction(Section):
     check_label: bool = False
 
 
+class AcceptanceCheck(Section):
+    """Measured value and published bound of one check of an acceptance test.
+
+    Attributes:
+        test: Name of the test, such as ``fairness_sex``.
+        name: What was measured, such as ``recall of angry, female``.
+        value: Share, difference of shares, or rank correlation; its unit is one.
+        bound: Published bound, which the value must not reach.
+        kind: ``above`` if the value must be above the bound, ``within`` if its absolute value must be below it.
+        passed: Whether the value is on the right side of the bound. The interval does not decide.
+    """
+
+    test: str
+    name: str
+    value: float
+    low: Number = None
+    high: Number = None
+    bound: float
+    kind: Literal["above", "within"]
+    passed: bool
+
+    @property
+    def margin(self) -> float:
+        """Distance of the value from the bound; negative on the wrong side."""
+        return self.value - self.bound if self.kind == "above" else self.bound - abs(self.value)
+
+    @property
+    def certain(self) -> bool:
+        """Whether the whole interval is on the same side of the bound as the value."""
+        if self.low is None or self.high is None:
+            return False
+        if self.kind == "above":
+            return (self.low > self.bound) == (self.high > self.bound)
+        inside = max(abs(self.low), abs(self.high)) < self.bound
+        return inside if self.passed else self.low >= self.bound or self.high <= -self.bound
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Value, interval and bound as texts; the interval is empty where it is unknown."""
+        name = "" if self.test == RANKING_TEST else "uar"  # a correlation is not a percentage
+        bound = metric_text(self.bound, name)
+        return (
+            metric_text(self.value, name),
+            range_text(self.low, self.high, name),
+            f"above {bound}" if self.kind == "above" else f"below {bound} either way",
+        )
+
+
+class SkippedTest(Section):
+    """Acceptance test, or a part of it, that the data do not allow."""
+
+    test: str
+    reason: str
+
+
+class Acceptance(Section):
+    """Checks of the acceptance tests of ser-tests, see :mod:`modules.evaluation.acceptance`.
+
+    Attributes:
+        emotions: Emotions that were compared.
+        skipped: Tests that the data do not allow.
+    """
+
+    emotions: tuple[str, ...]
+    clips: int
+    speakers: int
+    checks: tuple[AcceptanceCheck, ...]
+    skipped: tuple[SkippedTest, ...] = ()
+
+    @property
+    def tests(self) -> dict[str, tuple[AcceptanceCheck, ...]]:
+        """Checks by name of the test, in their order."""
+        names = dict.fromkeys(check.test for check in self.checks)
+        return {name: tuple(check for check in self.checks if check.test == name) for name in names}
+
+    @property
+    def failed(self) -> tuple[AcceptanceCheck, ...]:
+        """Checks that did not pass, in their order."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
 class Evaluation(Section):
     """Evaluation of the model on one split.
 
@@ -364,6 +448,7 @@ class Evaluation(Section):
         non_finite_predictions: Clips with non-finite probabilities; above 0, no metric is computed.
         guessing_p_value: Probability that guesses are as good, by :func:`modules.evaluation.chance.p_value`; None
             without metrics, or if each speaker has one emotion alone.
+        acceptance: Acceptance tests that need no changed recordings; None without metrics.
     """
 
     split: str
@@ -380,6 +465,7 @@ class Evaluation(Section):
     non_finite_predictions: int = 0
     guessing_p_value: float | None = None
     errors: tuple[WrongPrediction, ...] = ()
+    acceptance: Acceptance | None = None
 
     def metric(self, name: str, source: str = "predictions") -> Metric | None:
         """Return the metric of that name and source, or None."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modules.common.files import write_whole
 from modules.reporting import html, summary
+from modules.reporting.acceptance import test_rows
 from modules.reporting.markdown import table
 from pipeline.cross_validation.run import CrossValidation
 
@@ -79,8 +80,19 @@ def to_markdown(result: CrossValidation) -> str:
         table(("Fold", "Clips", "UAR", "Interval", "Accuracy", "Epochs"), fold_rows(result), right=(1, 2, 4, 5)),
         "",
         fold_means(result),
+        *_acceptance_lines(result),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _acceptance_lines(result: CrossValidation) -> list[str]:
+    acceptance = result.evaluation.acceptance
+    if acceptance is None:
+        return []
+    heads = ("Check closest to its bound", "Passed", "Value", "Interval", "Bound")
+    rows = [(f"{test}: {worst}", *texts) for test, worst, *texts in test_rows(acceptance)]
+    skipped = [f"Not tested: {each.test}: {each.reason}." for each in acceptance.skipped]
+    return ["", "## Acceptance tests", "", table(heads, rows, right=(1, 2, 3, 4)), "", *skipped]
 
 
 def fold_rows(result: CrossValidation) -> list[tuple[str, ...]]:

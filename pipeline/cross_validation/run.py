@@ -25,6 +25,7 @@ from modules.data import examples, preprocessing
 from modules.data.clips import Clip
 from modules.data.splits import EVAL, TEST, TRAIN
 from modules.evaluation import evaluate, predictions_table
+from modules.evaluation.acceptance.measure import SEX, of_predictions
 from modules.evaluation.calibration import apply_temperature
 from modules.evaluation.errors import wrong_predictions
 from modules.evaluation.intervals import Predictions
@@ -393,7 +394,14 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
             for result, chosen, rows in zip(fold_results, tested, probabilities, strict=True)
         ),
         evaluation=evaluation.model_copy(
-            update={"errors": wrong_predictions(column, labels, all_probabilities, classes=corpus.emotions)}
+            update={
+                "errors": wrong_predictions(column, labels, all_probabilities, classes=corpus.emotions),
+                "acceptance": of_predictions(
+                    Predictions.of(labels, all_probabilities, column(examples.SPEAKER)),
+                    corpus.emotions,
+                    {SEX: column(examples.SEX)},
+                ),
+            }
         ),
         data=_data(corpus),
         predictions=predictions_table.to_csv(column, labels, all_probabilities, classes=corpus.emotions, fold=names),

@@ -103,6 +103,61 @@ def test_stored_weights_reproduce_the_stored_predictions(planned):
     np.testing.assert_allclose(apply_temperature(answers, result.temperature), result.probabilities, atol=1e-5)
 
 
+def test_acceptance_tests_are_those_of_the_table_and_the_reports(demo_data, evaluated):
+    words = command(demo_data, evaluated, "--test", "correctness", "--test", "fairness", "--json")
+    accepted = finish(*words[: len(SER)], "accept", "folds", *words[len(SER) + 1 :])
+    assert accepted.returncode == 3, accepted.stderr  # the network of four filters recognises few emotions
+    result = json.loads(accepted.stdout)
+    content = json.loads((evaluated / "cross_validation.json").read_text())["evaluation"]
+    assert result == content["acceptance"]
+    assert (result["clips"], result["speakers"]) == (336, 24)
+    checks = {(check["test"], check["name"]): check for check in result["checks"]}
+    (uar,) = [metric for metric in content["metrics"] if metric["name"] == "uar"]
+    check = checks["correctness_classification", "UAR"]
+    assert [check[name] for name in ("value", "low", "high")] == pytest.approx(
+        [uar[name] for name in ("value", "low", "high")]
+    )
+    assert check["passed"] == (uar["value"] > 0.5)
+    assert ("fairness_sex", "UAR, female") in checks
+    assert {each["test"] for each in result["skipped"]} == {
+        "correctness_speaker_average",
+        "correctness_speaker_ranking",
+    }
+    for report in ("cross_validation.md", "cross_validation.html"):
+        assert f"{uar['value']:.1%}"[:-1] in (evaluated / report).read_text()
+        assert "8 of each emotion" in (evaluated / report).read_text()
+
+
+def test_changed_recordings_are_predicted_by_the_fold_that_is_new_to_the_speaker(
+    demo_data, evaluated, planned, monkeypatch
+):
+    from modules.evaluation.acceptance import conditions, measure
+    from pipeline.cross_validation import acceptance
+
+    chosen = ("gain", "room: lecture, meeting or office", "babble, 20 dB")
+    monkeypatch.setattr(measure, "CONDITIONS", [each for each in conditions.CONDITIONS if each.name in chosen])
+    result = acceptance.accept(planned, demo_data, kinds=("robustness",), emotions=("angry", "sad"))
+    assert result.emotions == ("angry", "sad")
+    assert result.clips == 2 * 2 * 24
+    values = {check.name: check.value for check in result.checks}
+    assert values.keys() == {*(f"unchanged predictions, {name}" for name in chosen), "change of UAR, babble, 20 dB"}
+    assert values["unchanged predictions, gain"] > values["unchanged predictions, room: lecture, meeting or office"]
+    stored = {path: path.stat().st_mtime_ns for path in (evaluated / "cross_validation" / "changed").iterdir()}
+    assert len(stored) == 4  # with the studio booth
+    monkeypatch.setattr("pipeline.cross_validation.changed.extract", lambda *_: pytest.fail("extracted again"))
+    assert acceptance.accept(planned, demo_data, kinds=("robustness",), emotions=("angry", "sad")) == result
+    assert {path: path.stat().st_mtime_ns for path in stored} == stored
+
+
+def test_emotions_that_the_model_does_not_have_are_refused(demo_data, evaluated):
+    words = command(demo_data, evaluated, "--emotions", "angry,calm")
+    refused = finish(*words[: len(SER)], "accept", "folds", *words[len(SER) + 1 :])
+    assert refused.returncode == 2
+    assert "angry,calm" in refused.stderr
+    assert "surprise" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_benchmark_compares_shrunk_and_fitted_temperatures(planned):
     from benchmarks import calibration
     from pipeline.cross_validation import run as cross_validation

@@ -38,6 +38,8 @@ OTHERWISE = {
     "ser batch": ["missing", "--out=new"],
     "ser rollout prune": ["--address=localhost:1"],
     "ser evaluate": ["--data=demo", "--root=root", "--set=training.epochs=0"],
+    "ser accept folds": ["--data=demo", "--root=root", "--set=training.epochs=0"],
+    "ser accept model": ["--data=missing"],
     "ser runs compare": ["a", "b"],
     "ser encoder fetch": ["whisper-tiny.en", "--from=missing"],
     "ser drift": ["missing", "missing"],

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 
 from modules.data.labels import EMOTIONS
 from modules.evaluation import evaluate, gate
+from modules.evaluation.acceptance.measure import of_predictions
 from modules.evaluation.gate import Evidence, GateSettings
 from modules.evaluation.intervals import Predictions
 from modules.reporting.summary import Baseline, Check, Difference, Evaluation, IntervalMethod, Metric, Protocol
@@ -381,3 +383,39 @@ def test_floors_are_adjusted_for_the_emotions_of_the_split():
 def test_settings_survive_the_way_through_json():
     settings = GateSettings(slices=("sex", "intensity"), override='Ada: "why"')
     assert GateSettings.from_json(settings.to_json()) == settings
+
+
+def accepted(probabilities: np.ndarray, sex: list[str]) -> Evidence:
+    """Return evidence with the acceptance tests, as the GatedEvaluator computes them."""
+    made = evidence(probabilities)
+    predictions = Predictions.of(LABELS, probabilities, SPEAKERS.tolist())
+    tests = of_predictions(predictions, EMOTIONS, {"sex": sex})
+    return dataclasses.replace(made, evaluation=made.evaluation.model_copy(update={"acceptance": tests}))
+
+
+def test_named_acceptance_test_must_pass():
+    settings = SETTINGS.replace(acceptance=("correctness_classification",))
+    good, weak = (accepted(answers(share), ["unknown"] * len(LABELS)) for share in (0.95, 0.47))
+    verdict = gate.decide(good, settings)
+    assert verdict.blessed
+    assert gate.ACCEPTANCE in {check.code for check in verdict.checks}
+    assert failed(gate.decide(weak, SETTINGS)) == set()
+    rejected = gate.decide(weak, settings)
+    assert failed(rejected) == {gate.ACCEPTANCE}
+    (reason,) = rejected.reasons
+    assert "correctness_classification" in reason
+    assert "above 50.0%" in reason
+
+
+def test_acceptance_test_that_the_data_do_not_allow_rejects_with_its_reason():
+    settings = SETTINGS.replace(acceptance=("fairness_sex",))
+    (reason,) = gate.decide(accepted(answers(0.95), ["unknown"] * len(LABELS)), settings).reasons
+    assert "two groups" in reason
+    assert "gate.acceptance" in reason
+    (reason,) = gate.decide(evidence(answers(0.95)), settings).reasons
+    assert "no metrics" in reason
+
+
+def test_unknown_acceptance_test_is_refused():
+    with pytest.raises(ValidationError, match="fairness_sex"):
+        SETTINGS.replace(acceptance=("fairness_accent",))
