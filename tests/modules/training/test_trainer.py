@@ -35,6 +35,8 @@ def test_split_is_ordered_and_whole(splits):
     assert train.features.shape == (84, 270)
     assert train.emotion_ids.tolist() == np.repeat(range(7), 12).tolist()  # the folders are named by emotion
     np.testing.assert_array_equal(train.targets.argmax(axis=1), train.emotion_ids)
+    assert set(train.corpora) == {b"toy"}
+    assert {speaker.decode().partition("-")[0] for speaker in train.speakers} == {"toy"}
     np.testing.assert_allclose(train.features.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(train.features.std(axis=0), 1, atol=1e-5)
 
@@ -51,14 +53,15 @@ def test_order_does_not_depend_on_how_examples_lie_in_files(transformed, splits,
     np.testing.assert_array_equal(reread.emotion_ids, splits[0].emotion_ids)
 
 
-def test_features_on_disk_train_the_same_model(transformed, splits):
+@pytest.mark.parametrize("weighted", [{}, {"balance": "speaker", "mixup": 0.3}])
+def test_features_on_disk_train_the_same_model(transformed, splits, weighted):
     transform = tft.TFTransformOutput(transformed.graph_dir)
     on_disk = [
         read_split(files, transform, transformed.spec, max_bytes=0)
         for files in (transformed.train_files, transformed.eval_files)
     ]
     assert {type(split.features) for split in on_disk} == {ArrayOnDisk}
-    settings = ORIGINAL_TRAINING.replace(epochs=2, hyperparameters={"filters": 4})
+    settings = ORIGINAL_TRAINING.replace(epochs=2, hyperparameters={"filters": 4}, **weighted)
     in_memory, from_disk = (trainer.train_model(settings, transformed.spec, *pair) for pair in (splits, on_disk))
     assert from_disk.history == in_memory.history
     np.testing.assert_array_equal(
