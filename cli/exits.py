@@ -17,8 +17,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 2, "Refused: a command, an option, a setting, a path or a recording that cannot be used. Nothing ran."
     DIFFERENT = (
         3,
-        "A difference: `ser drift` drift, `ser rollout watch` a loss, `ser corpus verify` other recordings, "
-        "`ser accept` a failed check.",
+        "A difference: `ser drift` drift, `rollout watch` a loss, `corpus verify` other files, `accept` a failure.",
     )
     UNDECIDED = 4, "`ser rollout watch` ended or was interrupted without a verdict. Nothing was changed."
     PARTLY = 5, "Some recordings have an answer, others an error."
