@@ -24,7 +24,7 @@ from modules.evaluation.intervals import Predictions, estimates
 if TYPE_CHECKING:
     from pipeline.cross_validation.run import FoldResult, Plan
 
-PROMISES = (0.05, 0.1, 0.15, 0.2)
+PROMISES = (0.1, 0.15, 0.2, 0.25)
 
 
 class Tested(NamedTuple):
@@ -57,12 +57,15 @@ def test(planned: "Plan", results: Sequence["FoldResult"], promise: float) -> li
     from modules.data import examples
     from pipeline.cross_validation import run as cross_validation
 
+    columns = planned.corpus.columns
     outcomes: list[Tested | None] = []
     for fold, result in zip(planned.folds, results, strict=True):
         positions, answers = cross_validation.predict(planned, fold, fold.eval)
         calibrated = apply_temperature(answers, result.temperature)
         try:
-            chosen = abstention.fit(calibrated, planned.corpus.columns[examples.EMOTION_ID][positions], promise)
+            chosen = abstention.fit(
+                calibrated, columns[examples.EMOTION_ID][positions], columns[examples.SPEAKER][positions], promise
+            )
         except abstention.PromiseOutOfReach:
             outcomes.append(None)
             continue

@@ -71,9 +71,9 @@ class TrainingSettings(Settings):
         None,
         gt=0,
         lt=1,
-        description="Error rate that the answers of the served model promise for speakers like those of eval: where "
-        "it is less sure, it answers `not_sure`. Chooses `limits.min_confidence` on eval. null always gives an "
-        "emotion.",
+        description="Error rate of the answers that the served model keeps for nine of ten speakers like those of "
+        "eval: where it is less sure, it answers `not_sure`. Chooses `limits.min_confidence` on eval. null always "
+        "gives an emotion.",
     )
     precision: Precision = Field(
         "float32", description="Dtype policy of Keras while training; the exported model computes in float32."

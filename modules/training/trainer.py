@@ -431,7 +431,7 @@ def _calibrate(
     if settings.max_error is None:
         return temperature, None
     calibrated = calibration.apply_temperature(probabilities, temperature)
-    return temperature, abstention.fit(calibrated, emotion_ids, settings.max_error)
+    return temperature, abstention.fit(calibrated, emotion_ids, held_out.speakers, settings.max_error)
 
 
 def _require_finite(history: Mapping[str, list[float]], settings: TrainingSettings) -> None:

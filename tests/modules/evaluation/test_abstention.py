@@ -6,44 +6,57 @@ import pytest
 from modules.evaluation import abstention
 
 
-def clips(right: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities of two emotions with falling confidence and labels; ``x`` is an error."""
+def clips(right: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return probabilities of two emotions with falling confidence, labels and speakers; ``x`` is an error."""
     confidence = np.linspace(0.99, 0.51, len(right))
     ids = np.array([mark == "x" for mark in right], np.int64)
-    return np.stack([confidence, 1 - confidence], axis=1), ids
+    return np.stack([confidence, 1 - confidence], axis=1), ids, np.arange(len(right)) % 4
 
 
 def test_the_largest_coverage_that_keeps_the_rate_is_chosen():
-    probabilities, ids = clips("ooooooooo" + "x" + "oooooooooo" + "xxxxx")
-    chosen = abstention.fit(probabilities, ids, 0.1)
-    assert chosen.coverage == pytest.approx(20 / 25)
-    assert chosen.error == pytest.approx(1 / 20)
-    assert chosen.min_confidence == pytest.approx(probabilities[19, 0])
+    probabilities, ids, speakers = clips("o" * 24 + "x" + "o" * 15 + "xxxxx")
+    assert abstention.allowed_rate(0.12, 4) == pytest.approx(0.051, abs=1e-3)
+    chosen = abstention.fit(probabilities, ids, speakers, 0.12)
+    assert chosen.coverage == pytest.approx(40 / 45)
+    assert chosen.error == pytest.approx(1 / 40)
+    assert chosen.min_confidence == pytest.approx(probabilities[39, 0])
 
 
 def test_one_more_error_is_counted():
-    probabilities, ids = clips("o" * 9)
-    assert abstention.fit(probabilities, ids, 0.1).coverage == 1
-    with pytest.raises(abstention.PromiseOutOfReach, match=r"max_error is 0\.099.*9 clips.*0\.100") as caught:
-        abstention.fit(probabilities, ids, 0.099)
+    probabilities, ids, speakers = clips("o" * 9)
+    assert abstention.fit(probabilities, ids, speakers, 0.25).coverage == 1
+    with pytest.raises(
+        abstention.PromiseOutOfReach, match=r"max_error is 0\.2,.*9 clips.*4 speakers.*0\.1000"
+    ) as caught:
+        abstention.fit(probabilities, ids, speakers, 0.2)
     assert caught.value.code == "training.promise_out_of_reach"
 
 
 def test_clips_of_equal_confidence_are_answered_together():
     probabilities = np.tile([0.8, 0.2], (20, 1))
     with pytest.raises(abstention.PromiseOutOfReach):
-        abstention.fit(probabilities, np.array([0] * 10 + [1] * 10), 0.2)
+        abstention.fit(probabilities, np.array([0] * 10 + [1] * 10), np.arange(20), 0.5)
 
 
-def test_new_clips_keep_the_rate():
-    """The promise holds on average over draws of clips, whatever the model's calibration."""
+def test_more_speakers_need_a_smaller_margin():
+    rates = [abstention.allowed_rate(0.2, speakers) for speakers in (1, 2, 4, 24, 1000)]
+    assert rates == sorted(rates)
+    assert rates[0] == pytest.approx(0.0714, abs=1e-3)
+    assert rates[-1] < 0.2
+
+
+def test_nine_of_ten_further_speakers_keep_the_rate():
+    """Speakers of the assumed spread, whatever the calibration of the model: the threshold of some holds for others."""
     rng = np.random.default_rng(0)
-    errors = []
-    for _ in range(400):
-        confidence = rng.uniform(0.5, 1, size=400)
-        wrong = rng.uniform(size=400) > confidence
+    kept = []
+    for _ in range(300):
+        shift = np.repeat(rng.normal(0, 0.65, size=5), 400)
+        logit = rng.normal(2, 1.5, size=2000)
+        confidence = 0.5 + 0.5 / (1 + np.exp(-logit))
+        wrong = rng.uniform(size=2000) > 1 / (1 + np.exp(-logit - shift))
         probabilities = np.stack([confidence, 1 - confidence], axis=1)
-        chosen = abstention.fit(probabilities[:120], wrong[:120].astype(np.int64), 0.2)
-        answered = confidence[120:] >= chosen.min_confidence
-        errors.append(wrong[120:][answered].mean())
-    assert 0.12 < np.mean(errors) < 0.2
+        known, speakers = slice(0, 1600), np.repeat(np.arange(5), 400)
+        chosen = abstention.fit(probabilities[known], wrong[known].astype(np.int64), speakers[known], 0.2)
+        answered = confidence[1600:] >= chosen.min_confidence
+        kept.append(wrong[1600:][answered].mean() <= 0.2)
+    assert 0.86 < np.mean(kept) < 0.97
