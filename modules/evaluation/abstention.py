@@ -67,12 +67,13 @@ def fit(probabilities: np.ndarray, class_ids: np.ndarray, speakers: np.ndarray, 
     rates = (errors + 1) / (answers + 1)
     # Clips of equal confidence are answered together.
     together = np.append(ranked[1:] < ranked[:-1], True)
-    allowed = allowed_rate(max_error, len(np.unique(speakers)))
+    people = len(np.unique(speakers))
+    allowed = allowed_rate(max_error, people)
     kept = np.flatnonzero((rates <= allowed) & together)
     if not len(kept):
         raise PromiseOutOfReach(
             f"training.max_error is {max_error}, for which eval may have a rate of {allowed:.4f}; the lowest of "
-            f"its {len(ranked)} clips of {len(np.unique(speakers))} speakers is {rates[together].min():.4f}, counted with "
+            f"its {len(ranked)} clips of {people} speakers is {rates[together].min():.4f}, counted with "
             "one more error. Allow a higher one, or give eval more speakers with splits.eval"
         )
     last = kept[-1]
