@@ -23,6 +23,7 @@ AFTER_CHECK: dict[str, str] = {
     "gate.uar_loss_interval": "The served version stays. Compare the data of both runs.",
     "gate.slice_uar": "Add training recordings of that slice; gate.min_slice_adjusted_uar is the floor.",
     "gate.tfma_thresholds": "Read the check's reason: it names the threshold.",
+    "gate.acceptance": "The report lists the failed checks; gate.acceptance names the tests that must pass.",
     "serving.grpc_answers": "The served model answers differently from the SavedModel: read run.log.",
 }
 
