@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from axe_core_python.selenium import Axe
 from selenium import webdriver
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -20,3 +21,11 @@ def start_browser(*arguments: str) -> webdriver.Chrome:
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", *arguments):
         options.add_argument(f"--{argument}")
     return webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+
+
+def serious_findings(driver: webdriver.Chrome) -> list[str]:
+    """Return the critical and serious findings of axe on the open page, a line for each element."""
+    driver.set_script_timeout(120)
+    violations = Axe().run(driver)["violations"]
+    serious = [violation for violation in violations if violation["impact"] in ("critical", "serious")]
+    return [f"{violation['id']}: {node['html']}" for violation in serious for node in violation["nodes"]]

@@ -163,7 +163,8 @@ def _show_card(model_base_path: str, answers: list[Answer]) -> None:
         limits = json.loads(addresses.read_bytes(posixpath.join(folder, JSON_FILE)))["limits"]
         card = addresses.read_bytes(posixpath.join(folder, MARKDOWN_FILE)).decode()
     except (OSError, ValueError, KeyError):
-        st.caption(f"{LIMITS[0]} [About model cards]({_CARD_GUIDE})")
+        # a caption is too pale for a link
+        st.markdown(f":small[{LIMITS[0]} [About model cards]({_CARD_GUIDE})]")
         return
     st.caption(limits[0])
     with st.expander("Model card"):

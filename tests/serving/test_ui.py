@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.browser import needs_browser, start_browser
+from tests.browser import needs_browser, serious_findings, start_browser
 from tests.paths import RAVDESS_RATE_HZ
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +138,19 @@ def test_a_channel_can_be_chosen_where_channels_cancel(upload, browser, speechli
     wait = WebDriverWait(browser, 60)
     wait.until(expected_conditions.element_to_be_clickable((By.XPATH, "//*[@role='option'][. = '2']"))).click()
     wait.until(lambda it: "Model version 3" in it.find_element(By.TAG_NAME, "body").text)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_nothing_serious(upload, browser, joined, mode):
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": mode}]}
+    )
+    try:
+        upload("a.flac", joined[0], "Segments", "JSON with segments")
+        WebDriverWait(browser, 30).until(lambda it: it.find_elements(By.CSS_SELECTOR, "canvas, svg.marks"))
+        assert serious_findings(browser) == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_the_page_fits_a_phone_in_the_dark(upload, browser, joined):

@@ -14,7 +14,7 @@ from modules.evaluation.intervals import Predictions
 from modules.reporting.sound import embed
 from modules.reporting.summary import Check, Lineage, PastRun, Push, Run, RunSummary, Training, Verdict
 from modules.reporting.write import write
-from tests.browser import needs_browser, start_browser
+from tests.browser import needs_browser, serious_findings, start_browser
 
 pytestmark = needs_browser
 
@@ -125,6 +125,11 @@ def test_nothing_scrolls_sideways_and_every_text_stands_out(open_page, width, he
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     assert opened.execute_script(LOW_CONTRAST, LEAST_CONTRAST) == []
     assert len(opened.execute_script(LOW_CONTRAST, 22)) > 50, "the script reads texts"
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1200, 800)])
+def test_axe_finds_nothing_serious(open_page, width, height):
+    assert serious_findings(open_page(width, height)) == []
 
 
 def test_the_first_screen_answers_how_good_compared_with_what_for_whom_and_what_next(open_page):
