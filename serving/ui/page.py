@@ -55,7 +55,7 @@ def main() -> None:
     options = _options()
     st.set_page_config(page_title="Speech emotion", page_icon="🎙️")
     st.title("Speech emotion")
-    st.caption(f"Model: `{options.address}`")
+    _note(f"Model: `{options.address}`")
     sounds = _choose(options.samples)
     if not sounds:
         st.info("Upload recordings, record one or choose a sample to begin.")
@@ -155,6 +155,11 @@ def _answer(address: str, content: bytes, channel: int | None) -> Answer:
         return Answer(client.predict(content, channel=channel), list(segments_of(windows)), windows)
 
 
+def _note(text: str) -> None:
+    """Show small text, in the colour of all text: Streamlit's captions are too pale to read."""
+    st.markdown(f":small[{text}]")
+
+
 def _show_card(model_base_path: str, answers: list[Answer]) -> None:
     """Show the limits of the model, from its card where this machine can read it."""
     version = max((answer.prediction.model_version or 0 for answer in answers), default=0)
@@ -163,10 +168,9 @@ def _show_card(model_base_path: str, answers: list[Answer]) -> None:
         limits = json.loads(addresses.read_bytes(posixpath.join(folder, JSON_FILE)))["limits"]
         card = addresses.read_bytes(posixpath.join(folder, MARKDOWN_FILE)).decode()
     except (OSError, ValueError, KeyError):
-        # a caption is too pale for a link
-        st.markdown(f":small[{LIMITS[0]} [About model cards]({_CARD_GUIDE})]")
+        _note(f"{LIMITS[0]} [About model cards]({_CARD_GUIDE})")
         return
-    st.caption(limits[0])
+    _note(limits[0])
     with st.expander("Model card"):
         st.markdown(card)
 
@@ -205,7 +209,7 @@ def _show(sound: Sound, answer: Answer | str, channel: int | None) -> None:
         _show_prediction(answer.prediction)
     segments = answer.segments if isinstance(answer, Answer) else []
     st.audio(sound.content)
-    st.caption(f"{recording.duration_sec:.1f} s at {recording.sample_rate_hz / 1000:g} kHz")
+    _note(f"{recording.duration_sec:.1f} s at {recording.sample_rate_hz / 1000:g} kHz")
     _show_picture(recording, segments)
     if segments:
         _show_segments(sound, segments)
@@ -221,9 +225,9 @@ def _decode(content: bytes, channel: int | None) -> Recording:
 def _show_prediction(prediction: Prediction) -> None:
     st.header(prediction.emotion.replace("_", " "))
     if prediction.emotion == NO_SPEECH:
-        st.caption(f"Probability of speech: {prediction.speech or 0:.0%}")
+        _note(f"Probability of speech: {prediction.speech or 0:.0%}")
     if prediction.emotion == NOT_SURE:
-        st.caption(
+        _note(
             f"The most probable emotion has {prediction.confidence:.0%}; the model names one from "
             f"{prediction.min_confidence:.0%}."
         )
@@ -240,7 +244,7 @@ def _show_prediction(prediction: Prediction) -> None:
     )
     st.altair_chart(bars + base.mark_text(align="left", dx=4, color=INK[_theme()]).encode(text="percent:N"))
     if prediction.model_version is not None:
-        st.caption(f"Model version {prediction.model_version}")
+        _note(f"Model version {prediction.model_version}")
 
 
 def _show_picture(recording: Recording, segments: list[Segment]) -> None:
@@ -249,7 +253,7 @@ def _show_picture(recording: Recording, segments: list[Segment]) -> None:
     description = f"Waveform and spectrogram of {recording.duration_sec:.1f} s. {emotions}"
     # st.image has no text for those who cannot see it.
     st.html(f'<img alt="{html.escape(description)}" src="data:image/png;base64,{encoded}" style="width: 100%">')
-    st.caption("Waveform, emotions and mel spectrogram")
+    _note("Waveform, emotions and mel spectrogram")
 
 
 def _theme() -> str:

@@ -141,9 +141,9 @@ def test_changed_recordings_are_predicted_by_the_fold_that_is_new_to_the_speaker
     assert result.clips == 2 * 2 * 24
     values = {check.name: check.value for check in result.checks}
     assert values.keys() == {*(f"unchanged predictions, {name}" for name in chosen), "change of UAR, babble, 20 dB"}
-    assert values["unchanged predictions, gain"] > values["unchanged predictions, room: lecture, meeting or office"]
+    assert values["unchanged predictions, gain"] >= 0.9
     stored = {path: path.stat().st_mtime_ns for path in (evaluated / "cross_validation" / "changed").iterdir()}
-    assert len(stored) == 4  # with the studio booth
+    assert len({path.read_text() for path in stored}) == 4  # with the studio booth; every change changes something
     monkeypatch.setattr("pipeline.cross_validation.changed.extract", lambda *_: pytest.fail("extracted again"))
     assert acceptance.accept(planned, demo_data, kinds=("robustness",), emotions=("angry", "sad")) == result
     assert {path: path.stat().st_mtime_ns for path in stored} == stored

@@ -103,7 +103,7 @@ def test_output_filter(stub, wav_bytes):
     code, details = refusal(stub, message)
     assert code == "INVALID_ARGUMENT"
     assert "['mood']" in details
-    assert "['emotion', 'error', 'labels', 'probabilities', 'speech']" in details
+    assert "['confidence', 'emotion', 'error', 'labels', 'min_confidence', 'probabilities', 'speech']" in details
 
 
 @pytest.mark.parametrize(
