@@ -183,8 +183,7 @@ def make_parser(description: str | None, *, seeds: bool = True) -> argparse.Argu
         description: Docstring of the benchmark.
         seeds: Whether the recipe is trained from several seeds.
     """
-    parser = command.make_parser(description)
-    parser.add_argument("--root", type=Path, default=Path("output"), help="folder of features and results")
+    parser = command.make_folds_parser(description)
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--keep-rows", action="store_true", help="keep the other rows of the tables in the document")
     if seeds:

@@ -6,20 +6,18 @@ Folds and models are those of ``ser evaluate``. Each fold's threshold is chosen 
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np
 
 from benchmarks import command, document
 from benchmarks.robustness import ENCODER
 from modules.evaluation import abstention
 from modules.evaluation.calibration import apply_temperature
-from modules.evaluation.evaluate import COVERAGES
-from modules.evaluation.intervals import Predictions, estimates
+from modules.evaluation.evaluate import coverages
+from modules.evaluation.intervals import Predictions
 
 if TYPE_CHECKING:
     from pipeline.cross_validation.run import FoldResult, Plan
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 PROMISES = (0.1, 0.15, 0.2, 0.25)
 
 
-class Tested(NamedTuple):
+class FoldOutcome(NamedTuple):
     """A threshold on the test speakers of one fold.
 
     Attributes:
@@ -46,7 +44,7 @@ class Tested(NamedTuple):
         return self.errors / max(self.answered, 1)
 
 
-def test(planned: "Plan", results: Sequence["FoldResult"], promise: float) -> list[Tested | None]:
+def outcomes_of(planned: "Plan", results: Sequence["FoldResult"], promise: float) -> list[FoldOutcome | None]:
     """Return the outcome of a promise in each fold; None where its eval speakers do not allow the promise.
 
     Args:
@@ -58,7 +56,7 @@ def test(planned: "Plan", results: Sequence["FoldResult"], promise: float) -> li
     from pipeline.cross_validation import run as cross_validation
 
     columns = planned.corpus.columns
-    outcomes: list[Tested | None] = []
+    outcomes: list[FoldOutcome | None] = []
     for fold, result in zip(planned.folds, results, strict=True):
         positions, answers = cross_validation.predict(planned, fold, fold.eval)
         calibrated = apply_temperature(answers, result.temperature)
@@ -72,11 +70,11 @@ def test(planned: "Plan", results: Sequence["FoldResult"], promise: float) -> li
         tested = cross_validation.predictions(planned, [result])
         answered = tested.probabilities.max(axis=1) >= chosen.min_confidence
         wrong = tested.predicted != tested.labels
-        outcomes.append(Tested(int(answered.sum()), len(answered), int(wrong[answered].sum())))
+        outcomes.append(FoldOutcome(int(answered.sum()), len(answered), int(wrong[answered].sum())))
     return outcomes
 
 
-def promises_table(outcomes: dict[float, list[Tested | None]]) -> str:
+def promises_table(outcomes: dict[float, list[FoldOutcome | None]]) -> str:
     """Return coverage and error rate of each promise.
 
     Args:
@@ -107,27 +105,22 @@ def coverages_table(predictions: Predictions) -> str:
     Args:
         predictions: Predictions of all folds.
     """
-    confidence = predictions.probabilities.max(axis=1)
     rows = []
-    for coverage in COVERAGES:
-        part = predictions.take(confidence >= np.quantile(confidence, 1 - coverage))
-        accuracy = document.percent_with_range(estimates(part, ("accuracy",))["accuracy"])
-        rows.append([f"{100 * coverage:g}", f"{part.probabilities.max(axis=1).min():.2f}", accuracy])
-    return document.table(["answered %", "confidence from", "accuracy %"], rows)
+    for each in coverages(predictions):
+        _, value, interval = each.accuracy.texts
+        rows.append([f"{100 * each.coverage:.0f}", f"{each.min_confidence:.2f}", f"{value} ({interval})"])
+    return document.table(["answered %", "confidence from", "accuracy"], rows)
 
 
 def main() -> None:
     """Cross-validate, test the promises and print the tables."""
-    from pipeline.config import load_config
     from pipeline.cross_validation import run as cross_validation
 
-    parser = command.make_parser(__doc__)
-    parser.add_argument("--root", type=Path, default=Path("output"), help="folder of features and results")
-    options = parser.parse_args()
+    options = command.make_folds_parser(__doc__).parse_args()
     with command.run_folder(options.root):
-        planned = cross_validation.plan(load_config(overrides=[ENCODER]), data=options.data, root=options.root, folds=6)
+        planned = command.plan_folds(options, ENCODER)
         results = list(cross_validation.results(planned))
-        outcomes = {promise: test(planned, results, promise) for promise in PROMISES}
+        outcomes = {promise: outcomes_of(planned, results, promise) for promise in PROMISES}
         pooled = cross_validation.predictions(planned, results)
     tables = {"coverages": coverages_table(pooled), "promises": promises_table(outcomes)}
     command.publish(tables, options.write)

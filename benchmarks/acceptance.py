@@ -7,7 +7,6 @@ and with the four that the bounds were published for.
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,7 +17,6 @@ from modules.models import FAMILIES
 from modules.reporting.acceptance import worst_of
 from modules.reporting.summary import Acceptance, AcceptanceCheck
 
-FOLDS = 6
 ROBUSTNESS = "robustness"
 
 
@@ -84,17 +82,13 @@ def tables(family: str, all_emotions: Acceptance, published: Acceptance) -> Mapp
 
 def main() -> None:
     """Test a family over the folds and print the tables."""
-    parser = command.make_parser(__doc__)
-    parser.add_argument("--root", type=Path, default=Path("output"), help="folder of features and results")
+    parser = command.make_folds_parser(__doc__)
     parser.add_argument("--family", choices=sorted(FAMILIES), required=True, help="model family")
     options = parser.parse_args()
-    from pipeline.config import load_config  # slow to import
-    from pipeline.cross_validation import acceptance
-    from pipeline.cross_validation import run as cross_validation
+    from pipeline.cross_validation import acceptance  # slow to import
 
-    config = load_config(overrides=[f"training.family={options.family}"])
     with command.run_folder(options.root):
-        planned = cross_validation.plan(config, data=options.data, root=options.root, folds=FOLDS)
+        planned = command.plan_folds(options, f"training.family={options.family}")
         results = [
             acceptance.accept(planned, options.data, emotions=emotions)
             for emotions in (planned.corpus.emotions, PUBLISHED_EMOTIONS)

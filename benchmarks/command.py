@@ -5,8 +5,14 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import document
+
+if TYPE_CHECKING:
+    from pipeline.cross_validation.run import Plan
+
+FOLDS = 6
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
@@ -27,6 +33,17 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def make_folds_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark over the folds of a cross-validation: also with ``--root``.
+
+    Args:
+        description: Docstring of the benchmark; its first line is the description.
+    """
+    parser = make_parser(description)
+    parser.add_argument("--root", type=Path, default=Path("output"), help="folder of features and results")
+    return parser
+
+
 def make_parser_without_data(description: str | None) -> argparse.ArgumentParser:
     """Return a parser with ``--write``.
 
@@ -36,6 +53,20 @@ def make_parser_without_data(description: str | None) -> argparse.ArgumentParser
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown document to write the tables into, too")
     return parser
+
+
+def plan_folds(options: argparse.Namespace, *overrides: str) -> "Plan":
+    """Return the six folds of ``ser evaluate`` for the options of :func:`make_folds_parser`.
+
+    Args:
+        options: Parsed options.
+        *overrides: Settings that differ from the default configuration.
+    """
+    from pipeline.config import load_config  # slow to import
+    from pipeline.cross_validation import run as cross_validation
+
+    config = load_config(overrides=list(overrides))
+    return cross_validation.plan(config, data=options.data, root=options.root, folds=FOLDS)
 
 
 @contextlib.contextmanager

@@ -130,15 +130,9 @@ def _extractor(spec: "AudioSpec") -> Callable[..., tuple["tf.Tensor", ...]]:
 
 def main() -> None:
     """Cross-validate, answer the recordings by every rule and print the table."""
-    from pipeline.config import load_config
-    from pipeline.cross_validation import run as cross_validation
-
-    parser = command.make_parser(__doc__)
-    parser.add_argument("--root", type=Path, default=Path("output"), help="folder of features and results")
-    options = parser.parse_args()
+    options = command.make_folds_parser(__doc__).parse_args()
     with command.run_folder(options.root):
-        planned = cross_validation.plan(load_config(overrides=[ENCODER]), data=options.data, root=options.root, folds=6)
-        predictions = predict(planned, options.data)
+        predictions = predict(command.plan_folds(options, ENCODER), options.data)
     command.publish({"whole recordings": to_markdown(predictions)}, options.write)
 
 

@@ -94,7 +94,7 @@ def evaluate(
             "confusion": tuple(tuple(row) for row in confusion.tolist()),
             "slices": _slice_results(predictions, dimensions, resamples=resamples, seed=seed, level=level),
             "calibration": _calibration(predictions),
-            "coverages": _coverages(predictions, min_confidence, resamples=resamples, seed=seed, level=level),
+            "coverages": coverages(predictions, min_confidence, resamples=resamples, seed=seed, level=level),
             "guessing_p_value": chance.p_value(predictions, seed=seed),
         }
     )
@@ -255,9 +255,23 @@ def _metric(name: str, estimate: Estimate, index: int | None = None) -> Metric:
     return Metric(name=name, value=value, low=low, high=high, resampled=None if np.isnan(low) else estimate.resampled)
 
 
-def _coverages(
-    predictions: Predictions, min_confidence: float, *, resamples: int, seed: int, level: float
+def coverages(
+    predictions: Predictions,
+    min_confidence: float = 0.0,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> tuple[Coverage, ...]:
+    """Return the accuracy of the most confident clips, at :data:`COVERAGES` and from a confidence.
+
+    Args:
+        predictions: Predictions of all clips.
+        min_confidence: Confidence below which the served model gives no emotion; 0 for a model that always gives one.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        level: Nominal coverage of the intervals, 0 to 1.
+    """
     confidence = predictions.probabilities.max(axis=1)
     ranked = np.sort(confidence)[::-1]
     thresholds = [(ranked[math.ceil(coverage * len(ranked)) - 1], False) for coverage in COVERAGES]

@@ -108,22 +108,23 @@ def predictions(response: wire.PredictResponse, names: Sequence[str]) -> list[Pr
         response: Response of a signature that answers for whole recordings.
         names: Name of each recording in messages.
     """
-    labels, probabilities, emotions = (_output(response, name) for name in ("labels", "probabilities", "emotion"))
-    version, min_confidence = _version(response), _min_confidence(response)
-    return [
-        error
-        or Prediction(
-            emotion=emotion.decode(),
-            probabilities=_named(label, row),
-            confidence=float(row.max()),
-            min_confidence=min_confidence,
-            speech=speech,
-            model_version=version,
-        )
-        for label, row, emotion, speech, error in zip(
-            labels, probabilities, emotions, _speech(response, emotions), errors(response, names), strict=True
-        )
-    ]
+    columns = [_output(response, name) for name in ("labels", "probabilities", "emotion")]
+    rows = zip(*columns, _speech(response, columns[-1]), strict=True)
+    return [error or _prediction(response, *row) for error, row in zip(errors(response, names), rows, strict=True)]
+
+
+def _prediction(
+    response: wire.PredictResponse, labels: np.ndarray, probabilities: np.ndarray, emotion: bytes, speech: float | None
+) -> Prediction:
+    """Return one answer of a response, from its labels and probabilities, ``[emotions]`` each."""
+    return Prediction(
+        emotion=emotion.decode(),
+        probabilities={label.decode(): float(value) for label, value in zip(labels, probabilities, strict=True)},
+        confidence=float(probabilities.max()),
+        min_confidence=_min_confidence(response),
+        speech=speech,
+        model_version=response.model_spec.version.value if response.model_spec.HasField("version") else None,
+    )
 
 
 def _speech(response: wire.PredictResponse, emotions: np.ndarray) -> list[float | None]:
@@ -160,23 +161,16 @@ def windows_of(response: wire.PredictResponse, *, offset_sec: float) -> list[Seg
         response: Response of the ``timeline`` signature.
         offset_sec: Start of the request's audio in the recording, in seconds.
     """
-    names = ("probabilities", "emotion", "start_sec", "end_sec")
     windows = int(_output(response, "windows")[0])  # empty windows pad a batch with a longer recording
-    labels, columns = _output(response, "labels")[0], [_output(response, name)[0][:windows] for name in names]
-    version, min_confidence = _version(response), _min_confidence(response)
-    speeches = _speech(response, columns[1])
+    labels = _output(response, "labels")[0]
+    columns = [_output(response, name)[0][:windows] for name in ("emotion", "probabilities", "start_sec", "end_sec")]
     return [
         Segment(
-            emotion=emotion.decode(),
-            probabilities=_named(labels, row),
-            confidence=float(row.max()),
-            min_confidence=min_confidence,
-            speech=speech,
-            model_version=version,
+            **vars(_prediction(response, labels, row, emotion, speech)),
             start_sec=offset_sec + float(start_sec),
             end_sec=offset_sec + float(end_sec),
         )
-        for row, emotion, start_sec, end_sec, speech in zip(*columns, speeches, strict=True)
+        for emotion, row, start_sec, end_sec, speech in zip(*columns, _speech(response, columns[0]), strict=True)
     ]
 
 
@@ -206,11 +200,3 @@ def tensor_values(tensor: wire.TensorProto) -> np.ndarray:
     values = np.array(getattr(tensor, _FIELDS[tensor.dtype]), dtype=dtype)
     # TensorProto leaves out repetitions of the last value.
     return np.pad(values, (0, int(np.prod(shape)) - len(values)), mode="edge").reshape(shape)
-
-
-def _named(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    return {label.decode(): float(value) for label, value in zip(labels, probabilities, strict=True)}
-
-
-def _version(response: wire.PredictResponse) -> int | None:
-    return response.model_spec.version.value if response.model_spec.HasField("version") else None

@@ -21,16 +21,16 @@ def whole(windows: Sequence[Prediction]) -> Prediction:
     weights = np.maximum(speeches, LEAST_WEIGHT) if len(speeches) == len(windows) else np.ones(len(windows))
     labels = list(windows[0].probabilities)
     mean = np.average([list(window.probabilities.values()) for window in windows], axis=0, weights=weights)
-    last = windows[-1]
-    emotion = labels[int(mean.argmax())] if mean.max() >= last.min_confidence else NOT_SURE
+    min_confidence = max(window.min_confidence for window in windows)  # a silent window of live audio has none
+    emotion = labels[int(mean.argmax())] if mean.max() >= min_confidence else NOT_SURE
     has_speech = any(window.emotion != NO_SPEECH for window in windows)
     return Prediction(
         emotion=emotion if has_speech else NO_SPEECH,
         probabilities=dict(zip(labels, map(float, mean), strict=True)),
         confidence=float(mean.max()),
-        min_confidence=last.min_confidence,
+        min_confidence=min_confidence,
         speech=max(speeches, default=None),
-        model_version=last.model_version,
+        model_version=windows[-1].model_version,
     )
 
 
