@@ -2,11 +2,13 @@
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Annotated, cast
+from types import FrameType
+from typing import IO, TYPE_CHECKING, Annotated, Self, cast
 
 import typer
 
@@ -54,9 +56,10 @@ def listen(
         model_server.server(address, model_base_path) as place,
         Client(place, model=model, timeout_sec=timeout_sec, ca_file=ca_file) as client,
         _standard_input() if source else _microphone() as sound,
+        _Interrupt() as interrupt,
     ):
         try:
-            found = client.live(_chunks(sound, channel), sound.samplerate)
+            found = client.live(_chunks(sound, channel, interrupt), sound.samplerate)
             for segment in found if windows else segments_of(found):
                 answers.print_live(segment, as_json=as_json)
         except (AudioError, ServingError) as error:
@@ -110,18 +113,53 @@ def _opened(descriptor: int) -> "soundfile.SoundFile":
         ) from error
 
 
-def _chunks(sound: "soundfile.SoundFile", channel: int | None) -> "Iterator[np.ndarray]":
+class _Interrupt:
+    """Ctrl-C that ends the sound, not the command: the answers to what was heard are still printed.
+
+    A second one stops the command.
+
+    Attributes:
+        pressed: Whether it was pressed while an answer was under way.
+        waiting: Whether sound is awaited, which ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = self.waiting = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.waiting or self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+
+def _chunks(sound: "soundfile.SoundFile", channel: int | None, interrupt: _Interrupt) -> "Iterator[np.ndarray]":
     """Yield the samples as they arrive, float32 ``[samples, channels]``, until the end or Ctrl-C.
 
     Args:
         sound: The recording.
         channel: Number of the channel to use, from 1; ``None`` for all.
+        interrupt: Ctrl-C.
 
     Raises:
         Refused: There is no such channel.
     """
     if channel is not None and channel > sound.channels:
         raise Refused(f"--channel is {channel}; the sound has {sound.channels}")
-    with contextlib.suppress(KeyboardInterrupt):
-        while len(block := sound.read(sound.samplerate // _CHUNKS_PER_SEC, dtype="float32", always_2d=True)):
-            yield block if channel is None else block[:, channel - 1 : channel]
+    while not interrupt.pressed:
+        try:
+            interrupt.waiting = True
+            block = sound.read(sound.samplerate // _CHUNKS_PER_SEC, dtype="float32", always_2d=True)
+            interrupt.waiting = False
+        except KeyboardInterrupt:
+            interrupt.waiting, interrupt.pressed = False, True
+            return
+        if not len(block):
+            return
+        yield block if channel is None else block[:, channel - 1 : channel]

@@ -3,10 +3,13 @@
 import asyncio
 import itertools
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tracemalloc
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -146,6 +149,27 @@ def test_listen_prints_before_the_sound_has_ended(shared_server, speech, tmp_pat
     assert process.returncode == ExitCode.DONE
     with Client(shared_server.address, timeout_sec=60) as client:
         assert len(rest) + 1 == len(list(client.timeline(file)))
+
+
+@pytest.mark.skipif(not shutil.which("arecord"), reason="arecord is not installed (Debian: alsa-utils)")
+def test_listen_takes_the_microphone_until_it_is_interrupted(shared_server, speech, tmp_path):
+    """The real arecord, whose default device plays a file through ALSA's null device."""
+    heard = librosa.resample(speech, orig_sr=RAVDESS_RATE_HZ, target_sr=16_000)
+    soundfile.write(tmp_path / "speech.wav", heard, 16_000)
+    soundfile.write(tmp_path / "speech.raw", heard, 16_000, subtype="PCM_16", format="RAW")
+    device = f"type file; slave.pcm {{ type null }}; file /dev/null; infile {tmp_path}/speech.raw; format raw"
+    (tmp_path / "asoundrc").write_text(f"pcm.!default {{ {device} }}")
+    environ = os.environ | {"ALSA_CONFIG_PATH": str(tmp_path / "asoundrc")}
+    words = [*LISTEN, "--windows", "--address", shared_server.address]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=ROOT, env=environ, **pipes) as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.DONE, complaints
+    with Client(shared_server.address, timeout_sec=60) as client:
+        window = next(client.timeline(tmp_path / "speech.wav"))
+    assert first.split()[:5] == ["0.0", "to", "2.5", "s", window.emotion]
 
 
 def test_listen_takes_the_microphone_of_arecord(shared_server, speech, tmp_path):
