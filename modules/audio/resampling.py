@@ -1,8 +1,9 @@
 """Band-limited resampling in TensorFlow, the same at ingest and in the served model.
 
-The spectrum of a piece of sound is cut or extended to the new rate, with a cosine taper where soxr's HQ recipe has
-its transition band. Between two whole-number rates the exact ratio is kept: the sound is seen as blocks of
-``from_rate / gcd`` samples in and ``to_rate / gcd`` samples out, and only whole blocks are transformed.
+The sound is transformed in overlapping frames (overlap-save: Oppenheim and Schafer, Discrete-Time Signal Processing,
+section 8.7). The spectrum of each frame is cut or extended to the new rate, with a cosine taper where soxr's HQ recipe
+has its transition band. Between two whole-number rates the exact ratio is kept: the sound is seen as blocks of
+``from_rate / gcd`` samples in and ``to_rate / gcd`` samples out, and a frame is a number of whole blocks.
 """
 
 import itertools
@@ -14,8 +15,13 @@ import tensorflow as tf
 PASSBAND = 0.913
 """Share of the lower of the two Nyquist frequencies that passes untouched, as in soxr's HQ recipe."""
 
-GUARD_SEC = 0.1
-"""Sound around the returned range that is transformed with it. The filter's response has fallen below -120 dB there."""
+GUARD_SAMPLES = 384
+"""Samples, at the lower of the two rates, around each frame's result that are transformed with it. The response of the
+filter, a raised cosine, has fallen to -120 dB there."""
+
+FRAME_SAMPLES = 12_288
+"""Samples of a frame's result, at the higher of the two rates: large against the guard, and small enough for the
+processor's cache, which the transform of a whole recording is not."""
 
 
 def resampled_length(samples: tf.Tensor | int, *, from_rate_hz: tf.Tensor | int, to_rate_hz: int) -> tf.Tensor:
@@ -65,30 +71,54 @@ def _resample_blocks(
 ) -> tf.Tensor:
     divisor = _common_divisor(from_rate, to_rate)
     block_in, block_out = from_rate // divisor, to_rate // divisor
-    guard_out = round(GUARD_SEC * to_rate)
-    first_block = tf.maximum(start - guard_out, 0) // block_out
-    last_sample = _ceil_div((start + size + guard_out) * block_in, block_out)
-    piece = waveform[first_block * block_in : last_sample]
-    # The transform is circular: silence at the end keeps it from wrapping round into the start.
-    guard_in = tf.cast(GUARD_SEC * tf.cast(from_rate, tf.float64), tf.int64)
-    blocks = _fast_count(_ceil_div(tf.size(piece, tf.int64) + guard_in, block_in))
-    resampled = _change_length(piece, blocks * block_in, blocks * block_out)
+    first_block = start // block_out
+    blocks = _ceil_div(start + size, block_out) - first_block
+    guard = _ceil_div(GUARD_SAMPLES, tf.minimum(block_in, block_out))
+    hop = tf.minimum(blocks, _ceil_div(FRAME_SAMPLES, tf.maximum(block_in, block_out)))
+    length = _fast_count(tf.maximum(hop, 2 * guard) + 2 * guard)
+    hop = length - 2 * guard
+    frames = _frames(
+        waveform,
+        first=(first_block - guard) * block_in,
+        count=_ceil_div(blocks, hop),
+        hop=hop * block_in,
+        guard=guard * block_in,
+    )
+    resampled = _change_length(frames, length * block_in, length * block_out)
+    inner = tf.reshape(resampled[:, guard * block_out : (guard + hop) * block_out], [-1])
     skipped = start - first_block * block_out
-    return resampled[skipped : skipped + size]
+    return inner[skipped : skipped + size]
 
 
-def _change_length(waveform: tf.Tensor, length_in: tf.Tensor, length_out: tf.Tensor) -> tf.Tensor:
-    padded = tf.pad(waveform, [[0, length_in - tf.size(waveform, tf.int64)]])
-    spectrum = tf.signal.rfft(padded, [tf.cast(length_in, tf.int32)])
-    kept_bins = tf.minimum(length_in, length_out) // 2 + 1
-    gain = _taper(kept_bins) * tf.cast(length_out / length_in, tf.float32)
-    spectrum = spectrum[:kept_bins] * tf.cast(gain, tf.complex64)
+def _frames(waveform: tf.Tensor, *, first: tf.Tensor, count: tf.Tensor, hop: tf.Tensor, guard: tf.Tensor) -> tf.Tensor:
+    """Return frames of ``hop + 2 * guard`` samples every ``hop`` samples, ``[count, hop + 2 * guard]``.
+
+    The first begins with sample ``first``; what is before the first sample of the waveform and after its last is 0.
+    The overlap, ``2 * guard``, is at most a hop.
+    """
+    total = (count + 1) * hop
+    piece = waveform[tf.maximum(first, 0) : first + count * hop + 2 * guard]
+    before = tf.maximum(-first, 0)
+    padded = tf.pad(piece, [[before, total - before - tf.size(piece, tf.int64)]])
+    hops = tf.reshape(padded, [count + 1, hop])
+    return tf.concat([hops[:-1], hops[1:, : 2 * guard]], axis=1)
+
+
+def _change_length(frames: tf.Tensor, length_in: tf.Tensor, length_out: tf.Tensor) -> tf.Tensor:
+    """Resample frames, ``[frames, length_in]``, each by itself and as if it were periodic."""
+    spectrum = tf.signal.rfft(tf.ensure_shape(frames, [None, None]))
+    gain = _taper(tf.minimum(length_in, length_out)) * tf.cast(length_out / length_in, tf.float32)
+    spectrum = spectrum[:, : tf.size(gain)] * tf.cast(gain, tf.complex64)
     return tf.signal.irfft(spectrum, [tf.cast(length_out, tf.int32)])
 
 
-def _taper(bins: tf.Tensor) -> tf.Tensor:
-    """Return the gain from 0 Hz to the lower Nyquist frequency: 1 in the pass band, then half a cosine down to 0."""
-    relative_frequency = tf.linspace(0.0, 1.0, bins)
+def _taper(length: tf.Tensor) -> tf.Tensor:
+    """Return the gain of each bin of a spectrum of ``length`` samples at the lower rate.
+
+    It is 1 in the pass band, then half a cosine down to 0 at the Nyquist frequency.
+    """
+    bins = tf.range(length // 2 + 1)
+    relative_frequency = tf.cast(2 * bins / length, tf.float32)
     transition = tf.clip_by_value((relative_frequency - PASSBAND) / (1.0 - PASSBAND), 0.0, 1.0)
     return 0.5 + 0.5 * tf.cos(np.pi * transition)
 

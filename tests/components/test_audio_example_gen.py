@@ -568,7 +568,7 @@ def test_shards_depend_on_clips_and_settings_alone():
     assert sorted(clip.path for clip, _ in assigned) == [clip.path for clip in clips]
     assert all(split_of[clip.clip_id] == split for clip, split in assigned)
     sizes = {shard.split: {len(batch) for batch in shard.batches} for shard in shards[:-1]}
-    assert sizes == {"train": {8}, "test": {32}}
+    assert sizes == {"train": {2}, "test": {8}}
     assert [shard.path for shard in shards if shard.split == "test"] == [
         "Split-test/data_tfrecord-00000-of-00002.gz",
         "Split-test/data_tfrecord-00001-of-00002.gz",
