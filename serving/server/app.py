@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving.server import memory
 from serving.server.batching import BatchScheduler
 from serving.server.descriptions import SERVICES, describe_services
 from serving.server.errors import StatusError
@@ -158,6 +159,7 @@ async def serve(options: ServerOptions) -> None:
     Args:
         options: Options of the server.
     """
+    memory.exclude_imported_objects()
     server = Server(options)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

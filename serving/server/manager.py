@@ -13,6 +13,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_pb2, status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from modules.common.errors import SerError
+from serving.server import memory
 from serving.server.errors import StatusError, invalid, not_found
 from serving.server.metrics import Metrics
 from serving.server.servable import Servable
@@ -181,6 +182,8 @@ class ServedModel:
 
     async def _unload_when_idle(self, number: int, servable: Servable) -> None:
         await servable.close_when_idle()
+        del servable
+        await asyncio.to_thread(memory.give_back)
         self._histories[number] = _History(state=_State.END)
         _LOG.info("unloaded %s/%d", self.config.base_path, number)
 
