@@ -1,14 +1,15 @@
-"""Ingest throughput on the same clips: ``python -m benchmarks.ingest [--data DIR] [--clips N]``.
+"""Ingest throughput of each family on the same clips: ``python -m benchmarks.ingest [--data DIR] [--clips N]``.
 
-The candidates do the same work: read the files, cut the window, make the four default variants of every training
-clip, extract the 270 features. Ours is the ExampleGen's executor on Beam, writing included; the other is librosa in a
-pool of processes, as such features are usually computed. Each runs in a process of its own, with one core for each
-worker; starting it and its first few clips are not counted.
+Ours is the ExampleGen's executor on Beam, with the family's own settings, writing included; the other is librosa in a
+pool of processes, as such features are usually computed, from the same windows and variants. librosa has nothing to
+compare with an encoder. Each measurement runs in a process of its own, with one core for each worker, on a part of the
+clips and on all: the difference has no share of the start.
 """
 
 import argparse
 import atexit
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -18,11 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import command, document
 from components.audio_example_gen.corpora import identify
+from components.audio_example_gen.ingestion import EXAMPLES_PER_BATCH
 from components.audio_example_gen.settings import IngestSettings
 from modules.audio import formats
 from modules.audio.augmentation import PLAIN, augment
@@ -30,9 +32,13 @@ from modules.data.clips import Clip
 from modules.data.splits import TRAIN, assign
 from pipeline.config import load_config
 
-CANDIDATES = ("librosa", "ours")
-WORKERS = (1, 2)
-WARM_UP_CLIPS = 16
+FAMILIES = ("encoder_cnn", "attentive_crnn", "original_cnn")
+ONE, THREADS, PROCESSES = "1 worker", "2 threads", "2 processes"
+BEAM_MODES = {ONE: "in_memory", THREADS: "multi_threading", PROCESSES: "multi_processing"}
+WORKERS = {ONE: 1, THREADS: 2, PROCESSES: 2}
+LIBRARY = "librosa"
+PART = 4
+"""The first measurement is of this part of the clips."""
 
 Work = tuple[Clip, bool]
 
@@ -47,7 +53,7 @@ def choose(data: Path, clips: int, settings: IngestSettings) -> list[Work]:
     return [(clip, split_of[clip.clip_id] == TRAIN) for clip in chosen]
 
 
-def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, workers: int) -> Callable[[], None]:
+def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, how: str) -> Callable[[], None]:
     """Link the clips into a new folder and return a function that runs the executor on it."""
     from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
     from tfx.types import standard_artifacts
@@ -62,8 +68,8 @@ def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, worke
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to((data / clip.path).resolve())
     component = AudioExampleGen(input_base=str(folder / "data"), settings=settings)
-    mode = "in_memory" if workers == 1 else "multi_threading"
-    beam_args = ["--runner=FnApiRunner", f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
+    mode = f"--direct_running_mode={BEAM_MODES[how]}"
+    beam_args = ["--runner=FnApiRunner", mode, f"--direct_num_workers={WORKERS[how]}"]
 
     def run() -> None:
         examples = standard_artifacts.Examples()
@@ -75,11 +81,11 @@ def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, worke
     return run
 
 
-def prepare_librosa(data: Path, chosen: list[Work], settings: IngestSettings, workers: int) -> Callable[[], None]:
+def prepare_librosa(data: Path, chosen: list[Work], settings: IngestSettings, how: str) -> Callable[[], None]:
     """Start the processes with their imports and return a function that extracts the features."""
-    pool = multiprocessing.get_context("spawn").Pool(workers)
+    pool = multiprocessing.get_context("spawn").Pool(WORKERS[how])
     extract = functools.partial(extract_with_librosa, data=data, settings=settings)
-    pool.map(extract, chosen[: 4 * workers], chunksize=1)
+    pool.map(extract, chosen[: 4 * WORKERS[how]], chunksize=1)
 
     def run() -> None:
         pool.map(extract, chosen, chunksize=4)
@@ -88,10 +94,10 @@ def prepare_librosa(data: Path, chosen: list[Work], settings: IngestSettings, wo
 
 
 def extract_with_librosa(work: Work, *, data: Path, settings: IngestSettings) -> None:
-    """Load one clip, augment it if it is for training, and extract every variant by five calls."""
+    """Load one clip, augment it if it is for training, and extract every variant."""
     import librosa
 
-    from benchmarks.extraction import five_calls
+    from benchmarks.extraction import five_calls, log_mel_by_librosa, mel_spec
 
     clip, is_training = work
     spec = settings.audio
@@ -111,28 +117,35 @@ def extract_with_librosa(work: Work, *, data: Path, settings: IngestSettings) ->
             )
         )
     for _, samples, _ in variants:
-        five_calls(samples, spec)
+        if spec.feature_family == "utterance":
+            five_calls(samples, spec)
+        else:
+            log_mel_by_librosa(samples, mel_spec(spec))
 
 
-def clips_per_sec(candidate: str, data: Path, clips: int, workers: int) -> float:
-    """Return the throughput of one candidate in this process."""
-    settings = load_config(overrides=["training.family=original_cnn"]).ingest_settings
+def clips_per_sec(family: str, candidate: str, how: str, data: Path, clips: int) -> float:
+    """Return the throughput in this process, without the start of the workers."""
+    settings = load_config(overrides=[f"training.family={family}"]).ingest_settings
     chosen = choose(data, clips, settings)
-    prepare = {"ours": prepare_ours, "librosa": prepare_librosa}[candidate]
-    if candidate == "ours":
-        prepare(data, choose(data, WARM_UP_CLIPS, settings), settings, workers)()
-    run = prepare(data, chosen, settings, workers)
+    part = chosen[::PART]
+    prepare = prepare_librosa if candidate == LIBRARY else prepare_ours
+    prepare(data, part[: WORKERS[how] * EXAMPLES_PER_BATCH], settings, how)()
+    seconds = [_seconds(prepare(data, some, settings, how)) for some in (part, chosen)]
+    return (len(chosen) - len(part)) / (seconds[1] - seconds[0])
+
+
+def _seconds(run: Callable[[], None]) -> float:
     start_sec = time.perf_counter()
     run()
-    return len(chosen) / (time.perf_counter() - start_sec)
+    return time.perf_counter() - start_sec
 
 
-def measure_in_process(candidate: str, data: Path, clips: int, workers: int) -> float:
-    """Return :func:`clips_per_sec` of a new process on ``workers`` cores."""
-    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:workers]))
-    arguments = [sys.executable, "-m", "benchmarks.ingest", "--data", str(data), "--clips", str(clips)]
+def measure_in_process(family: str, candidate: str, how: str, options: argparse.Namespace) -> float:
+    """Return :func:`clips_per_sec` of a new process with a core for each worker."""
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[: WORKERS[how]]))
+    arguments = ["--data", str(options.data), "--clips", str(options.clips), "--measure", family, candidate, how]
     process = subprocess.run(
-        ["taskset", "--cpu-list", cores, *arguments, "--candidate", candidate, "--workers", str(workers)],
+        ["taskset", "--cpu-list", cores, sys.executable, "-m", "benchmarks.ingest", *arguments],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -141,45 +154,50 @@ def measure_in_process(candidate: str, data: Path, clips: int, workers: int) -> 
     return json.loads(process.stdout.splitlines()[-1])
 
 
+def planned(families: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield family, candidate and workers of each measurement."""
+    for family, how in itertools.product(families, WORKERS):
+        if family != "encoder_cnn" and how != THREADS:
+            yield family, LIBRARY, how
+        yield family, "ours", how
+
+
 def main() -> None:
     """Time the candidates and print the table."""
     parser = command.make_parser(__doc__)
     parser.add_argument("--clips", type=int, default=240)
     parser.add_argument("--rounds", type=int, default=1, help="rounds in alternation; the medians are compared")
-    parser.add_argument("--candidate", choices=CANDIDATES, help=argparse.SUPPRESS)
-    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.candidate:
-        print(json.dumps(clips_per_sec(options.candidate, options.data, options.clips, options.workers)))
+    if options.measure:
+        family, candidate, how = options.measure
+        print(json.dumps(clips_per_sec(family, candidate, how, options.data, options.clips)))
         return
-    pairs = [(candidate, workers) for workers in WORKERS for candidate in CANDIDATES]
-    measured: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
+    measured: dict[tuple[str, str, str], list[float]] = {each: [] for each in planned(options.families)}
     for _ in range(options.rounds):
-        for candidate, workers in pairs:
-            measured[candidate, workers].append(measure_in_process(candidate, options.data, options.clips, workers))
-    command.publish({"ingest": to_markdown(measured, clips=options.clips)}, options.write)
+        for each, speeds in measured.items():
+            speeds.append(measure_in_process(*each, options))
+    medians = {each: statistics.median(speeds) for each, speeds in measured.items()}
+    command.publish({"ingest": to_markdown(medians, clips=options.clips, rounds=options.rounds)}, options.write)
 
 
-def to_markdown(speeds: Mapping[tuple[str, int], Sequence[float]], *, clips: int) -> str:
+def to_markdown(speeds: Mapping[tuple[str, str, str], float], *, clips: int, rounds: int) -> str:
     """Return the table and its scope.
 
     Args:
+        speeds: Clips per second by family, candidate and workers.
         clips: Number of clips.
-        speeds: Clips per second in each round, by candidate and number of workers.
+        rounds: Number of rounds.
     """
-    heads = ["", "workers", "clips per second (rounds)", "x librosa with as many", "x 1 worker"]
-    medians = {pair: statistics.median(rounds) for pair, rounds in speeds.items()}
-    lines = [
-        [
-            candidate,
-            str(workers),
-            f"{medians[candidate, workers]:.0f} ({', '.join(f'{speed:.0f}' for speed in rounds)})",
-            f"{medians[candidate, workers] / medians['librosa', workers]:.1f}",
-            f"{medians[candidate, workers] / medians[candidate, 1]:.2f}",
-        ]
-        for (candidate, workers), rounds in speeds.items()
-    ]
-    return document.table(heads, lines) + f"\n{clips} clips, four variants of each."
+    heads = ["family, by", "workers", "clips per second", "x 1 worker", "x librosa"]
+    rows = []
+    for (family, candidate, how), speed in speeds.items():
+        library = speeds.get((family, LIBRARY, how))
+        compared = f"{speed / library:.1f}" if library else ""
+        scaling = f"{speed / speeds[family, candidate, ONE]:.2f}"
+        rows.append([f"`{family}`, {candidate}", how, f"{speed:.1f}", scaling, compared])
+    return document.table(heads, rows) + f"\n{clips} clips, medians of {rounds} rounds."
 
 
 if __name__ == "__main__":

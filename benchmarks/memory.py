@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from benchmarks import command, document
 from modules.audio.spec import AudioSpec
@@ -77,7 +78,9 @@ def train(folder: Path) -> dict[str, float]:
     """
     config = load_config()
     settings = config.training.replace(epochs=1, calibrate=False, hyperparameters=NETWORK)
-    transform: Any = types.SimpleNamespace(transformed_feature_spec=lambda: feature_spec(config.audio))
+    transform: Any = types.SimpleNamespace(
+        transformed_feature_spec=lambda: feature_spec(config.audio), raw_metadata=types.SimpleNamespace(schema=schema())
+    )
     started_sec = time.monotonic()
     train_split, held_out = (
         read_split([str(folder / f"{split}-*.gz")], transform, config.audio, max_bytes=settings.max_bytes)
@@ -98,6 +101,12 @@ def feature_spec(spec: AudioSpec) -> dict[str, tf.io.FixedLenFeature]:
     types_of = dict.fromkeys(TEXTS, tf.string) | dict.fromkeys(INTEGERS, tf.int64)
     scalars = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in types_of.items()}
     return scalars | {examples.FEATURES: tf.io.FixedLenFeature(spec.feature_shape, tf.float32)}
+
+
+def schema() -> schema_pb2.Schema:
+    """Return the part of the examples' schema that the Trainer reads: the emotions."""
+    domain = schema_pb2.StringDomain(value=EMOTIONS)
+    return schema_pb2.Schema(feature=[schema_pb2.Feature(name=examples.EMOTION, string_domain=domain)])
 
 
 def measure(clips: int) -> dict[str, float]:

@@ -24,7 +24,7 @@ import httpx
 import numpy as np
 import soundfile
 
-from benchmarks import command, document
+from benchmarks import command, document, interrupted_runs
 from modules.audio.decoding import BadAudio, decode
 from serving.client import AudioError, Client, InvalidRequest, ServingError
 from serving.client.predictions import ModelChoice
@@ -249,6 +249,20 @@ def _wait_until_served(server: Server, version: int) -> None:
     raise SystemExit(f"version {version} was not served within {START_SEC} s")
 
 
+def runs_rows(data: Path) -> list[Row]:
+    """Interrupt runs on the recordings, by SIGKILL and by a full disk, and run again."""
+    rows = []
+    for name, interrupt in (
+        ("runs killed, one at each component", interrupted_runs.kill_at_each_component),
+        ("runs on a disk that is too small", interrupted_runs.fill_the_disk),
+    ):
+        outcome = interrupt(data)
+        end = "the next one pushed a version" if outcome.completed else "the next one failed"
+        failures = outcome.half_written + outcome.unclear + (not outcome.completed)
+        rows.append(Row(name, outcome.tried, end, failures))
+    return rows
+
+
 def _failed(server: Server, failures: int) -> int:
     """Return the failures, and one more if the server has ended."""
     return failures + (not server.is_alive)
@@ -279,6 +293,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3_000)
     parser.add_argument("--reloads", type=int, default=100)
     parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="also interrupt runs on the recordings of this folder")
     options = parser.parse_args()
     files = list(hostile_files(options.files))
     rows = [decode_all(files)]
@@ -288,6 +303,8 @@ def main() -> None:
         with running(base) as server:
             rows += [send_all(server, files), send_bytes(server, options.requests)]
             rows += reload_under_load(server, base, options.reloads, options.callers)
+    if options.runs:
+        rows += runs_rows(options.runs)
     cells = [(row.name, str(row.tried), row.outcome, str(row.failures)) for row in rows]
     heads = ("what", "tried", "outcome", "crashes or losses")
     command.publish({"reliability": document.table(heads, cells)}, options.write)

@@ -5,7 +5,10 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
 
 ONE_THREAD = dict.fromkeys(
     (
@@ -32,13 +35,13 @@ def use_one_core() -> None:
 
 
 def median_seconds(
-    candidates: Mapping[str, Callable[[], object]],
+    candidates: Mapping[Name, Callable[[], object]],
     *,
     rounds: int,
     warm_up_rounds: int = 2,
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, float]:
+) -> dict[Name, float]:
     """Return the median duration of one call of each candidate, in seconds; every round has a random order.
 
     Args:
@@ -49,7 +52,7 @@ def median_seconds(
         clock: Clock in seconds; ``time.process_time`` measures one core well on a shared machine.
     """
     order = list(candidates)
-    durations_sec: dict[str, list[float]] = {name: [] for name in candidates}
+    durations_sec: dict[Name, list[float]] = {name: [] for name in candidates}
     shuffler = random.Random(seed)
     for number in range(warm_up_rounds + rounds):
         shuffler.shuffle(order)

@@ -23,8 +23,17 @@ def test_clips_cover_all_speakers_and_mostly_train(tmp_path):
     assert len(speakers[True]) > len(speakers[False]) > 0
 
 
+def test_librosa_is_measured_where_it_has_something_to_compare_with():
+    measured = list(ingest.planned(["encoder_cnn", "attentive_crnn"]))
+    assert [how for family, _, how in measured if family == "encoder_cnn"] == list(ingest.WORKERS)
+    assert ("attentive_crnn", "librosa", ingest.PROCESSES) in measured
+    assert not any(family == "encoder_cnn" and candidate == "librosa" for family, candidate, _ in measured)
+
+
 def test_table_compares_with_librosa_and_with_one_worker():
-    speeds = {("librosa", 1): [4.0], ("ours", 1): [8.0], ("librosa", 2): [6.0], ("ours", 2): [14.0, 15.0, 21.0]}
-    *_, last, _, scope = ingest.to_markdown(speeds, clips=48).splitlines()
-    assert last == "| ours | 2 | 15 (14, 15, 21) | 2.5 | 1.88 |"
-    assert scope == "48 clips, four variants of each."
+    family = "attentive_crnn"
+    one = {(family, "librosa", ingest.ONE): 4.0, (family, "ours", ingest.ONE): 8.0}
+    two = {(family, "librosa", ingest.PROCESSES): 6.0, (family, "ours", ingest.PROCESSES): 15.0}
+    *_, last, _, scope = ingest.to_markdown(one | two, clips=48, rounds=3).splitlines()
+    assert last == "| `attentive_crnn`, ours | 2 processes | 15.0 | 1.88 | 2.5 |"
+    assert scope == "48 clips, medians of 3 rounds."
