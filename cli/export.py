@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import typer
 
 from cli import terminal
-from cli.errors import Refused
 from cli.folders import require_output_file
 from cli.options import PublicKey
 from modules.common.native_output import discarded_native_stderr
@@ -22,7 +21,7 @@ def export(
     form: Annotated[Literal["tflite", "onnx"], typer.Option("--format", help="Format of the file.")],
     out: Annotated[Path, typer.Option(help="File to write; an existing one is replaced.")],
     quantize: Annotated[
-        Literal["none", "int8"], typer.Option(help="`int8` stores the network's weights in 8 bits; TFLite only.")
+        Literal["none", "int8"], typer.Option(help="`int8` stores the network's weights in 8 bits.")
     ] = "none",
     model_base_path: Annotated[
         str, typer.Option(help="Folder, local or gs://, with a numbered folder per version.")
@@ -35,8 +34,6 @@ def export(
     Features, normalisation, network and calibration are in the file. Decoding, resampling, the choice of windows and
     the speech threshold are not.
     """
-    if form == "onnx" and quantize == "int8":
-        raise Refused("--quantize int8 and --format onnx are given; allowed: int8 with --format tflite")
     require_output_file(out, option="--out")
     command.require_folder(model_base_path)
     from modules.export.contract import load_contract
