@@ -4,6 +4,7 @@ Recordings are those of speakers that the model did not train on; each is one wi
 samples on one core: the SavedModel through its signature ``waveform``, a file in its runtime.
 """
 
+import functools
 import os
 import tempfile
 import time
@@ -146,7 +147,7 @@ def main() -> None:
         }
         predictions = {name: _predict(each, windows, list(labels), list(speakers)) for name, each in models.items()}
         seconds = timing.median_seconds(
-            {name: lambda each=each: each.predict(*windows[0]) for name, each in models.items()},
+            {name: functools.partial(each.predict, *windows[0]) for name, each in models.items()},
             rounds=options.rounds,
             warm_up_rounds=10,
             clock=time.process_time,

@@ -1,6 +1,7 @@
 """``ser export``: files for edge runtimes answer as the served model, in the runtimes' own packages."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import soundfile
 from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.edge import windows_of
@@ -20,16 +22,18 @@ from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS
 from modules.demo_corpus.corpus import write_corpus
 from modules.export import manifest
-from modules.export.contract import load_contract
+from modules.export.contract import NOT_SURE, load_contract
 from modules.export.edge import convert
 from modules.export.edge.served import ServedModel
 from pipeline.pushed_acceptance import Recordings
 from serving.batch.plan import PushedModel, find_model
 from tests.exports import export_random_model
+from tests.paths import ROOT
 
 FAMILIES = ("attentive_crnn", "original_cnn")
 VERSION = 7
 MIN_CONFIDENCE = 0.25
+GUIDE = ROOT / "docs" / "guides" / "export-to-edge.md"
 
 
 def push(model: Path, base: Path) -> PushedModel:
@@ -200,6 +204,25 @@ def test_a_folder_in_the_place_of_the_file_is_refused(pushed, tmp_path, capsys):
     base = Path(pushed["attentive_crnn"].path).parent
     words = ["--format", "tflite", "--model-base-path", base, "--out", tmp_path]
     assert "is not a file" in refused(capsys, "export", *words)
+
+
+def test_the_example_of_the_guide_answers_with_both_files(files, tmp_path, monkeypatch, capsys):
+    example, with_onnx = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    for form in convert.FORMATS:
+        shutil.copy(files["attentive_crnn", form, "none"], tmp_path / f"emotion.{form}")
+    noise = np.random.default_rng(0).normal(scale=0.1, size=(8 * 48_000, 2))
+    soundfile.write(tmp_path / "recording.wav", noise, 48_000)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(example, names)
+    first = names["probabilities"]
+    assert len(names["answers"]) == 3
+    body = example[example.index("channels, rate_hz") :]
+    exec(with_onnx + body, names)
+    np.testing.assert_allclose(names["probabilities"], first, atol=1e-4)
+    printed = capsys.readouterr().out.split()
+    assert printed[0] == printed[1]
+    assert printed[0] in (*EMOTIONS, NOT_SURE)
 
 
 def test_facts_state_the_limits_of_the_contract(pushed):

@@ -52,7 +52,7 @@ def one_window(model_dir: str) -> tf.types.experimental.GenericFunction:
 
     @tf.function(input_signature=signature)
     def served(waveform: tf.Tensor, valid_samples: tf.Tensor) -> tf.Tensor:
-        extracted = features.extract(waveform, valid_samples, spec, EDGE)
+        extracted = features.extract(_finite(waveform), valid_samples, spec, EDGE)
         probabilities = model.classify(extracted, features.valid_frames(valid_samples, spec))
         usable = tf.reduce_all(tf.math.is_finite(waveform), axis=1)
         usable &= (valid_samples >= 1) & (valid_samples <= spec.window_samples)
@@ -70,6 +70,12 @@ def one_window(model_dir: str) -> tf.types.experimental.GenericFunction:
         return {PROBABILITIES: converted(waveform, valid_samples)}
 
     return window
+
+
+def _finite(values: tf.Tensor) -> tf.Tensor:
+    """Return values with 0 in place of others. tf2onnx makes products of choices, and NaN x 0 is NaN, except here."""
+    numbers = tf.where(tf.math.is_nan(values), 0.0, values)
+    return tf.where(tf.math.is_inf(numbers), 0.0, numbers)
 
 
 def _require_convertible(feature_family: str, model_dir: str) -> None:
