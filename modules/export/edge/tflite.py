@@ -80,8 +80,8 @@ def _with_facts(content: bytes, facts: Facts) -> bytes:
 def _with_float_activations(content: bytes) -> bytes:
     """Return the model with weights that are converted to floats before they are used.
 
-    The converter would also round the inputs of each layer to 8 bits, one scale for all: cepstra and statistics of the
-    utterance have so different magnitudes that one answer in eight changes (docs/benchmarks/edge.md).
+    The converter would also round the inputs of each layer to 8 bits, which changed four times as many answers
+    (docs/benchmarks/edge.md).
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     code = schema.OperatorCodeT()
