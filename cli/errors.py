@@ -23,6 +23,8 @@ _REFUSALS = {
     "demo_corpus.occupied_folder",
     "drift.not_comparable",
     "drift.unreadable_sample",
+    "edge.not_convertible",
+    "edge.packages_missing",
     "forget.moved_root",
     "forget.unknown_speaker",
     "manifest.key",

@@ -22,7 +22,9 @@ from modules.export import signatures
 from tests import encoder_arrays
 
 
-def export_random_model(family: str, folder: Path, limits: AudioLimits = DEFAULT_LIMITS) -> Path:
+def export_random_model(
+    family: str, folder: Path, limits: AudioLimits = DEFAULT_LIMITS, temperature: float = 1.0
+) -> Path:
     """Export a model of the named family below a folder."""
     audio = models.family_named(family).recipe.get("audio", {})
     spec = AudioSpec(**audio)
@@ -34,7 +36,7 @@ def export_random_model(family: str, folder: Path, limits: AudioLimits = DEFAULT
         statistics.assign_add(rng.uniform(0, 0.1, statistics.shape))
     transform = tft.TFTransformOutput(str(folder / "graph"))
     with encoder_arrays.fetched(folder / "encoders"):
-        signatures.export(model, transform, spec, str(folder / "exported"), limits=limits)
+        signatures.export(model, transform, spec, str(folder / "exported"), limits=limits, temperature=temperature)
     return folder / "exported"
 
 

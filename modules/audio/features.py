@@ -6,6 +6,8 @@ librosa gives for the clip alone: frames beyond its end do not enter the statist
 
 import functools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -29,13 +31,33 @@ MEL_GROUP_BANDS = 16
 """Mel bands multiplied at a time; measured fastest at the default spec, half the time of all 128 at once."""
 
 
-def extract(waveforms: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+class Operations(NamedTuple):
+    """Steps of :func:`extract` that an edge runtime computes otherwise than TensorFlow.
+
+    Attributes:
+        sound_mask: Function of ``valid_samples``, int32 ``[batch]``, and the spec: whether a sample is sound, bool
+            ``[batch, spec.window_samples]``.
+        power_spectrum: Function of windows, float32 ``[batch, spec.window_samples]``, and the spec: power, float32
+            ``[batch, spec.window_frames, spec.n_fft // 2 + 1]``.
+        product: Function of values, float32 ``[..., size]``, and a constant matrix, float32 ``[size, outputs]``: their
+            product, float32 ``[..., outputs]``.
+    """
+
+    sound_mask: Callable[[tf.Tensor, AudioSpec], tf.Tensor]
+    power_spectrum: Callable[[tf.Tensor, AudioSpec], tf.Tensor]
+    product: Callable[[tf.Tensor, np.ndarray], tf.Tensor]
+
+
+def extract(
+    waveforms: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec, operations: Operations | None = None
+) -> tf.Tensor:
     """Compute the features of a batch of windows.
 
     Args:
         waveforms: float32 ``[batch, spec.window_samples]`` at ``spec.sample_rate_hz``.
         valid_samples: int32 ``[batch]``; what comes after them in a window is ignored.
         spec: Family and parameters of the features.
+        operations: Steps in place of TensorFlow's.
 
     Returns:
         float32 ``[batch, *spec.feature_shape]``. Family ``utterance``: means over time of zero-crossing rate, RMS,
@@ -44,14 +66,14 @@ def extract(waveforms: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec) -> 
         blocks, 0 in the frames beyond the clip's end.
     """
     waveforms = tf.ensure_shape(waveforms, [None, spec.window_samples])
-    sound = tf.sequence_mask(valid_samples, spec.window_samples)
+    steps = operations or _TENSORFLOW
+    sound = steps.sound_mask(valid_samples, spec)
     waveforms = tf.where(sound, waveforms, 0.0)
     frames = valid_frames(valid_samples, spec)
     if spec.feature_family == "encoder":
         return _encoded(waveforms, frames, spec)
-    spectrum = _stft(waveforms, spec)
-    power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
-    mel_power = _mel_power(power, spec)
+    power = steps.power_spectrum(waveforms, spec)
+    mel_power = _mel_power(power, spec, steps)
     logmel = _power_to_db(mel_power, frames, spec)
     if spec.feature_family == "logmel":
         return logmel
@@ -59,10 +81,10 @@ def extract(waveforms: tf.Tensor, valid_samples: tf.Tensor, spec: AudioSpec) -> 
         [
             _zero_crossing_rate(waveforms, sound, frames, spec)[:, tf.newaxis],
             _mean_over_time(_rms(waveforms, spec)[:, :, tf.newaxis], frames, spec),
-            _mean_over_time(_chroma(power, spec), frames, spec),
+            _mean_over_time(_chroma(power, spec, steps), frames, spec),
             _mean_over_time(mel_power, frames, spec),
             # The cosine transform is linear: that of the mean is the mean of those of the frames.
-            tf.matmul(_mean_over_time(logmel, frames, spec), _cosine_transform(spec)),
+            steps.product(_mean_over_time(logmel, frames, spec), _cosine_transform(spec)),
         ],
         axis=1,
     )
@@ -106,23 +128,43 @@ def _encoded(waveforms: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Ten
     return tf.where(tf.sequence_mask(frames, spec.window_frames)[:, :, tf.newaxis], pooled, 0.0)
 
 
-def _stft(waveforms: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
-    """Return complex64 ``[batch, frames, n_fft // 2 + 1]``; frames are centred, with zeros beyond both ends.
+def _power_spectrum(waveforms: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+    """Return float32 ``[batch, frames, n_fft // 2 + 1]``.
 
     librosa transforms in double precision. The rounding of single precision shows in cells 80 dB below a loud one in
     the same frame, by less than 0.001 dB in real speech.
     """
+    spectrum = tf.signal.rfft(windowed_frames(waveforms, spec))
+    return tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
+
+
+_TENSORFLOW = Operations(
+    sound_mask=lambda valid_samples, spec: tf.sequence_mask(valid_samples, spec.window_samples),
+    power_spectrum=_power_spectrum,
+    product=tf.matmul,
+)
+
+
+def windowed_frames(waveforms: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+    """Return frames under the Hann window, centred and with zeros beyond both ends.
+
+    Args:
+        waveforms: float32 ``[batch, spec.window_samples]``.
+        spec: Length and distance of the frames.
+
+    Returns:
+        float32 ``[batch, spec.window_frames, spec.n_fft]``.
+    """
     half = spec.n_fft // 2
-    padded = tf.pad(waveforms, [[0, 0], [half, half]])
-    frames = tf.signal.frame(padded, spec.n_fft, spec.hop_samples)
-    return tf.signal.rfft(frames * tf.constant(_hann_window(spec.n_fft), tf.float32))
+    frames = tf.signal.frame(tf.pad(waveforms, [[0, 0], [half, half]]), spec.n_fft, spec.hop_samples)
+    return frames * tf.constant(_hann_window(spec.n_fft), tf.float32)
 
 
-def _mel_power(power: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+def _mel_power(power: tf.Tensor, spec: AudioSpec, steps: Operations) -> tf.Tensor:
     """Return ``[batch, frames, mel_bands]``. Only the narrow range of bins of adjacent bands is multiplied."""
     bins = spec.n_fft // 2 + 1
     rows = tf.reshape(power, [-1, bins])
-    groups = [tf.matmul(rows[:, first:last], filters) for first, last, filters in _mel_filter_groups(spec)]
+    groups = [steps.product(rows[:, first:last], filters) for first, last, filters in _mel_filter_groups(spec)]
     return tf.reshape(tf.concat(groups, axis=1), [-1, spec.window_frames, spec.mel_bands])
 
 
@@ -134,9 +176,9 @@ def _power_to_db(power: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Ten
     return tf.where(inside, tf.maximum(decibels, loudest - TOP_DB), PADDING_DB)
 
 
-def _chroma(power: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+def _chroma(power: tf.Tensor, spec: AudioSpec, steps: Operations) -> tf.Tensor:
     """Return ``[batch, frames, 12]``, of the magnitude spectrum; each frame's maximum is 1, silent frames stay 0."""
-    chroma = tf.matmul(tf.sqrt(power), tf.constant(_chroma_filters(spec)))
+    chroma = steps.product(tf.sqrt(power), _chroma_filters(spec))
     largest = tf.reduce_max(chroma, axis=2, keepdims=True)
     return chroma / tf.where(largest < np.finfo(np.float32).tiny, 1.0, largest)
 

@@ -142,6 +142,7 @@ def served_module(
     # the variables that the functions read would have no value in a loader that restores by the graph, as TF Serving's.
     module.variables_ = [variable.value for variable in model.variables]
     classify = _classifier(model, transform, contract.audio_spec, temperature)
+    module.classify = classify  # no signature: the export to edge devices puts another front end before it
     module.serving_default = _on_audio(classify, contract)
     module.waveform = _on_waveform(classify, contract)
     module.features = _on_features(classify, contract)

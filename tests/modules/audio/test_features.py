@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from modules.audio.decoding import decode
+from modules.audio.edge_operations import EDGE
 from modules.audio.features import PADDING_DB, extract, feature_names, valid_frames
 from tests.modules.audio.windows import window
 from tests.original import ORIGINAL_AUDIO
@@ -124,6 +125,17 @@ def test_samples_after_the_valid_ones_are_ignored(spec):
     windows, valid_samples = batch_of([speech_like(20_000)], spec)
     noisy = tf.where(tf.range(spec.window_samples) < valid_samples[:, tf.newaxis], windows, 0.3)
     np.testing.assert_array_equal(extract(noisy, valid_samples, spec), extract(windows, valid_samples, spec))
+
+
+@pytest.mark.parametrize("n_fft", [2048, 400, 405, 401], ids=lambda n_fft: f"n_fft {n_fft}")
+@pytest.mark.parametrize("spec", [UTTERANCE, LOGMEL], ids=lambda spec: spec.feature_family)
+def test_operations_of_edge_runtimes_give_the_same_features(spec, n_fft):
+    """Also with frames of odd and of prime lengths."""
+    spec = spec.replace(n_fft=n_fft, hop_samples=max(n_fft // 4, 1), mel_bands=40, mfcc_coefficients=13)
+    windows, valid_samples = batch_of([speech_like(samples) for samples in (80_000, 30_001, n_fft // 2)], spec)
+    noisy = tf.where(tf.range(spec.window_samples) < valid_samples[:, tf.newaxis], windows, 0.3)
+    ours, expected = extract(noisy, valid_samples, spec, EDGE), extract(windows, valid_samples, spec)
+    np.testing.assert_allclose(ours, expected, atol=2e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("spec", [UTTERANCE, LOGMEL], ids=lambda spec: spec.feature_family)

@@ -1,0 +1,1 @@
+"""Export of a pushed model to one file for an edge runtime: TFLite or ONNX."""
