@@ -41,6 +41,7 @@ RPCS = {
     "list_endpoints": ["aiplatform.endpoints.list"],
     "list_model_versions": ["aiplatform.models.list"],
     "list_models": ["aiplatform.models.list"],
+    "list_pipeline_jobs": ["aiplatform.pipelineJobs.list"],
     "list_schedules": ["aiplatform.schedules.list"],
     "merge_version_aliases": ["aiplatform.models.update"],
     "pause_schedule": ["aiplatform.schedules.update"],
