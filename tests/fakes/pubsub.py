@@ -11,7 +11,6 @@ import itertools
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -22,8 +21,9 @@ import pytest
 from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
+from tests.fakes.listeners import wait_for_port
+
 _LOOPBACK = "127.0.0.1"
-_STARTS_WITHIN_SEC = 60
 
 
 class FakePubSub(grpc.GenericRpcHandler):
@@ -113,16 +113,7 @@ def emulator(folder: Path) -> Iterator[str]:
     command = [program, f"--host={_LOOPBACK}", f"--port={port}"]
     with (folder / "emulator.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            _wait(port, process)
+            wait_for_port(port, process)
             yield f"{_LOOPBACK}:{port}"
         finally:
             process.terminate()
-
-
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + _STARTS_WITHIN_SEC
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((_LOOPBACK, port)):
-            return
-        time.sleep(0.1)
-    raise RuntimeError("the emulator did not start; emulator.log has the reason")
