@@ -48,12 +48,18 @@ class Cloud:
     def __init__(self, config, job) -> None:
         self.pipelines, self.lines, self.job = Pipelines(), [], job
         self.subscription = f"ser-recordings-{next(numbers)}"
-        section = config.vertex.new_recordings.model_copy(update={"subscription": self.subscription})
-        self.config = config.model_copy(update={"vertex": config.vertex.model_copy(update={"new_recordings": section})})
+        self.config = config
+        self.set(subscription=self.subscription)
         self._publisher, self._subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
         self._topic, self._name = (f"{PROJECT}/{kind}/{self.subscription}" for kind in ("topics", "subscriptions"))
         self._publisher.create_topic(name=self._topic)
         self._subscriber.create_subscription(name=self._name, topic=self._topic)
+
+    def set(self, **values) -> None:
+        """Change settings of the section ``vertex.new_recordings``."""
+        section = self.config.vertex.new_recordings.model_copy(update=values)
+        vertex_section = self.config.vertex.model_copy(update={"new_recordings": section})
+        self.config = self.config.model_copy(update={"vertex": vertex_section})
 
     def publish(self, name: str = RECORDING, **changed: str) -> None:
         """Publish a notification with the attributes of Cloud Storage, without a payload."""
@@ -71,9 +77,9 @@ class Cloud:
     def publish_message(self, **attributes: str) -> None:
         self._publisher.publish(self._topic, b"{", **attributes).result(timeout=30)
 
-    def call(self, after: datetime.timedelta = QUIET, make_job=None) -> str:
-        """Call some time after now; return the id of the run, or the line that was reported."""
-        now = datetime.datetime.now(datetime.UTC) + after
+    def call(self, after: datetime.timedelta = QUIET, *, now: datetime.datetime | None = None, make_job=None) -> str:
+        """Call some time after now, or at a time; return the id of the run, or the line that was reported."""
+        now = now or datetime.datetime.now(datetime.UTC) + after
         make_job = make_job or (lambda: self.job)
         run = new_recordings.start_when_new(self.config, make_job, self.lines.append, now=now)
         return run.run_id if run else self.lines[-1]
@@ -138,11 +144,12 @@ def test_when_no_more_arrive_one_run_starts(cloud, golden_config):
 
 def test_recordings_that_keep_arriving_start_a_run_at_last(cloud):
     cloud.publish()
-    section = cloud.config.vertex.new_recordings.model_copy(update={"quiet_min": 720})
-    vertex_section = cloud.config.vertex.model_copy(update={"new_recordings": section})
-    cloud.config = cloud.config.model_copy(update={"vertex": vertex_section})
-    assert cloud.call(719 * MINUTE).startswith("waiting")
-    assert cloud.call(721 * MINUTE) == cloud.runs[0]
+    between = datetime.datetime.now(datetime.UTC)
+    cloud.publish("recordings/Actor_01/b.wav")
+    cloud.set(quiet_min=40, max_wait_min=41)
+    assert cloud.call(now=between + 40 * MINUTE).startswith("waiting  2 new recordings")
+    cloud.set(quiet_min=40, max_wait_min=40)
+    assert cloud.call(now=between + 40 * MINUTE) == cloud.runs[0]
 
 
 def test_recordings_after_a_run_start_another(cloud):
