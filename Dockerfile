@@ -57,6 +57,7 @@ FROM environment AS pipeline
 # The user ser, by number, as Kubernetes wants it to know that it is not root.
 USER 10001
 WORKDIR /home/ser
+COPY configs/vertex.yaml configs/vertex.yaml
 # Fills numba's cache: processes that fill it at the same time read half-written code, and crash.
 RUN python -c 'import librosa; librosa.yin, librosa.effects.time_stretch, librosa.util.localmin'
 

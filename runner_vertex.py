@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from pipeline.config import load_config
 from pipeline.default_family import ON_VERTEX
 from pipeline.run_log import quiet
 from pipeline.vertex.config import VertexConfig
+
+if TYPE_CHECKING:
+    from pipeline.vertex.jobs import Run
 
 _DEFAULT_CONFIG = Path(__file__).parent / "configs" / "vertex.yaml"
 _DEFAULT_LOG = Path("output") / "vertex.log"
@@ -80,13 +83,21 @@ def submit(
     ] = 15,
     span: Span = None,
     job: Job = None,
+    when_new: Annotated[
+        bool, typer.Option("--when-new", help="Start it only when recordings have arrived and no more arrive.")
+    ] = False,
     log: Log = _DEFAULT_LOG,
 ) -> None:
     """Start a run."""
     with _prepared(config, overrides, log, span=span) as settings:
         from pipeline.vertex import jobs as vertex_jobs
 
-        run = vertex_jobs.submit(settings, _job(settings, span=span, job=job))
+        if when_new:
+            run = _start_when_new(settings, span=span, job=job)
+        else:
+            run = vertex_jobs.submit(settings, _job(settings, span=span, job=job))
+        if run is None:
+            return
         terminal.print_line(f"run      {run.run_id}\nname     {run.name}\nconsole  {run.console}")
         if wait and not vertex_jobs.follow(settings, run, terminal.print_status, poll_sec=poll_sec):
             raise typer.Exit(ExitCode.FAILED)
@@ -183,6 +194,12 @@ def _job(config: VertexConfig, *, span: int | None = None, job: str | None = Non
             _NOTHING_DEPLOYED.format(model_id=endpoint.model_id, serving_dir=config.vertex.serving_dir)
         )
     return compile_pipeline(config, span=span)
+
+
+def _start_when_new(config: VertexConfig, *, span: int | None, job: str | None) -> "Run | None":
+    from pipeline.vertex.new_recordings import start_when_new
+
+    return start_when_new(config, lambda: _job(config, span=span, job=job), terminal.print_line)
 
 
 def _print_done(action: str, name: str) -> None:

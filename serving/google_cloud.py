@@ -31,6 +31,7 @@ def cloud_errors(
     project: str,
     region: str,
     *,
+    service: str = "Vertex AI",
     unauthenticated: Callable[[str], Exception],
     failed: Callable[[str], Exception],
 ) -> Iterator[None]:
@@ -39,6 +40,7 @@ def cloud_errors(
     Args:
         project: Google Cloud project.
         region: Region.
+        service: Name of the service.
         unauthenticated: Class of the error for missing credentials.
         failed: Class of the error for all other failures.
     """
@@ -48,7 +50,7 @@ def cloud_errors(
         raise unauthenticated(f"no credentials: {error}\nRun `gcloud auth application-default login` first") from error
     except exceptions.GoogleAPIError as error:
         raise failed(
-            f"Vertex AI ({region}, project {project}) failed: {error_text(error)}\n"
+            f"{service} ({region}, project {project}) failed: {error_text(error)}\n"
             "docs/guides/production/operate.md lists such failures and what to do"
         ) from error
 

@@ -4,6 +4,7 @@ locals {
     "artifactregistry.googleapis.com",
     "billingbudgets.googleapis.com",
     "cloudbuild.googleapis.com",
+    "cloudscheduler.googleapis.com",
     "compute.googleapis.com",
     "dataflow.googleapis.com",
     "iam.googleapis.com",
@@ -11,6 +12,7 @@ locals {
     "logging.googleapis.com",
     "monitoring.googleapis.com",
     "ondemandscanning.googleapis.com",
+    "pubsub.googleapis.com",
     "run.googleapis.com",
     "storage.googleapis.com",
   ]

@@ -158,6 +158,13 @@ locals {
       validate = true
       action   = "`python runner_vertex.py schedule list` shows whether the schedule is active."
     }
+    trigger_stopped = {
+      title    = "new recordings start no runs"
+      expr     = "absent_over_time(run_googleapis_com:job_completed_execution_count{job_name=\"ser-new-recordings\", result=\"succeeded\"}[2h]) or sum(increase(run_googleapis_com:job_completed_execution_count{job_name=\"ser-new-recordings\", result=\"succeeded\"}[2h])) < 1"
+      duration = "0s"
+      validate = false
+      action   = "No execution of the Cloud Run job ser-new-recordings succeeded for two hours: read its log, and look whether the Cloud Scheduler job is paused. Notifications are kept for 7 days."
+    }
     old_model = {
       title    = "no model was pushed for ${var.model_age_days} days"
       expr     = "absent_over_time(logging_googleapis_com:user_ser_pushed[${var.model_age_days}d]) or sum(increase(logging_googleapis_com:user_ser_pushed[${var.model_age_days}d])) < 1"
@@ -166,10 +173,15 @@ locals {
       action   = "Look for rejected models and for a schedule that stopped."
     }
   }
-  # Without a schedule nothing runs by itself, and without a serving image nothing is deployed.
+  # Without `schedule` nothing runs by itself, and without a serving image nothing is deployed.
+  promql_conditions = {
+    schedule_stopped = local.has_cron
+    trigger_stopped  = local.new_recordings != null
+    old_model        = var.schedule != null
+  }
   active_promql_alerts = {
     for name, alert in local.promql_alerts : name => alert
-    if var.schedule == null ? false : contains(["schedule_stopped", "old_model"], name) || var.schedule.serving_image != null
+    if lookup(local.promql_conditions, name, var.schedule == null ? false : var.schedule.serving_image != null)
   }
 }
 

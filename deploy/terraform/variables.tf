@@ -64,10 +64,10 @@ variable "budget" {
 }
 
 variable "schedule" {
-  description = "Cron times of the pipeline and how many runs at once; null makes no schedule. Needs images that cloudbuild.yaml pushed; without serving_image blessed models are not deployed."
+  description = "Images, cron times of the pipeline and how many runs at once; null: nothing runs by itself. Needs images that cloudbuild.yaml pushed; without serving_image blessed models are not deployed, and without cron there are no fixed times, for new_recordings alone."
   type = object({
-    cron                = string
-    max_concurrent_runs = number
+    cron                = optional(string)
+    max_concurrent_runs = optional(number, 1)
     image               = string
     gpu_image           = string
     worker_image        = string
@@ -78,6 +78,20 @@ variable "schedule" {
   validation {
     condition     = var.schedule == null ? true : alltrue([for image in [var.schedule.image, var.schedule.gpu_image, var.schedule.worker_image] : can(regex("@sha256:[0-9a-f]{64}$", image))])
     error_message = "schedule.image, schedule.gpu_image and schedule.worker_image must end in @sha256: and the digest that cloudbuild.yaml printed."
+  }
+}
+
+variable "new_recordings" {
+  description = "New recordings start a run when no other arrived for quiet_min minutes, or max_wait_min after the first one, and no run is in progress; {} for the defaults, null for no such runs. Takes effect where schedule names the images."
+  type = object({
+    quiet_min    = optional(number, 30)
+    max_wait_min = optional(number, 720)
+  })
+  default = null
+
+  validation {
+    condition     = var.new_recordings == null ? true : 0 <= var.new_recordings.quiet_min && var.new_recordings.quiet_min <= var.new_recordings.max_wait_min && var.new_recordings.max_wait_min <= 8640
+    error_message = "new_recordings.quiet_min must be 0 to max_wait_min, and max_wait_min at most 8640 (6 days): notifications are kept for 7."
   }
 }
 
@@ -94,7 +108,7 @@ variable "latency_threshold_ms" {
 }
 
 variable "schedule_silence_days" {
-  description = "Days without a run that raise an alert, where there is a schedule."
+  description = "Days without a run that raise an alert, where schedule has cron times."
   type        = number
   default     = 2
 }

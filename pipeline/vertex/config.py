@@ -181,6 +181,24 @@ class ScheduleSettings(Settings):
     max_concurrent_runs: int = Field(1, ge=1, le=10, description="Most runs at once.")
 
 
+class NewRecordingsSettings(Settings):
+    """Runs that new recordings start (`submit --when-new`)."""
+
+    subscription: ResourceId = Field(
+        "ser-recordings", description="Pub/Sub subscription with the notifications of the bucket of recordings."
+    )
+    quiet_min: float = Field(30, ge=0, description="Minutes without another recording before a run starts.")
+    max_wait_min: float = Field(
+        720, ge=0, le=8640, description="Minutes after the first recording before a run starts although more arrive."
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _require_order(self) -> Self:
+        if self.quiet_min > self.max_wait_min:
+            raise ValueError(f"quiet_min is {self.quiet_min:g}; allowed: at most max_wait_min, {self.max_wait_min:g}")
+        return self
+
+
 _DEFAULT_NODES = {
     # A retry would find the same anomalies.
     "AnomalyGate": {"cpu": 2, "memory_gb": 8, "retries": 0},
@@ -232,6 +250,7 @@ class VertexSettings(Settings):
     dataflow: DataflowSettings = DataflowSettings()
     endpoint: EndpointSettings = EndpointSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    new_recordings: NewRecordingsSettings = NewRecordingsSettings()
 
     @pydantic.model_validator(mode="before")
     @classmethod

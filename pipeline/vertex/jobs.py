@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import tensorflow as tf
 from google.api_core import exceptions, retry
 from google.cloud import aiplatform_v1
 from google.protobuf import field_mask_pb2, json_format
@@ -25,6 +24,10 @@ _FINAL_STATES = {
     aiplatform_v1.PipelineState.PIPELINE_STATE_FAILED,
     aiplatform_v1.PipelineState.PIPELINE_STATE_CANCELLED,
 }
+ACTIVE = " AND ".join(f'state!="PIPELINE_STATE_{name}"' for name in ("SUCCEEDED", "FAILED", "CANCELLED"))
+"""Condition of :func:`newest_run`: the run has not ended."""
+
+_SHORT = field_mask_pb2.FieldMask(paths=["name", "state", "create_time"])  # of a run, without its specification
 _UPDATED = field_mask_pb2.FieldMask(paths=["cron", "max_concurrent_run_count", "create_pipeline_job_request"])
 _DEADLINE_SEC = 60.0
 _when_unavailable = retry.Retry(
@@ -82,6 +85,8 @@ def read_job(address: str, span_range: Mapping[str, str]) -> dict[str, Any]:
         ConfigError: The file cannot be read or is not a compiled pipeline, or only one of pipeline and configuration
             has spans.
     """
+    import tensorflow as tf
+
     try:
         with tf.io.gfile.GFile(address) as file:
             job = json.loads(file.read())
@@ -128,6 +133,31 @@ def submit(config: VertexConfig, job: dict[str, Any]) -> Run:
         name=f"{location(vertex.project, vertex.region)}/pipelineJobs/{run_id}",
         console=_CONSOLE.format(region=vertex.region, run_id=run_id, project=vertex.project),
     )
+
+
+def newest_run(config: VertexConfig, *conditions: str) -> aiplatform_v1.PipelineJob | None:
+    """Return name, state and time of creation of the newest run of the pipeline, however it was started.
+
+    Args:
+        config: Configuration.
+        *conditions: Conditions of Vertex AI's filter that it meets, such as :data:`ACTIVE`.
+
+    Returns:
+        The run; None if there is none.
+
+    Raises:
+        CloudError: Vertex AI refused the request or did not answer.
+    """
+    request = aiplatform_v1.ListPipelineJobsRequest(
+        parent=location(config.vertex.project, config.vertex.region),
+        filter=" AND ".join([f'pipeline_name="{config.name}"', *conditions]),
+        order_by="create_time desc",
+        page_size=1,
+        read_mask=_SHORT,
+    )
+    with _cloud_errors(config.vertex):
+        runs = _pipelines(config.vertex).list_pipeline_jobs(request, retry=_when_unavailable, timeout=_DEADLINE_SEC)
+        return next(iter(runs), None)
 
 
 def follow(config: VertexConfig, run: Run, report: Callable[[str], None], *, poll_sec: float = 15) -> bool:

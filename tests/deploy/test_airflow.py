@@ -5,20 +5,27 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
 from google.cloud import aiplatform_v1 as vertex
 
+from modules.demo_corpus.corpus import write_corpus
 from tests.deploy.airflow_runs import ADDRESSEE, DAGS, TASKS, Airflow
 from tests.fakes.isolated import can_isolate
+from tests.fakes.listeners import wait_for_port
 from tests.fakes.mail import mailbox
 from tests.fakes.storage import FakeStorage
 from tests.fakes.vertex import FakeVertex
 from tests.fakes.vertex_runs import CustomJobs, Pipelines
-from tests.paths import GOLDEN
+from tests.paths import GOLDEN, ROOT
 
 GOOGLE = {
     "SER_AIRFLOW_PLACE": "vertex",
@@ -113,14 +120,20 @@ def google(tmp_path) -> Iterator[GoogleCloud]:
         yield GoogleCloud(Airflow(tmp_path / "airflow", **environ), pipelines, jobs, storage, mails)
 
 
-@pytest.mark.slow
-def test_new_recordings_start_one_run_on_vertex_ai(google):
-    google.finish(blessed=True, version="1795901000")
+def test_new_recordings_start_one_run_on_vertex_ai_after_a_failed_one(google):
     google.storage.write_bytes(f"{DATA}/Actor_01/a.wav", b"a")
+    google.pipelines.progress = (vertex.PipelineState.PIPELINE_STATE_FAILED,)
+    failed = google.airflow.test()
+    assert failed.order == ["success", "skipped", "failed", *["upstream_failed"] * 3], failed.log
+    assert [mail["Subject"] for mail in google.mails] == ["ser: train failed"]
+
+    google.pipelines.progress = (vertex.PipelineState.PIPELINE_STATE_SUCCEEDED,)
+    google.finish(blessed=True, version="1795901000")
     first = google.airflow.test()
     assert first.order == FIRST, first.log
-    ((name, job),) = google.pipelines.jobs.items()
-    assert name.rpartition("/")[2].endswith("-1")
+    name, again = google.pipelines.jobs
+    assert (name[-2:], again) == ("-1", f"{name[:-1]}2")
+    job = google.pipelines.jobs[again]
     assert job.service_account == GOOGLE["SER__VERTEX__SERVICE_ACCOUNT"]
     assert job.runtime_config.failure_policy == vertex.PipelineFailurePolicy.PIPELINE_FAILURE_POLICY_FAIL_FAST
     assert job.runtime_config.gcs_output_directory == GOOGLE["SER__VERTEX__PIPELINE_ROOT"]
@@ -131,8 +144,91 @@ def test_new_recordings_start_one_run_on_vertex_ai(google):
         "not watched",
     ]
     assert google.airflow.test().order == NOTHING_NEW
-    assert list(google.pipelines.jobs) == [name]
-    assert google.mails == []
+    assert list(google.pipelines.jobs) == [name, again]
+    assert len(google.mails) == 1
+
+
+@pytest.mark.slow
+def test_drift_is_reported_or_stops_the_run(google, tmp_path):
+    """`ser drift` compares real recordings, in a CustomJob."""
+    write_corpus(tmp_path / "same", clips=24 * 7, seed=0)
+    shutil.copytree(tmp_path / "same", tmp_path / "telephone")
+    for file in (tmp_path / "telephone").rglob("*.wav"):
+        samples, rate_hz = soundfile.read(file, dtype="float32")
+        soundfile.write(file, np.clip(soxr.resample(samples, rate_hz, 8000), -1, 1), 8000)
+    google.storage.upload(tmp_path / "same", f"{RUN}/examples")
+    google.storage.upload(tmp_path / "same", "gs://example-data/same")
+    google.storage.upload(tmp_path / "telephone", DATA)
+    last = {"fingerprint": "of other inputs", "examples": f"{RUN}/examples"}
+    google.airflow.run("airflow", "variables", "set", "ser_last_run", json.dumps(last))
+
+    stopped = google.airflow.test(stop_on_drift=True)
+    assert stopped.order == ["success", "failed", *["upstream_failed"] * 4], stopped.log
+    assert not google.pipelines.jobs
+    google.finish(blessed=False, version=None, reasons=("UAR 0.13 < 0.3",))
+    rejected = google.airflow.test()
+    assert rejected.order == ["success", "success", "success", "success", "skipped", "success"], rejected.log
+    assert "the recordings drifted" in rejected.lines
+    assert "UAR 0.13 < 0.3" in rejected.lines
+    assert [mail["Subject"] for mail in google.mails] == ["ser: drift failed", "ser: the model was rejected"]
+    assert google.airflow.test().order == NOTHING_NEW
+
+    google.finish(blessed=True, version="1795901000")
+    assert "no drift" in google.airflow.test(data="gs://example-data/same").lines
+    google.storage.expire(f"{RUN}/examples", days=0)
+    google.storage.write_bytes(f"{DATA}/Actor_01/a.wav", b"a")
+    expired = google.airflow.test()
+    assert expired.order == FIRST, expired.log
+    assert len(google.pipelines.jobs) == 3
+
+
+TRAINING = """
+audio: {feature_family: utterance}
+augmentation: {variants: [plain]}
+gate: {min_adjusted_uar: 0, min_slice_adjusted_uar: 0, max_uar_loss: 1}
+training: {family: original_cnn, epochs: EPOCHS}
+"""
+SERVED = """model_config_list { config { name: "ser" base_path: "BASE" model_platform: "tensorflow"
+model_version_policy { specific { versions: VERSION } }
+version_labels { key: "stable" value: VERSION } version_labels { key: "canary" value: VERSION } } }
+"""
+
+
+@contextlib.contextmanager
+def server(models_config: Path, port: int) -> Iterator[str]:
+    command = [sys.executable, "-m", "serving.server", "--model-config-file", models_config, "--port", str(port)]
+    with subprocess.Popen([*command, "--rest-api-port=0", "--end-with-parent"], cwd=ROOT) as process:
+        wait_for_port(port, process)
+        yield f"127.0.0.1:{port}"
+        process.terminate()
+
+
+@pytest.mark.slow
+def test_on_one_machine_a_canary_is_watched_until_it_is_decided(demo_data, tmp_path, unused_tcp_port):
+    """The pipeline, the server and `ser rollout watch` are the real ones."""
+    root, config, models_config = (tmp_path / name for name in ("output", "training.yaml", "models.config"))
+    with mailbox() as (port, mails):
+        programs = {"SER_PROGRAMS": str(Path(sys.executable).parent), "AIRFLOW_CONN_SMTP_DEFAULT": smtp(port)}
+        airflow = Airflow(tmp_path / "airflow", **programs)
+        places = {"data": str(demo_data), "root": str(root), "config": str(config)}
+        config.write_text(TRAINING.replace("EPOCHS", "6"))
+        first = airflow.test(**places)
+        assert first.order == FIRST, first.log
+        (stable,) = (path.name for path in (root / "serving").iterdir())
+        models_config.write_text(SERVED.replace("VERSION", stable).replace("BASE", f"{root}/serving"))
+        config.write_text(TRAINING.replace("EPOCHS", "8"))
+        with server(models_config, unused_tcp_port) as address:
+            places |= {"address": address, "models_config": str(models_config), "watch_min": 0}
+            few, enough = demo_data / "Actor_01", tmp_path / "probe"  # a watch needs 100 requests
+            shutil.copytree(demo_data, enough, ignore=shutil.ignore_patterns("Actor_1*", "Actor_2*"))
+            undecided = airflow.test(**places, probe=str(few))
+            assert undecided.order == [*["success"] * 4, "failed", "upstream_failed"], undecided.log
+            decided = airflow.test(**places, probe=str(enough))
+            assert decided.order == ["success"] * 6, decided.log
+    assert "no drift" in decided.lines
+    assert decided.lines[-1] in ("the version is stable", "the canary was rolled back")
+    assert mails[0]["Subject"] == "ser: watch failed"
+    assert len(list((root / "serving").iterdir())) == 2, "the second start trained nothing"
 
 
 def test_an_alert_arrives_as_a_mail(airflow):

@@ -4,13 +4,17 @@ import contextlib
 import ipaddress
 import os
 import re
+import socket
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _LISTEN = "0A"  # <net/tcp_states.h>
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 _EVERY_SEC = 0.5
+_STARTS_WITHIN_SEC = 180
 
 
 @contextlib.contextmanager
@@ -33,6 +37,16 @@ def watched() -> Iterator[set[str]]:
     finally:
         ended.set()
         watcher.join()
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process that was just started listens on a port of loopback."""
+    end = time.monotonic() + _STARTS_WITHIN_SEC
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{process.args} does not listen on port {port}; its log has the reason")
 
 
 def listening() -> set[str]:

@@ -4,6 +4,7 @@ The contract that is imitated, from Google's reference:
 
 * ``CreatePipelineJob`` takes the id from the caller, answers ALREADY_EXISTS for one that is taken, INVALID_ARGUMENT
   for a spec that is not 2.x, for a task without its component, for a root parameter without a value.
+* ``ListPipelineJobs`` takes conditions on name, state and labels, joined by AND; the newest run comes first.
 * ``CreateSchedule`` gives the id; cron and a limit of concurrent runs are required; names are not unique.
 * ``UpdateSchedule`` changes what the mask names. ``PauseSchedule`` of a paused one and ``ResumeSchedule`` of an
   active one are FAILED_PRECONDITION.
@@ -56,6 +57,7 @@ class Pipelines:
         validate(request.pipeline_job)
         job = request.pipeline_job
         job.name, job.state = name, vertex.PipelineState.PIPELINE_STATE_PENDING
+        job.create_time = datetime.datetime.now(datetime.UTC)
         self.jobs[name] = job
         return job
 
@@ -73,8 +75,27 @@ class Pipelines:
         ]
         return job
 
+    def list_pipeline_jobs(self, request: Any, _: grpc.ServicerContext) -> vertex.ListPipelineJobsResponse:
+        conditions = request.filter.split(" AND ")
+        jobs = [job for job in self.jobs.values() if all(_meets(job, condition) for condition in conditions)]
+        jobs.sort(key=lambda job: job.create_time, reverse=True)
+        fields = {"name", "state", "create_time"}
+        assert (set(request.read_mask.paths), request.order_by) == (fields, "create_time desc"), "others are not served"
+        short = [{field: getattr(job, field) for field in fields} for job in jobs[: request.page_size]]
+        return vertex.ListPipelineJobsResponse(pipeline_jobs=short)
+
     def _outputs(self, task: str) -> dict[str, Any]:
         return {key: {"artifacts": [{"uri": uri}]} for (name, key), uri in self.outputs.items() if name == task}
+
+
+def _meets(job: vertex.PipelineJob, condition: str) -> bool:
+    """Return whether a run meets a condition such as ``state!="PIPELINE_STATE_FAILED"``."""
+    key, relation, value = re.fullmatch(r'([\w.]+)(!?=)"([^"]+)"', condition).groups()
+    found = {f"labels.{name}": text for name, text in job.labels.items()} | {
+        "state": job.state.name,
+        "pipeline_name": vertex.PipelineJob.pb(job).pipeline_spec["pipelineInfo"]["name"],
+    }
+    return (found.get(key) == value) == (relation == "=")
 
 
 def validate(job: vertex.PipelineJob) -> None:

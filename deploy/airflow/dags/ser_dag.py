@@ -56,13 +56,13 @@ def new_recordings() -> PokeReturnValue:
             "fingerprint": current,
             "run_name": name,
             "newest": recordings.newest_span(addresses[0], listings[0]),
-            "reference": last.get("examples", ""),
+            "reference": recordings.existing(last.get("examples", "")),
         },
     )
 
 
 def _drift() -> BaseOperator:
-    """Compare the new recordings with the examples of the last run; skipped in the first one."""
+    """Compare the new recordings with the examples of the last run; skipped where there are none."""
     found = "ti.xcom_pull(task_ids='new_recordings')"
     words = ["ser", "drift", f"{{{{ {found}['reference'] }}}}", f"{{{{ {found}['newest'] }}}}"]
     return _PLACE.drift(words, different_fails="{{ params.stop_on_drift }}")
@@ -70,11 +70,9 @@ def _drift() -> BaseOperator:
 
 @task
 def verdict() -> dict[str, Any]:
-    """Read the outcome, keep what the next run compares with, and send an alert when the model was rejected."""
+    """Read the outcome, and send an alert when the model was rejected."""
     context = get_current_context()
     found = _PLACE.outcome(context)
-    inputs = context["ti"].xcom_pull(task_ids="new_recordings")
-    Variable.set(_LAST_RUN, {"fingerprint": inputs["fingerprint"], "examples": found.examples}, serialize_json=True)
     if not found.blessed:
         alerts.send(_SETTINGS.alerts, context, subject="ser: the model was rejected", lines=found.lines)
     return {**dataclasses.asdict(found), "lines": found.lines}
@@ -89,11 +87,13 @@ def _watch() -> BaseOperator:
 
 @task(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def report() -> list[str]:
-    """Return the outcome in lines, and send an alert when the canary was rolled back."""
+    """Return the outcome in lines, keep what the next run compares with, and send an alert about a rollback."""
     context = get_current_context()
     pull = context["ti"].xcom_pull
-    drifted, watched = (pull(task_ids=name) for name in ("drift", "watch"))
-    lines = list(pull(task_ids="verdict")["lines"])
+    inputs, drifted, decided, watched = (
+        pull(task_ids=name) for name in ("new_recordings", "drift", "verdict", "watch")
+    )
+    lines = list(decided["lines"])
     lines.append(
         {exits.DONE: "no drift", exits.DIFFERENT: "the recordings drifted"}.get(drifted, "drift: not compared")
     )
@@ -102,6 +102,9 @@ def report() -> list[str]:
     )
     if watched == exits.DIFFERENT:
         alerts.send(_SETTINGS.alerts, context, subject="ser: the canary was rolled back", lines=lines)
+    Variable.set(
+        _LAST_RUN, {"fingerprint": inputs["fingerprint"], "examples": decided["examples"]}, serialize_json=True
+    )
     for line in lines:
         print(line)
     return lines

@@ -14,3 +14,6 @@ budget = {
   monthly_amount  = 100
   currency        = "EUR"
 }
+
+# Runs are started by hand.
+new_recordings = null

@@ -14,3 +14,6 @@ budget = {
   monthly_amount  = 1000
   currency        = "EUR"
 }
+
+# With images in `schedule`: a run half an hour after the last new recording, or half a day after the first.
+new_recordings = { quiet_min = 30, max_wait_min = 720 }

@@ -41,6 +41,7 @@ RPCS = {
     "list_endpoints": ["aiplatform.endpoints.list"],
     "list_model_versions": ["aiplatform.models.list"],
     "list_models": ["aiplatform.models.list"],
+    "list_pipeline_jobs": ["aiplatform.pipelineJobs.list"],
     "list_schedules": ["aiplatform.schedules.list"],
     "merge_version_aliases": ["aiplatform.models.update"],
     "pause_schedule": ["aiplatform.schedules.update"],
@@ -172,6 +173,8 @@ def test_members_are_accounts_of_this_project():
         "${local.pipeline_member}",
         "${local.build_member}",
         "serviceAccount:${google_service_account.page[0].email}",
+        "serviceAccount:${google_service_account.trigger[0].email}",
+        "serviceAccount:${data.google_storage_project_service_account.this.email_address}",  # publishes notifications
         "serviceAccount:service-${data.google_project.this.number}@gcp-sa-iap.iam.gserviceaccount.com",
         "${each.value}",  # var.page.users, who may use the page
     }
@@ -181,3 +184,16 @@ def test_the_page_can_predict_and_nothing_else():
     role = resources()["google_project_iam_custom_role", "page"]
     assert set(role["permissions"]) == {"aiplatform.endpoints.get", "aiplatform.endpoints.predict"}
     assert set(role["permissions"]) <= set(ROLES["roles/aiplatform.user"])
+
+
+def test_the_trigger_can_start_runs_read_its_subscription_and_call_its_job_and_nothing_else():
+    member = "serviceAccount:${google_service_account.trigger[0].email}"
+    grants = {kind: body for (kind, _), body in resources().items() if body.get("member") == member}
+    assert {kind: body["role"] for kind, body in grants.items()} == {
+        "google_project_iam_member": "${google_project_iam_custom_role.trigger[0].id}",
+        "google_service_account_iam_member": "roles/iam.serviceAccountUser",
+        "google_pubsub_subscription_iam_member": "roles/pubsub.subscriber",
+        "google_cloud_run_v2_job_iam_member": "roles/run.invoker",
+    }
+    needed = {permission for name in ("create_pipeline_job", "list_pipeline_jobs") for permission in RPCS[name]}
+    assert set(resources()["google_project_iam_custom_role", "trigger"]["permissions"]) == needed

@@ -11,22 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+import runner_vertex
 from cli.main import load_command
 from pipeline.config import load_config
-from pipeline.vertex.config import VertexConfig, VertexSettings
+from pipeline.vertex.config import NewRecordingsSettings, VertexConfig, VertexSettings
 from tests.pipeline.vertex.terraform_files import FILES, FOLDER, blocks, local_values, named, parse, resources
 from tests.tools import tool
 
 ROOT = Path(__file__).parents[3]
 
-# The API of a resource, by the first word after ``google_``.
+# The API of a resource, by the words after ``google_``.
 APIS = {
-    "artifact": "artifactregistry", "billing": "billingbudgets",
-    "cloud": "run", "cloudbuild": "cloudbuild", "compute": "compute", "iap": "iap",
-    "logging": "logging", "monitoring": "monitoring", "service": "iam", "storage": "storage",
+    "artifact": "artifactregistry", "billing": "billingbudgets", "cloud_run": "run",
+    "cloud_scheduler": "cloudscheduler", "cloudbuild": "cloudbuild", "compute": "compute", "iap": "iap",
+    "logging": "logging", "monitoring": "monitoring", "pubsub": "pubsub", "service": "iam", "storage": "storage",
 }  # fmt: skip
+needs_terraform = pytest.mark.skipif(
+    not shutil.which("terraform"), reason="terraform is not installed; Debian has no package of it"
+)
 
 
 def references(pattern: str) -> set[Any]:
@@ -37,18 +42,22 @@ def references(pattern: str) -> set[Any]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_files_parse(file):
-    assert set(parse(file)) <= {"resource", "data", "locals", "variable", "output", "provider", "terraform"}
+    assert set(parse(file)) <= {"resource", "data", "locals", "variable", "output", "provider", "terraform", "check"}
 
 
-@pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not installed; Debian has no package of it")
-def test_files_are_formatted(tmp_path):
-    config = tmp_path / "terraformrc"
+def terraform(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run terraform in a folder, without the machine's settings."""
+    config = folder / "terraformrc"
     config.touch()
-    checked = subprocess.run(
-        ["terraform", "fmt", "-check", "-diff", "-recursive", str(FOLDER)],
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path), "TF_CLI_CONFIG_FILE": str(config)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    environ = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder), "TF_CLI_CONFIG_FILE": str(config)}
+    return subprocess.run(
+        ["terraform", *words, "-no-color"], cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+
+
+@needs_terraform
+def test_files_are_formatted(tmp_path):
+    checked = terraform(tmp_path, "fmt", "-check", "-diff", "-recursive", str(FOLDER))
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -61,9 +70,12 @@ def test_references_resolve_and_declarations_are_used():
 def test_the_api_of_every_resource_is_enabled():
     enabled = {api.removesuffix(".googleapis.com") for api in local_values()["apis"]}
     kinds = {kind for kind, _ in resources() if kind.startswith("google_") and not kind.startswith("google_project_")}
-    assert {APIS[kind.split("_")[1]] for kind in kinds} | {"aiplatform", "dataflow", "logging", "ondemandscanning"} == (
-        enabled
-    )
+    assert {api for kind in kinds for words, api in APIS.items() if kind.startswith(f"google_{words}_")} | {
+        "aiplatform",
+        "dataflow",
+        "logging",
+        "ondemandscanning",
+    } == (enabled)
 
 
 def policies() -> dict[str, dict]:
@@ -96,7 +108,8 @@ def test_alerts_cover_what_prometheus_covers():
     on_one_machine = {"ServingDown", "MonitorDown", "VersionFailedToLoad"}  # Vertex AI restarts and checks by itself
     assert names == set(here) | on_one_machine
     outcomes, promql = local_values()["run_outcomes"], local_values()["promql_alerts"]
-    assert set(here.values()) == {"endpoint", "failed_run", *outcomes, *promql}
+    elsewhere = {"trigger_stopped"}  # one machine has no trigger
+    assert {*here.values(), *elsewhere} == {"endpoint", "failed_run", *outcomes, *promql}
 
 
 def test_queries_are_promql(tmp_path):
@@ -159,6 +172,56 @@ def test_an_environment_sets_variables_and_a_configuration_that_agree(environmen
     vertex = load_config(file, environ=environ, tree=VertexConfig).vertex
     assert vertex.run_retention_days == values["run_retention_days"]
     assert vertex.labels["environment"] == environment
+
+
+@needs_terraform
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        *((f"-var-file={FOLDER}/environments/{name}.tfvars", None) for name in ENVIRONMENTS),
+        ("-var=new_recordings={}", None),
+        ("-var=new_recordings={quiet_min=0}", None),
+        ("-var=new_recordings={quiet_min=60,max_wait_min=30}", "new_recordings.quiet_min must be"),
+        ("-var=new_recordings={max_wait_min=10080}", "new_recordings.quiet_min must be"),
+    ],
+)
+def test_variables_accept_what_their_descriptions_allow(tmp_path, given, cause):
+    shutil.copy(FOLDER / "variables.tf", tmp_path)
+    assert terraform(tmp_path, "init").returncode == 0
+    required = () if "-var-file" in given else ("-var=project=my-project", "-var=alert_email=me@example.com")
+    planned = terraform(tmp_path, "plan", *required, given)
+    assert planned.returncode == (1 if cause else 0), planned.stdout + planned.stderr
+    assert (cause or "") in planned.stderr
+
+
+def test_notifications_of_new_recordings_reach_the_job():
+    everything = resources()
+    off = "${var.schedule == null ? null : var.new_recordings}"
+    assert (named("variable")["new_recordings"]["default"], local_values()["new_recordings"]) == (None, off)
+    notification = everything["google_storage_notification", "recordings"]
+    assert notification["event_types"] == ["OBJECT_FINALIZE"]
+    (data,) = re.findall(r'name\}/(\w+/?)"', local_values()["vertex_settings"].partition("PIPELINE_ROOT")[0])
+    assert notification["object_name_prefix"] == f"{data}/"
+    subscription = everything["google_pubsub_subscription", "recordings"]
+    assert subscription["name"] == NewRecordingsSettings().subscription
+    kept_min = int(subscription["message_retention_duration"].removesuffix("s")) / 60
+    (bounds,) = NewRecordingsSettings.model_fields["max_wait_min"].metadata[1:]
+    assert bounds.le < kept_min
+    defaults = dict(re.findall(r"(\w+)_min\s*= optional\(number, (\d+)\)", (FOLDER / "variables.tf").read_text()))
+    assert defaults == {"quiet": "30", "max_wait": "720"}
+    (target,) = everything["google_cloud_scheduler_job", "new_recordings"]["http_target"]
+    assert target["uri"].endswith("${google_cloud_run_v2_job.new_recordings[0].id}:run")
+
+
+def test_the_job_for_new_recordings_starts_with_a_command_that_exists():
+    (outer,) = resources()["google_cloud_run_v2_job", "new_recordings"]["template"]
+    (template,) = outer["template"]
+    (container,) = template["containers"]
+    assert container["command"] == ["python", "-m", "runner_vertex"]
+    name, *options = container["args"]
+    parsed = typer.main.get_command(runner_vertex.app).commands[name].make_context(name, options).params
+    assert (parsed["when_new"], str(parsed["config"])) == (True, "configs/vertex.yaml")
+    assert "!configs/vertex.yaml" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
 def test_a_budget_is_reported_to_the_recipient_of_alerts():
@@ -225,7 +288,8 @@ def test_the_digest_is_tagged(tmp_path):
 
 
 def test_the_schedule_sets_all_required_keys():
-    names = re.findall(r"\bSER__\w+", local_values()["vertex_settings"])
+    texts = [local_values()[name] for name in ("vertex_settings", "schedule_settings", "trigger_settings")]
+    names = re.findall(r"\bSER__\w+", " ".join(texts))
     keys = {name.lower().removeprefix("ser__").replace("__", ".") for name in names}
     given = dict.fromkeys(keys, "gs://example/folder") | {
         "vertex.project": "example-project",
@@ -239,7 +303,11 @@ def test_the_schedule_sets_all_required_keys():
         "vertex.dataflow.subnetwork": "regions/europe-west4/subnetworks/ser",
         "vertex.schedule.cron": "0 2 * * *",
         "vertex.schedule.max_concurrent_runs": "1",
+        "vertex.new_recordings.subscription": "ser-recordings",
+        "vertex.new_recordings.quiet_min": "30",
+        "vertex.new_recordings.max_wait_min": "720",
     }
+    assert keys <= set(given)
     environ = {f"SER__{key.replace('.', '__').upper()}": text for key, text in given.items()}
     settings = load_config(ROOT / "configs" / "vertex.yaml", environ=environ, tree=VertexConfig).vertex
     assert settings.schedule.cron == "0 2 * * *"

@@ -48,6 +48,18 @@ def files(address: str) -> list[File]:
     return sorted(found, key=lambda file: file.name)
 
 
+def existing(address: str) -> str:
+    """Return an address; empty where no file is left, as in a bucket after the retention of runs.
+
+    Args:
+        address: Folder, or nothing.
+    """
+    try:
+        return address if address and files(address) else ""
+    except FileNotFoundError:
+        return ""
+
+
 def fingerprint(listings: Iterable[list[File]], *others: str) -> str:
     """Return a hash of files and other inputs, 16 lower-case hexadecimal digits.
 
