@@ -55,18 +55,21 @@ def make_parser_without_data(description: str | None) -> argparse.ArgumentParser
     return parser
 
 
-def plan_folds(options: argparse.Namespace, *overrides: str) -> "Plan":
+def plan_folds(options: argparse.Namespace, *overrides: str, leave_corpus_out: bool = False) -> "Plan":
     """Return the six folds of ``ser evaluate`` for the options of :func:`make_folds_parser`.
 
     Args:
         options: Parsed options.
         *overrides: Settings that differ from the default configuration.
+        leave_corpus_out: Whether each fold leaves a corpus out instead.
     """
     from pipeline.config import load_config  # slow to import
     from pipeline.cross_validation import run as cross_validation
 
     config = load_config(overrides=list(overrides))
-    return cross_validation.plan(config, data=options.data, root=options.root, folds=FOLDS)
+    return cross_validation.plan(
+        config, data=options.data, root=options.root, folds=FOLDS, leave_corpus_out=leave_corpus_out
+    )
 
 
 @contextlib.contextmanager
