@@ -70,7 +70,8 @@ def to_markdown(result: CrossValidation) -> str:
         *([protocol_line(result), ""] if result.protocol else []),
         f"{_PROTOCOLS[result.kind]} {evaluation.clips} clips of {evaluation.speakers} speakers, each evaluated once. "
         + f"Model: {result.family}, {result.parameters} trained parameters"
-        + (f" on the frozen encoder {result.encoder}. " if result.encoder else ". ")
+        + (f" on the frozen encoder {result.encoder}" if result.encoder else "")
+        + (f", {result.finetune_blocks} of whose blocks are trained. " if result.finetune_blocks else ". ")
         + caution(result),
         "",
         f"Intervals: {evaluation.interval.text}.",
