@@ -102,10 +102,8 @@ def _attention_weights(arrays: Mapping[str, np.ndarray], heads: int) -> list[np.
     biases = np.split(arrays["self_attention/linear_0/bias"], 3)
     output, output_bias = (arrays[f"self_attention/linear_1/{name}"] for name in ("weight", "bias"))
     width = len(output_bias)
-    by_head = [
-        (kernel.reshape(width, heads, -1), bias.reshape(heads, -1))
-        for kernel, bias in zip(kernels, biases, strict=True)
-    ]
+    pairs = zip(kernels, biases, strict=True)
+    by_head = [(kernel.reshape(width, heads, -1), bias.reshape(heads, -1)) for kernel, bias in pairs]
     return [*itertools.chain(*by_head), output.T.reshape(heads, -1, width), output_bias]
 
 

@@ -93,11 +93,11 @@ ENCODER_RECIPE: Mapping[str, Mapping[str, Any]] = {
 """Settings that belong to the families over encoder features."""
 
 
-def finetuning_recipe(blocks: int) -> Mapping[str, Mapping[str, Any]]:
-    """Return the settings with which a head over the default block trains the last blocks up to it.
+def finetuning_recipe(blocks: int) -> dict[str, dict[str, Any]]:
+    """Return the settings of the features with which a model trains the blocks up to the default one.
 
     Args:
-        blocks: Number of trained blocks. Where there are more than up to the default block, those after it follow.
+        blocks: Number of trained blocks. If there are more than up to the default block, later ones follow.
     """
     (read,) = AudioSpec().encoder_blocks
     return {

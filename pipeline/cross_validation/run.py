@@ -104,7 +104,7 @@ class CrossValidation(Section):
         protocol: The named protocol, if there was one.
         family: Model family.
         encoder: Pretrained encoder; None if there is none.
-        finetune_blocks: Number of its blocks that are trained with the model.
+        finetune_blocks: Number of its blocks that are trained with the head.
         parameters: Number of parameters of each model, without those of the frozen encoder.
         evaluation: Metrics over all clips, each predicted by the model of its test fold.
         predictions: These predictions as comma-separated values, in a file of their own.

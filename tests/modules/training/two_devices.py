@@ -76,8 +76,8 @@ def main(family: str) -> None:
     features, blocks = family_named(family).feature_family, int(family == "encoder_linear")
     spec = FINETUNED_AUDIO if blocks else ORIGINAL_AUDIO.replace(feature_family=features)
     settings = ORIGINAL_TRAINING.replace(
-        family=family, finetune_blocks=blocks, hyperparameters=FAMILIES[family], epochs=2, batch_size=BATCH_SIZE, mixup=0.3,
-        weight_decay=0.01, plateau_patience=1, restore_best_weights=True,
+        family=family, finetune_blocks=blocks, hyperparameters=FAMILIES[family], epochs=2, batch_size=BATCH_SIZE,
+        mixup=0.3, weight_decay=0.01, plateau_patience=1, restore_best_weights=True,
     )  # fmt: skip
     train, held_out = (make_split(clips, spec) for clips in (CLIPS, HELD_OUT))
     even = [divisible(split, len(DEVICES)) for split in (train, held_out)]
