@@ -98,6 +98,12 @@ def test_half_precision_trains_the_block_and_gives_a_float32_model(split):
     assert {layer.compute_dtype for layer in model.get_layer(BLOCKS).layers} == {"float32"}
 
 
+def test_the_model_card_names_the_trained_blocks(trained):
+    description = trainer.describe_model(trained.model, TWO_STEPS)
+    assert description["hyperparameters"] == {"dropout": 0.0, "finetune_blocks": 1}
+    assert description["parameters"] > 1_700_000
+
+
 def test_the_served_model_gives_the_probabilities_of_the_trainer(trained, split, waveforms, tmp_path):
     exports.write_transform_graph(SPEC, tmp_path / "graph", "none")
     transform = tft.TFTransformOutput(str(tmp_path / "graph"))
