@@ -98,6 +98,13 @@ def test_half_precision_trains_the_block_and_gives_a_float32_model(split):
     assert {layer.compute_dtype for layer in model.get_layer(BLOCKS).layers} == {"float32"}
 
 
+def test_saved_weights_of_a_fold_give_the_same_model(trained, split, tmp_path):
+    trained.model.save_weights(tmp_path / "fold.weights.h5")
+    loaded = trainer.build_model(TWO_STEPS, SPEC, classes=7)
+    loaded.load_weights(tmp_path / "fold.weights.h5")
+    np.testing.assert_allclose(trainer.predict(loaded, split), trainer.predict(trained.model, split), atol=1e-6)
+
+
 def test_the_model_card_names_the_trained_blocks(trained):
     description = trainer.describe_model(trained.model, TWO_STEPS)
     assert description["hyperparameters"] == {"dropout": 0.0, "finetune_blocks": 1}
