@@ -57,9 +57,11 @@ def _own_row(result: Mapping[str, Any]) -> Sequence[str]:
     enough = result["evaluation"]["speakers"] >= summary.MIN_INTERVAL_SPEAKERS
     interval = document.percent_range(metrics["uar"]["low"], metrics["uar"]["high"]) if enough else "interval unknown"
     texts[0] += f" ({interval})"
+    trained = result.get("finetune_blocks", 0)
+    state = f"{trained} of its blocks trained" if trained else "frozen"
     return (
         f"**`{result['family']}`**",
-        f"speech ({result['encoder']}), frozen" if result["encoder"] else "none",
+        f"speech ({result['encoder']}), {state}" if result["encoder"] else "none",
         f"{result['parameters']:,} trained".replace(",", " "),
         f"{', '.join(texts)}; mean of the folds {_mean_of_folds(result)}",
         f"folds {result['folds_sha256'][:8]}",

@@ -33,8 +33,10 @@ __all__ = ["ConfigError", "PipelineConfig", "load_config", "validate"]
 class TransformSettings(Settings):
     """Normalisation of the features, with constants learned on the train split."""
 
-    normalisation: Literal["zscore", "minmax"] = Field(
-        "zscore", description="`zscore`: mean 0 and standard deviation 1. `minmax`: 0 to 1."
+    normalisation: Literal["zscore", "minmax", "none"] = Field(
+        "zscore",
+        description="`zscore`: mean 0 and standard deviation 1. `minmax`: 0 to 1. `none`: as they are, for "
+        "`training.finetune_blocks`.",
     )
 
 
@@ -90,6 +92,16 @@ class PipelineConfig(Settings):
     @pydantic.model_validator(mode="after")
     def _require_matching_features(self) -> Self:
         self.training.require_features_of(self.audio)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _require_own_values_for_trained_blocks(self) -> Self:
+        normalisation, blocks = self.transform.normalisation, self.training.finetune_blocks
+        if (normalisation == "none") != (blocks > 0):
+            raise ValueError(
+                f"transform.normalisation is {normalisation} and training.finetune_blocks {blocks}; allowed: none with "
+                "blocks, which is set where you set neither, and zscore or minmax with 0"
+            )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -17,6 +17,7 @@ from modules.common.errors import SerError
 from modules.common.files import read_text
 from modules.common.settings import Problem
 from modules.models import DEFAULT_FAMILY, FAMILIES
+from modules.models.encoder_cnn import finetuning_recipe
 
 DEFAULT, FAMILY, FILE, ENVIRONMENT, COMMAND_LINE = "default", "family", "file", "environment", "--set"
 
@@ -276,7 +277,13 @@ def _recipe(values: Values, default: str) -> Values:
     training = values.get("training")
     name = training.get("family", default) if isinstance(training, dict) else default
     family = FAMILIES.get(name) if isinstance(name, str) else None
-    return {section: dict(keys) for section, keys in family.recipe.items()} if family else {}
+    if family is None:
+        return {}
+    recipe = {section: dict(keys) for section, keys in family.recipe.items()}
+    blocks = training.get("finetune_blocks") if isinstance(training, dict) else 0
+    if family.feature_family == "encoder" and isinstance(blocks, int) and blocks > 0:
+        _merge(recipe, finetuning_recipe(blocks))
+    return recipe
 
 
 def _seeds(values: Values) -> Values:

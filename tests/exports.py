@@ -54,7 +54,7 @@ def export_with_keras_variables(folder: Path) -> Path:
         return export_random_model("original_cnn", folder)
 
 
-def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
+def write_transform_graph(spec: AudioSpec, folder: Path, normalisation: str = "zscore") -> None:
     """Run the real preprocessing over a few examples with random features."""
     rng = np.random.default_rng(0)
     clip = Clip(path="a.wav", corpus="toy", emotion="sad", speaker="toy-01")
@@ -87,7 +87,7 @@ def write_transform_graph(spec: AudioSpec, folder: Path) -> None:
         }
         for example in packed
     ]
-    config = preprocessing.transform_config(spec)
+    config = preprocessing.transform_config(spec, normalisation)
     with (
         beam.Pipeline("FnApiRunner") as pipeline,
         tft_beam.Context(temp_dir=f"{folder}-temp", force_tf_compat_v1=False),

@@ -63,7 +63,7 @@ def extract(
         float32 ``[batch, *spec.feature_shape]``. Family ``utterance``: means over time of zero-crossing rate, RMS,
         chroma (tuning 0), mel power and MFCC, in this order. Family ``logmel``: dB re 1, frames by mel bands, with
         :data:`PADDING_DB` in the frames beyond the clip's end. Family ``encoder``: frames by channels of the named
-        blocks, 0 in the frames beyond the clip's end.
+        blocks, 0 in the frames beyond the clip's end where frames are averaged.
     """
     waveforms = tf.ensure_shape(waveforms, [None, spec.window_samples])
     steps = operations or _TENSORFLOW
@@ -125,6 +125,8 @@ def _encoded(waveforms: tf.Tensor, frames: tf.Tensor, spec: AudioSpec) -> tf.Ten
     used = outputs[:, : spec.window_frames * spec.encoder_pool_frames]
     shape = [-1, spec.window_frames, spec.encoder_pool_frames, spec.feature_shape[1]]
     pooled = tf.reduce_mean(tf.reshape(used, shape), axis=2)
+    if spec.encoder_pool_frames == 1:  # blocks that are trained attend to the whole window, as those before them
+        return pooled
     return tf.where(tf.sequence_mask(frames, spec.window_frames)[:, :, tf.newaxis], pooled, 0.0)
 
 

@@ -58,11 +58,17 @@ class AudioSpec(Settings):
         "of 16000.",
     )
     encoder: EncoderName = Field("whisper-tiny.en", description="Frozen encoder of the family `encoder`.")
-    encoder_blocks: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (2,), min_length=1, description="Blocks of the encoder whose outputs are joined, counted from 1."
+    encoder_blocks: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (2,),
+        min_length=1,
+        description="Blocks of the encoder whose outputs are joined, counted from 1; 0 is the input of the first.",
     )
     encoder_pool_frames: int = Field(
-        4, ge=1, le=50, description="Frames of the encoder, of 20 ms each, that are averaged into one."
+        4,
+        ge=1,
+        le=50,
+        description="Frames of the encoder, of 20 ms each, that are averaged into one. 1 leaves them as they are, "
+        "those beyond the clip's end included.",
     )
 
     @model_validator(mode="after")
@@ -83,7 +89,7 @@ class AudioSpec(Settings):
             )
         blocks = ENCODERS[self.encoder].blocks
         if max(self.encoder_blocks) > blocks:
-            raise ValueError(f"encoder_blocks is {list(self.encoder_blocks)}; {self.encoder} has 1 to {blocks}")
+            raise ValueError(f"encoder_blocks is {list(self.encoder_blocks)}; {self.encoder} has 0 to {blocks}")
         return self
 
     @property

@@ -38,7 +38,7 @@ PASSED_THROUGH = (
 )
 
 
-def transform_config(spec: AudioSpec, normalisation: Normalisation = "zscore") -> dict[str, str]:
+def transform_config(spec: AudioSpec, normalisation: Normalisation | Literal["none"] = "zscore") -> dict[str, str]:
     """Return the ``custom_config`` of the Transform component for :func:`preprocessing_fn`."""
     return {"audio_spec": spec.to_json(), "normalisation": normalisation}
 
@@ -47,7 +47,7 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     """Normalise the features and pass through the other values that training needs.
 
     Utterance features are normalised one by one. Features over time are normalised per channel over the valid frames;
-    the other frames become 0, the mean.
+    the other frames become 0, the mean. ``none`` leaves all of them as they are.
 
     Args:
         inputs: Examples as :mod:`modules.data.examples` describes them; ``features`` is ``[batch, *feature_shape]``.
@@ -58,6 +58,9 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     """
     spec = AudioSpec.from_json(custom_config["audio_spec"])
     features = _dense_features(inputs[examples.FEATURES], spec)
+    passed = {name: inputs[name] for name in PASSED_THROUGH}
+    if custom_config["normalisation"] == "none":
+        return {examples.FEATURES: features, **passed}
     valid_frames = tf.reshape(inputs[examples.VALID_FRAMES], [-1])
     # In float64 the sums do not depend on how many workers added them up, to the last bit of a float32.
     values = tf.cast(features, tf.float64)
@@ -69,7 +72,6 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     else:
         mean = tft.mean(values, reduce_instance_dims=False)
         constants = zscore_constants(mean, tft.var(values, reduce_instance_dims=False))
-    passed = {name: inputs[name] for name in PASSED_THROUGH}
     return {examples.FEATURES: normalise(features, valid_frames, constants, spec), **passed}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from modules.audio.spec import AudioSpec
 from modules.common.settings import Settings
 from modules.models.family import FEATURES, VALID_FRAMES, ModelFamily
 
@@ -90,6 +91,20 @@ ENCODER_RECIPE: Mapping[str, Mapping[str, Any]] = {
     "training": {"epochs": 12, "learning_rate": 0.001},
 }
 """Settings that belong to the families over encoder features."""
+
+
+def finetuning_recipe(blocks: int) -> dict[str, dict[str, Any]]:
+    """Return the settings of the features with which a model trains the blocks up to the default one.
+
+    Args:
+        blocks: Number of trained blocks. If there are more than up to the default block, later ones follow.
+    """
+    (read,) = AudioSpec().encoder_blocks
+    return {
+        "audio": {"encoder_blocks": [max(read - blocks, 0)], "encoder_pool_frames": 1},
+        "transform": {"normalisation": "none"},
+    }
+
 
 ENCODER_CNN = ModelFamily(
     name="encoder_cnn",

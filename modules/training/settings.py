@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from modules.audio.encoder.catalog import ENCODERS
 from modules.audio.spec import AudioSpec
 from modules.common.settings import MAX_SEED, Settings
 from modules.models import DEFAULT_FAMILY, FAMILIES, ModelFamily, family_named
@@ -25,6 +26,16 @@ class TrainingSettings(Settings):
     )
     hyperparameters: dict[str, Any] = Field(
         {}, description="Hyperparameters of the family in place of its defaults, such as `{filters: 64, dropout: 0.2}`."
+    )
+    finetune_blocks: int = Field(
+        0,
+        ge=0,
+        description="Blocks of the encoder that are trained with the head, for a GPU; the features are then the frames "
+        "of the block before them. A number above 0 sets `audio.encoder_blocks`, `audio.encoder_pool_frames` and "
+        "`transform.normalisation` to what this needs.",
+    )
+    finetune_learning_rate_factor: float = Field(
+        0.1, gt=0, le=1, description="Learning rate of these blocks as a share of the head's, `learning_rate`."
     )
     epochs: int = Field(70, ge=1, description="Most passes over the training clips.")
     batch_size: int = Field(32, ge=1, description="Clips per step.")
@@ -122,19 +133,41 @@ class TrainingSettings(Settings):
         return family_named(self.family)
 
     def require_features_of(self, spec: AudioSpec) -> None:
-        """Check that the family reads the features that ``spec`` describes.
+        """Check that the family reads the features that ``spec`` describes, and that ``finetune_blocks`` fits them.
 
         Args:
             spec: Audio spec of the examples.
 
         Raises:
-            ValueError: The family reads other features.
+            ValueError: The family reads other features, or the blocks cannot be trained on these.
         """
         if self.model_family.feature_family != spec.feature_family:
             raise ValueError(
                 f"training.family is {self.family}, which reads {self.model_family.feature_family} features, and "
                 f"audio.feature_family is {spec.feature_family}; allowed with this family: "
                 f"{self.model_family.feature_family}"
+            )
+        if self.finetune_blocks:
+            self._require_blocks_after(spec)
+
+    def _require_blocks_after(self, spec: AudioSpec) -> None:
+        setting = f"training.finetune_blocks is {self.finetune_blocks}"
+        if spec.feature_family != "encoder":
+            names = [name for name, family in FAMILIES.items() if family.feature_family == "encoder"]
+            raise ValueError(
+                f"{setting}, and {self.family} has no encoder; allowed: 0, or training.family={' or '.join(names)}"
+            )
+        if len(spec.encoder_blocks) > 1 or spec.encoder_pool_frames > 1:
+            raise ValueError(
+                f"{setting}, audio.encoder_blocks {list(spec.encoder_blocks)} and audio.encoder_pool_frames "
+                f"{spec.encoder_pool_frames}; allowed: one block, the last that is not trained, and 1 frame. Both are "
+                "set where you set neither"
+            )
+        (last,), blocks = spec.encoder_blocks, ENCODERS[spec.encoder].blocks
+        if last + self.finetune_blocks > blocks:
+            raise ValueError(
+                f"{setting}, after block {last} (audio.encoder_blocks) of {spec.encoder}, which has {blocks}; "
+                f"allowed: at most {blocks - last}"
             )
 
 

@@ -20,6 +20,7 @@ from modules.common.errors import SerError
 from modules.data.dataset import Split, read_split
 from modules.evaluation import abstention, calibration
 from modules.export import signatures
+from modules.models.encoder_blocks import BLOCKS, with_encoder_blocks
 from modules.training.balancing import clip_weights
 from modules.training.batches import Batches, TrainingBatches
 from modules.training.devices import (
@@ -28,6 +29,7 @@ from modules.training.devices import (
     strategy_of,
     synchronise_batch_statistics,
 )
+from modules.training.optimizer import AdamOfTwoRates
 from modules.training.settings import TrainingSettings
 
 HISTORY_FILE = "history.json"
@@ -292,9 +294,17 @@ def build_model(settings: TrainingSettings, spec: AudioSpec, *, classes: int) ->
         settings: Settings of the training.
         spec: Audio spec of the clips.
         classes: Number of emotions.
+
+    Raises:
+        WeightsError: The weights of the encoder whose blocks are trained were not fetched.
     """
     family = settings.model_family
-    return family.build(spec.feature_shape, classes, family.hyperparameters(settings.hyperparameters))
+    hyperparameters = family.hyperparameters(settings.hyperparameters)
+    if not settings.finetune_blocks:
+        return family.build(spec.feature_shape, classes, hyperparameters)
+    return with_encoder_blocks(
+        lambda shape: family.build(shape, classes, hyperparameters), spec, settings.finetune_blocks
+    )
 
 
 def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, classes: int, steps_per_epoch: int) -> keras.Model:
@@ -309,11 +319,14 @@ def build_compiled(settings: TrainingSettings, spec: AudioSpec, *, classes: int,
     rate: float | keras.optimizers.schedules.LearningRateSchedule = settings.learning_rate
     if settings.learning_rate_schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=settings.epochs * steps_per_epoch)
-    optimizer = keras.optimizers.Adam(rate)
-    if settings.weight_decay:
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
     model = build_model(settings, spec, classes=classes)
     synchronise_batch_statistics(model)
+    optimizer = AdamOfTwoRates(
+        rate,
+        scaled=model.get_layer(BLOCKS).trainable_variables if settings.finetune_blocks else (),
+        factor=settings.finetune_learning_rate_factor,
+        weight_decay=settings.weight_decay or None,
+    )
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
@@ -381,12 +394,10 @@ def rebuilt(model: keras.Model, settings: TrainingSettings, spec: AudioSpec, *, 
 
 def describe_model(model: keras.Model, settings: TrainingSettings) -> dict[str, Any]:
     """Return the description of the network for the model card, with all hyperparameters including defaults."""
-    hyperparameters = settings.model_family.hyperparameters(settings.hyperparameters)
-    return {
-        "family": settings.family,
-        "parameters": model.count_params(),
-        "hyperparameters": hyperparameters.model_dump(),
-    }
+    hyperparameters = settings.model_family.hyperparameters(settings.hyperparameters).model_dump()
+    if settings.finetune_blocks:
+        hyperparameters["finetune_blocks"] = settings.finetune_blocks
+    return {"family": settings.family, "parameters": model.count_params(), "hyperparameters": hyperparameters}
 
 
 def training_report(trained: TrainedModel, settings: TrainingSettings, *, clips: Mapping[str, int]) -> dict[str, Any]:

@@ -123,6 +123,8 @@ def normaliser(config: PipelineConfig, corpus: Corpus, speakers: Iterable[str]) 
         A function from features, float32 of shape ``[clips, *feature_shape]``, and their valid frames, int64 of shape
         ``[clips]``, to normalised features of the same shape.
     """
+    if config.transform.normalisation == "none":
+        return lambda features, valid_frames: features
     constants = corpus.statistics.constants(speakers, config.transform.normalisation)
 
     @tf.function

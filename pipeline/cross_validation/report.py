@@ -70,8 +70,7 @@ def to_markdown(result: CrossValidation) -> str:
         *([protocol_line(result), ""] if result.protocol else []),
         f"{_PROTOCOLS[result.kind]} {evaluation.clips} clips of {evaluation.speakers} speakers, each evaluated once. "
         + f"Model: {result.family}, {result.parameters} trained parameters"
-        + (f" on the frozen encoder {result.encoder}. " if result.encoder else ". ")
-        + caution(result),
+        + f"{_encoder(result)}. {caution(result)}",
         "",
         f"Intervals: {evaluation.interval.text}.",
         "",
@@ -83,6 +82,12 @@ def to_markdown(result: CrossValidation) -> str:
         *_acceptance_lines(result),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _encoder(result: CrossValidation) -> str:
+    if result.finetune_blocks:
+        return f", those of {result.finetune_blocks} blocks of the encoder {result.encoder} among them"
+    return f" on the frozen encoder {result.encoder}" if result.encoder else ""
 
 
 def _acceptance_lines(result: CrossValidation) -> list[str]:

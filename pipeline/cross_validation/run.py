@@ -103,8 +103,9 @@ class CrossValidation(Section):
         folds_sha256: SHA-256 of the test speakers, see :func:`folds_digest`.
         protocol: The named protocol, if there was one.
         family: Model family.
-        encoder: Pretrained encoder, which is not trained; None if there is none.
-        parameters: Number of parameters of each model, without the encoder's.
+        encoder: Pretrained encoder; None if there is none.
+        finetune_blocks: Number of its blocks that are trained with the head.
+        parameters: Number of parameters of each model, without those of the frozen encoder.
         evaluation: Metrics over all clips, each predicted by the model of its test fold.
         predictions: These predictions as comma-separated values, in a file of their own.
     """
@@ -114,6 +115,7 @@ class CrossValidation(Section):
     folds_sha256: str
     family: str
     encoder: str | None
+    finetune_blocks: int
     parameters: int
     data_fingerprint: str
     folds: tuple[FoldSummary, ...]
@@ -379,6 +381,7 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
         folds_sha256=folds_digest([fold.test for fold in planned.folds]),
         family=planned.config.training.family,
         encoder=audio.encoder if audio.feature_family == "encoder" else None,
+        finetune_blocks=planned.config.training.finetune_blocks,
         parameters=fold_results[0].parameters,
         data_fingerprint=corpus.fingerprint,
         folds=tuple(

@@ -32,6 +32,11 @@ def test_own_row_follows_the_published_ones():
     )
 
 
+def test_trained_blocks_are_named():
+    (table,) = published.to_markdown([result("ravdess-emobox", speakers=24) | {"finetune_blocks": 2}]).values()
+    assert "speech (whisper-tiny.en), 2 of its blocks trained" in table
+
+
 def test_interval_of_few_speakers_is_unknown():
     (table,) = published.to_markdown([result("savee-loso", speakers=4)]).values()
     assert "UAR 60.0 (interval unknown)" in table

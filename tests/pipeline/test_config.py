@@ -130,6 +130,32 @@ def test_a_file_that_repeats_defaults_overrides_no_recipe(tmp_path, overrides):
         assert load_config(file, overrides=chosen) == load_config(overrides=chosen)
 
 
+@pytest.mark.parametrize(("blocks", "frozen"), [(1, 1), (2, 0), (4, 0)])
+def test_trained_blocks_bring_their_features(blocks, frozen, tmp_path):
+    chosen = ["training.family=encoder_linear", f"training.finetune_blocks={blocks}"]
+    config = load_config(overrides=chosen)
+    assert (config.audio.encoder_blocks, config.audio.encoder_pool_frames) == ((frozen,), 1)
+    assert config.transform.normalisation == "none"
+    assert load_config(every_default(tmp_path, *chosen)) == config
+
+
+@pytest.mark.parametrize(
+    ("blocks", "override", "message"),
+    [
+        (1, "training.family=attentive_crnn", r"attentive_crnn has no encoder; .*encoder_cnn or encoder_linear"),
+        (5, "seed=0", r"finetune_blocks is 5, after block 0 .*at most 4"),
+        (1, "audio.encoder_blocks=[4]", "at most 0"),
+        (1, "audio.encoder_blocks=[1, 2]", r"encoder_blocks \[1, 2\].*one block"),
+        (1, "audio.encoder_pool_frames=2", r"encoder_pool_frames 2; .* 1 frame"),
+        (1, "transform.normalisation=minmax", r"normalisation is minmax .*none"),
+        (0, "transform.normalisation=none", r"normalisation is none .*zscore or minmax"),
+    ],
+)
+def test_blocks_that_cannot_be_trained_are_refused(blocks, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(overrides=[f"training.finetune_blocks={blocks}", override], family="encoder_cnn")
+
+
 def test_a_file_may_set_the_default_of_another_family(tmp_path):
     (tmp_path / "my.yaml").write_text("training: {family: original_cnn, epochs: 70}")
     assert load_config(tmp_path / "my.yaml").training.epochs == 70
@@ -196,7 +222,10 @@ def test_the_seed_applies_to_sections_without_a_seed(tmp_path):
         ("drift.max_clips=3", "drift", "value_error"),
         ("drift.stop_on=always", "drift.stop_on", "literal_error"),
         ("drift.deals=500", "drift.deals", "renamed"),
-        ("transform.normalisation=none", "transform.normalisation", "literal_error"),
+        ("transform.normalisation=l2", "transform.normalisation", "literal_error"),
+        ("transform.normalisation=none", "", "value_error"),
+        ("training.finetune_blocks=1", "", "value_error"),
+        ("training.finetune_learning_rate_factor=0", "training.finetune_learning_rate_factor", "greater_than"),
         ("tuner.algorithm=grid", "tuner.algorithm", "literal_error"),
         ("gate.slices=[age]", "gate.slices.0", "literal_error"),
         ("gate.min_adjusted_uar=1.5", "gate.min_adjusted_uar", "less_than_equal"),

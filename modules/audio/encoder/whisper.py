@@ -52,7 +52,8 @@ def outputs(waveforms: tf.Tensor, encoder: str, blocks: tuple[int, ...]) -> tf.T
     Args:
         waveforms: float32 ``[batch, samples]`` at 16 kHz.
         encoder: Name in :data:`modules.audio.encoder.catalog.ENCODERS`.
-        blocks: Numbers of the blocks, from 1; blocks after the last of them are not computed.
+        blocks: Numbers of the blocks, from 1, or 0 for the input of the first; blocks after the last of them are not
+            computed.
 
     Returns:
         float32 ``[batch, frames, len(blocks) * width]`` at 50 frames a second.
@@ -80,6 +81,7 @@ def _graph(encoder: Encoder, blocks: tuple[int, ...]) -> tf.types.experimental.G
 
 
 def _blocks(x: tf.Tensor, arrays: dict[str, np.ndarray], heads: int, last: int) -> Iterator[tuple[int, tf.Tensor]]:
+    yield 0, x
     for number in range(1, last + 1):
         name = f"layer_{number - 1}"
         x += _attention(normalise(x, arrays, f"{name}/self_attention/layer_norm"), arrays, name, heads)

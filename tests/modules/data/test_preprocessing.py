@@ -55,6 +55,12 @@ def test_minmax_maps_train_onto_zero_to_one(utterance_records, run_transform, tm
     assert (features_of(out["train"])[:, 2] == 0).all()
 
 
+def test_without_normalisation_features_stay_as_they_are(make_raw_example, run_transform, tmp_path):
+    records = by_clip([make_raw_example(LOGMEL, 0, number, 1 + number) for number in range(5)])
+    out = by_clip(run_transform(LOGMEL, {"train": records}, tmp_path, normalisation="none")["train"])
+    np.testing.assert_array_equal(features_of(out), features_of(records))
+
+
 def test_other_columns_are_passed_through(utterance_records, run_transform, tmp_path):
     out = by_clip(run_transform(UTTERANCE, {"train": utterance_records}, tmp_path)["train"])
     for record, raw in zip(out, utterance_records, strict=True):

@@ -42,7 +42,10 @@ def test_a_batch_that_devices_cannot_share_evenly_is_refused(splits_of_seven):
         trainer.fit_arguments(ORIGINAL_TRAINING.replace(batch_size=32), *splits_of_seven, devices=3)
 
 
-@pytest.mark.parametrize("family", ["original_cnn", pytest.param("attentive_crnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "family",
+    ["original_cnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("attentive_crnn", "encoder_linear"))],
+)
 def test_two_devices_train_the_same_model_as_one(family):
     command = [sys.executable, "-m", "tests.modules.training.two_devices", family]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

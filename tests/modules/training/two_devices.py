@@ -6,6 +6,7 @@ A process of its own, because devices are divided before TensorFlow starts.
 import json
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ from modules.models import family_named
 from modules.training import trainer, tuner
 from modules.training.devices import divisible, strategy_of
 from modules.training.settings import TrainingSettings, TuningSettings
+from tests import encoder_arrays
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
 # Without dropout and augmentation: Keras draws the same random numbers on each device, so that two devices with half a
@@ -27,7 +29,11 @@ FAMILIES = {
         **dict.fromkeys(["noise", "time_jitter", "band_shift", "band_stretch", "gain"], 0.0),
         "masks": 0,
     },
+    "encoder_linear": {"dropout": 0.0},
 }
+FINETUNED_AUDIO = AudioSpec(
+    feature_family="encoder", sample_rate_hz=16_000, window_sec=0.2, encoder_blocks=(1,), encoder_pool_frames=1
+)
 DEVICES = ["CPU:0", "CPU:1"]
 CLIPS, HELD_OUT = 71, 19  # one too many for two devices
 BATCH_SIZE = 16
@@ -67,10 +73,11 @@ def search(settings: TrainingSettings, spec: AudioSpec, train: Split, held_out: 
 def main(family: str) -> None:
     (processor,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * len(DEVICES))
-    spec = ORIGINAL_AUDIO.replace(feature_family=family_named(family).feature_family)
+    features, blocks = family_named(family).feature_family, int(family == "encoder_linear")
+    spec = FINETUNED_AUDIO if blocks else ORIGINAL_AUDIO.replace(feature_family=features)
     settings = ORIGINAL_TRAINING.replace(
-        family=family, hyperparameters=FAMILIES[family], epochs=2, batch_size=BATCH_SIZE, mixup=0.3,
-        weight_decay=0.01, plateau_patience=1, restore_best_weights=True,
+        family=family, finetune_blocks=blocks, hyperparameters=FAMILIES[family], epochs=2, batch_size=BATCH_SIZE,
+        mixup=0.3, weight_decay=0.01, plateau_patience=1, restore_best_weights=True,
     )  # fmt: skip
     train, held_out = (make_split(clips, spec) for clips in (CLIPS, HELD_OUT))
     even = [divisible(split, len(DEVICES)) for split in (train, held_out)]
@@ -87,4 +94,5 @@ def main(family: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with tempfile.TemporaryDirectory() as encoders, encoder_arrays.fetched(Path(encoders, "encoders")):
+        main(sys.argv[1])
