@@ -13,7 +13,7 @@ from tfx.utils import io_utils
 
 from components.artifacts import DRIFT_FILE, Artifacts, Properties
 from components.audio_example_gen import ingest_summary
-from components.drift_monitor import sources
+from components.drift_monitor import endpoint_log, sources
 from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.settings import MonitorSettings
 from modules.audio.spec import AudioSpecMismatch
@@ -122,7 +122,9 @@ def _compare_requests(reference_uri: str, settings: MonitorSettings, schema: sch
     comparison = {"what": REQUESTS, "reference": reference_uri, "current": settings.request_log}
     try:
         spec = sources.spec_of_examples(reference_uri)
-        reference, current = sources.read_clips(reference_uri), sources.read_requests(settings.request_log, spec=spec)
+        newest = endpoint_log.Newest(settings.request_log_days, settings.request_log_rows)
+        reference = sources.read_clips(reference_uri)
+        current = sources.read_requests(settings.request_log, spec=spec, newest=newest)
         result = compare(reference, current, schema, settings)
     except (drift.NotComparable, sources.UnreadableSample, AudioSpecMismatch) as error:
         return comparison | _not_compared(REQUESTS, error)
