@@ -14,6 +14,7 @@ from cli.folders import require_folder
 from components.drift_monitor.endpoint_log import DEFAULT_PART, Newest, is_table
 from modules.common.native_output import discarded_native_stderr
 from modules.drift.settings import DriftSettings
+from serving.rollout.resolve import is_endpoint
 
 if TYPE_CHECKING:
     from components.audio_example_gen.settings import IngestSettings
@@ -31,11 +32,15 @@ _PLACE = (
     "Folder, local or gs://, of recordings, of an AudioExampleGen's examples or of a server's request log; or "
     "bq://PROJECT.DATASET.TABLE, the log of a Vertex AI endpoint."
 )
+_MODELS = (
+    "Or pushed models, as a folder of versions, a version or vertex://PROJECT/REGION/ENDPOINT: the examples that the "
+    "newest or the stable one was trained on."
+)
 
 
 @app.command()
 def drift(
-    reference: Annotated[str, typer.Argument(help=f"Training data. {_PLACE}")],
+    reference: Annotated[str, typer.Argument(help=f"Training data. {_PLACE} {_MODELS}")],
     current: Annotated[str, typer.Argument(help=f"New data. {_PLACE}")],
     split: Annotated[Literal["train", "eval", "test", "all"], typer.Option(help="Split of examples.")] = "train",
     false_alarm_rate: Annotated[
@@ -48,6 +53,7 @@ def drift(
         str | None,
         typer.Option(help="Exported model with the audio spec and limits to use.", show_default="the recipe's"),
     ] = None,
+    model_id: Annotated[str, typer.Option(help="ID of the model in Vertex AI's registry.")] = "ser",
     days: Annotated[float, typer.Option(help="Days of requests to read from a BigQuery table.")] = DEFAULT_PART.days,
     rows: Annotated[
         int, typer.Option(min=1, help="Most rows to read from a BigQuery table, newest first.")
@@ -67,10 +73,11 @@ def drift(
     except ValidationError as error:
         raise Refused(explain(error, DriftSettings)) from error
     for place in (reference, current):
-        if not is_table(place):
+        if not is_table(place) and not (place is reference and is_endpoint(place)):
             require_folder(place, advice="name recordings, examples or a request log")
     try:
         with discarded_native_stderr():
+            reference = _training_examples(reference, model_id)
             comparison = _compare(reference, current, split, Newest(days, rows), model, settings)
     except ValueError as error:  # NotComparable among them
         raise Refused(str(error)) from error
@@ -80,6 +87,21 @@ def drift(
         _print(comparison)
     if comparison.drifted:
         raise typer.Exit(ExitCode.DIFFERENT)
+
+
+def _training_examples(reference: str, model_id: str) -> str:
+    """Return the examples that pushed models were trained on; another reference as it is."""
+    from components.drift_monitor.reference import names_model, training_examples
+
+    if is_table(reference) or not names_model(reference):
+        return reference
+    recorded = training_examples(reference, model_id=model_id)
+    if not recorded:
+        raise Refused(
+            f"the model of {reference} does not carry the address of its training examples; push it again, or name the "
+            "examples"
+        )
+    return recorded[0]
 
 
 def _compare(

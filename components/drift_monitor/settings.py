@@ -17,7 +17,11 @@ class MonitorSettings(DriftSettings):
         description="When the run stops before anything is trained: never; `labels`, when the labels drifted and the "
         "recordings did not; or `any` drift. The report holds every drift in each case.",
     )
-    reference: str = Field("", description="Examples of an earlier run to compare with, in place of the baseline's.")
+    reference: str = Field(
+        "",
+        description="Examples of an earlier run to compare with, or pushed models (a folder of versions, a version, or "
+        "vertex://PROJECT/REGION/ENDPOINT) whose training examples are; in place of the baseline's.",
+    )
     request_log: str = Field(
         "",
         description="Folder of the server's request log, or `bq://PROJECT.DATASET.TABLE` of a Vertex AI endpoint's; "

@@ -234,7 +234,13 @@ def _read_table(logged: endpoint_log.LoggedRecordings, address: str, spec: Audio
 
 
 def _summary(uri: str) -> dict[str, Any]:
-    return json.loads(read_bytes(posixpath.join(uri, SUMMARY_FILE)))
+    try:
+        return json.loads(read_bytes(posixpath.join(uri, SUMMARY_FILE)))
+    except FileNotFoundError as error:
+        raise UnreadableSample(
+            f"{uri} holds no examples of an AudioExampleGen, or no longer, since artifacts of runs are deleted after a "
+            "while; name the examples of a later run, or a copy"
+        ) from error
 
 
 def _parsed(files: list[str], spec: AudioSpec, below: str) -> Iterator[_Part]:

@@ -333,15 +333,6 @@ class VertexConfig(PipelineConfig):
     vertex: VertexSettings
 
     @pydantic.model_validator(mode="after")
-    def _require_drift_reference(self) -> Self:
-        if self.drift.enabled and not self.drift.reference:
-            raise ValueError(
-                "drift.enabled is true and drift.reference is not set, and Vertex AI cannot look up which examples a "
-                "model was trained on; allowed: drift.reference set, or drift.enabled=false"
-            )
-        return self
-
-    @pydantic.model_validator(mode="after")
     def _require_even_batches(self) -> Self:
         jobs = {"trainer": self.vertex.trainer} | ({"tuner": self.vertex.tuner} if self.tuner.enabled else {})
         for name, job in jobs.items():

@@ -19,6 +19,7 @@ Where Vertex refuses the caller's ID, it chooses one, and the registry maps that
 
 import contextlib
 import dataclasses
+import posixpath
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -163,6 +164,19 @@ class VertexTarget:
         """
         with self._cloud_errors():
             return self._snapshot().state
+
+    def stable_model_dir(self) -> str:
+        """Return the address of the stable version's SavedModel.
+
+        Raises:
+            RolloutError: No version is served, or the registry does not have it.
+        """
+        with self._cloud_errors():
+            view = self._snapshot()
+            if view.stable is None:
+                raise RolloutError(f"{self.name} serves no version; push a model first")
+            version = view.version_of(view.stable)
+            return posixpath.join(view.require_registered(version).artifact_uri, version)
 
     def push(self, candidate: Candidate, hosting: Hosting, smoke: Smoke) -> RolloutState:
         """Register a version, deploy it, give it its share of the requests, and test it.

@@ -17,10 +17,12 @@ import tensorflow_transform as tft
 from typer.testing import CliRunner
 
 from cli import rollout as cli_rollout
+from components.drift_monitor import reference
 from components.vertex_pusher import smoke
 from modules import models
 from modules.data.labels import EMOTIONS
 from modules.export import signatures
+from modules.export.contract import EXAMPLES_FILE, EXTRA_ASSETS
 from serving.client import Client
 from serving.rollout import vertex as rollout
 from serving.rollout import vertex_api
@@ -289,6 +291,20 @@ def test_the_first_version_becomes_the_champion(scenario):
     assert state.stable.since.tzinfo is not None
     assert scenario.target().state() == state
     scenario.assert_state({"5": 100}, {"5": CHAMPION})
+
+
+def test_the_reference_of_drift_is_that_of_the_stable_version(scenario):
+    address = f"vertex://example-project/{REGION}/ser"
+    with pytest.raises(RolloutError, match="serves no version"):
+        reference.training_examples(address)
+    for version in ("5", "6"):
+        scenario.push(version)
+        assets = scenario.folder / version / version / EXTRA_ASSETS
+        assets.mkdir()
+        (assets / EXAMPLES_FILE).write_text(f"gs://runs/{version}/examples")
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    assert reference.names_model(address)
+    assert reference.training_examples(address) == ["gs://runs/5/examples"]
 
 
 @pytest.mark.parametrize("kind", ["dedicated", "shared"])
