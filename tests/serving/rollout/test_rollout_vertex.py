@@ -329,6 +329,27 @@ def test_endpoint_and_version_fit_tf_serving(scenario, kind):
     assert deployed.dedicated_resources.max_replica_count == 3
 
 
+def test_a_sample_of_the_requests_is_logged_as_configured(scenario):
+    """A push sets the logging of a new endpoint and changes that of an existing one, but not without a difference."""
+
+    def logged() -> tuple[bool, float, str]:
+        (endpoint,) = scenario.cloud.endpoints.values()
+        logging = endpoint.predict_request_response_logging_config
+        return logging.enabled, round(logging.sampling_rate, 6), logging.bigquery_destination.output_uri
+
+    table = "bq://example-project.ser.requests"
+    scenario.push("5", request_log=table, request_log_rate=0.1)
+    assert logged() == (True, 0.1, table)
+    scenario.push("6", request_log=table, request_log_rate=0.1)
+    paths = [path for request in scenario.fake.called("update_endpoint") for path in request.update_mask.paths]
+    assert set(paths) == {"traffic_split"}
+    scenario.push("7", request_log=table, request_log_rate=0.5)
+    assert logged() == (True, 0.5, table)
+    scenario.push("8")
+    assert logged() == (False, 0, "")
+    scenario.assert_state({"5": 90, "8": 10}, {"5": CHAMPION, "6": [], "7": [], "8": CANDIDATE})
+
+
 def test_a_route_that_the_container_refuses_fails_the_push(scenario, monkeypatch):
     monkeypatch.setattr(rollout, "_HEALTH_ROUTE", "/healthz")
     with pytest.raises(PushFailed, match=r"AIP_HEALTH_ROUTE is /healthz, .* /v1/models/ser"):
