@@ -21,18 +21,9 @@ from modules.audio.spec import AudioSpec
 from serving.client.transport.rest import to_json
 from serving.wire import predict_pb2 as wire
 from tests.cli.test_drift import write_recordings
-from tests.fakes.bigquery import PROJECT, emulator
+from tests.fakes.bigquery import COLUMNS, PROJECT, emulator
 
 NOW = datetime.datetime.now(datetime.UTC)
-# As Vertex AI creates it.
-COLUMNS = [
-    bigquery.SchemaField("endpoint", "STRING"),
-    bigquery.SchemaField("deployed_model_id", "STRING"),
-    bigquery.SchemaField("logging_time", "TIMESTAMP"),
-    bigquery.SchemaField("request_id", "NUMERIC"),
-    bigquery.SchemaField("request_payload", "STRING", mode="REPEATED"),
-    bigquery.SchemaField("response_payload", "STRING", mode="REPEATED"),
-]
 
 
 def wav(seed: int, *, gain: float = 1.0, seconds: float = 0.5) -> bytes:

@@ -1,6 +1,6 @@
 """BigQuery for unmodified clients, which ``BIGQUERY_EMULATOR_HOST`` leads to it: bqemulator, with SQL on DuckDB.
 
-It does not limit billed bytes, and permissions are its own: it refuses projects that it does not know.
+It limits no billed bytes and checks no permissions.
 """
 
 import contextlib
@@ -10,10 +10,21 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from google.cloud import bigquery
+
 from tests.fakes.listeners import wait_for_port
 from tests.tools import tool
 
 PROJECT = "example-project"
+# Of an endpoint's log of requests.
+COLUMNS = [
+    bigquery.SchemaField("endpoint", "STRING"),
+    bigquery.SchemaField("deployed_model_id", "STRING"),
+    bigquery.SchemaField("logging_time", "TIMESTAMP"),
+    bigquery.SchemaField("request_id", "NUMERIC"),
+    bigquery.SchemaField("request_payload", "STRING", mode="REPEATED"),
+    bigquery.SchemaField("response_payload", "STRING", mode="REPEATED"),
+]
 _LOOPBACK = "127.0.0.1"
 _EXTENSION = "duckdb_extension_spatial/extensions"
 

@@ -18,7 +18,7 @@ import runner_vertex
 from cli.main import load_command
 from pipeline.config import load_config
 from pipeline.vertex.config import NewRecordingsSettings, VertexConfig, VertexSettings
-from tests.components.test_endpoint_log import COLUMNS
+from tests.fakes.bigquery import COLUMNS
 from tests.pipeline.vertex.terraform_files import FILES, FOLDER, blocks, local_values, named, parse, resources
 from tests.tools import tool
 
