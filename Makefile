@@ -18,10 +18,10 @@ run: .venv/.ready ## Set up, make the demo corpus, run the whole pipeline, ask t
 	@$(PYTHON_RUN) runner_local.py --data "$(DATA)" --root "$(ROOT)"
 	@[ ! -d "$(ROOT)/serving" ] || .venv/bin/ser predict --model-base-path "$(ROOT)/serving" "$$(find "$(DATA)" -name '*.wav' -o -name '*.flac' | sort | head -1)"
 
-test: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready .setup/airflow/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
+test: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready .setup/emulators/.ready .setup/airflow/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
 	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS) -m "not slow"
 
-test-all: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready .setup/airflow/.ready lint docs ## The same, with the tests that take minutes
+test-all: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready .setup/emulators/.ready .setup/airflow/.ready lint docs ## The same, with the tests that take minutes
 	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS)
 
 # Words that the project's style rules out (CONTRIBUTING.md).
@@ -73,6 +73,7 @@ lock: .venv/.ready ## Resolve pyproject.toml and environment/*.in into their loc
 	  --python-platform x86_64-manylinux_2_39 --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	$(LOCK_TOOLS) environment/checkov.in -o environment/checkov.txt
 	$(LOCK_TOOLS) environment/checks.in -o environment/checks.txt
+	$(LOCK_TOOLS) environment/emulators.in -o environment/emulators.txt
 	$(LOCK_TOOLS) environment/airflow.in -o environment/airflow.txt
 
 clean: ## Remove what runs and tests leave; the environment stays
@@ -81,7 +82,7 @@ clean: ## Remove what runs and tests leave; the environment stays
 .venv/.ready: requirements.lock environment/bootstrap.txt environment/setup.sh environment/private_glibc.sh environment/apt_unpack.sh pyproject.toml setup.py
 	@environment/setup.sh
 
-.setup/checkov/.ready .setup/checks/.ready .setup/airflow/.ready: .setup/%/.ready: environment/%.txt | .venv/.ready
+.setup/checkov/.ready .setup/checks/.ready .setup/emulators/.ready .setup/airflow/.ready: .setup/%/.ready: environment/%.txt | .venv/.ready
 	.setup/tools/bin/uv venv --quiet --clear --python "$$(.venv/bin/python -c 'import sys; print(sys._base_executable)')" $(@D)
 	.setup/tools/bin/uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
 	@touch $@

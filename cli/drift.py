@@ -11,8 +11,10 @@ from cli import terminal
 from cli.errors import Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder
+from components.drift_monitor.endpoint_log import DEFAULT_PART, Newest, is_table
 from modules.common.native_output import discarded_native_stderr
 from modules.drift.settings import DriftSettings
+from serving.rollout.resolve import is_endpoint
 
 if TYPE_CHECKING:
     from components.audio_example_gen.settings import IngestSettings
@@ -26,12 +28,19 @@ app = typer.Typer(add_completion=False)
 _DEFAULTS = DriftSettings()
 
 _ROWS = 15
-_PLACE = "Folder, local or gs://, of recordings, of an AudioExampleGen's examples or of a server's request log."
+_PLACE = (
+    "Folder, local or gs://, of recordings, of an AudioExampleGen's examples or of a server's request log; or "
+    "bq://PROJECT.DATASET.TABLE, the log of a Vertex AI endpoint."
+)
+_MODELS = (
+    "Or pushed models, as a folder of versions, a version or vertex://PROJECT/REGION/ENDPOINT: the examples that the "
+    "newest or the stable one was trained on."
+)
 
 
 @app.command()
 def drift(
-    reference: Annotated[str, typer.Argument(help=f"Training data. {_PLACE}")],
+    reference: Annotated[str, typer.Argument(help=f"Training data. {_PLACE} {_MODELS}")],
     current: Annotated[str, typer.Argument(help=f"New data. {_PLACE}")],
     split: Annotated[Literal["train", "eval", "test", "all"], typer.Option(help="Split of examples.")] = "train",
     false_alarm_rate: Annotated[
@@ -44,6 +53,11 @@ def drift(
         str | None,
         typer.Option(help="Exported model with the audio spec and limits to use.", show_default="the recipe's"),
     ] = None,
+    model_id: Annotated[str, typer.Option(help="ID of the model in Vertex AI's registry.")] = "ser",
+    days: Annotated[float, typer.Option(help="Days of requests to read from a BigQuery table.")] = DEFAULT_PART.days,
+    rows: Annotated[
+        int, typer.Option(min=1, help="Most rows to read from a BigQuery table, newest first.")
+    ] = DEFAULT_PART.rows,
     seed: Annotated[int, typer.Option(help="Seed; equal seeds give equal results.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -59,10 +73,12 @@ def drift(
     except ValidationError as error:
         raise Refused(explain(error, DriftSettings)) from error
     for place in (reference, current):
-        require_folder(place, advice="name recordings, examples or a request log")
+        if not is_table(place) and not (place is reference and is_endpoint(place)):
+            require_folder(place, advice="name recordings, examples or a request log")
     try:
         with discarded_native_stderr():
-            comparison = _compare(reference, current, split, model, settings)
+            reference = _training_examples(reference, model_id)
+            comparison = _compare(reference, current, split, Newest(days, rows), model, settings)
     except ValueError as error:  # NotComparable among them
         raise Refused(str(error)) from error
     if as_json:
@@ -73,7 +89,24 @@ def drift(
         raise typer.Exit(ExitCode.DIFFERENT)
 
 
-def _compare(reference: str, current: str, split: str, model: str | None, settings: "DriftSettings") -> "Comparison":
+def _training_examples(reference: str, model_id: str) -> str:
+    """Return the examples that pushed models were trained on; another reference as it is."""
+    from components.drift_monitor.reference import names_model, training_examples
+
+    if is_table(reference) or not names_model(reference):
+        return reference
+    recorded = training_examples(reference, model_id=model_id)
+    if not recorded:
+        raise Refused(
+            f"the model of {reference} does not carry the address of its training examples; push it again, or name the "
+            "examples"
+        )
+    return recorded[0]
+
+
+def _compare(
+    reference: str, current: str, split: str, newest: Newest, model: str | None, settings: "DriftSettings"
+) -> "Comparison":
     # Imported here: TensorFlow takes longer to load than `ser drift --help` takes to answer.
     import schema
     from components.audio_example_gen.settings import IngestSettings
@@ -92,19 +125,19 @@ def _compare(reference: str, current: str, split: str, model: str | None, settin
     for place, other in specs.items():
         spec.require_same(other.fingerprint, whose=place)
     ingest = IngestSettings(audio=spec, limits=contract.limits, labels=LabelSettings(emotions=contract.labels))
-    first, second = (_read(place, ingest, split) for place in (reference, current))
+    first, second = (_read(place, ingest, split, newest) for place in (reference, current))
     curated = schema.load(spec)
     schema.set_emotions(curated, contract.labels)
     return compare(first, second, curated, settings)
 
 
-def _read(place: str, ingest: "IngestSettings", split: str) -> "Clips":
+def _read(place: str, ingest: "IngestSettings", split: str, newest: Newest) -> "Clips":
     from components.drift_monitor import sources
 
     if sources.holds_examples(place):
         return sources.read_clips(place, split=None if split == "all" else split)
     if sources.holds_request_log(place):
-        return sources.read_requests(place, spec=ingest.audio)
+        return sources.read_requests(place, spec=ingest.audio, limits=ingest.limits, newest=newest)
     return sources.read_recordings(place, settings=ingest).clips
 
 

@@ -62,7 +62,7 @@ class RunnerSettings:
         pusher: Pusher class.
         pusher_options: Entries of the Pusher's ``custom_config`` in addition to the section ``push``.
         can_resolve_examples: Whether the platform runs the resolver strategies of this project. Without them the
-            baseline comes from TFX's own strategy, and the DriftMonitor has no reference but ``drift.reference``.
+            baseline comes from TFX's own strategy, and the reference of drift from the pushed models.
         experiment: Experiment that runs are logged to in addition to ML Metadata.
     """
 
@@ -193,6 +193,7 @@ def _drift_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data) ->
         schema=data.schema,
         settings=config.drift,
         reference=resolver.outputs[drift_strategy.EXAMPLES_KEY] if resolver else None,
+        models=None if runner.can_resolve_examples else runner.serving_dir,
     )
     nodes = (resolver, drift_monitor) if resolver else (drift_monitor,)
     return _Drift(nodes, monitor=drift_monitor, report=drift_monitor.outputs["drift"])

@@ -14,7 +14,7 @@ from tfx.utils import io_utils, json_utils, proto_utils
 from components.artifacts import VALIDATED_FILE, Artifacts, Properties
 from modules.common.errors import SerError
 from modules.export import manifest
-from modules.export.contract import EXTRA_ASSETS, PROTOCOL_FILE
+from modules.export.contract import EXAMPLES_FILE, EXTRA_ASSETS, PROTOCOL_FILE
 from modules.reporting import model_card
 
 # TF Serving loads folders that are named by a number and ignores others.
@@ -154,9 +154,10 @@ def find_pushed(model_path: str, base_directory: str) -> str | None:
 
 
 def _from_evaluation(input_dict: Artifacts) -> list[str]:
-    """Return the paths of model card and protocol in the blessing."""
+    """Return the paths of model card, protocol and address of the examples in the blessing."""
     folder = artifact_utils.get_single_uri(input_dict[standard_component_specs.MODEL_BLESSING_KEY])
-    paths = [os.path.join(folder, name) for name in (model_card.JSON_FILE, model_card.MARKDOWN_FILE, PROTOCOL_FILE)]
+    names = (model_card.JSON_FILE, model_card.MARKDOWN_FILE, PROTOCOL_FILE, EXAMPLES_FILE)
+    paths = [os.path.join(folder, name) for name in names]
     return [path for path in paths if fileio.exists(path)]
 
 

@@ -67,11 +67,13 @@ def compare(reference: Clips, current: Clips, schema: schema_pb2.Schema, setting
         NotComparable: See :func:`modules.drift.comparison.compare`.
     """
     report = drift.compare(reference.sample, current.sample, settings)
+    remarks = (*reference.remarks, *current.remarks)
     if reference.served == current.served:
-        return Comparison(report=report, differences=tuple(comparators.drift(reference, current, schema)))
+        differences = tuple(comparators.drift(reference, current, schema))
+        return Comparison(report=report, differences=differences, remarks=remarks)
     training, requests = (current, reference) if reference.served else (reference, current)
     return Comparison(
         report=report,
         differences=tuple(comparators.skew(training, requests, schema)),
-        remarks=tuple(comparators.serving_anomalies(current, schema)) if current.served else (),
+        remarks=(*remarks, *(comparators.serving_anomalies(current, schema) if current.served else ())),
     )

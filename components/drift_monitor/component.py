@@ -14,7 +14,10 @@ from components.drift_monitor.settings import MonitorSettings
 class DriftMonitorSpec(types.ComponentSpec):
     """Interface of :class:`DriftMonitor`."""
 
-    PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {executor.SETTINGS_KEY: ExecutionParameter(type=str)}
+    PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {
+        executor.SETTINGS_KEY: ExecutionParameter(type=str),
+        executor.MODELS_KEY: ExecutionParameter(type=str, optional=True),
+    }
     INPUTS: ClassVar[dict[str, ChannelParameter]] = {
         executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
         executor.SCHEMA_KEY: ChannelParameter(type=standard_artifacts.Schema),
@@ -42,6 +45,7 @@ class DriftMonitor(base_component.BaseComponent):
         schema: types.BaseChannel,
         settings: MonitorSettings,
         reference: types.BaseChannel | None = None,
+        models: str | None = None,
     ) -> None:
         """Connect the inputs.
 
@@ -50,6 +54,7 @@ class DriftMonitor(base_component.BaseComponent):
             schema: Schema with comparators.
             settings: Settings of the comparisons.
             reference: Examples that the blessed baseline was trained on; the channel may be empty, as in a first run.
+            models: Folder of pushed models; the reference is what the newest was trained on where no other is given.
         """
         super().__init__(
             spec=DriftMonitorSpec(
@@ -57,6 +62,7 @@ class DriftMonitor(base_component.BaseComponent):
                 schema=schema,
                 reference=reference,
                 settings=settings.to_json(),
+                models=models,
                 drift=types.Channel(type=standard_artifacts.ExampleAnomalies),
             )
         )

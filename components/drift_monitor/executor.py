@@ -13,7 +13,7 @@ from tfx.utils import io_utils
 
 from components.artifacts import DRIFT_FILE, Artifacts, Properties
 from components.audio_example_gen import ingest_summary
-from components.drift_monitor import sources
+from components.drift_monitor import endpoint_log, reference, sources
 from components.drift_monitor.comparison import Comparison, compare
 from components.drift_monitor.settings import MonitorSettings
 from modules.audio.spec import AudioSpecMismatch
@@ -25,6 +25,7 @@ EXAMPLES_KEY = "examples"
 SCHEMA_KEY = "schema"
 REFERENCE_KEY = "reference"
 SETTINGS_KEY = "settings"
+MODELS_KEY = "models"
 DRIFT_KEY = "drift"
 
 NEW_DATA = "new data"
@@ -62,7 +63,7 @@ class Executor(base_executor.BaseExecutor):
         Args:
             input_dict: Examples, schema, and the reference if one was resolved.
             output_dict: The comparisons.
-            exec_properties: Settings of the monitor.
+            exec_properties: Settings of the monitor, and the folder of pushed models if it gives the reference.
 
         Raises:
             DriftAlarm: ``stop_on`` applies to the drift. ``drift.json`` is in a folder next to that of the artifact
@@ -72,7 +73,10 @@ class Executor(base_executor.BaseExecutor):
         schema = _read_schema(input_dict)
         examples_uri = artifact_utils.get_single_uri(input_dict[EXAMPLES_KEY])
         resolved = input_dict.get(REFERENCE_KEY) or []
-        reference_uri = settings.reference or (artifact_utils.get_single_uri(resolved) if resolved else "")
+        if resolved and not settings.reference:
+            reference_uri = artifact_utils.get_single_uri(resolved)
+        else:
+            reference_uri = _reference_uri(settings.reference, exec_properties.get(MODELS_KEY) or "", examples_uri)
         comparisons = [_compare_new_data(reference_uri, examples_uri, settings, schema)]
         if settings.request_log:
             # Without a baseline, requests are compared with the data that will be trained on.
@@ -84,6 +88,17 @@ class Executor(base_executor.BaseExecutor):
         io_utils.write_string_file(os.path.join(folder, DRIFT_FILE), text)
         if stops:
             raise _alarm(comparisons[0], settings, folder)
+
+
+def _reference_uri(configured: str, models: str, examples_uri: str) -> str:
+    """Return the configured examples, or those that the newest pushed model was trained on; empty without any.
+
+    The run's own are left out: a run without changes would compare the data with themselves.
+    """
+    if configured and not reference.names_model(configured):
+        return configured
+    recorded = reference.training_examples(configured or models) if configured or models else []
+    return next((uri for uri in recorded if uri.rstrip("/") != examples_uri.rstrip("/")), "")
 
 
 def _read_schema(input_dict: Artifacts) -> schema_pb2.Schema:
@@ -122,7 +137,9 @@ def _compare_requests(reference_uri: str, settings: MonitorSettings, schema: sch
     comparison = {"what": REQUESTS, "reference": reference_uri, "current": settings.request_log}
     try:
         spec = sources.spec_of_examples(reference_uri)
-        reference, current = sources.read_clips(reference_uri), sources.read_requests(settings.request_log, spec=spec)
+        newest = endpoint_log.Newest(settings.request_log_days, settings.request_log_rows)
+        reference = sources.read_clips(reference_uri)
+        current = sources.read_requests(settings.request_log, spec=spec, newest=newest)
         result = compare(reference, current, schema, settings)
     except (drift.NotComparable, sources.UnreadableSample, AudioSpecMismatch) as error:
         return comparison | _not_compared(REQUESTS, error)

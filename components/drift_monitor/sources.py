@@ -13,14 +13,15 @@ from tfx.dsl.io import fileio
 from components.audio_example_gen.corpora import Rejected, identify
 from components.audio_example_gen.file_names import SUMMARY_FILE
 from components.audio_example_gen.settings import IngestSettings
+from components.drift_monitor import endpoint_log
+from components.drift_monitor.errors import UnreadableSample
 from modules.audio import frontend
 from modules.audio.augmentation import PLAIN
-from modules.audio.decoding import BadAudio, decode
+from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits, BadAudio, decode
 from modules.audio.features import described_names, feature_names
 from modules.audio.spec import AudioSpec, AudioSpecMismatch
 from modules.common.addresses import files as list_files
 from modules.common.addresses import read_bytes
-from modules.common.errors import SerError
 from modules.data import examples
 from modules.data.splits import TRAIN
 from modules.drift.sample import Sample, band_means
@@ -32,12 +33,6 @@ _LEAST_RMS = 1e-5
 _TEXTS = (examples.CLIP_ID, examples.SPEAKER, examples.EMOTION, examples.AUGMENTATION)
 
 Change = Callable[[np.ndarray, int], np.ndarray]
-
-
-class UnreadableSample(SerError, ValueError):
-    """An address has no data to compare."""
-
-    code = "drift.unreadable_sample"
 
 
 class Recordings(NamedTuple):
@@ -59,11 +54,13 @@ class Clips(NamedTuple):
         sample: Features of the clips.
         numbers: Values of shape ``[clips]`` for each feature of the schema that describes a whole clip.
         served: Whether the clips are requests to a server.
+        remarks: Sentences for the report about what was left out.
     """
 
     sample: Sample
     numbers: Mapping[str, np.ndarray]
     served: bool = False
+    remarks: tuple[str, ...] = ()
 
     def take(self, rows: np.ndarray) -> "Clips":
         """Return some of the clips.
@@ -90,16 +87,16 @@ def holds_examples(uri: str) -> bool:
     Args:
         uri: Address of the folder.
     """
-    return fileio.exists(posixpath.join(uri, SUMMARY_FILE))
+    return not endpoint_log.is_table(uri) and fileio.exists(posixpath.join(uri, SUMMARY_FILE))
 
 
 def holds_request_log(uri: str) -> bool:
-    """Return whether the embedded server logged requests in a folder.
+    """Return whether the embedded server logged requests in a folder, or the address is a table of an endpoint's.
 
     Args:
-        uri: Address of the folder.
+        uri: Address of the folder, or ``bq://PROJECT.DATASET.TABLE``.
     """
-    return bool(fileio.glob(posixpath.join(uri, REQUEST_LOG_FILES)))
+    return endpoint_log.is_table(uri) or bool(fileio.glob(posixpath.join(uri, REQUEST_LOG_FILES)))
 
 
 def spec_of_examples(uri: str) -> AudioSpec:
@@ -189,20 +186,30 @@ def read_recordings(folder: str, *, settings: IngestSettings, change: Change | N
     return Recordings(_concatenate(parts, settings.audio), tuple(rejected))
 
 
-def read_requests(folder: str, *, spec: AudioSpec) -> Clips:
+def read_requests(
+    folder: str,
+    *,
+    spec: AudioSpec,
+    limits: AudioLimits = DEFAULT_LIMITS,
+    newest: endpoint_log.Newest = endpoint_log.DEFAULT_PART,
+) -> Clips:
     """Read the features of logged requests; their speakers and emotions are unknown.
 
     Args:
-        folder: Folder of the request log.
+        folder: Folder of the server's request log, or ``bq://PROJECT.DATASET.TABLE`` of a Vertex AI endpoint's.
         spec: Audio spec of the served model.
+        limits: Limits of a usable recording; a folder has features, and needs none.
+        newest: Part of the table to read; a folder is read whole.
 
     Returns:
         The clips.
 
     Raises:
-        UnreadableSample: No request was logged.
+        UnreadableSample: No request was logged, or the table cannot be read.
         AudioSpecMismatch: The features have another shape than ``spec`` gives.
     """
+    if endpoint_log.is_table(folder):
+        return _read_table(endpoint_log.LoggedRecordings(folder, newest), folder, spec, limits)
     files = sorted(map(str, fileio.glob(posixpath.join(folder, REQUEST_LOG_FILES))))
     parts = list(_logged(files, spec, folder))
     if not parts:
@@ -210,8 +217,30 @@ def read_requests(folder: str, *, spec: AudioSpec) -> Clips:
     return _concatenate(parts, spec)._replace(served=True)
 
 
+def _read_table(logged: endpoint_log.LoggedRecordings, address: str, spec: AudioSpec, limits: AudioLimits) -> Clips:
+    parts, extract = [], _wav_extractor(spec, limits)
+    for wav in logged:  # one by one, since recordings of several megabytes do not fit into memory together
+        analysed = extract(tf.constant([wav]))
+        if analysed.error.numpy()[0]:
+            logged.skipped[endpoint_log.UNUSABLE] += 1
+        else:
+            parts.append(_part(analysed.features.numpy(), analysed.valid_frames.numpy(), spec))
+    if not parts:
+        raise UnreadableSample(
+            f"{address} has no usable recordings. {' '.join(logged.remarks)} Name the log of an endpoint that serves "
+            "this project's models, or read more days"
+        )
+    return _concatenate(parts, spec)._replace(served=True, remarks=logged.remarks)
+
+
 def _summary(uri: str) -> dict[str, Any]:
-    return json.loads(read_bytes(posixpath.join(uri, SUMMARY_FILE)))
+    try:
+        return json.loads(read_bytes(posixpath.join(uri, SUMMARY_FILE)))
+    except FileNotFoundError as error:
+        raise UnreadableSample(
+            f"{uri} holds no examples of an AudioExampleGen, or no longer, since artifacts of runs are deleted after a "
+            "while; name the examples of a later run, or a copy"
+        ) from error
 
 
 def _parsed(files: list[str], spec: AudioSpec, below: str) -> Iterator[_Part]:
@@ -298,4 +327,12 @@ def _extractor(spec: AudioSpec) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     return tf.function(
         functools.partial(frontend.features_of_waveform, spec=spec),
         input_signature=[tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64)],
+    )
+
+
+@functools.cache
+def _wav_extractor(spec: AudioSpec, limits: AudioLimits) -> Callable[[tf.Tensor], frontend.Analysed]:
+    return tf.function(
+        lambda encoded: frontend.features_of_wavs(encoded, spec, limits),
+        input_signature=[tf.TensorSpec([None], tf.string)],
     )

@@ -26,7 +26,7 @@ from modules.evaluation.acceptance.measure import SEX, of_predictions
 from modules.evaluation.errors import wrong_predictions
 from modules.evaluation.intervals import Predictions
 from modules.evaluation.predictions_table import PREDICTIONS_FILE
-from modules.export.contract import EXTRA_ASSETS, MODEL_FILE, PROTOCOL_FILE, Contract, load_contract
+from modules.export.contract import EXAMPLES_FILE, EXTRA_ASSETS, MODEL_FILE, PROTOCOL_FILE, Contract, load_contract
 from modules.reporting import model_card
 from modules.reporting.summary import Acceptance, Baseline, Evaluation, Protocol, Verdict
 
@@ -95,6 +95,7 @@ class Executor(tfx_evaluator.Executor):
             _write(evaluation_uri, COMPARISON_FILE, used_comparison)
         record(verdict, blessing)
         _write(blessing.uri, PROTOCOL_FILE, protocol.hashed())
+        io_utils.write_string_file(os.path.join(blessing.uri, EXAMPLES_FILE), examples_uri)
         _write_card(candidate, examples_uri, evaluation, verdict, blessing.uri)
 
 

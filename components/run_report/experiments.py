@@ -108,7 +108,7 @@ class VertexExperiments:
         self._settings = settings
 
     def write(self, record: Record) -> str | None:
-        """Create experiment and run if missing, and set parameters and metrics.
+        """Create experiment and run if missing, and set parameters, metrics and state.
 
         Args:
             record: The record.
@@ -134,9 +134,11 @@ class VertexExperiments:
             # An earlier attempt may have ended after it created the run and before it added it to the experiment.
             child = aiplatform.Context(run.resource_name)
             aiplatform.Context(experiment.resource_name).add_context_children([child])
-        run.log_params(record.parameters)
-        run.log_metrics(record.metrics)
-        run.update_state(aiplatform.gapic.Execution.State.COMPLETE)
+        run.log_params(record.parameters | ({} if record.error is None else {"error": record.error}))
+        if record.metrics:
+            run.log_metrics(record.metrics)
+        states = aiplatform.gapic.Execution.State
+        run.update_state(states.COMPLETE if record.error is None else states.FAILED)
         return experiment.dashboard_url
 
 

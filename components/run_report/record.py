@@ -22,11 +22,13 @@ class Record:
         parameters: Configuration, such as ``training.epochs``, and addresses of results, such as ``report``.
         metrics: Results, such as ``test_uar`` with the bounds of its interval, ``test_uar_low`` and ``test_uar_high``.
             Non-finite values are left out.
+        error: Why the run failed; None if it did not.
     """
 
     run: str
     parameters: dict[str, Value]
     metrics: dict[str, Value]
+    error: str | None = None
 
 
 def record(results: summary.RunSummary, *, config: Mapping[str, Any], run: str, report: str) -> Record:
@@ -38,9 +40,9 @@ def record(results: summary.RunSummary, *, config: Mapping[str, Any], run: str, 
         run: Id of the run.
         report: Folder of ``report.html``.
     """
-    parameters = dict(_flat(config)) | {"report": report}
+    parameters = dict(flat(config)) | {"report": report}
     if results.training:
-        parameters |= dict(_flat({"trained": {"family": results.training.family, **results.training.hyperparameters}}))
+        parameters |= dict(flat({"trained": {"family": results.training.family, **results.training.hyperparameters}}))
     if results.data:
         parameters["audio_spec_fingerprint"] = results.data.audio_spec_fingerprint
     if results.pushed and results.pushed.version:
@@ -50,11 +52,16 @@ def record(results: summary.RunSummary, *, config: Mapping[str, Any], run: str, 
     return Record(run=run, parameters=parameters, metrics=values)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    """Yield leaves by dotted name, lists as JSON, without unset ones."""
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
+    """Yield leaves by dotted name, lists as JSON, without unset ones.
+
+    Args:
+        tree: Values by name, at any depth.
+        prefix: Prefix of the names.
+    """
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         elif isinstance(value, bool | int | float | str):
             yield prefix + key, value
         elif value is not None:
@@ -71,8 +78,35 @@ def _metrics(results: summary.RunSummary) -> Iterator[tuple[str, float | None]]:
     if results.training:
         yield "epochs", results.training.epochs_run
         yield "training_sec", results.training.seconds
+        yield from _curves(results.training)
+    for drift in results.drift:
+        yield from _drift(drift)
     for split in results.data.splits if results.data else ():
         yield f"{split.split}_clips", split.clips
+
+
+def _curves(training: summary.Training) -> Iterator[tuple[str, float | None]]:
+    """Yield each curve's value at the kept epoch and at the last one: a whole curve would need a TensorBoard."""
+    yield "kept_epoch", training.kept_epoch
+    for name, values in training.history.items():
+        if training.kept_epoch and training.kept_epoch <= len(values):
+            yield f"{name}_at_kept_epoch", values[training.kept_epoch - 1]
+        if values:
+            yield f"{name}_at_last_epoch", values[-1]
+
+
+def _drift(drift: summary.Drift) -> Iterator[tuple[str, float | None]]:
+    """Yield the figures of a comparison, such as ``drift_new_data_p_value``; none where nothing was compared."""
+    if drift.not_compared is not None:
+        return
+    kind, _, _ = drift.what.partition(" of ")  # the rest names a span, which changes from run to run
+    name = f"drift_{kind.replace(' ', '_')}"
+    yield name, float(drift.drifted)
+    yield f"{name}_p_value", drift.p_value
+    yield f"{name}_clips", drift.current_clips
+    if drift.mean_ks:
+        yield f"{name}_mean_ks", drift.mean_ks.value
+        yield f"{name}_mean_ks_limit", drift.mean_ks.threshold
 
 
 def _evaluation(evaluation: summary.Evaluation) -> Iterator[tuple[str, float | None]]:

@@ -35,6 +35,8 @@ class Options(PushSettings):
     max_replicas: int
     canary_percent: int
     first_answer_sec: float
+    request_log: str | None
+    request_log_rate: float
     labels: dict[str, str]
 
 
@@ -105,6 +107,8 @@ def _hosting(options: Options, image: str) -> Hosting:
         min_replicas=options.min_replicas,
         max_replicas=options.max_replicas,
         canary_percent=options.canary_percent,
+        request_log=options.request_log,
+        request_log_rate=options.request_log_rate,
         labels=options.labels,
     )
 

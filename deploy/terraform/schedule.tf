@@ -3,7 +3,7 @@
 
 locals {
   has_cron = var.schedule == null ? false : var.schedule.cron != null
-  vertex_settings = var.schedule == null ? {} : {
+  vertex_settings = var.schedule != null ? merge(local.request_log_settings, {
     SER__VERTEX__PROJECT              = var.project
     SER__VERTEX__REGION               = var.region
     SER__VERTEX__DATA                 = "gs://${google_storage_bucket.ser["data"].name}/recordings"
@@ -16,7 +16,7 @@ locals {
     SER__VERTEX__SERVICE_ACCOUNT      = google_service_account.ser["pipeline"].email
     SER__VERTEX__RUN_RETENTION_DAYS   = tostring(var.run_retention_days)
     SER__VERTEX__DATAFLOW__SUBNETWORK = "regions/${var.region}/subnetworks/${google_compute_subnetwork.ser.name}"
-  }
+  }) : {}
   schedule_settings = local.has_cron ? merge(local.vertex_settings, {
     SER__VERTEX__SCHEDULE__CRON                = var.schedule.cron
     SER__VERTEX__SCHEDULE__MAX_CONCURRENT_RUNS = tostring(var.schedule.max_concurrent_runs)

@@ -95,6 +95,20 @@ variable "new_recordings" {
   }
 }
 
+variable "request_log" {
+  description = "Log of a sample of the endpoint's requests in BigQuery, with the sound of callers: the share of requests, and the days after which they are deleted; {} for the defaults, null for no log. Takes effect with the next push."
+  type = object({
+    sampling_rate  = optional(number, 0.1)
+    retention_days = optional(number, 30)
+  })
+  default = null
+
+  validation {
+    condition     = var.request_log == null ? true : 0 < var.request_log.sampling_rate && var.request_log.sampling_rate <= 1 && var.request_log.retention_days >= 1
+    error_message = "request_log.sampling_rate must be above 0 and at most 1, and request_log.retention_days 1 or more."
+  }
+}
+
 variable "error_rate_threshold" {
   description = "Share of failed predictions that raises an alert."
   type        = number

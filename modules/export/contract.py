@@ -19,6 +19,7 @@ LABELS_FILE = "labels.json"
 LIMITS_FILE = "audio_limits.json"
 MODEL_FILE = "model.json"
 PROTOCOL_FILE = "protocol.json"  # hashes of the speakers of each split, which the evaluation of a later candidate needs
+EXAMPLES_FILE = "training_examples"  # address of the examples that the model was trained on, the reference of drift
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 NO_SPEECH = "no_speech"

@@ -163,6 +163,13 @@ class EndpointSettings(Settings):
     first_answer_sec: float = Field(
         120.0, ge=0, description="Longest time in seconds that a new version may get no request in spite of its share."
     )
+    request_log: (
+        Annotated[str, _text(r"^bq://[a-z][a-z0-9:.-]{4,}[a-z0-9]\.\w+\.[\w-]+$", "bq://PROJECT.DATASET.TABLE")] | None
+    ) = Field(
+        None,
+        description="BigQuery table for a sample of the requests, with the sound, and of the answers; null logs none.",
+    )
+    request_log_rate: float = Field(0.1, gt=0, le=1, description="Share of the requests that are logged.")
 
     @pydantic.model_validator(mode="after")
     def _require_ordered_replicas(self) -> Self:
@@ -331,15 +338,6 @@ class VertexConfig(PipelineConfig):
     """The sections of :class:`PipelineConfig`, and ``vertex``."""
 
     vertex: VertexSettings
-
-    @pydantic.model_validator(mode="after")
-    def _require_drift_reference(self) -> Self:
-        if self.drift.enabled and not self.drift.reference:
-            raise ValueError(
-                "drift.enabled is true and drift.reference is not set, and Vertex AI cannot look up which examples a "
-                "model was trained on; allowed: drift.reference set, or drift.enabled=false"
-            )
-        return self
 
     @pydantic.model_validator(mode="after")
     def _require_even_batches(self) -> Self:

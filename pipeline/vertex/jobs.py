@@ -15,6 +15,7 @@ from google.protobuf import field_mask_pb2, json_format
 
 from modules.common.errors import SerError
 from pipeline.config import ConfigError
+from pipeline.vertex import failed_runs
 from pipeline.vertex.config import VertexConfig, VertexSettings
 from serving.google_cloud import client_options, cloud_errors, location
 
@@ -161,7 +162,7 @@ def newest_run(config: VertexConfig, *conditions: str) -> aiplatform_v1.Pipeline
 
 
 def follow(config: VertexConfig, run: Run, report: Callable[[str], None], *, poll_sec: float = 15) -> bool:
-    """Wait for the end of a run and report each change of a task's state.
+    """Wait for the end of a run and report each change of a task's state; log a failed run to the experiment.
 
     Args:
         config: Configuration.
@@ -185,9 +186,13 @@ def follow(config: VertexConfig, run: Run, report: Callable[[str], None], *, pol
                 reported.add((name, state))
                 report(f"{name}: {state}" + (f": {task.error.message}" if task.error.message else ""))
         if job.state in _FINAL_STATES:
+            succeeded = job.state == aiplatform_v1.PipelineState.PIPELINE_STATE_SUCCEEDED
+            unlogged = None if succeeded else failed_runs.log_to_experiment(config, run.run_id, job)
+            if unlogged:
+                report(f"the run was not logged to the experiment {config.vertex.experiment}: {unlogged}")
             outcome = job.state.name.removeprefix("PIPELINE_STATE_").lower()
             report(f"run {run.run_id}: {outcome} {job.error.message}".strip())
-            return job.state == aiplatform_v1.PipelineState.PIPELINE_STATE_SUCCEEDED
+            return succeeded
         time.sleep(poll_sec)
 
 

@@ -2,9 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modules.common.ports import PORT
 from serving.rollout.state import Target, UnusablePlace
+
+if TYPE_CHECKING:
+    from serving.rollout.vertex import VertexTarget
 
 _VERTEX = re.compile(
     r"vertex://(?P<project>[^/]+)/(?P<region>[a-z0-9-]+)/(?P<endpoint>[^/]+)"
@@ -34,11 +38,8 @@ def target_at(
     Raises:
         UnusablePlace: The address has none of the known forms.
     """
-    if match := _VERTEX.fullmatch(address):
-        from serving.rollout.vertex import VertexTarget
-
-        project, region, endpoint_id = (match[name] or match[f"{name}_"] for name in ("project", "region", "endpoint"))
-        return VertexTarget(project=project, region=region, endpoint=endpoint_id, model_id=model)
+    if is_endpoint(address):
+        return endpoint_at(address, model_id=model)
     if not _HOST_AND_PORT.fullmatch(address):
         raise UnusablePlace(
             f"cannot use address {address!r}; known forms are HOST:PORT and grpcs://HOST:PORT (TF Serving's gRPC "
@@ -49,3 +50,32 @@ def target_at(
     return TfServingTarget(
         address, models_config=models_config, model=model, model_base_path=model_base_path, ca_file=ca_file
     )
+
+
+def is_endpoint(address: str) -> bool:
+    """Return whether an address names a Vertex AI endpoint.
+
+    Args:
+        address: Any address.
+    """
+    return _VERTEX.fullmatch(address) is not None
+
+
+def endpoint_at(address: str, *, model_id: str) -> "VertexTarget":
+    """Return the Vertex AI endpoint at ``address``.
+
+    Args:
+        address: ``vertex://PROJECT/REGION/ENDPOINT`` or a resource name.
+        model_id: ID of the model in the registry.
+
+    Raises:
+        UnusablePlace: The address has another form.
+        TargetUnreachable: Credentials are missing.
+    """
+    from serving.rollout.vertex import VertexTarget
+
+    match = _VERTEX.fullmatch(address)
+    if match is None:
+        raise UnusablePlace(f"cannot use address {address!r}; the form is vertex://PROJECT/REGION/ENDPOINT")
+    project, region, endpoint_id = (match[name] or match[f"{name}_"] for name in ("project", "region", "endpoint"))
+    return VertexTarget(project=project, region=region, endpoint=endpoint_id, model_id=model_id)

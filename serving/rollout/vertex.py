@@ -19,6 +19,7 @@ Where Vertex refuses the caller's ID, it chooses one, and the registry maps that
 
 import contextlib
 import dataclasses
+import posixpath
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -106,6 +107,8 @@ class Hosting:
         min_replicas: Smallest number of replicas.
         max_replicas: Largest number of replicas.
         canary_percent: Share of the requests for a new version while there is a stable one; 100 replaces that one.
+        request_log: BigQuery table, ``bq://PROJECT.DATASET.TABLE``, for a sample of the requests; ``None`` logs none.
+        request_log_rate: Share of the requests in that sample, 0 to 1.
         labels: Labels of a new endpoint.
     """
 
@@ -115,6 +118,8 @@ class Hosting:
     min_replicas: int
     max_replicas: int
     canary_percent: int
+    request_log: str | None = None
+    request_log_rate: float = 0.0
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -163,6 +168,19 @@ class VertexTarget:
         """
         with self._cloud_errors():
             return self._snapshot().state
+
+    def stable_model_dir(self) -> str:
+        """Return the address of the stable version's SavedModel.
+
+        Raises:
+            RolloutError: No version is served, or the registry does not have it.
+        """
+        with self._cloud_errors():
+            view = self._snapshot()
+            if view.stable is None:
+                raise RolloutError(f"{self.name} serves no version; push a model first")
+            version = view.version_of(view.stable)
+            return posixpath.join(view.require_registered(version).artifact_uri, version)
 
     def push(self, candidate: Candidate, hosting: Hosting, smoke: Smoke) -> RolloutState:
         """Register a version, deploy it, give it its share of the requests, and test it.
@@ -343,7 +361,7 @@ class VertexTarget:
     def _ensure_endpoint(self, hosting: Hosting) -> None:
         endpoint = self._endpoint.get()
         if endpoint is None:
-            self._endpoint.create(hosting.labels, dedicated=hosting.kind == "dedicated")
+            self._endpoint.create(hosting.labels, dedicated=hosting.kind == "dedicated", logging=_logging(hosting))
             return
         kind: EndpointKind = "dedicated" if endpoint.dedicated_endpoint_enabled else "shared"
         if kind != hosting.kind:
@@ -351,6 +369,9 @@ class VertexTarget:
                 f"{self.name} is a {kind} endpoint and vertex.endpoint.kind is {hosting.kind}; set "
                 f"vertex.endpoint.kind={kind}, or vertex.endpoint.name to the name of a new endpoint"
             )
+        wanted, current = _logging(hosting), endpoint.predict_request_response_logging_config
+        if wanted.enabled != current.enabled or (wanted.enabled and wanted != current):
+            self._endpoint.set_logging(wanted, etag=endpoint.etag)
 
     @_again
     def _upload(self, candidate: Candidate, hosting: Hosting | None) -> None:
@@ -505,6 +526,16 @@ def _container(image: str) -> vertex.ModelContainerSpec:
         startup_probe=vertex.Probe(probe, failure_threshold=_START_PROBES),
         health_probe=probe,
         liveness_probe=probe,
+    )
+
+
+def _logging(hosting: Hosting) -> vertex.PredictRequestResponseLoggingConfig:
+    if hosting.request_log is None:
+        return vertex.PredictRequestResponseLoggingConfig(enabled=False)
+    return vertex.PredictRequestResponseLoggingConfig(
+        enabled=True,
+        sampling_rate=hosting.request_log_rate,
+        bigquery_destination=vertex.BigQueryDestination(output_uri=hosting.request_log),
     )
 
 

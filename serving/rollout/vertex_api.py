@@ -119,21 +119,43 @@ class Endpoint:
             self.name = endpoint.name
         return endpoints[0] if endpoints else None
 
-    def create(self, labels: Mapping[str, str], *, dedicated: bool) -> None:
+    def create(
+        self, labels: Mapping[str, str], *, dedicated: bool, logging: vertex.PredictRequestResponseLoggingConfig
+    ) -> None:
         """Create the endpoint without a deployment.
 
         Args:
             labels: Labels of the endpoint.
             dedicated: Create a dedicated endpoint instead of a shared one.
+            logging: Logging of a sample of the requests.
         """
         request = vertex.CreateEndpointRequest(
             parent=self._parent,
             endpoint_id=self._display_name,
             endpoint=vertex.Endpoint(
-                display_name=self._display_name, labels=dict(labels), dedicated_endpoint_enabled=dedicated
+                display_name=self._display_name,
+                labels=dict(labels),
+                dedicated_endpoint_enabled=dedicated,
+                predict_request_response_logging_config=logging,
             ),
         )
         _wait(self._client.create_endpoint(request, timeout=_CALL_SEC), _CHANGE_SEC)
+
+    def set_logging(self, logging: vertex.PredictRequestResponseLoggingConfig, *, etag: str) -> None:
+        """Set the logging of requests if the endpoint has not changed since it had this etag.
+
+        Args:
+            logging: Logging of a sample of the requests.
+            etag: Etag of the endpoint as it was read.
+
+        Raises:
+            google.api_core.exceptions.Aborted: The endpoint has changed.
+        """
+        request = vertex.UpdateEndpointRequest(
+            endpoint=vertex.Endpoint(name=self.name, predict_request_response_logging_config=logging, etag=etag),
+            update_mask=field_mask_pb2.FieldMask(paths=["predict_request_response_logging_config"]),
+        )
+        self._client.update_endpoint(request, timeout=_CALL_SEC)
 
     def deploy(self, deployed: vertex.DeployedModel) -> None:
         """Start a version's machines and leave the traffic as it is. Takes minutes.

@@ -12,6 +12,7 @@ from components.atomic_pusher.executor import push
 from components.audio_example_gen.corpora.arrive import ARRIVING_FILE
 from modules.common import addresses
 from modules.demo_corpus.corpus import write_corpus
+from tests.cli.test_drift import SPEC, write_examples
 from tests.fakes.storage import FakeStorage
 
 CLIPS = 24 * 7  # each emotion of each speaker
@@ -82,6 +83,17 @@ def test_drift_compares_recordings_in_a_bucket_with_local_ones(demo, storage, se
     status, printed = ser("drift", str(demo), "gs://data/recordings")
     assert status == 0, printed
     assert f"{CLIPS} clips of 24 speakers against {CLIPS} clips of 24 speakers, 24 of them in both" in printed
+
+
+def test_drift_finds_the_reference_of_a_model_in_a_bucket(storage, ser, tmp_path):
+    storage.upload(Path(write_examples(tmp_path / "reference", seed=0)), "gs://data/examples")
+    assets = "gs://models/ser/3/assets.extra"
+    storage.write_bytes(f"{assets}/audio_spec.json", SPEC.to_json().encode())
+    storage.write_bytes(f"{assets}/training_examples", b"gs://data/examples")
+    for models in ("gs://models/ser", "gs://models/ser/3"):
+        status, printed = ser("drift", models, write_examples(tmp_path / models[-1], seed=1), "--permutations=100")
+        assert status == 0, printed
+        assert "126 clips of 6 speakers against 126 clips" in printed
 
 
 def test_evaluate_of_a_bucket_names_the_copy_command(ser):

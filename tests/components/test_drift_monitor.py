@@ -19,6 +19,7 @@ from modules.audio.spec import AudioSpec, AudioSpecMismatch
 from modules.data import examples
 from modules.data.clips import Clip
 from modules.data.labels import EMOTIONS
+from modules.export.contract import AUDIO_SPEC_FILE, EXAMPLES_FILE, EXTRA_ASSETS
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_INGEST
 
 SPEC = ORIGINAL_AUDIO.replace(mel_bands=16, mfcc_coefficients=4)
@@ -126,12 +127,15 @@ def monitor(reference, tmp_path):
     schema_artifact.uri = str(tmp_path / "schema")
     io_utils.write_pbtxt_file(str(tmp_path / "schema" / "schema.pbtxt"), schema.load(SPEC))
 
-    def run(current: Path, settings: MonitorSettings = SETTINGS, *, first_run: bool = False) -> list[dict]:
+    def run(
+        current: Path, settings: MonitorSettings = SETTINGS, *, first_run: bool = False, models: Path | None = None
+    ) -> list[dict]:
         inputs = {executor.EXAMPLES_KEY: [artifact(current)], executor.SCHEMA_KEY: [schema_artifact]}
         inputs[executor.REFERENCE_KEY] = [] if first_run else [artifact(reference)]
+        properties = {executor.SETTINGS_KEY: settings.to_json(), executor.MODELS_KEY: models and str(models)}
         output = standard_artifacts.ExampleAnomalies()
         output.uri = str(tmp_path / "drift")
-        executor.Executor().Do(inputs, {executor.DRIFT_KEY: [output]}, {executor.SETTINGS_KEY: settings.to_json()})
+        executor.Executor().Do(inputs, {executor.DRIFT_KEY: [output]}, properties)
         return json.loads((tmp_path / "drift" / executor.DRIFT_FILE).read_text())["comparisons"]
 
     def artifact(folder: Path) -> standard_artifacts.Examples:
@@ -222,6 +226,51 @@ def test_training_speakers_of_both_models_cause_no_remark(monitor, tmp_path):
     (current / sources.SUMMARY_FILE).write_text(json.dumps(summary([], test=("toy-3",))))
     (comparison,) = monitor(current)
     assert comparison["report"]["reasons"] == []
+
+
+def write_model(serving: Path, version: int, trained_on: object) -> None:
+    """Write what the reference is found by: the files of a pushed version below assets.extra."""
+    folder = serving / str(version) / EXTRA_ASSETS
+    folder.mkdir(parents=True)
+    (folder / AUDIO_SPEC_FILE).write_text(SPEC.to_json())
+    if trained_on:
+        (folder / EXAMPLES_FILE).write_text(str(trained_on))
+
+
+def test_the_newest_pushed_model_gives_the_reference(monitor, reference, tmp_path):
+    current, serving = write_examples(tmp_path / "new", seed=1, shift=1.0), tmp_path / "serving"
+    never = SETTINGS.replace(stop_on="never")
+    serving.mkdir()
+    (comparison,) = monitor(current, never, first_run=True, models=serving)
+    assert comparison["not_compared"] == "No blessed model was trained on other data yet."
+    write_model(serving, 1, None)  # pushed before models carried the address
+    write_model(serving, 2, reference)
+    write_model(serving, 10, current)  # a run without changes
+    (comparison,) = monitor(current, never, first_run=True, models=serving)
+    assert comparison["reference"] == str(reference)
+    assert comparison["report"]["drifted"]
+    (comparison,) = monitor(current, never.replace(reference=str(serving / "2")), first_run=True)
+    assert comparison["reference"] == str(reference)
+
+
+def test_deleted_training_examples_are_named(monitor, tmp_path):
+    write_model(tmp_path / "serving", 2, tmp_path / "gone")
+    (comparison,) = monitor(write_examples(tmp_path / "new", seed=1), first_run=True, models=tmp_path / "serving")
+    assert "no longer" in comparison["not_compared"]
+
+
+def test_the_command_finds_the_reference_of_a_model(reference, tmp_path, capsys):
+    current = write_examples(tmp_path / "new", seed=1)
+    write_model(tmp_path / "serving", 3, None)
+    with pytest.raises(SystemExit) as ended:
+        main(["drift", str(tmp_path / "serving"), str(current), "--permutations=100"])
+    assert ended.value.code == 2
+    assert "push it again" in " ".join(capsys.readouterr().err.split())
+    write_model(tmp_path / "serving", 4, reference)
+    for models in (tmp_path / "serving", tmp_path / "serving" / "4"):
+        with pytest.raises(SystemExit) as ended:
+            main(["drift", str(models), str(current), "--permutations=100"])
+        assert ended.value.code == 0, capsys.readouterr().err
 
 
 def test_a_first_run_has_no_reference(monitor, tmp_path):

@@ -23,7 +23,14 @@ from components.gated_evaluator.executor import (
 from components.gated_evaluator.tfma_results import read_uars
 from modules.data.labels import EMOTIONS
 from modules.evaluation.gate import COMPARABLE, FINITE, GUESSING, TFMA, UAR_INTERVAL, UAR_LOSS, VARIETY, GateSettings
-from modules.export.contract import AUDIO_SPEC_FILE, EXTRA_ASSETS, LABELS_FILE, PROTOCOL_FILE, load_contract
+from modules.export.contract import (
+    AUDIO_SPEC_FILE,
+    EXAMPLES_FILE,
+    EXTRA_ASSETS,
+    LABELS_FILE,
+    PROTOCOL_FILE,
+    load_contract,
+)
 from modules.reporting.summary import Baseline, Check, Evaluation, Protocol, RunSummary, Verdict
 from pipeline import eval_config
 from tests.original import ORIGINAL_AUDIO
@@ -188,6 +195,13 @@ def test_tfma_and_the_intervals_agree_on_every_slice(artifacts):
 def test_a_blessing_has_hashed_speakers_of_each_split(artifacts, protocol):
     assert protocol_of_blessing(artifacts) == protocol.hashed() != protocol
     assert len(protocol.training_speakers) > len(protocol.speakers["test"]) > 2
+
+
+def test_a_pushed_model_names_its_training_examples(local_run):
+    version = max((local_run.root / "serving").iterdir())
+    examples = Path((version / EXTRA_ASSETS / EXAMPLES_FILE).read_text())
+    assert (examples / "ingest.json").exists()
+    assert local_run.root in examples.parents
 
 
 def test_a_pushed_model_does_not_name_speakers(local_run, protocol):

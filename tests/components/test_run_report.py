@@ -96,6 +96,26 @@ def test_results_are_recorded_with_the_bounds_of_their_intervals():
     assert result.parameters["report"].endswith("/report")
 
 
+def test_drift_and_curves_are_recorded():
+    training = summary.Training(
+        family="original_cnn", parameters=9, epochs_run=3, kept_epoch=2, history={"val_loss": (0.9, 0.5, 0.7)}
+    )
+    drift = (
+        summary.Drift(
+            what="new data of span-3", drifted=True, p_value=0.01, current_clips=240,
+            mean_ks=summary.Bounded(value=0.3, threshold=0.2),
+        ),
+        summary.Drift(what="requests", not_compared="the log is empty"),
+    )  # fmt: skip
+    results = run_summary().model_copy(update={"training": training, "drift": drift})
+    metrics = record(results, config=CONFIG, run=RUN, report="").metrics
+    assert {name: value for name, value in metrics.items() if "drift" in name or "epoch" in name} == {
+        "epochs": 3, "kept_epoch": 2, "val_loss_at_kept_epoch": 0.5, "val_loss_at_last_epoch": 0.7,
+        "drift_new_data": 1.0, "drift_new_data_p_value": 0.01, "drift_new_data_clips": 240,
+        "drift_new_data_mean_ks": 0.3, "drift_new_data_mean_ks_limit": 0.2,
+    }  # fmt: skip
+
+
 def test_a_model_that_is_not_pushed_has_no_version():
     result = recorded(version=None)
     assert result.metrics["blessed"] == 0

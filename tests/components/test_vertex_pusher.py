@@ -11,7 +11,8 @@ from tfx.utils import json_utils, proto_utils
 from components.atomic_pusher.executor import PushRejected
 from components.vertex_pusher.executor import Executor, Options
 from components.vertex_pusher.smoke import _tries
-from pipeline.config import load_config
+from modules.export.contract import EXAMPLES_FILE, EXTRA_ASSETS
+from pipeline.config import ConfigError, load_config
 from pipeline.vertex.compile import make_pipeline
 from pipeline.vertex.config import VertexConfig
 from serving.rollout.state import RolloutError
@@ -83,6 +84,16 @@ def push(tmp_path, options) -> Push:
     return Push(tmp_path, options)
 
 
+def test_the_pipeline_sets_the_logging_of_requests(options):
+    assert Options.model_validate(json_utils.loads(options)).request_log is None
+    table = "bq://example-project.ser.requests"
+    set_ones = pusher_options(f"vertex.endpoint.request_log={table}", "vertex.endpoint.request_log_rate=0.5")
+    parsed = Options.model_validate(json_utils.loads(set_ones))
+    assert (parsed.request_log, parsed.request_log_rate) == (table, 0.5)
+    with pytest.raises(ConfigError, match="bq://PROJECT"):
+        pusher_options("vertex.endpoint.request_log=example-project.ser.requests")
+
+
 def test_the_pipeline_sets_the_options(options):
     parsed = Options.model_validate(json_utils.loads(options))
     assert (parsed.project, parsed.region, parsed.endpoint, parsed.model_id) == (
@@ -112,6 +123,17 @@ def test_without_an_image_a_model_is_only_registered(cloud, tmp_path, registerin
     assert cloud.endpoints == {}
     assert push.pushed.get_int_custom_property("pushed") == 1
     assert not push.pushed.has_custom_property("endpoint")
+
+
+def test_the_version_carries_the_address_of_its_training_examples(cloud, tmp_path, registering):
+    (tmp_path / "blessing").mkdir()
+    (tmp_path / "blessing" / EXAMPLES_FILE).write_text("gs://runs/1/examples")
+    push = Push(tmp_path, registering)
+    push.do()
+    (version,) = push.versions()
+    (model,) = cloud.models.values()
+    for folder in (push.serving / version, Path(model.artifact_uri) / version):
+        assert (folder / EXTRA_ASSETS / EXAMPLES_FILE).read_text() == "gs://runs/1/examples"
 
 
 def test_a_version_is_registered_again_with_another_image(served, cloud, tmp_path, options, registering):

@@ -50,8 +50,17 @@ def test_vertex_compares_with_the_configured_reference():
     )
 
 
-def test_without_own_resolvers_no_reference_is_resolved():
+def test_vertex_needs_no_configured_reference():
+    config = load_config(GOLDEN / "vertex.yaml", overrides=["drift.enabled=true"], tree=VertexConfig)
+    parameters = compile_pipeline(config)["pipelineSpec"]["root"]["dag"]["tasks"]["DriftMonitor"]["inputs"][
+        "parameters"
+    ]
+    assert parameters["models"]["runtimeValue"]["constant"] == config.vertex.serving_dir
+
+
+def test_without_own_resolvers_the_reference_is_that_of_the_pushed_models():
     by_id = nodes("drift.enabled=true", can_resolve_examples=False)
+    assert by_id["DriftMonitor"].exec_properties["models"] == "/serving"
     assert "DriftReferenceResolver" not in by_id
     assert list(by_id["DriftMonitor"].inputs) == ["examples", "schema"]
     assert list(by_id["BaselineResolver"].inputs) == ["model", "model_blessing"]

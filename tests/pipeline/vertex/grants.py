@@ -16,7 +16,7 @@ from tests.pipeline.vertex.terraform_files import instances, resources
 ROLES: dict[str, list[str]] = json.loads(Path(__file__).with_name("iam_roles.json").read_text())["roles"]
 
 PIPELINE, BUILD = "pipeline", "build"
-ANYWHERE, IMAGES = "project", "images"
+ANYWHERE, IMAGES, REQUESTS = "project", "images", "requests"
 
 Call = tuple[str, str, str, list[str]]
 """Account, place, what it does there, and the permissions that this needs."""
@@ -41,6 +41,8 @@ def _place(kind: str, body: dict[str, Any]) -> str:
         return ANYWHERE
     if kind == "google_artifact_registry_repository_iam_member":
         return IMAGES
+    if kind == "google_bigquery_dataset_iam_member":
+        return REQUESTS
     if kind == "google_service_account_iam_member":
         return f"ser-{_quoted(body['service_account_id'])}"
     assert kind == "google_storage_bucket_iam_member", f"{kind} is not in this table"

@@ -11,7 +11,18 @@ from tests.fakes.vertex import methods
 from tests.fakes.vertex_endpoints import Cloud
 from tests.fakes.vertex_metadata import Metadata
 from tests.fakes.vertex_runs import CustomJobs, Pipelines, Schedules
-from tests.pipeline.vertex.grants import ANYWHERE, BUILD, IMAGES, PIPELINE, ROLES, Call, Grant, granted, missing
+from tests.pipeline.vertex.grants import (
+    ANYWHERE,
+    BUILD,
+    IMAGES,
+    PIPELINE,
+    REQUESTS,
+    ROLES,
+    Call,
+    Grant,
+    granted,
+    missing,
+)
 from tests.pipeline.vertex.terraform_files import resources
 
 COMPILED, SOURCE, ACCOUNT = "pipelines/compiled/", "pipelines/source/", "ser-pipeline"
@@ -66,6 +77,8 @@ CALLS: list[Call] = [
       "dataflow.workItems.lease", "dataflow.workItems.sendMessage", "dataflow.workItems.update"]),
     (PIPELINE, ANYWHERE, "containers log and report metrics",
      ["logging.logEntries.create", "monitoring.timeSeries.create"]),
+    (PIPELINE, ANYWHERE, "the DriftMonitor queries BigQuery", ["bigquery.jobs.create"]),
+    (PIPELINE, REQUESTS, "the query reads the log of requests", ["bigquery.tables.get", "bigquery.tables.getData"]),
     (PIPELINE, ACCOUNT, "jobs that a run starts act as the same account", ["iam.serviceAccounts.actAs"]),
     (PIPELINE, IMAGES, "images are pulled", ["artifactregistry.repositories.downloadArtifacts"]),
     (BUILD, ANYWHERE, "the build logs", ["logging.logEntries.create"]),
@@ -89,6 +102,7 @@ def _reaches(permission: str) -> bool:
         or permission.endswith("setIamPolicy")
         or (service == "logging" and rest not in ("logEntries.create", "logEntries.route"))
         or (service == "artifactregistry")
+        or (service == "bigquery" and rest != "jobs.create")
     )
 
 

@@ -18,6 +18,7 @@ import runner_vertex
 from cli.main import load_command
 from pipeline.config import load_config
 from pipeline.vertex.config import NewRecordingsSettings, VertexConfig, VertexSettings
+from tests.fakes.bigquery import COLUMNS
 from tests.pipeline.vertex.terraform_files import FILES, FOLDER, blocks, local_values, named, parse, resources
 from tests.tools import tool
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 # The API of a resource, by the words after ``google_``.
 APIS = {
-    "artifact": "artifactregistry", "billing": "billingbudgets", "cloud_run": "run",
+    "artifact": "artifactregistry", "bigquery": "bigquery", "billing": "billingbudgets", "cloud_run": "run",
     "cloud_scheduler": "cloudscheduler", "cloudbuild": "cloudbuild", "compute": "compute", "iap": "iap",
     "logging": "logging", "monitoring": "monitoring", "pubsub": "pubsub", "service": "iam", "storage": "storage",
 }  # fmt: skip
@@ -243,6 +244,16 @@ def test_by_default_only_artifacts_and_uploaded_sources_are_deleted():
     }
 
 
+def test_requests_are_logged_on_demand_and_deleted_after_days():
+    assert named("variable")["request_log"]["default"] is None
+    table = resources()["google_bigquery_table", "requests"]
+    assert table["count"] == "${local.request_log_count}"
+    (partitions,) = table["time_partitioning"]
+    assert partitions["expiration_ms"] == "${var.request_log.retention_days * 86400000}"
+    assert partitions["field"] == "logging_time"
+    assert re.findall(r"name\s*=\s*\"?(\w+)", table["schema"]) == [column.name for column in COLUMNS]
+
+
 def test_artifacts_are_kept_longer_than_cache_entries():
     retention = named("variable")["run_retention_days"]
     defaults = {
@@ -289,7 +300,7 @@ def test_the_digest_is_tagged(tmp_path):
 
 def test_the_schedule_sets_all_required_keys():
     texts = [local_values()[name] for name in ("vertex_settings", "schedule_settings", "trigger_settings")]
-    names = re.findall(r"\bSER__\w+", " ".join(texts))
+    names = re.findall(r"\bSER__\w+", " ".join([*texts, str(local_values()["request_log_settings"])]))
     keys = {name.lower().removeprefix("ser__").replace("__", ".") for name in names}
     given = dict.fromkeys(keys, "gs://example/folder") | {
         "vertex.project": "example-project",
@@ -299,6 +310,9 @@ def test_the_schedule_sets_all_required_keys():
         "vertex.gpu_image": f"gpu@sha256:{64 * '0'}",
         "vertex.dataflow.image": f"worker@sha256:{64 * '0'}",
         "vertex.endpoint.image": "null",
+        "vertex.endpoint.request_log": "bq://example-project.ser.requests",
+        "vertex.endpoint.request_log_rate": "0.1",
+        "drift.request_log": "bq://example-project.ser.requests",
         "vertex.run_retention_days": "90",
         "vertex.dataflow.subnetwork": "regions/europe-west4/subnetworks/ser",
         "vertex.schedule.cron": "0 2 * * *",

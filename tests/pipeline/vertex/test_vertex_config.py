@@ -71,7 +71,8 @@ def test_environment_and_command_line_reach_every_level(golden_config):
         ("vertex.endpoint.canary_percent=200", "vertex.endpoint.canary_percent", "less_than_equal"),
         ("vertex.trainer.gpus=2", "vertex.trainer.gpus", "extra_forbidden"),
         ("vertex.nodes.Trainer.ram=2", "vertex.nodes.Trainer.ram", "extra_forbidden"),
-        ("drift.enabled=true", "", "value_error"),
+        ("vertex.endpoint.request_log=gs://bucket/log", "vertex.endpoint.request_log", "string_pattern_mismatch"),
+        ("vertex.endpoint.request_log_rate=0", "vertex.endpoint.request_log_rate", "greater_than"),
     ],
 )
 def test_an_unusable_value_is_named(override, key, code):

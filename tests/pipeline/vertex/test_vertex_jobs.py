@@ -5,12 +5,14 @@ import json
 import grpc
 import pytest
 import tensorflow as tf
+from google.cloud import aiplatform
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 
 import runner_vertex
 from pipeline.vertex import jobs as vertex_jobs
 from tests.fakes.vertex import FakeVertex
+from tests.fakes.vertex_metadata import Metadata
 from tests.fakes.vertex_runs import Pipelines, Schedules
 
 CONFIG = "tests/golden/vertex.yaml"
@@ -97,6 +99,23 @@ def test_a_run_is_followed_to_its_end(cloud, golden_config, golden_job, end, suc
     assert vertex_jobs.follow(golden_config, run, lines.append, poll_sec=0) is succeeded
     assert lines.count("Trainer: running") == 1
     assert lines[-1] == f"run {run.run_id}: {'succeeded' if succeeded else 'failed'}"
+
+
+def test_a_failed_run_is_logged_to_the_experiment(cloud, served, golden_config, golden_job):
+    metadata = Metadata()
+    served.reset({"pipeline_service": cloud.pipelines, "metadata_service": metadata})
+    cloud.pipelines.progress = (RUNNING, FAILED)
+    run, lines = vertex_jobs.submit(golden_config, golden_job), []
+    assert not vertex_jobs.follow(golden_config, run, lines.append, poll_sec=0)
+    assert not [line for line in lines if "not logged" in line]
+    where = {"project": golden_config.vertex.project, "location": golden_config.vertex.region}
+    logged = aiplatform.ExperimentRun(run.run_id, experiment="ser", **where)
+    assert logged.get_state() == aiplatform.gapic.Execution.State.FAILED.name
+    parameters = logged.get_params()
+    assert parameters["training.epochs"] == golden_config.training.epochs
+    assert parameters["error"]
+    assert "failed_tasks" in parameters
+    assert metadata.children[metadata.context("ser").name] == [metadata.context(f"ser-{run.run_id}").name]
 
 
 def test_a_schedule_is_created_updated_paused_and_resumed(cloud, golden_config, golden_job, capsys):

@@ -17,10 +17,12 @@ import tensorflow_transform as tft
 from typer.testing import CliRunner
 
 from cli import rollout as cli_rollout
+from components.drift_monitor import reference
 from components.vertex_pusher import smoke
 from modules import models
 from modules.data.labels import EMOTIONS
 from modules.export import signatures
+from modules.export.contract import EXAMPLES_FILE, EXTRA_ASSETS
 from serving.client import Client
 from serving.rollout import vertex as rollout
 from serving.rollout import vertex_api
@@ -291,6 +293,20 @@ def test_the_first_version_becomes_the_champion(scenario):
     scenario.assert_state({"5": 100}, {"5": CHAMPION})
 
 
+def test_the_reference_of_drift_is_that_of_the_stable_version(scenario):
+    address = f"vertex://example-project/{REGION}/ser"
+    with pytest.raises(RolloutError, match="serves no version"):
+        reference.training_examples(address)
+    for version in ("5", "6"):
+        scenario.push(version)
+        assets = scenario.folder / version / version / EXTRA_ASSETS
+        assets.mkdir()
+        (assets / EXAMPLES_FILE).write_text(f"gs://runs/{version}/examples")
+    scenario.assert_state({"5": 90, "6": 10}, {"5": CHAMPION, "6": CANDIDATE})
+    assert reference.names_model(address)
+    assert reference.training_examples(address) == ["gs://runs/5/examples"]
+
+
 @pytest.mark.parametrize("kind", ["dedicated", "shared"])
 def test_endpoint_and_version_fit_tf_serving(scenario, kind):
     scenario.push("5", kind=kind)
@@ -311,6 +327,27 @@ def test_endpoint_and_version_fit_tf_serving(scenario, kind):
     assert (deployed.id, deployed.display_name) == ("5", "5")
     assert deployed.dedicated_resources.machine_spec.machine_type == "n1-standard-2"
     assert deployed.dedicated_resources.max_replica_count == 3
+
+
+def test_a_sample_of_the_requests_is_logged_as_configured(scenario):
+    """A push sets the logging of a new endpoint and changes that of an existing one, but not without a difference."""
+
+    def logged() -> tuple[bool, float, str]:
+        (endpoint,) = scenario.cloud.endpoints.values()
+        logging = endpoint.predict_request_response_logging_config
+        return logging.enabled, round(logging.sampling_rate, 6), logging.bigquery_destination.output_uri
+
+    table = "bq://example-project.ser.requests"
+    scenario.push("5", request_log=table, request_log_rate=0.1)
+    assert logged() == (True, 0.1, table)
+    scenario.push("6", request_log=table, request_log_rate=0.1)
+    paths = [path for request in scenario.fake.called("update_endpoint") for path in request.update_mask.paths]
+    assert set(paths) == {"traffic_split"}
+    scenario.push("7", request_log=table, request_log_rate=0.5)
+    assert logged() == (True, 0.5, table)
+    scenario.push("8")
+    assert logged() == (False, 0, "")
+    scenario.assert_state({"5": 90, "8": 10}, {"5": CHAMPION, "6": [], "7": [], "8": CANDIDATE})
 
 
 def test_a_route_that_the_container_refuses_fails_the_push(scenario, monkeypatch):
