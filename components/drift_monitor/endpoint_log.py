@@ -137,7 +137,7 @@ class LoggedRecordings:
     def _wavs(self, payload: str) -> list[bytes]:
         try:
             return recordings_of(payload)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
             self.skipped[_NO_RECORDING] += 1
             return []
 
@@ -178,19 +178,23 @@ def recordings_of(payload: str) -> list[bytes]:
         payload: Body of a RawPredict in TF Serving's columnar or row form, or an instance of a Predict, as JSON.
 
     Raises:
-        ValueError: It is not JSON, or of another signature.
-        KeyError: It has no audio.
-        TypeError: It has another structure.
+        ValueError: It is not JSON, of another signature, or has no audio.
+        RecursionError: It is nested too deeply.
     """
-    content = json.loads(payload)
-    if content.get("signature_name", "") not in _SIGNATURES if isinstance(content, dict) else True:
-        raise ValueError("another signature")
-    if "inputs" in content:
-        inputs = content["inputs"]
-        items = inputs["audio"] if isinstance(inputs, dict) else inputs
-    else:
-        items = content.get("instances", [content])
-    return [base64.b64decode(item.get("audio", item)["b64"], validate=True) for item in items]
+    match json.loads(payload):
+        case {"signature_name": name} if name not in _SIGNATURES:
+            raise ValueError("another signature")
+        case {"inputs": {"audio": list(items)}} | {"inputs": list(items)} | {"instances": list(items)}:
+            return [_wav(item) for item in items]
+        case item:
+            return [_wav(item)]
+
+
+def _wav(item: object) -> bytes:
+    match item:
+        case {"audio": {"b64": str(encoded)}} | {"b64": str(encoded)}:
+            return base64.b64decode(encoded, validate=True)
+    raise ValueError("no audio")
 
 
 def _text(error: Exception) -> str:

@@ -81,6 +81,29 @@ def test_bodies_and_instances_have_their_recordings():
     assert recordings_of(json.dumps({"audio": encoded[0]})) == recordings_of(json.dumps(encoded[0])) == [one]
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *('{"instances": ["abc"]}', '{"instances": [1]}', '{"instances": {"b64": "eA=="}}', '{"instances": null}'),
+        *(
+            '{"inputs": "a"}',
+            '{"inputs": null}',
+            '{"inputs": {"audio": "eA=="}}',
+            '{"inputs": [[1]]}',
+            '"x"',
+            "7",
+            "[]",
+        ),
+        *('{"audio": {"b64": 5}}', '{"audio": null}', '{"b64": "\\u00e9"}', '{"signature_name": [], "inputs": []}'),
+        "[" * 100_000,
+    ],
+    ids=lambda payload: payload[:40],
+)
+def test_any_other_body_of_a_caller_is_refused_as_such(payload):
+    with pytest.raises((ValueError, RecursionError)):
+        recordings_of(payload)
+
+
 def test_the_newest_recordings_of_the_period_are_read(log):
     log(*(body(wav(number)) for number in range(4)))
     address = log(body(wav(9)), hours=72)
@@ -90,7 +113,7 @@ def test_the_newest_recordings_of_the_period_are_read(log):
 
 
 def test_what_is_not_a_recording_is_counted(log):
-    others = "no JSON", "[]", '{"inputs": {"features": [[1.0]]}}', '{"audio": "text"}'
+    others = "no JSON", "[" * 100_000, '{"inputs": {"features": [[1.0]]}}', '{"instances": ["text"]}'
     address = log(body(wav(1), wav(1)), body(b"no sound"), body(wav(2), signature="timeline"), *others)
     clips = sources.read_requests(address, spec=AudioSpec())
     assert clips.served
