@@ -11,6 +11,7 @@ from cli import terminal
 from cli.errors import Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder
+from cli.options import require_finite
 from components.drift_monitor.endpoint_log import DEFAULT_PART, Newest, is_table
 from modules.common.native_output import discarded_native_stderr
 from modules.drift.settings import DriftSettings
@@ -54,7 +55,10 @@ def drift(
         typer.Option(help="Exported model with the audio spec and limits to use.", show_default="the recipe's"),
     ] = None,
     model_id: Annotated[str, typer.Option(help="ID of the model in Vertex AI's registry.")] = "ser",
-    days: Annotated[float, typer.Option(help="Days of requests to read from a BigQuery table.")] = DEFAULT_PART.days,
+    days: Annotated[
+        float,
+        typer.Option(min=0.001, help="Days of requests to read from a BigQuery table.", callback=require_finite),
+    ] = DEFAULT_PART.days,
     rows: Annotated[
         int, typer.Option(min=1, help="Most rows to read from a BigQuery table, newest first.")
     ] = DEFAULT_PART.rows,

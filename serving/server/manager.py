@@ -183,8 +183,8 @@ class ServedModel:
     async def _unload_when_idle(self, number: int, servable: Servable) -> None:
         await servable.close_when_idle()
         del servable
+        self._histories[number] = _History(state=_State.END)  # from here on it can be loaded again
         await asyncio.to_thread(memory.give_back)
-        self._histories[number] = _History(state=_State.END)
         _LOG.info("unloaded %s/%d", self.config.base_path, number)
 
 
