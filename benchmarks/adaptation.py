@@ -117,8 +117,11 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     with command.run_folder(options.root):
-        planned = command.plan_folds(options, *options.overrides, leave_corpus_out=True)
-        from pipeline.cross_validation import run as cross_validation
+        from pipeline.cross_validation import run as cross_validation  # slow to import
+        from pipeline.default_family import on_this_machine
+
+        default = f"training.family={on_this_machine().name}"  # an override may name another
+        planned = command.plan_folds(options, default, *options.overrides, leave_corpus_out=True)
 
         answers = [
             answer(planned, fold) for fold, _ in zip(planned.folds, cross_validation.results(planned), strict=True)
