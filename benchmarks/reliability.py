@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -47,9 +48,10 @@ PATHS = (
     "/v1/models/ser/metadata",
 )
 BODIES = (b'{"instances":[{"b64":"UklGRg=="}]}', b'{"inputs":{"audio":["x"]}}', b"[[[[", b'{"inputs":1e999}')
-START_SEC = 120
+START_SEC = 600
 HEADER_BYTES = 80
 SETTLING_RELOADS = 10  # until the allocator has its arenas
+SETTLING_SEC = 2  # after a reload, until the memory of the unloaded version is given back
 BATCHING = Path(__file__).parents[1] / "serving" / "config" / "batching.config"
 
 
@@ -192,8 +194,12 @@ def _body(rng: np.random.Generator) -> bytes:
     return bytes(content)
 
 
-def reload_under_load(server: Server, base: Path, reloads: int, callers: int) -> list[Row]:
-    """Push a version again and again while callers send requests, and compare memory and open files."""
+def reload_under_load(server: Server, base: Path, reloads: int, callers: int, interval_sec: float) -> list[Row]:
+    """Push a version again and again while callers send requests, and compare memory and open files.
+
+    The comparison is of the first and the last tenth of the reloads, after the settling ones. Each sample is taken when
+    the interval ends, so that the previous version is unloaded.
+    """
     stop, lost, answered = threading.Event(), [], itertools.count()
 
     def call() -> None:
@@ -206,26 +212,41 @@ def reload_under_load(server: Server, base: Path, reloads: int, callers: int) ->
                     lost.append(str(error))
 
     threads = [threading.Thread(target=call) for _ in range(callers)]
+    started = time.monotonic()
     for thread in threads:
         thread.start()
-    memory_mib, files = 0.0, 0
-    for version in range(2, SETTLING_RELOADS + reloads + 2):
-        if version == SETTLING_RELOADS + 2:
-            memory_mib, files = server.resident_mib, server.open_files
-        _push_and_wait(server, base, version)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    growth = server.resident_mib / memory_mib - 1
+    memory_mib, files = [], []
+    try:
+        for version in range(2, SETTLING_RELOADS + reloads + 2):
+            next_at = time.monotonic() + interval_sec
+            _push_and_wait(server, base, version)
+            time.sleep(max(SETTLING_SEC, next_at - time.monotonic()))
+            memory_mib.append(server.resident_mib)
+            files.append(server.open_files)
+            print(f"version {version}: {memory_mib[-1]:.1f} MiB, {files[-1]} open files", flush=True)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     for text in lost[:3]:
         print(f"lost: {text}")
     requests = next(answered) + len(lost)
-    change = f"memory {100 * growth:+.1f} %, open files {server.open_files - files:+d}"
-    kept = f"{requests - len(lost)} answered"
+    tenth = max(1, reloads // 10)
+    (first_mib, last_mib), (first_files, last_files) = (
+        _ends(each[SETTLING_RELOADS:], tenth) for each in (memory_mib, files)
+    )
+    growth = last_mib / first_mib - 1
+    change = f"memory {first_mib:.0f} MiB {100 * growth:+.1f} %, open files {last_files - first_files:+.0f}"
+    kept = f"{requests - len(lost)} answered in {(time.monotonic() - started) / 60:.0f} min"
     return [
         Row("requests of callers during reloads", requests, kept, _failed(server, len(lost))),
         Row("reloads under load", reloads, change, _failed(server, 0)),
     ]
+
+
+def _ends(values: Sequence[float], count: int) -> tuple[float, float]:
+    """Return the medians of the first and of the last values."""
+    return statistics.median(values[:count]), statistics.median(values[-count:])
 
 
 def _push_and_wait(server: Server, base: Path, version: int) -> None:
@@ -238,15 +259,17 @@ def _push_and_wait(server: Server, base: Path, version: int) -> None:
 
 
 def _wait_until_served(server: Server, version: int) -> None:
+    """Wait until the version answers and all others are unloaded."""
     deadline = time.monotonic() + START_SEC
-    while time.monotonic() < deadline:
+    while server.is_alive and time.monotonic() < deadline:
         with contextlib.suppress(httpx.HTTPError):
             answer = httpx.get(f"{server.rest}/v1/models/ser", timeout=60).raise_for_status()
             states = {state["version"]: state["state"] for state in answer.json()["model_version_status"]}
-            if [number for number, state in states.items() if state == "AVAILABLE"] == [str(version)]:
+            if states.pop(str(version), "") == "AVAILABLE" and set(states.values()) <= {"END"}:
                 return
         time.sleep(0.1)
-    raise SystemExit(f"version {version} was not served within {START_SEC} s")
+    reason = f"within {START_SEC} s" if server.is_alive else "since the server ended"
+    raise SystemExit(f"version {version} was not served {reason}")
 
 
 def runs_rows(data: Path) -> list[Row]:
@@ -293,6 +316,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3_000)
     parser.add_argument("--reloads", type=int, default=100)
     parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--minutes", type=float, default=60.0, help="shortest duration of the reloads under load")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="also interrupt runs on the recordings of this folder")
     options = parser.parse_args()
     files = list(hostile_files(options.files))
@@ -302,7 +326,8 @@ def main() -> None:
         shutil.copytree(options.model, base / "1")
         with running(base) as server:
             rows += [send_all(server, files), send_bytes(server, options.requests)]
-            rows += reload_under_load(server, base, options.reloads, options.callers)
+            interval_sec = 60 * options.minutes / (SETTLING_RELOADS + options.reloads)
+            rows += reload_under_load(server, base, options.reloads, options.callers, interval_sec)
     if options.runs:
         rows += runs_rows(options.runs)
     cells = [(row.name, str(row.tried), row.outcome, str(row.failures)) for row in rows]
