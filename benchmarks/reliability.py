@@ -308,6 +308,13 @@ def running(base: Path) -> Iterator[Server]:
             process.terminate()
 
 
+def publish(rows: Sequence[Row], path: Path | None) -> None:
+    """Print the table, and write it into the document if there is one."""
+    cells = [(row.name, str(row.tried), row.outcome, str(row.failures)) for row in rows]
+    heads = ("what", "tried", "outcome", "crashes or losses")
+    command.publish({"reliability": document.table(heads, cells)}, path)
+
+
 def main() -> None:
     """Do all of it and print the table."""
     parser = command.make_parser_without_data(__doc__)
@@ -328,11 +335,9 @@ def main() -> None:
             rows += [send_all(server, files), send_bytes(server, options.requests)]
             interval_sec = 60 * options.minutes / (SETTLING_RELOADS + options.reloads)
             rows += reload_under_load(server, base, options.reloads, options.callers, interval_sec)
+    publish(rows, options.write)
     if options.runs:
-        rows += runs_rows(options.runs)
-    cells = [(row.name, str(row.tried), row.outcome, str(row.failures)) for row in rows]
-    heads = ("what", "tried", "outcome", "crashes or losses")
-    command.publish({"reliability": document.table(heads, cells)}, options.write)
+        publish([*rows, *runs_rows(options.runs)], options.write)
 
 
 if __name__ == "__main__":
