@@ -9,7 +9,6 @@ import itertools
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -84,10 +83,11 @@ class Server(NamedTuple):
         return self.process.poll() is None
 
     @property
-    def resident_mib(self) -> float:
-        """Resident memory of the process."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    def memory_mib(self) -> tuple[float, float]:
+        """Resident memory of the process, and its anonymous part: the kernel may drop and read again pages of files."""
+        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        kib = {words[0]: int(words[1]) for line in rollup.splitlines()[1:] if (words := line.split())}
+        return kib["Rss:"] / 1024, kib["Anonymous:"] / 1024
 
     @property
     def open_files(self) -> int:
@@ -215,15 +215,14 @@ def reload_under_load(server: Server, base: Path, reloads: int, callers: int, in
     started = time.monotonic()
     for thread in threads:
         thread.start()
-    memory_mib, files = [], []
+    samples = []
     try:
         for version in range(2, SETTLING_RELOADS + reloads + 2):
             next_at = time.monotonic() + interval_sec
             _push_and_wait(server, base, version)
             time.sleep(max(SETTLING_SEC, next_at - time.monotonic()))
-            memory_mib.append(server.resident_mib)
-            files.append(server.open_files)
-            print(f"version {version}: {memory_mib[-1]:.1f} MiB, {files[-1]} open files", flush=True)
+            samples.append((*server.memory_mib, server.open_files))
+            print("version {}: {:.1f} MiB, {:.1f} anonymous, {} open files".format(version, *samples[-1]), flush=True)
     finally:
         stop.set()
         for thread in threads:
@@ -232,21 +231,18 @@ def reload_under_load(server: Server, base: Path, reloads: int, callers: int, in
         print(f"lost: {text}")
     requests = next(answered) + len(lost)
     tenth = max(1, reloads // 10)
-    (first_mib, last_mib), (first_files, last_files) = (
-        _ends(each[SETTLING_RELOADS:], tenth) for each in (memory_mib, files)
+    settled = np.array(samples[SETTLING_RELOADS:])
+    first, last = np.median(settled[:tenth], axis=0), np.median(settled[-tenth:], axis=0)
+    resident, anonymous = 100 * (last / first - 1)[:2]
+    change = (
+        f"resident {first[0]:.0f} MiB {resident:+.1f} %, anonymous {first[1]:.0f} MiB {anonymous:+.1f} %, "
+        f"open files {last[2] - first[2]:+.0f}"
     )
-    growth = last_mib / first_mib - 1
-    change = f"memory {first_mib:.0f} MiB {100 * growth:+.1f} %, open files {last_files - first_files:+.0f}"
     kept = f"{requests - len(lost)} answered in {(time.monotonic() - started) / 60:.0f} min"
     return [
         Row("requests of callers during reloads", requests, kept, _failed(server, len(lost))),
         Row("reloads under load", reloads, change, _failed(server, 0)),
     ]
-
-
-def _ends(values: Sequence[float], count: int) -> tuple[float, float]:
-    """Return the medians of the first and of the last values."""
-    return statistics.median(values[:count]), statistics.median(values[-count:])
 
 
 def _push_and_wait(server: Server, base: Path, version: int) -> None:
