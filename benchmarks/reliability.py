@@ -47,9 +47,10 @@ PATHS = (
     "/v1/models/ser/metadata",
 )
 BODIES = (b'{"instances":[{"b64":"UklGRg=="}]}', b'{"inputs":{"audio":["x"]}}', b"[[[[", b'{"inputs":1e999}')
-START_SEC = 120
+START_SEC = 600
 HEADER_BYTES = 80
 SETTLING_RELOADS = 10  # until the allocator has its arenas
+SETTLING_SEC = 2  # after a reload, until the memory of the unloaded version is given back
 BATCHING = Path(__file__).parents[1] / "serving" / "config" / "batching.config"
 
 
@@ -82,10 +83,11 @@ class Server(NamedTuple):
         return self.process.poll() is None
 
     @property
-    def resident_mib(self) -> float:
-        """Resident memory of the process."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    def memory_mib(self) -> tuple[float, float]:
+        """Resident memory of the process, and its anonymous part: the kernel may drop and read again pages of files."""
+        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        kib = {words[0]: int(words[1]) for line in rollup.splitlines()[1:] if (words := line.split())}
+        return kib["Rss:"] / 1024, kib["Anonymous:"] / 1024
 
     @property
     def open_files(self) -> int:
@@ -192,8 +194,12 @@ def _body(rng: np.random.Generator) -> bytes:
     return bytes(content)
 
 
-def reload_under_load(server: Server, base: Path, reloads: int, callers: int) -> list[Row]:
-    """Push a version again and again while callers send requests, and compare memory and open files."""
+def reload_under_load(server: Server, base: Path, reloads: int, callers: int, interval_sec: float) -> list[Row]:
+    """Push a version again and again while callers send requests, and compare memory and open files.
+
+    The comparison is of the first and the last tenth of the reloads, after the settling ones. Each sample is taken when
+    the interval ends, so that the previous version is unloaded.
+    """
     stop, lost, answered = threading.Event(), [], itertools.count()
 
     def call() -> None:
@@ -206,22 +212,33 @@ def reload_under_load(server: Server, base: Path, reloads: int, callers: int) ->
                     lost.append(str(error))
 
     threads = [threading.Thread(target=call) for _ in range(callers)]
+    started = time.monotonic()
     for thread in threads:
         thread.start()
-    memory_mib, files = 0.0, 0
-    for version in range(2, SETTLING_RELOADS + reloads + 2):
-        if version == SETTLING_RELOADS + 2:
-            memory_mib, files = server.resident_mib, server.open_files
-        _push_and_wait(server, base, version)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    growth = server.resident_mib / memory_mib - 1
+    samples = []
+    try:
+        for version in range(2, SETTLING_RELOADS + reloads + 2):
+            next_at = time.monotonic() + interval_sec
+            _push_and_wait(server, base, version)
+            time.sleep(max(SETTLING_SEC, next_at - time.monotonic()))
+            samples.append((*server.memory_mib, server.open_files))
+            print("version {}: {:.1f} MiB, {:.1f} anonymous, {} open files".format(version, *samples[-1]), flush=True)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     for text in lost[:3]:
         print(f"lost: {text}")
     requests = next(answered) + len(lost)
-    change = f"memory {100 * growth:+.1f} %, open files {server.open_files - files:+d}"
-    kept = f"{requests - len(lost)} answered"
+    tenth = max(1, reloads // 10)
+    settled = np.array(samples[SETTLING_RELOADS:])
+    first, last = np.median(settled[:tenth], axis=0), np.median(settled[-tenth:], axis=0)
+    resident, anonymous = 100 * (last / first - 1)[:2]
+    change = (
+        f"resident {first[0]:.0f} MiB {resident:+.1f} %, anonymous {first[1]:.0f} MiB {anonymous:+.1f} %, "
+        f"open files {last[2] - first[2]:+.0f}"
+    )
+    kept = f"{requests - len(lost)} answered in {(time.monotonic() - started) / 60:.0f} min"
     return [
         Row("requests of callers during reloads", requests, kept, _failed(server, len(lost))),
         Row("reloads under load", reloads, change, _failed(server, 0)),
@@ -238,15 +255,17 @@ def _push_and_wait(server: Server, base: Path, version: int) -> None:
 
 
 def _wait_until_served(server: Server, version: int) -> None:
+    """Wait until the version answers and all others are unloaded."""
     deadline = time.monotonic() + START_SEC
-    while time.monotonic() < deadline:
+    while server.is_alive and time.monotonic() < deadline:
         with contextlib.suppress(httpx.HTTPError):
             answer = httpx.get(f"{server.rest}/v1/models/ser", timeout=60).raise_for_status()
             states = {state["version"]: state["state"] for state in answer.json()["model_version_status"]}
-            if [number for number, state in states.items() if state == "AVAILABLE"] == [str(version)]:
+            if states.pop(str(version), "") == "AVAILABLE" and set(states.values()) <= {"END"}:
                 return
         time.sleep(0.1)
-    raise SystemExit(f"version {version} was not served within {START_SEC} s")
+    reason = f"within {START_SEC} s" if server.is_alive else "since the server ended"
+    raise SystemExit(f"version {version} was not served {reason}")
 
 
 def runs_rows(data: Path) -> list[Row]:
@@ -285,6 +304,13 @@ def running(base: Path) -> Iterator[Server]:
             process.terminate()
 
 
+def publish(rows: Sequence[Row], path: Path | None) -> None:
+    """Print the table, and write it into the document if there is one."""
+    cells = [(row.name, str(row.tried), row.outcome, str(row.failures)) for row in rows]
+    heads = ("what", "tried", "outcome", "crashes or losses")
+    command.publish({"reliability": document.table(heads, cells)}, path)
+
+
 def main() -> None:
     """Do all of it and print the table."""
     parser = command.make_parser_without_data(__doc__)
@@ -293,6 +319,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3_000)
     parser.add_argument("--reloads", type=int, default=100)
     parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--minutes", type=float, default=60.0, help="shortest duration of the reloads under load")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="also interrupt runs on the recordings of this folder")
     options = parser.parse_args()
     files = list(hostile_files(options.files))
@@ -302,12 +329,11 @@ def main() -> None:
         shutil.copytree(options.model, base / "1")
         with running(base) as server:
             rows += [send_all(server, files), send_bytes(server, options.requests)]
-            rows += reload_under_load(server, base, options.reloads, options.callers)
+            interval_sec = 60 * options.minutes / (SETTLING_RELOADS + options.reloads)
+            rows += reload_under_load(server, base, options.reloads, options.callers, interval_sec)
+    publish(rows, options.write)
     if options.runs:
-        rows += runs_rows(options.runs)
-    cells = [(row.name, str(row.tried), row.outcome, str(row.failures)) for row in rows]
-    heads = ("what", "tried", "outcome", "crashes or losses")
-    command.publish({"reliability": document.table(heads, cells)}, options.write)
+        publish([*rows, *runs_rows(options.runs)], options.write)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +25,22 @@ def quiet(log_path: Path) -> Iterator[None]:
         yield
 
 
+class _LogFile(logging.FileHandler):
+    """Handler that drops what it cannot write, such as on a full disk; logging prints a traceback for each message."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Report other errors than those of the file.
+
+        Args:
+            record: The message that was not written.
+        """
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextlib.contextmanager
 def _logging_to(log_path: Path) -> Iterator[None]:
-    to_file = logging.FileHandler(log_path)
+    to_file = _LogFile(log_path)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
     root = logging.getLogger()
     absl_logging.use_absl_handler()  # now, since absl would add its handler to the root logger later

@@ -13,6 +13,7 @@ from modules.export import manifest
 from modules.export.contract import EXTRA_ASSETS, WARMUP_FILE
 from modules.export.manifest import SignatureError
 from serving.client import Client, InvalidRequest, ServingError
+from serving.server import manager
 from serving.server.manager import load_warm
 from serving.server.servable import Servable
 from tests.keys import write_keys
@@ -174,6 +175,26 @@ def test_a_version_is_warmed_up_by_its_own_requests(exported_model, monkeypatch)
     assert len(ran) == warmups == recorded_requests
     assert "serving_default" in ran
     assert servable.signature_defs.keys() >= set(ran)
+
+
+def test_each_version_is_loaded_on_a_thread_that_ends_with_it(server, newest, model_base, push, monkeypatch):
+    """The thread keeps other versions out of its malloc arena: shared arenas grow with every reload."""
+    threads = {}
+
+    def record(name, number, *arguments):
+        threads[number] = threading.current_thread()
+        return load_warm(name, number, *arguments)
+
+    monkeypatch.setattr(manager, "load_warm", record)
+    first, second = newest + 1, newest + 2
+    push(model_base, first)
+    wait_for(lambda: states(server).get(first, ("",))[0] == "AVAILABLE")
+    assert threads[first].is_alive()
+    push(model_base, second)
+    wait_for(lambda: states(server).get(second, ("",))[0] == "AVAILABLE")
+    assert threads[second] is not threads[first]
+    wait_for(lambda: states(server)[first][0] == "END" and not threads[first].is_alive(), timeout_sec=20)
+    assert threads[second].is_alive()
 
 
 def test_two_versions_with_labels(server, newest, model_base, push, wav_bytes):
