@@ -84,13 +84,18 @@ class Server(NamedTuple):
     @property
     def resident_mib(self) -> float:
         """Resident memory of the process."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        return resident_mib(self.process.pid)
 
     @property
     def open_files(self) -> int:
         """Number of open descriptors."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def speechlike(seconds: float = 1.0) -> np.ndarray:
