@@ -186,7 +186,6 @@ def test_graph_reads_wav_of_common_encodings_alone(name):
         "zero-length data",
         "too short",
         "20 minutes",
-        "all-zero",
         "NaN",
         "cancelling channels",
         "integers as float",
