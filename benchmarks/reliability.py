@@ -84,15 +84,20 @@ class Server(NamedTuple):
 
     @property
     def memory_mib(self) -> tuple[float, float]:
-        """Resident memory of the process, and its anonymous part: the kernel may drop and read again pages of files."""
-        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        kib = {words[0]: int(words[1]) for line in rollup.splitlines()[1:] if (words := line.split())}
-        return kib["Rss:"] / 1024, kib["Anonymous:"] / 1024
+        """Resident memory of the process and its anonymous part."""
+        return memory_mib(self.process.pid)
 
     @property
     def open_files(self) -> int:
         """Number of open descriptors."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+
+def memory_mib(pid: int) -> tuple[float, float]:
+    """Return resident memory and its anonymous part: the kernel may drop and read again pages of files."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kib = {words[0]: int(words[1]) for line in rollup.splitlines()[1:] if (words := line.split())}
+    return kib["Rss:"] / 1024, kib["Anonymous:"] / 1024
 
 
 def speechlike(seconds: float = 1.0) -> np.ndarray:

@@ -29,16 +29,17 @@ def read_clips(data: Path) -> list[bytes]:
     return [to_wav(file) for file in files[:: max(1, len(files) // CLIPS)][:CLIPS]]
 
 
-def features_of(wavs: list[bytes], spec: AudioSpec) -> list[tuple[np.ndarray, int]]:
-    """Return features and valid frames of every clip, from the model's own extractor."""
-    from modules.audio import decoding, frontend
+def features_of(wavs: list[bytes], spec: AudioSpec) -> list[tuple[np.ndarray, int, float]]:
+    """Return features, valid frames and speech of every clip, from the model's own extractor."""
+    from modules.audio import frontend
 
-    decoded = [decoding.decode(wav) for wav in wavs]
-    extracted = [frontend.features_of_waveform(clip.samples, clip.sample_rate_hz, spec) for clip in decoded]
-    return [(features.numpy(), int(valid_frames)) for features, valid_frames in extracted]
+    extracted = [frontend.features_of_wavs([wav], spec) for wav in wavs]
+    return [(each.features[0].numpy(), int(each.valid_frames[0]), float(each.speech[0])) for each in extracted]
 
 
-def requests_of(wavs: list[bytes], features: list[tuple[np.ndarray, int]]) -> dict[str, list[wire.PredictRequest]]:
+def requests_of(
+    wavs: list[bytes], features: list[tuple[np.ndarray, int, float]]
+) -> dict[str, list[wire.PredictRequest]]:
     """Return a gRPC request per clip, for each signature."""
     return {
         "serving_default": [MODEL.request("serving_default", [wav]) for wav in wavs],
@@ -46,18 +47,22 @@ def requests_of(wavs: list[bytes], features: list[tuple[np.ndarray, int]]) -> di
     }
 
 
-def _features_request(features: np.ndarray, valid_frames: int) -> wire.PredictRequest:
+def _features_request(features: np.ndarray, valid_frames: int, speech: float) -> wire.PredictRequest:
     request = wire.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = MODEL.name, "features"
-    tensor = request.inputs["features"]
-    tensor.dtype, tensor.tensor_content = wire.DT_FLOAT, features.tobytes()
-    for size in (1, *features.shape):
-        tensor.tensor_shape.dim.add(size=size)
+    _fill(request.inputs["features"], features[np.newaxis])
+    _fill(request.inputs["speech"], np.array([speech], np.float32))
     frames = request.inputs["valid_frames"]
     frames.dtype = wire.DT_INT64
     frames.int64_val.append(valid_frames)
     frames.tensor_shape.dim.add(size=1)
     return request
+
+
+def _fill(tensor: wire.TensorProto, values: np.ndarray) -> None:
+    tensor.dtype, tensor.tensor_content = wire.DT_FLOAT, values.tobytes()
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
 
 
 def librosa_over_rest(rest_url: str, spec: AudioSpec) -> Callable[[bytes], None]:
@@ -71,7 +76,11 @@ def librosa_over_rest(rest_url: str, spec: AudioSpec) -> Callable[[bytes], None]
         waveform, _ = librosa.load(
             io.BytesIO(wav), sr=spec.sample_rate_hz, offset=spec.window_offset_sec, duration=spec.window_sec
         )
-        item = {"features": _by_librosa(waveform, spec).tolist(), "valid_frames": 1 + len(waveform) // spec.hop_samples}
+        item = {
+            "features": _by_librosa(waveform, spec).tolist(),
+            "valid_frames": 1 + len(waveform) // spec.hop_samples,
+            "speech": 1.0,  # this client does not measure it
+        }
         http.post("/v1/models/ser:predict", json={"signature_name": "features", "instances": [item]}).raise_for_status()
 
     return send

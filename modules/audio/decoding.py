@@ -28,7 +28,10 @@ _MPEG_CODES = (0x50, 0x55)  # WAVE_FORMAT_MPEG and WAVE_FORMAT_MPEGLAYER3
 
 
 class AudioCode(enum.StrEnum):
-    """Stable codes of the errors of a recording, the same at ingest and in the served model's answers."""
+    """Stable codes of the errors of a recording, the same at ingest and in the served model's answers.
+
+    ``AUDIO_SILENT`` is one of ingest alone: the served model answers silence.
+    """
 
     EMPTY = "AUDIO_EMPTY"
     TOO_LARGE = "AUDIO_TOO_LARGE"
@@ -101,7 +104,8 @@ class AudioLimits(Settings):
         1e-4,
         ge=0,
         lt=1,
-        description="A recording whose peak, in full scales, is at or below this is silent; 1e-4 is -80 dBFS.",
+        description="A recording whose peak, in full scales, is at or below this is silent, and not an example; 1e-4 "
+        "is -80 dBFS. The served model answers `no_speech` to silence.",
     )
     min_speech: float = Field(
         0.5,
@@ -235,8 +239,13 @@ NOT_TOO_LOUD = Check(
 """Each check of a recording, at ingest (:func:`decode`) and in the graph (:mod:`modules.audio.wav`)."""
 
 
-def decode(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> Recording:
+def decode(data: bytes, limits: AudioLimits = DEFAULT_LIMITS, *, allow_silence: bool = False) -> Recording:
     """Decode a file of any format in :func:`modules.audio.formats.suffixes`.
+
+    Args:
+        data: Content of the file.
+        limits: Limits of a usable recording.
+        allow_silence: Whether a silent recording is usable: the served model answers it, and it is not an example.
 
     Raises:
         BadAudio: The file cannot be read or exceeds ``limits``.
@@ -248,12 +257,17 @@ def decode(data: bytes, limits: AudioLimits = DEFAULT_LIMITS) -> Recording:
         blocks_read = list(_mono_blocks(file, limits))
         rate_hz, channels = file.samplerate, file.channels
     samples = np.concatenate([block.mean for block in blocks_read])
-    _check_peaks(_peak(samples), max(block.highest for block in blocks_read), channels, limits)
+    peak = _peak(samples)
+    _check_peaks(peak, max(block.highest for block in blocks_read), channels, limits)
+    if not allow_silence:
+        AUDIBLE.require(limits, peak=peak)
     return Recording(samples=samples, sample_rate_hz=rate_hz)
 
 
 def check(file: soundfile.SoundFile, limits: AudioLimits) -> None:
-    """Do the checks of :func:`decode` on an open recording, without holding its samples; it is read to the end.
+    """Do the checks of the served model on an open recording, without holding its samples; it is read to the end.
+
+    They are those of :func:`decode` that allows silence.
 
     Args:
         file: The recording.
@@ -415,5 +429,4 @@ def _peak(samples: np.ndarray) -> float:
 def _check_peaks(peak: float, highest: float, channels: int, limits: AudioLimits) -> None:
     FINITE.require(limits, finite=np.isfinite(peak))
     NOT_CANCELLED.require(limits, peak=peak, highest=highest, channels=channels)
-    AUDIBLE.require(limits, peak=peak)
     NOT_TOO_LOUD.require(limits, peak=peak)

@@ -2,8 +2,9 @@
 
 ``tf.audio.decode_wav`` reads 16-bit PCM only and stops at the extensible header that most writers use for more than
 two channels or 16 bits. The samples are those of :func:`modules.audio.decoding.decode`, which reads by libsndfile; what
-libsndfile refuses or reads in another way is refused here. The one exception is a damaged ``LIST`` chunk, which is
-passed over. Nothing here raises, whatever the bytes are: see :mod:`modules.audio.graph_checks`.
+libsndfile refuses or reads in another way is refused here. The exceptions are a damaged ``LIST`` chunk, which is passed
+over, and silence, which has an answer. Nothing here raises, whatever the bytes are: see
+:mod:`modules.audio.graph_checks`.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,6 @@ import tensorflow as tf
 
 from modules.audio import riff
 from modules.audio.decoding import (
-    AUDIBLE,
     CHANNELS,
     DEFAULT_LIMITS,
     FILE_SIZE,
@@ -330,7 +330,6 @@ def _check_samples(samples: tf.Tensor, waveform: tf.Tensor, limits: AudioLimits)
     return [
         apply(FINITE, limits, finite=tf.reduce_all(tf.math.is_finite(waveform))),  # a maximum may pass over NaN
         apply(NOT_CANCELLED, limits, peak=peak, highest=highest, channels=channels),
-        apply(AUDIBLE, limits, peak=peak),
         apply(NOT_TOO_LOUD, limits, peak=peak),
     ]
 

@@ -46,6 +46,7 @@ class FeatureCode(enum.StrEnum):
 
     NOT_FINITE = "FEATURES_NOT_FINITE"
     VALID_FRAMES = "FEATURES_VALID_FRAMES"
+    SPEECH = "FEATURES_SPEECH"
     SHAPE = "FEATURES_SHAPE"
     AUDIO_SPEC = "FEATURES_AUDIO_SPEC"
 
@@ -111,6 +112,8 @@ def served_module(
 
     * ``probabilities``, float32 ``[batch, emotions]``, and ``labels``, string ``[batch, emotions]``, their names;
     * ``emotion``, string ``[batch]``, the most probable, and ``confidence``, float32 ``[batch]``, its probability;
+    * ``speech``, float32 ``[batch]``, the probability of speech: where it is below ``min_speech`` of the contract's
+      limits, ``emotion`` is :data:`~modules.export.contract.NO_SPEECH`;
     * ``min_confidence``, float32 ``[batch]``, of the contract's limits: below it ``emotion`` is
       :data:`~modules.export.contract.NOT_SURE`;
     * ``error``, string ``[batch]``: empty, or the code and the reason why the item cannot be used. Such an item has
@@ -118,18 +121,19 @@ def served_module(
       batch.
 
     Signatures that take audio answer for the whole recording: probabilities are means over its windows
-    (:func:`modules.audio.windowing.recording_starts`), weighed by the probability that the window holds speech. They
-    and ``examples`` return ``speech``, float32 ``[batch]``, the highest of these; ``emotion`` is
-    :data:`~modules.export.contract.NO_SPEECH` where it is below ``min_speech``. Only sound shows whether it is speech:
-    ``features`` returns no ``speech``. The signatures take:
+    (:func:`modules.audio.windowing.recording_starts`), weighed by the probability that the window holds speech, and
+    ``speech`` is the highest of these. Only sound shows whether it is speech, so that ``features`` and ``examples``
+    return the one that the extractor measured (:class:`modules.audio.frontend.Analysed`). The signatures take:
 
     * ``serving_default``: ``audio``, string ``[batch]``, each a whole WAV file of any rate and number of channels;
     * ``waveform``: ``waveform``, string ``[batch]``, each the little-endian float32 samples of one channel, and
       ``sample_rate_hz``, int32 ``[batch]``. Bytes, because TF Serving merges requests of different lengths only then:
       without padding it refuses them, and with it the padding would be analysed;
-    * ``features``: ``features``, float32 ``[batch, *feature_shape]``, and ``valid_frames``, int64 ``[batch]``;
+    * ``features``: ``features``, float32 ``[batch, *feature_shape]``, ``valid_frames``, int64 ``[batch]``, and
+      ``speech``, float32 ``[batch]``;
     * ``examples``: ``examples``, string ``[batch]``, serialized ``tf.Example`` as :mod:`modules.data.examples` makes
-      them; only the features are needed. Bytes that are not a ``tf.Example`` fail the whole batch.
+      them; only the features are needed, and ``speech`` is 1 without one. Bytes that are not a ``tf.Example`` fail the
+      whole batch.
 
     ``timeline`` takes ``audio`` as ``serving_default`` does and analyses all of it in windows
     :data:`TIMELINE_HOP_SEC` apart: ``windows``, int32 ``[batch]``, their number; ``start_sec``, ``end_sec``,
@@ -240,11 +244,12 @@ def _on_features(classify: Classify, contract: Contract) -> tf.types.experimenta
         input_signature=[
             tf.TensorSpec([None, *spec.feature_shape], tf.float32, "features"),
             tf.TensorSpec([None], tf.int64, "valid_frames"),
+            tf.TensorSpec([None], tf.float32, "speech"),
         ]
     )
-    def features_signature(features: tf.Tensor, valid_frames: tf.Tensor) -> dict[str, tf.Tensor]:
-        error = _feature_errors(features, valid_frames, spec)
-        return _named(classify(features, valid_frames), error, contract)
+    def features_signature(features: tf.Tensor, valid_frames: tf.Tensor, speech: tf.Tensor) -> dict[str, tf.Tensor]:
+        error = _feature_errors(features, valid_frames, speech, spec)
+        return _named(classify(features, valid_frames), error, contract, speech)
 
     return features_signature
 
@@ -274,13 +279,14 @@ def _on_examples(classify: Classify, contract: Contract) -> tf.types.experimenta
             ),
             (flat.row_lengths() == values, f"{FeatureCode.SHAPE}: an example needs {values} features"),
         )
-        error = tf.where(error == NO_ERROR, _feature_errors(features, valid_frames, spec), error)
-        return _named(classify(features, valid_frames), error, contract, parsed[examples.SPEECH])
+        speech = parsed[examples.SPEECH]
+        error = tf.where(error == NO_ERROR, _feature_errors(features, valid_frames, speech, spec), error)
+        return _named(classify(features, valid_frames), error, contract, speech)
 
     return examples_signature
 
 
-def _feature_errors(features: tf.Tensor, valid_frames: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
+def _feature_errors(features: tf.Tensor, valid_frames: tf.Tensor, speech: tf.Tensor, spec: AudioSpec) -> tf.Tensor:
     """Return errors, string ``[batch]``. A network would turn NaN into a confident answer: ReLU makes 0 of it."""
     finite = tf.reduce_all(tf.reshape(tf.math.is_finite(features), [tf.shape(features)[0], -1]), axis=1)
     return _first_text(
@@ -289,6 +295,7 @@ def _feature_errors(features: tf.Tensor, valid_frames: tf.Tensor, spec: AudioSpe
             (valid_frames >= 1) & (valid_frames <= spec.window_frames),
             f"{FeatureCode.VALID_FRAMES}: valid_frames must be within 1 and {spec.window_frames}",
         ),
+        ((speech >= 0) & (speech <= 1), f"{FeatureCode.SPEECH}: speech is a probability; it must be within 0 and 1"),
     )
 
 
@@ -352,33 +359,27 @@ def _timeline_of(encoded: tf.Tensor, classify: Classify, contract: Contract) -> 
     return {**dict(zip(("start_sec", "end_sec", "speech", "probabilities"), columns, strict=True)), "error": error}
 
 
-def _named(
-    probabilities: tf.Tensor, error: tf.Tensor, contract: Contract, speech: tf.Tensor | None = None
-) -> dict[str, tf.Tensor]:
+def _named(probabilities: tf.Tensor, error: tf.Tensor, contract: Contract, speech: tf.Tensor) -> dict[str, tf.Tensor]:
     """Return the outputs of a signature; numbers of items with an error are 0, as JSON has no NaN."""
     usable = error == NO_ERROR
     emotion, confidence = _answers(probabilities, contract, speech)
-    outputs = {
+    return {
         "probabilities": tf.where(usable[:, tf.newaxis], probabilities, 0.0),
         "emotion": tf.where(usable, emotion, ""),
         "confidence": tf.where(usable, confidence, 0.0),
+        "speech": tf.where(usable, speech, 0.0),
         "min_confidence": _least_confidence_for(tf.size(error), contract),
         "labels": _labels_for(tf.shape(probabilities)[0], contract.labels),
         "error": error,
     }
-    return outputs if speech is None else outputs | {"speech": tf.where(usable, speech, 0.0)}
 
 
-def _answers(
-    probabilities: tf.Tensor, contract: Contract, speech: tf.Tensor | None = None
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _answers(probabilities: tf.Tensor, contract: Contract, speech: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return emotions, string ``[...]``, and confidences, float32 ``[...]``, of probabilities ``[..., emotions]``."""
     emotion = tf.gather(tf.constant(contract.labels), tf.argmax(probabilities, axis=-1))
     confidence = tf.reduce_max(probabilities, axis=-1)
     emotion = tf.where(confidence < contract.limits.min_confidence, NOT_SURE, emotion)
-    if speech is not None:
-        emotion = tf.where(speech < contract.limits.min_speech, NO_SPEECH, emotion)
-    return emotion, confidence
+    return tf.where(speech < contract.limits.min_speech, NO_SPEECH, emotion), confidence
 
 
 def _least_confidence_for(batch: tf.Tensor, contract: Contract) -> tf.Tensor:
@@ -405,7 +406,11 @@ def warmup_requests(spec: AudioSpec) -> list[predict_pb2.PredictRequest]:
             "waveform": [noise.astype("<f4").tobytes()],
             "sample_rate_hz": np.array([_WARMUP_RATE_HZ], np.int32),
         },
-        "features": {"features": raw[np.newaxis], "valid_frames": np.array([spec.window_frames], np.int64)},
+        "features": {
+            "features": raw[np.newaxis],
+            "valid_frames": np.array([spec.window_frames], np.int64),
+            "speech": np.ones(1, np.float32),
+        },
         "examples": {"examples": [example.SerializeToString()]},
         "timeline": {"audio": [encoded]},
     }

@@ -134,8 +134,8 @@ class Client:
     def live(self, chunks: Iterable[np.ndarray], sample_rate_hz: int) -> Iterator[Segment]:
         """Yield the windows of sound that is still going on, each as soon as it is complete.
 
-        They are those that :meth:`timeline` yields for a file with the same samples; silent ones are ``no_speech``,
-        with equal probabilities. :func:`serving.client.segments_of` joins those that agree.
+        They are those that :meth:`timeline` yields for a file with the same samples.
+        :func:`serving.client.segments_of` joins those that agree.
 
         Args:
             chunks: Samples as they arrive, ``[samples]`` or ``[samples, channels]``, floating point in ±1 or int16.

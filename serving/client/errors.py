@@ -31,7 +31,7 @@ class AudioError(ServingError, ValueError):
     """The recording cannot be used: by the client, which cannot read it, or by the model.
 
     Attributes:
-        code: The reason, such as ``AUDIO_SILENT``; ``docs/guides/serve.md`` lists all.
+        code: The reason, such as ``AUDIO_TOO_SHORT``; ``docs/guides/serve.md`` lists all.
     """
 
     def __init__(self, code: str, text: str) -> None:

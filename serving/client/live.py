@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from modules.audio.decoding import AudioCode
-from modules.export.contract import NO_SPEECH
 from serving.client.errors import UnexpectedAnswer
 from serving.client.predictions import Segment, errors, windows_of
 from serving.client.recordings import from_samples
@@ -23,12 +21,10 @@ class Grid:
     Attributes:
         window_sec: Length of a window in seconds.
         hop_sec: Distance between the starts of two windows in seconds.
-        labels: Emotions of the model.
     """
 
     window_sec: float
     hop_sec: float
-    labels: tuple[str, ...]
 
 
 def probe() -> bytes:
@@ -52,7 +48,7 @@ def grid_of(response: wire.PredictResponse) -> Grid:
             f"the model has {len(windows)} windows in {_PROBE_SEC:g} s of sound; live audio needs 3. Send recordings"
         )
     first, second = windows[:2]
-    return Grid(first.end_sec - first.start_sec, second.start_sec - first.start_sec, tuple(first.probabilities))
+    return Grid(first.end_sec - first.start_sec, second.start_sec - first.start_sec)
 
 
 class LiveTimeline:
@@ -105,30 +101,19 @@ class LiveTimeline:
         return start, from_samples(self._cut(start, self._last_end), self._rate_hz)
 
     def accept(self, start: int, response: wire.PredictResponse) -> Segment:
-        """Return the window's emotion; ``no_speech`` with equal probabilities if it is silent.
+        """Return the window's emotion.
 
         Args:
             start: First sample of the window.
             response: Response of the ``timeline`` signature to it.
 
         Raises:
-            AudioError: The model cannot use the window for another reason.
+            AudioError: The model cannot use the window.
         """
         (error,) = errors(response, [_NAME])
-        if error is None:
-            return windows_of(response, offset_sec=start / self._rate_hz)[0]
-        if error.code != AudioCode.SILENT:
+        if error:
             raise error
-        return Segment(
-            emotion=NO_SPEECH,
-            probabilities=dict.fromkeys(self._grid.labels, 1 / len(self._grid.labels)),
-            confidence=1 / len(self._grid.labels),
-            min_confidence=0.0,
-            speech=0.0,
-            model_version=None,
-            start_sec=start / self._rate_hz,
-            end_sec=min(start + self._window_frames, self._end) / self._rate_hz,
-        )
+        return windows_of(response, offset_sec=start / self._rate_hz)[0]
 
     def _cut(self, start: int, end: int) -> np.ndarray:
         """Return samples, and forget those before ``start``: later windows begin behind it."""

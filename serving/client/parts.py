@@ -121,8 +121,7 @@ class Timeline:
 
     The model decides about windows and the step between them: they are evenly spaced, except that the last one is
     moved back to end with the chunk. That window of every chunk but the last is dropped, and the next chunk starts at
-    the regular start of that window. A chunk of silence has no segments, because the model refuses silence; of a chunk
-    that is too long for the model, the first half is sent.
+    the regular start of that window. Of a chunk that is too long for the model, the first half is sent.
     """
 
     def __init__(self, sound: soundfile.SoundFile, name: str, *, max_bytes: int) -> None:
@@ -132,30 +131,16 @@ class Timeline:
         self._name = name
         self._chunk_frames = int(chunk_sec * sound.samplerate)
         self._start_frame = 0
-        self._skipped: AudioError | None = None
-        self._has_segments = False
 
     def next_chunk(self) -> bytes | None:
         """Return the WAV bytes to send next, or ``None`` after the last.
 
         Raises:
-            AudioError: No part of the recording could be used.
+            AudioError: The recording is damaged.
         """
         if self._start_frame >= self._sound.frames:
-            if self._skipped and not self._has_segments:
-                raise self._skipped
             return None
         return read_wav(self._sound, start_frame=self._start_frame, frames=self._chunk_frames)
-
-    def _skip(self, error: AudioError) -> None:
-        if error.code == AudioCode.SILENT:
-            self._start_frame += self._chunk_frames
-        elif error.code == AudioCode.TOO_SHORT and self._start_frame:  # the rest after silence
-            self._start_frame = self._sound.frames
-        elif error.code == AudioCode.TOO_LONG and self._chunk_frames > 1:
-            self._chunk_frames //= 2
-        else:
-            raise error
 
     def accept(self, response: wire.PredictResponse) -> list[Segment]:
         """Return the segments that the response to the last chunk adds.
@@ -169,10 +154,10 @@ class Timeline:
         """
         (error,) = errors(response, [self._name])
         if error:
-            self._skip(error)
-            self._skipped = error
+            if error.code != AudioCode.TOO_LONG or self._chunk_frames <= 1:
+                raise error
+            self._chunk_frames //= 2
             return []
-        self._has_segments = True
         rate_hz = self._sound.samplerate
         new = windows_of(response, offset_sec=self._start_frame / rate_hz)
         if self._start_frame + self._chunk_frames >= self._sound.frames:

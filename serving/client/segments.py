@@ -1,14 +1,12 @@
 """Windows that belong together: the answer to a whole recording, and segments of one emotion."""
 
-from collections.abc import Iterable, Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterable, Iterator
 
 from modules.export.contract import LEAST_WEIGHT, NO_SPEECH, NOT_SURE
 from serving.client.predictions import Prediction, Segment
 
 
-def whole(windows: Sequence[Prediction]) -> Prediction:
+def whole(windows: Iterable[Prediction]) -> Prediction:
     """Return the answer for all windows together, as the model answers for a whole recording.
 
     Probabilities are means, weighted by the probability that the window holds speech
@@ -17,32 +15,55 @@ def whole(windows: Sequence[Prediction]) -> Prediction:
     Args:
         windows: At least one window.
     """
-    speeches = [window.speech for window in windows if window.speech is not None]
-    weights = np.maximum(speeches, LEAST_WEIGHT) if len(speeches) == len(windows) else np.ones(len(windows))
-    labels = list(windows[0].probabilities)
-    mean = np.average([list(window.probabilities.values()) for window in windows], axis=0, weights=weights)
-    min_confidence = max(window.min_confidence for window in windows)  # a silent window of live audio has none
-    emotion = labels[int(mean.argmax())] if mean.max() >= min_confidence else NOT_SURE
-    has_speech = any(window.emotion != NO_SPEECH for window in windows)
-    return Prediction(
-        emotion=emotion if has_speech else NO_SPEECH,
-        probabilities=dict(zip(labels, map(float, mean), strict=True)),
-        confidence=float(mean.max()),
-        min_confidence=min_confidence,
-        speech=max(speeches, default=None),
-        model_version=windows[-1].model_version,
-    )
+    total = _Total()
+    for window in windows:
+        total.add(window)
+    return total.answer()
+
+
+class _Total:
+    """Sums over windows, so that memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._weight = 0.0
+        self._has_speech = False
+        self._speech: float | None = None
+
+    def add(self, window: Prediction) -> None:
+        weight = 1.0 if window.speech is None else max(window.speech, LEAST_WEIGHT)
+        self._weight += weight
+        for label, probability in window.probabilities.items():
+            self._sums[label] = self._sums.get(label, 0.0) + weight * probability
+        self._has_speech |= window.emotion != NO_SPEECH
+        if window.speech is not None:
+            self._speech = max(window.speech, self._speech or 0.0)
+        self._last = window
+
+    def answer(self) -> Prediction:
+        probabilities = {label: total / self._weight for label, total in self._sums.items()}
+        likeliest = max(probabilities, key=probabilities.__getitem__)
+        emotion = likeliest if probabilities[likeliest] >= self._last.min_confidence else NOT_SURE
+        return Prediction(
+            emotion=emotion if self._has_speech else NO_SPEECH,
+            probabilities=probabilities,
+            confidence=probabilities[likeliest],
+            min_confidence=self._last.min_confidence,
+            speech=self._speech,
+            model_version=self._last.model_version,
+        )
 
 
 class Merger:
     """Segments out of consecutive windows: neighbours with the same emotion are one.
 
     Windows overlap, so that a segment ends half-way between the centres of the last window of its emotion and the
-    first of the next, or with its last window where the recording is silent in between.
+    first of the next.
     """
 
     def __init__(self) -> None:
-        self._windows: list[Segment] = []
+        self._last: Segment | None = None
+        self._total = _Total()
         self._start_sec = 0.0
 
     def add(self, window: Segment) -> list[Segment]:
@@ -51,28 +72,23 @@ class Merger:
         Args:
             window: The next window of the recording.
         """
-        if not self._windows:
-            self._begin(window, window.start_sec)
-            return []
-        last = self._windows[-1]
-        is_next = window.start_sec <= last.end_sec
-        if is_next and window.emotion == last.emotion:
-            self._windows.append(window)
-            return []
-        boundary_sec = (last.start_sec + last.end_sec + window.start_sec + window.end_sec) / 4
-        ended = self._ended(boundary_sec if is_next else last.end_sec)
-        self._begin(window, boundary_sec if is_next else window.start_sec)
-        return [ended]
+        ended = []
+        if self._last is None:
+            self._start_sec = window.start_sec
+        elif window.emotion != self._last.emotion:
+            boundary_sec = (self._last.start_sec + self._last.end_sec + window.start_sec + window.end_sec) / 4
+            ended = [self._ended(boundary_sec)]
+            self._total, self._start_sec = _Total(), boundary_sec
+        self._total.add(window)
+        self._last = window
+        return ended
 
     def end(self) -> list[Segment]:
         """Return the last segment; none of a recording without windows."""
-        return [self._ended(self._windows[-1].end_sec)] if self._windows else []
-
-    def _begin(self, window: Segment, start_sec: float) -> None:
-        self._windows, self._start_sec = [window], start_sec
+        return [self._ended(self._last.end_sec)] if self._last else []
 
     def _ended(self, end_sec: float) -> Segment:
-        return Segment(**vars(whole(self._windows)), start_sec=self._start_sec, end_sec=end_sec)
+        return Segment(**vars(self._total.answer()), start_sec=self._start_sec, end_sec=end_sec)
 
 
 def segments_of(windows: Iterable[Segment]) -> Iterator[Segment]:

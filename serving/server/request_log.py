@@ -20,7 +20,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from modules.audio import frontend
-from modules.data.examples import FEATURES, VALID_FRAMES
+from modules.data.examples import FEATURES, SPEECH, VALID_FRAMES
 from modules.export.contract import load_contract
 from serving.server.metrics import Metrics
 from serving.server.servable import Servable
@@ -197,13 +197,17 @@ def _log_entry(
 
 
 def _extract(audio: np.ndarray, model_dir: str) -> dict[str, np.ndarray]:
-    """Return the model's features of ``audio``, computed by the same function with the model's contract."""
+    """Return the inputs of ``features`` for ``audio``, computed by the same function with the model's contract."""
     analysed = _extractor(model_dir)(tf.constant(audio))
     if refused := list(filter(None, analysed.error.numpy())):
         raise ValueError(
             f"{model_dir}: the model answered a recording that its contract refuses: {refused[0].decode()}"
         )
-    return {FEATURES: analysed.features.numpy(), VALID_FRAMES: analysed.valid_frames.numpy()}
+    return {
+        FEATURES: analysed.features.numpy(),
+        VALID_FRAMES: analysed.valid_frames.numpy(),
+        SPEECH: analysed.speech.numpy(),
+    }
 
 
 @functools.lru_cache(maxsize=_MAX_LOADED_VERSIONS)

@@ -219,7 +219,7 @@ def _show(sound: Sound, answer: Answer | str, channel: int | None) -> None:
 def _decode(content: bytes, channel: int | None) -> Recording:
     from serving.client.recordings import to_wav
 
-    return decode(to_wav(content, channel=channel) if channel else content, WIDEST_LIMITS)
+    return decode(to_wav(content, channel=channel) if channel else content, WIDEST_LIMITS, allow_silence=True)
 
 
 def _show_prediction(prediction: Prediction) -> None:

@@ -24,10 +24,11 @@ def measured(*, served_ms: float, served_per_sec: tuple[float, ...]) -> dict:
 
 def test_requests_contain_the_inputs_of_the_direct_call():
     features = np.arange(6, dtype=np.float32).reshape(2, 3)
-    requests = candidates.requests_of([b"RIFF"], [(features, 2)])
+    requests = candidates.requests_of([b"RIFF"], [(features, 2, 0.75)])
     (sound,), (prepared,) = requests["serving_default"], requests["features"]
     np.testing.assert_array_equal(candidates.array_of(prepared.inputs["features"]), features[np.newaxis])
     np.testing.assert_array_equal(candidates.array_of(prepared.inputs["valid_frames"]), [2])
+    np.testing.assert_array_equal(candidates.array_of(prepared.inputs["speech"]), np.array([0.75], np.float32))
     assert [candidates.array_of(tensor).tolist() for tensor in sound.inputs.values()] == [[b"RIFF"]]
     assert wire.PredictRequest.FromString(prepared.SerializeToString()) == prepared
 

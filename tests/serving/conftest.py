@@ -145,17 +145,16 @@ class RunningServer:
         """Return the probabilities of the ``features`` signature for a recording: the mean of its windows by speech."""
         recording = decoding.decode(encoded)
         analysed = _analyse(tf.constant(recording.samples), tf.constant(recording.sample_rate_hz))
-        features, valid_frames, speech = (array.numpy() for array in analysed)
-        items = zip(features[:, np.newaxis], valid_frames[:, np.newaxis], strict=True)
-        probabilities = [self.predict_from_features(*item) for item in items]
-        return np.average(probabilities, axis=0, weights=np.maximum(speech, LEAST_WEIGHT))
+        features, valid_frames, speech = (array.numpy()[:, np.newaxis] for array in analysed)
+        probabilities = [self.predict_from_features(*item) for item in zip(features, valid_frames, speech, strict=True)]
+        return np.average(probabilities, axis=0, weights=np.maximum(speech[:, 0], LEAST_WEIGHT))
 
-    def predict_from_features(self, features: np.ndarray, valid_frames: np.ndarray) -> np.ndarray:
+    def predict_from_features(self, features: np.ndarray, valid_frames: np.ndarray, speech: np.ndarray) -> np.ndarray:
         """Return the probabilities of one item, float32 ``[emotions]``."""
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = "ser", "features"
-        request.inputs["features"].CopyFrom(tf.make_tensor_proto(features))
-        request.inputs["valid_frames"].CopyFrom(tf.make_tensor_proto(valid_frames))
+        for name, value in {"features": features, "valid_frames": valid_frames, "speech": speech}.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         with self.channel() as channel:
             answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
         return tf.make_ndarray(answer.outputs["probabilities"])[0]

@@ -18,7 +18,7 @@ from modules.export.contract import load_contract
 from serving.client import AudioError, Client
 from serving.client.segments import whole
 
-LIMITS = AudioLimits(silence_peak=1e-5, max_duration_sec=5.0)
+LIMITS = AudioLimits(min_duration_sec=0.05, silence_peak=1e-5, max_duration_sec=5.0)
 RATE_HZ = 48_000
 ACTORS, CLIPS_EACH = 8, 3
 
@@ -43,10 +43,9 @@ def server(model_dir, log_dir, run_server, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def quiet(speechlike):
-    """A recording that is silent by the default limits."""
-    samples = speechlike()
-    return samples * np.float32(0.8 * DEFAULT_LIMITS.silence_peak / np.abs(samples).max()), RATE_HZ
+def brief(speechlike):
+    """A recording that is too short by the default limits."""
+    return speechlike(0.08), RATE_HZ
 
 
 def logged(folder, *, probabilities):
@@ -102,11 +101,11 @@ def test_the_contract_has_the_limits(model_dir, exported_model):
     assert load_contract(exported_model).limits == DEFAULT_LIMITS
 
 
-def test_the_client_leaves_the_limits_to_the_model(server, shared_server, quiet, speechlike):
+def test_the_client_leaves_the_limits_to_the_model(server, shared_server, brief, speechlike):
     long = (speechlike(6.0, rate_hz=8_000), 8_000)
     with Client(server.address) as client, Client(shared_server.address, timeout_sec=60) as usual:
-        assert client.predict(quiet).emotion
-        assert code_of(usual, quiet) == "AUDIO_SILENT"
+        assert client.predict(brief).emotion
+        assert code_of(usual, brief) == "AUDIO_TOO_SHORT"
         in_parts, expected = client.predict(long), whole(list(usual.timeline(long)))
     assert in_parts.probabilities == pytest.approx(expected.probabilities, abs=2e-3)
 
@@ -120,21 +119,21 @@ def test_a_timeline_is_sent_in_parts_within_the_limits(server, shared_server, sp
         assert one.probabilities == pytest.approx(other.probabilities, abs=2e-3)
 
 
-def test_the_request_log_has_the_models_answers(server, log_dir, quiet):
+def test_the_request_log_has_the_models_answers(server, log_dir, brief):
     with Client(server.address) as client:
-        answered = client.predict(quiet)
-        client.predict_each([(np.full(100, 0.1, np.float32), RATE_HZ)])  # too short; not to be logged
+        answered = client.predict(brief)
+        client.predict_each([(np.full(100, 0.1, np.float32), RATE_HZ)])  # even shorter; not to be logged
     entries = logged(log_dir, probabilities=list(answered.probabilities.values()))
     for entry in entries:
-        features, valid_frames = (tf.make_ndarray(entry.request.inputs[name]) for name in ("features", "valid_frames"))
-        again = server.predict_from_features(features, valid_frames)
+        inputs = {name: tf.make_ndarray(value) for name, value in entry.request.inputs.items()}
+        again = server.predict_from_features(**inputs)
         np.testing.assert_allclose(again, list(answered.probabilities.values()), atol=1e-4)
 
 
-def test_the_validator_sends_recordings_within_the_limits(model_dir, exported_model, quiet, tmp_path):
-    (tmp_path / "quiet.wav").write_bytes(wav(*quiet))
+def test_the_validator_sends_recordings_within_the_limits(model_dir, exported_model, brief, tmp_path):
+    (tmp_path / "brief.wav").write_bytes(wav(*brief))
     (tmp_path / "ingest.json").write_text(json.dumps({"root": str(tmp_path)}))
-    (tmp_path / "clips.jsonl").write_text(json.dumps({"path": "quiet.wav", "split": "test", "examples": 1}))
+    (tmp_path / "clips.jsonl").write_text(json.dumps({"path": "brief.wav", "split": "test", "examples": 1}))
 
     def recordings(model):
         requests = validation_requests(str(model), str(tmp_path), "test", SimpleNamespace(serialized=[]))

@@ -211,9 +211,15 @@ def test_bad_audio_shows_its_code(upload, content, message):
 
 
 def test_an_unusable_recording_is_drawn_and_explained(upload, speechlike, tmp_path):
-    soundfile.write(tmp_path / "quiet.wav", 1e-4 * speechlike(), 48_000)
-    text = upload("a.wav", (tmp_path / "quiet.wav").read_bytes(), "AUDIO_SILENT: ", "Waveform, emotions")
+    soundfile.write(tmp_path / "brief.wav", speechlike(0.05), 48_000)
+    text = upload("a.wav", (tmp_path / "brief.wav").read_bytes(), "AUDIO_TOO_SHORT: ", "Waveform, emotions")
     assert "Model version" not in text
+
+
+def test_silence_has_no_speech(upload, tmp_path):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(96_000), 48_000)
+    text = upload("a.wav", (tmp_path / "silent.wav").read_bytes(), "Probability of speech: 0%", "Waveform, emotions")
+    assert "Model version" in text
 
 
 def test_a_missing_server_shows_address_and_command(upload, start_page, unused_tcp_port_factory, wav_bytes):

@@ -59,16 +59,14 @@ def assert_usable_but(answer: dict[str, tf.Tensor], item: int, code: str) -> Non
     sums = np.delete(answer["probabilities"].numpy().sum(axis=1), item)
     np.testing.assert_allclose(sums, 1, atol=1e-5)
     assert not answer["probabilities"][item].numpy().any()
-    assert "speech" not in answer or answer["speech"][item] == 0
+    assert answer["speech"][item] == 0
     assert [emotion == b"" for emotion in answer["emotion"].numpy()] == [code != "" for code in codes(answer)]
 
 
 def assert_same(answer: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> None:
     np.testing.assert_allclose(answer["probabilities"], other["probabilities"], atol=TOLERANCE)
     np.testing.assert_array_equal(answer["emotion"], other["emotion"])
-    assert ("speech" in answer) == ("speech" in other)
-    if "speech" in answer:
-        np.testing.assert_allclose(answer["speech"], other["speech"], atol=TOLERANCE)
+    np.testing.assert_allclose(answer["speech"], other["speech"], atol=TOLERANCE)
     np.testing.assert_array_equal(answer["error"], other["error"])
 
 
@@ -92,6 +90,24 @@ def test_sound_without_speech_has_the_answer_no_speech(served, answer):
     windows = served.signatures["timeline"](audio=tf.constant([make_wav(4.0)]))
     assert set(windows["emotion"].numpy()[0]) == {NO_SPEECH.encode()}
     assert windows["speech"].shape == windows["emotion"].shape
+
+
+@pytest.mark.parametrize("samples", [np.zeros(66_150, np.float32), np.full(66_150, 5e-5, np.float32)])
+def test_silence_has_the_answer_no_speech(served, exported_logmel, samples):
+    encoded = tf.audio.encode_wav(samples[:, np.newaxis], 22_050).numpy()
+    for model in (served, tf.saved_model.load(exported_logmel.model_dir)):
+        answers = [
+            model.signatures["serving_default"](audio=tf.constant([encoded])),
+            model.signatures["waveform"](
+                waveform=tf.constant([samples.tobytes()]), sample_rate_hz=tf.constant([22_050])
+            ),
+            model.signatures["timeline"](audio=tf.constant([encoded])),
+        ]
+        for answer in answers:
+            assert answer["error"].numpy().tolist() == [b""]
+            assert set(answer["emotion"].numpy().ravel()) == {NO_SPEECH.encode()}
+            assert not answer["speech"].numpy().any()
+            np.testing.assert_allclose(answer["probabilities"].numpy().sum(axis=-1), 1, atol=1e-5)
 
 
 @needs_corpora
@@ -170,11 +186,15 @@ def test_waveform_agrees_with_encoded_audio(served, wavs, answer):
         assert_same(alone, {name: values[index : index + 1] for name, values in answer.items()})
 
 
-def _record(features: np.ndarray, valid_frames: int, fingerprint: str | None = None) -> bytes:
+def _record(
+    features: np.ndarray, valid_frames: int, speech: float | None = None, *, fingerprint: str | None = None
+) -> bytes:
     """Return an example with the features that a client has."""
     example = tf.train.Example()
     example.features.feature[examples.FEATURES].float_list.value.extend(features.ravel())
     example.features.feature[examples.VALID_FRAMES].int64_list.value.append(valid_frames)
+    if speech is not None:
+        example.features.feature[examples.SPEECH].float_list.value.append(speech)
     if fingerprint:
         example.features.feature[examples.AUDIO_SPEC].bytes_list.value.append(fingerprint.encode())
     return example.SerializeToString()
@@ -182,22 +202,17 @@ def _record(features: np.ndarray, valid_frames: int, fingerprint: str | None = N
 
 def test_features_and_examples_agree_with_encoded_audio(served, wavs, answer, exported):
     spec = load_contract(exported.serving_model_dir).audio_spec
-    features, valid_frames, *_ = frontend.features_of_wavs(tf.constant(wavs), spec)
-    of_features = served.signatures["features"](features=features, valid_frames=valid_frames)
-    np.testing.assert_allclose(of_features["probabilities"], answer["probabilities"], atol=TOLERANCE)
-    likeliest = [EMOTIONS[index].encode() for index in of_features["probabilities"].numpy().argmax(axis=1)]
-    assert of_features["emotion"].numpy().tolist() == likeliest
-    records = [_record(*pair) for pair in zip(features.numpy(), valid_frames.numpy(), strict=True)]
-    of_examples = served.signatures["examples"](examples=tf.constant(records))
-    assert of_examples.pop("speech").numpy().tolist() == [1.0] * len(records)  # these examples were made without it
-    assert_same(of_features, of_examples)
+    inputs = frontend.features_of_wavs(tf.constant(wavs), spec)._asdict()
+    del inputs["error"]
+    assert_same(served.signatures["features"](**inputs), answer)
+    records = [_record(*item) for item in zip(*(value.numpy() for value in inputs.values()), strict=True)]
+    assert_same(served.signatures["examples"](examples=tf.constant(records)), answer)
 
 
 def test_examples_of_another_spec_are_refused(served, exported):
     spec = load_contract(exported.serving_model_dir).audio_spec
-    ours, other = (
-        _record(np.zeros(270), 108, it.fingerprint) for it in (spec, ORIGINAL_AUDIO.replace(hop_samples=256))
-    )
+    specs = (spec, ORIGINAL_AUDIO.replace(hop_samples=256))
+    ours, other = (_record(np.zeros(270), 108, fingerprint=each.fingerprint) for each in specs)
     answer = served.signatures["examples"](examples=tf.constant([ours, other]))
     assert_usable_but(answer, 1, "FEATURES_AUDIO_SPEC")
     assert spec.fingerprint in answer["error"][1].numpy().decode()
@@ -248,7 +263,8 @@ def test_the_answer_to_a_recording_is_the_mean_of_its_windows_by_their_speech(se
     answer = served.signatures["serving_default"](audio=encoded)
     windows = frontend.windows_of_wavs(encoded, spec)
     features, valid_frames, speech = frontend.analyse(windows.samples, windows.valid_samples, spec)
-    each = served.signatures["features"](features=features, valid_frames=valid_frames)["probabilities"].numpy()
+    answers = served.signatures["features"](features=features, valid_frames=valid_frames, speech=speech)
+    each = answers["probabilities"].numpy()
     recording = windows.recording.numpy()
     assert np.bincount(recording).tolist() == [1, 7, 1]
     for number in (0, 1):
@@ -316,7 +332,6 @@ def noise(samples: int, **places: float) -> np.ndarray:
         (noise(9_000), 192_000, "AUDIO_TOO_SHORT"),
         (noise(9_000, fifth=np.nan), 22_050, "AUDIO_NOT_FINITE"),
         (noise(9_000, fifth=np.inf), 22_050, "AUDIO_NOT_FINITE"),
-        (np.zeros(9_000, np.float32), 22_050, "AUDIO_SILENT"),
         (np.zeros(0, np.float32), 22_050, "AUDIO_EMPTY"),
     ],
 )
@@ -327,20 +342,26 @@ def test_a_bad_waveform_has_an_error_and_others_have_answers(served, waveform, r
 
 
 @pytest.mark.parametrize(
-    ("value", "valid_frames", "code"),
+    ("value", "valid_frames", "speech", "code"),
     [
-        (np.nan, 108, "FEATURES_NOT_FINITE"),
-        (0.0, 0, "FEATURES_VALID_FRAMES"),
-        (0.0, 109, "FEATURES_VALID_FRAMES"),
+        (np.nan, 108, 1.0, "FEATURES_NOT_FINITE"),
+        (0.0, 0, 1.0, "FEATURES_VALID_FRAMES"),
+        (0.0, 109, 1.0, "FEATURES_VALID_FRAMES"),
+        (0.0, 108, -0.1, "FEATURES_SPEECH"),
+        (0.0, 108, 1.1, "FEATURES_SPEECH"),
+        (0.0, 108, np.nan, "FEATURES_SPEECH"),
     ],
 )
-def test_bad_features_have_an_error(served, value, valid_frames, code):
+def test_bad_features_have_an_error(served, value, valid_frames, speech, code):
     features = np.zeros((3, 270), np.float32)
     features[2, 7] = value
     frames = np.array([108, 1, valid_frames], np.int64)
-    answer = served.signatures["features"](features=tf.constant(features), valid_frames=tf.constant(frames))
+    speeches = np.array([1, 0, speech], np.float32)
+    answer = served.signatures["features"](
+        features=tf.constant(features), valid_frames=tf.constant(frames), speech=tf.constant(speeches)
+    )
     assert_usable_but(answer, 2, code)
-    records = tf.constant([_record(*pair) for pair in zip(features, frames, strict=True)])
+    records = tf.constant([_record(*item) for item in zip(features, frames, speeches, strict=True)])
     assert_usable_but(served.signatures["examples"](examples=records), 2, code)
 
 

@@ -120,7 +120,8 @@ def test_the_served_model_gives_the_probabilities_of_the_trainer(trained, split,
     assert np.ptp(expected, axis=0).max() > 1e-3, "every clip has the same probabilities"
     samples = tf.constant([waveform.astype("<f4").tobytes() for waveform in waveforms])
     of_sound = served["waveform"](waveform=samples, sample_rate_hz=tf.fill([8], SPEC.sample_rate_hz))
-    of_features = served["features"](features=split.features, valid_frames=tf.constant(split.valid_frames, tf.int64))
+    valid_frames = tf.constant(split.valid_frames, tf.int64)
+    of_features = served["features"](features=split.features, valid_frames=valid_frames, speech=tf.ones(8))
     for answer in (of_sound, of_features):
         assert set(answer["error"].numpy()) == {b""}
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-4)

@@ -236,29 +236,9 @@ def test_a_channel_is_answered_alone(client, speechlike):
         client.predict(stereo, channel=3)
 
 
-def test_a_timeline_continues_after_silence(client, speechlike):
-    sound = speechlike(20.0, rate_hz=8_000)
-    silence = np.zeros(8_000 * 60, np.float32)
-    starts = [segment.start_sec for segment in client.timeline((np.concatenate([sound, silence, sound]), 8_000))]
-    assert starts == sorted(starts)
-    assert starts[0] == 0
-    assert starts[-1] == pytest.approx(100 - 2.5, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("silence_sec", "sound_sec", "level", "code"),
-    [
-        (30, 0, 0.0, "AUDIO_SILENT"),
-        (30, 0, 5e-5, "AUDIO_SILENT"),
-        (60, 0.05, 5e-5, "AUDIO_TOO_SHORT"),
-        (0, 0.05, 0.0, "AUDIO_TOO_SHORT"),
-    ],
-)
-def test_a_timeline_without_a_usable_part_is_an_error(client, speechlike, silence_sec, sound_sec, level, code):
-    silence = np.full(8_000 * silence_sec, level, np.float32)
-    with pytest.raises(AudioError) as caught:
-        list(client.timeline((np.concatenate([silence, speechlike(sound_sec, rate_hz=8_000)]), 8_000)))
-    assert caught.value.code == code
+def test_a_timeline_of_a_recording_that_is_too_short_is_an_error(client, speechlike):
+    with pytest.raises(AudioError, match="AUDIO_TOO_SHORT"):
+        list(client.timeline((speechlike(0.05, rate_hz=8_000), 8_000)))
 
 
 @pytest.mark.parametrize("form", ["address", "rest_url"])
@@ -327,9 +307,9 @@ def test_errors_of_the_server_have_their_classes(shared_server, wav_bytes, speec
 
 @pytest.mark.parametrize("form", ["address", "rest_url"])
 def test_a_bad_recording_fails_alone_in_its_batch(shared_server, server_loop, wav_bytes, speechlike, form):
-    quiet = (1e-5 * speechlike(1.0), RATE_HZ)  # refused by the model; the others by the client
-    recordings = [wav_bytes, quiet, b"not sound", wav_bytes, "nowhere.wav"]
-    codes = [None, "AUDIO_SILENT", "AUDIO_UNREADABLE", None, "AUDIO_UNREADABLE"]
+    brief = (speechlike(0.05), RATE_HZ)  # refused by the model; the others by the client
+    recordings = [wav_bytes, brief, b"not sound", wav_bytes, "nowhere.wav"]
+    codes = [None, "AUDIO_TOO_SHORT", "AUDIO_UNREADABLE", None, "AUDIO_UNREADABLE"]
 
     async def predict_each(address):
         async with AsyncClient(address) as client:
@@ -339,7 +319,7 @@ def test_a_bad_recording_fails_alone_in_its_batch(shared_server, server_loop, wa
     with Client(address) as client:
         answers = client.predict_each(recordings)
         assert client.predict_each([]) == []
-        with pytest.raises(AudioError, match=r"samples of shape \(48000,\): AUDIO_SILENT"):
+        with pytest.raises(AudioError, match=r"samples of shape \(2400,\): AUDIO_TOO_SHORT"):
             client.predict_batch(recordings)
         alone = client.predict(wav_bytes)
     for each in (answers, asyncio.run_coroutine_threadsafe(predict_each(address), server_loop).result(60)):

@@ -13,14 +13,17 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from cli.exits import ExitCode
 from modules.export.contract import NO_SPEECH
 from serving.client import AsyncClient, AudioError, Client, segments_of
 from serving.client.live import Grid, LiveTimeline
+from serving.client.parts import CHUNK_SEC
 from tests.paths import RAVDESS_RATE_HZ, ROOT
 
-GRID = Grid(window_sec=2.5, hop_sec=1.0, labels=("happy", "sad"))
+GRID = Grid(window_sec=2.5, hop_sec=1.0)
 RATE_HZ = 8_000
 
 
@@ -48,6 +51,7 @@ def cut(samples, *frames):
 
 
 def assert_same(windows, expected):
+    assert [window.speech for window in windows] == pytest.approx([it.speech for it in expected], abs=2e-3)
     assert [window.start_sec for window in windows] == pytest.approx([it.start_sec for it in expected], abs=1e-3)
     assert [window.end_sec for window in windows] == pytest.approx([it.end_sec for it in expected], abs=1e-3)
     for one, other in zip(windows, expected, strict=True):
@@ -81,17 +85,41 @@ def test_a_window_is_answered_as_soon_as_its_samples_are_there(client, speech):
         assert arrived <= window.end_sec * RAVDESS_RATE_HZ + chunk_frames
 
 
-def test_silence_has_no_speech_and_ends_segments(client, speech):
-    silence = np.zeros(RAVDESS_RATE_HZ * 8, np.float32)
-    sound = np.concatenate([speech[: RAVDESS_RATE_HZ * 6], silence, speech[: RAVDESS_RATE_HZ * 6]])
-    windows = list(client.live(cut(sound, 5_000), RAVDESS_RATE_HZ))
-    silent = [window for window in windows if window.start_sec >= 6 and window.end_sec <= 14]
-    assert len(silent) >= 5
-    assert {window.emotion for window in silent} == {NO_SPEECH}
+@pytest.fixture(scope="module")
+def telephone(speech):
+    """The same speech, float32 ``[samples]`` at 8 kHz."""
+    return librosa.resample(speech, orig_sr=RAVDESS_RATE_HZ, target_sr=RATE_HZ)
+
+
+SPEECH, SILENCE = "speech", "silence"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([SPEECH, SILENCE]), st.floats(0.2, 12.0)), min_size=1, max_size=4))
+@example([(SILENCE, 7.0), (SPEECH, 5.0)])
+@example([(SPEECH, 5.0), (SILENCE, 8.0), (SPEECH, 5.0)])
+@example([(SPEECH, 5.0), (SILENCE, 7.3)])
+@example([(SPEECH, 5.0), (SILENCE, CHUNK_SEC + 8), (SPEECH, 5.0)])
+@example([(SILENCE, 2 * CHUNK_SEC), (SPEECH, 3.0)])
+@example([(SPEECH, CHUNK_SEC - 0.1), (SILENCE, CHUNK_SEC)])
+@example([(SILENCE, CHUNK_SEC + 5)])
+def test_silence_has_no_speech_live_and_in_a_file_wherever_it_is(client, telephone, parts):
+    sounds = [np.resize(telephone, frames) * (kind == SPEECH) for kind, frames in in_frames(parts)]
+    recording = np.concatenate(sounds).astype(np.float32)
+    windows = list(client.live(cut(recording, 5_000), RATE_HZ))
+    assert_same(windows, list(client.timeline((recording, RATE_HZ))))
+    for window in windows:
+        start, end = (round(sec * RATE_HZ) for sec in (window.start_sec, window.end_sec))
+        if not recording[start:end].any():
+            assert (window.emotion, window.speech) == (NO_SPEECH, 0)
     segments = list(segments_of(windows))
-    assert (segments[0].start_sec, segments[-1].end_sec) == (0, pytest.approx(20, abs=1e-3))
+    assert (segments[0].start_sec, segments[-1].end_sec) == (0, pytest.approx(len(recording) / RATE_HZ, abs=1e-3))
     for one, following in itertools.pairwise(segments):
         assert one.end_sec == following.start_sec
+
+
+def in_frames(parts):
+    return [(kind, round(seconds * RATE_HZ)) for kind, seconds in parts]
 
 
 def test_the_async_client_gives_the_same_windows(client, shared_server, speech):

@@ -1,17 +1,19 @@
 """The answer to several windows, and segments of windows that agree."""
 
+import tracemalloc
+
 import pytest
 
 from modules.export.contract import NO_SPEECH, NOT_SURE
 from serving.client import Segment
-from serving.client.segments import segments_of, whole
+from serving.client.segments import Merger, segments_of, whole
 
 WINDOW_SEC, HOP_SEC = 3.5, 1.0
 PROBABILITIES = {"sad": {"sad": 0.9, "happy": 0.1}, "happy": {"sad": 0.2, "happy": 0.8}}
 
 
-def window(index, emotion, *, speech=1.0, start_sec=None, min_confidence=0.0):
-    start_sec = HOP_SEC * index if start_sec is None else start_sec
+def window(index, emotion, *, speech=1.0, min_confidence=0.0):
+    start_sec = HOP_SEC * index
     probabilities = PROBABILITIES.get(emotion, PROBABILITIES["sad"])
     return Segment(
         emotion=emotion,
@@ -38,9 +40,15 @@ def test_neighbours_that_agree_are_one_segment():
     assert {segment.model_version for segment in segments} == {7}
 
 
-def test_a_gap_ends_a_segment():
-    segments = merge([window(0, "sad"), window(1, "sad", start_sec=60.0)])
-    assert [(segment.start_sec, segment.end_sec) for segment in segments] == [(0, 3.5), (60.0, 63.5)]
+def test_a_segment_of_an_hour_does_not_keep_its_windows():
+    merger = Merger()
+    tracemalloc.start()
+    for index in range(3_600):
+        assert merger.add(window(index, NO_SPEECH, speech=0.0)) == []
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert merger.end()[0].end_sec == 3_599 + WINDOW_SEC
+    assert peak_bytes < 50_000
 
 
 def test_a_recording_without_windows_has_no_segments():

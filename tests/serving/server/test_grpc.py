@@ -45,11 +45,16 @@ def refusal(stub, message, **options):
     return caught.value.code().name, caught.value.details()
 
 
+def features_request(valid_frames):
+    frames, speech = np.ones(valid_frames, np.int64), np.ones(1, np.float32)
+    return request("features", features=np.zeros((1, 270), np.float32), valid_frames=frames, speech=speech)
+
+
 def malformed(kind):
     message = request(audio=[b"RIFF"])
     tensor = message.inputs["audio"]
     if kind == "huge":
-        message = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
+        message = features_request(1)
         message.inputs["features"].tensor_shape.dim[0].size = 10**12
     elif kind == "negative":
         tensor.tensor_shape.dim[0].size = -1
@@ -60,7 +65,7 @@ def malformed(kind):
     elif kind == "type":
         tensor.dtype = 999
     elif kind == "content":
-        message = request("features", features=np.zeros((1, 270), np.float32), valid_frames=np.ones(1, np.int64))
+        message = features_request(1)
         message.inputs["features"].tensor_content = b"123"
     return message
 
@@ -84,7 +89,7 @@ def test_every_signature_answers(stub, wav_bytes, speechlike, audio_spec):
     inputs = {
         "serving_default": {"audio": [wav_bytes]},
         "waveform": {"waveform": [speechlike().tobytes()], "sample_rate_hz": np.array([48_000], np.int32)},
-        "features": {"features": features, "valid_frames": frames},
+        "features": {"features": features, "valid_frames": frames, "speech": np.ones(1, np.float32)},
         "examples": {"examples": [example.SerializeToString()]},
         "timeline": {"audio": [wav_bytes]},
     }
@@ -93,6 +98,7 @@ def test_every_signature_answers(stub, wav_bytes, speechlike, audio_spec):
     np.testing.assert_allclose(probabilities["waveform"], probabilities["serving_default"], atol=1e-4)
     np.testing.assert_allclose(probabilities["examples"], probabilities["features"], atol=1e-6)
     assert probabilities["timeline"].shape == (1, 2, 7)
+    assert {name for name, answer in answers.items() if "speech" in answer.outputs} == set(answers)
 
 
 def test_output_filter(stub, wav_bytes):
@@ -138,11 +144,7 @@ def test_malformed_tensors_are_refused(stub, kind):
         (request(audio=[1.0]), "INVALID_ARGUMENT", "'audio'.* float32 "),
         (request(audio=[[b"a"]]), "INVALID_ARGUMENT", r"\[1, 1\].* string .*\(None,\)"),
         (request(audio=np.zeros(0, object)), "INVALID_ARGUMENT", "{'audio': 0}"),
-        (
-            request("features", features=np.zeros((2, 270), np.float32), valid_frames=np.ones(1, np.int64)),
-            "INVALID_ARGUMENT",
-            "{'features': 2, 'valid_frames': 1}",
-        ),
+        (features_request(2), "INVALID_ARGUMENT", "{'features': 1, 'speech': 1, 'valid_frames': 2}"),
     ],
 )
 def test_requests_that_do_not_fit_the_model_are_refused(stub, message, code, pattern):

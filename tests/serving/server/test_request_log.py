@@ -90,8 +90,9 @@ def test_entries_hold_features_and_answer_and_files_rotate(logging_server, speec
     assert time.time() - entry.log_metadata.timestamp_secs < 60
     logged = tf.make_ndarray(response.outputs["probabilities"])[0]
     np.testing.assert_allclose(logged, list(answered.probabilities.values()), atol=1e-6)
-    features = tf.make_ndarray(request.inputs["features"])
-    again = logging_server.predict_from_features(features, tf.make_ndarray(request.inputs["valid_frames"]))
+    inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+    assert inputs["speech"] == pytest.approx([answered.speech], abs=1e-4)
+    again = logging_server.predict_from_features(**inputs)
     np.testing.assert_allclose(again, logged, atol=1e-4)
     files = list((tmp_path / "log").iterdir())
     assert 2 <= len(files) <= 8

@@ -39,10 +39,12 @@ def test_rows_and_columns_hold_the_same_prediction(http, audio):
 
 
 def test_other_signatures(http):
-    item = {"features": [0.0] * 270, "valid_frames": 100}
-    body = {"signature_name": "features", "instances": [item, item]}
+    item = {"features": [0.0] * 270, "valid_frames": 100, "speech": 1.0}
+    body = {"signature_name": "features", "instances": [item, item | {"speech": 0.2}]}
     rows = http.post("/v1/models/ser:predict", json=body).json()["predictions"]
-    assert len(rows) == 2
+    assert [row["speech"] for row in rows] == [1.0, pytest.approx(0.2)]
+    assert rows[0]["emotion"] in rows[0]["labels"]
+    assert rows[1]["emotion"] == "no_speech"
     assert sum(rows[0]["probabilities"]) == pytest.approx(1)
 
 
