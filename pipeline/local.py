@@ -28,6 +28,7 @@ from pipeline.create import RunnerSettings, create_pipeline
 from pipeline.lineage import NodeRecord, code_version, latest_run
 from pipeline.progress import ComponentProgress
 from pipeline.run_lock import LOG_FILE, SERVING_DIR, exclusive
+from serving.beam_workers import end_with_lost_workers
 
 _RECORDED_PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "librosa", "numpy")
 
@@ -51,6 +52,7 @@ def run(config: PipelineConfig, *, data: Path, root: Path, command: str) -> repo
         RootInUse: Another run uses ``root``.
     """
     with exclusive(root):
+        end_with_lost_workers()
         pipeline = mark_code(create_pipeline(config, _runner_settings(config, data, root)))
         started, started_sec = datetime.datetime.now(datetime.UTC), time.monotonic()
         progress = ComponentProgress(total=len(pipeline.components))

@@ -15,6 +15,7 @@ from modules.common.progress import Progress
 from serving.batch.in_process import InProcess
 from serving.batch.plan import Output, Plan, PushedModel, Shards
 from serving.batch.tables import ENCODERS, error_row, json_lines, result_row
+from serving.beam_workers import end_with_lost_workers
 from serving.client import AudioError, Client
 
 _POLL_SEC = 2.0
@@ -27,6 +28,7 @@ def score(plan: Plan, beam_args: Sequence[str] = ()) -> None:
         plan: The batch.
         beam_args: Arguments of Beam; by default its local runner uses a thread for each core.
     """
+    end_with_lost_workers()
     with _progress(plan), beam.Pipeline(options=PipelineOptions([*_local_args(), *beam_args])) as pipeline:
         _ = (
             pipeline
