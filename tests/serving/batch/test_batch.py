@@ -25,7 +25,7 @@ from modules.data.labels import EMOTIONS
 from modules.export import manifest
 from modules.export.contract import NO_SPEECH
 from serving.batch.in_process import InProcess
-from serving.batch.plan import NoVersion, OtherBatch, PushedModel, find_model, make_plan
+from serving.batch.plan import NoVersion, OtherBatch, Output, PushedModel, find_model, make_plan
 from serving.batch.tables import ENCODERS, result_row
 from serving.client import AudioError, Client, Prediction
 from serving.client.segments import whole
@@ -224,20 +224,21 @@ def test_a_shard_without_an_answer_and_a_name_that_is_not_utf8(form):
 
 @pytest.mark.parametrize("change", ["recordings", "form", "recordings_per_file", "model"])
 def test_another_batch_is_refused(base, tmp_path, change):
-    out = str(tmp_path / "out")
-    model, options = find_model(str(base)), {"form": "csv", "recordings_per_file": 2}
-    plan = make_plan(model, ["a.wav", "b.wav", "c.wav"], folder=out, **options)
+    output = Output(str(tmp_path / "out"), "csv")
+    model, options = find_model(str(base)), {"output": output, "recordings_per_file": 2}
+    plan = make_plan(model, ["a.wav", "b.wav", "c.wav"], **options)
     assert plan.shards == [["a.wav", "b.wav"], ["c.wav"]]
-    assert make_plan(model, ["a.wav", "b.wav", "c.wav"], folder=out, **options) == plan
+    assert make_plan(model, ["a.wav", "b.wav", "c.wav"], **options) == plan
 
     recordings = ["a.wav", "b.wav", "d.wav"] if change == "recordings" else ["a.wav", "b.wav", "c.wav"]
     if change == "model":  # the same version number, of another export
         shutil.copytree(model.path, tmp_path / "3")
         (tmp_path / "3" / "fingerprint.pb").write_bytes(b"another")
         model = PushedModel(str(tmp_path / "3"), 3)
-    changed = {"form": {"form": "jsonl"}, "recordings_per_file": {"recordings_per_file": 3}}.get(change, {})
+    other_form = {"output": dataclasses.replace(output, form="jsonl")}
+    changed = {"form": other_form, "recordings_per_file": {"recordings_per_file": 3}}.get(change, {})
     with pytest.raises(OtherBatch) as refused:
-        make_plan(model, recordings, folder=out, **(options | changed))
+        make_plan(model, recordings, **(options | changed))
     assert refused.value.code == "batch.other_batch"
     assert plan.output.read_shards() == plan.shards
 
