@@ -15,6 +15,7 @@ from cli.options import PublicKey
 from cli.recordings import sound_files
 from modules.common import addresses
 from modules.common.bigquery_table import FORM, is_table, parse_table
+from modules.common.errors import SerError
 from modules.common.native_output import discarded_native_stderr
 from serving.batch.plan import Output, Plan, find_model, make_plan
 from serving.server import command
@@ -117,9 +118,13 @@ def _score(plan: Plan, beam_args: list[str]) -> None:
         score(plan, beam_args)
     except Exception as error:  # a worker's, of any kind, which Beam raises
         raise CommandFailed(
-            f"the batch stopped: {type(error).__name__}: {error}\n{plan.finished_recordings()} of {plan.recordings} "
+            f"the batch stopped: {_described(error)}\n{plan.finished_recordings()} of {plan.recordings} "
             "recordings are finished; run the same command again to continue"
         ) from error
+
+
+def _described(error: Exception) -> str:
+    return str(error) if isinstance(error, SerError) else f"{type(error).__name__}: {error}"
 
 
 def _summarise(plan: Plan, out: str) -> ExitCode:

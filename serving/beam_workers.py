@@ -8,6 +8,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 
 import grpc
 import psutil
@@ -16,16 +17,42 @@ from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability import local_job_service
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
+from modules.common.errors import SerError
+
 _POLL_SEC = 0.2
 _STREAM_LOG = "apache_beam.runners.worker.data_plane"
 
 
-def end_with_lost_workers() -> None:
-    """Let each later pipeline of this process fail when one of its worker processes ends before the pipeline."""
+class LostWorker(SerError):
+    """A worker process ended before the pipeline."""
+
+    code = "beam.lost_worker"
+
+
+_lost: list[str] = []
+
+
+@contextlib.contextmanager
+def ending_with_lost_workers() -> Iterator[None]:
+    """End the pipelines in the context when one of their worker processes ends before them.
+
+    Raises:
+        LostWorker: A worker process ended, for example by a signal.
+    """
     worker_handlers.WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(_Worker)
     # The broken streams of a lost worker would print tracebacks before the error.
     logging.getLogger(_STREAM_LOG).setLevel(logging.CRITICAL)
     threading.excepthook = _except_broken_streams
+    _lost.clear()
+    try:
+        yield
+    except Exception as error:
+        if _lost:
+            raise LostWorker(
+                f"a worker process of Beam's local runner was lost: {_lost[0]}. 137 is a killed process, such as for "
+                "lack of memory; use fewer workers then"
+            ) from error
+        raise
 
 
 def _except_broken_streams(error: threading.ExceptHookArgs) -> None:
@@ -45,28 +72,25 @@ class _Worker(worker_handlers.SubprocessSdkWorkerHandler):
         self.worker_thread.start()
 
     def close(self) -> None:
-        """Close the streams, which may be broken."""
+        """Close the streams, which may be broken, and wait for the process."""
         with contextlib.suppress(grpc.RpcError):
             super().close()
+        self.stop_worker()
 
     def _run(self) -> None:
         try:
             self.worker.run()
         except RuntimeError as error:
-            if not self._is_closed():
-                self._end_pipeline(
-                    f"a worker process of Beam's local runner was lost: {error}; 137 is a killed process, such as "
-                    "for lack of memory"
-                )
+            _lost.append(str(error))
+            self._kill_others()  # the runner would wait until they have finished their work
+            self._respond(_lost[0])
 
-    def _end_pipeline(self, reason: str) -> None:
-        """Respond to all requests with the error of the first lost worker, until the runner closes this one."""
-        reason = vars(self._grpc_server).setdefault("lost_worker", reason)
-        self._kill_others()  # the runner would wait until they have finished their work
-        while not self._is_closed():
+    def _respond(self, error: str) -> None:
+        """Respond to all requests with an error, until the runner closes this worker."""
+        while self.control_conn._state != worker_handlers.BeamFnControlServicer.DONE_STATE:
             for future in list(self.control_conn._futures_by_id.values()):
                 if not future.is_done():
-                    future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=future.instruction_id, error=reason))
+                    future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=future.instruction_id, error=error))
             time.sleep(_POLL_SEC)
 
     def _kill_others(self) -> None:
@@ -77,6 +101,3 @@ class _Worker(worker_handlers.SubprocessSdkWorkerHandler):
                     process.kill()
             except psutil.Error:  # it has ended
                 continue
-
-    def _is_closed(self) -> bool:
-        return self.control_conn._state == worker_handlers.BeamFnControlServicer.DONE_STATE

@@ -17,7 +17,7 @@ from serving.batch.in_process import InProcess
 from serving.batch.plan import Output, Plan, PushedModel, Shards
 from serving.batch.table_sink import LoadTables
 from serving.batch.tables import ENCODERS, error_row, json_lines, result_row
-from serving.beam_workers import end_with_lost_workers
+from serving.beam_workers import ending_with_lost_workers
 from serving.client import AudioError, Client
 
 _POLL_SEC = 2.0
@@ -30,8 +30,8 @@ def score(plan: Plan, beam_args: Sequence[str] = ()) -> None:
         plan: The batch.
         beam_args: Arguments of Beam; by default its local runner uses a thread for each core.
     """
-    end_with_lost_workers()
-    with _progress(plan), beam.Pipeline(options=PipelineOptions([*_local_args(), *beam_args])) as pipeline:
+    options = PipelineOptions([*_local_args(), *beam_args])
+    with ending_with_lost_workers(), _progress(plan), beam.Pipeline(options=options) as pipeline:
         shards = (
             pipeline
             | "Shards" >> beam.Create(range(len(plan.shards)))
