@@ -12,7 +12,8 @@ from cli.errors import Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder
 from cli.options import require_finite
-from components.drift_monitor.endpoint_log import DEFAULT_PART, Newest, is_table
+from components.drift_monitor.endpoint_log import DEFAULT_PART, Newest
+from modules.common.bigquery_table import is_table
 from modules.common.native_output import discarded_native_stderr
 from modules.drift.settings import DriftSettings
 from serving.rollout.resolve import is_endpoint

@@ -14,6 +14,7 @@ _REFUSALS = {
     "arrive.reservoir_too_small",
     "batch.no_version",
     "batch.other_batch",
+    "batch.unusable_table",
     "config.unusable",
     "corpus.unknown_code",
     "cross_validation.folds",

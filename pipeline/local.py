@@ -28,6 +28,7 @@ from pipeline.create import RunnerSettings, create_pipeline
 from pipeline.lineage import NodeRecord, code_version, latest_run
 from pipeline.progress import ComponentProgress
 from pipeline.run_lock import LOG_FILE, SERVING_DIR, exclusive
+from serving.beam_workers import ending_with_lost_workers
 
 _RECORDED_PACKAGES = ("tfx", "tensorflow", "keras", "keras-tuner", "apache-beam", "librosa", "numpy")
 
@@ -112,7 +113,8 @@ def _execute(pipeline: tfx_pipeline.Pipeline, progress: ComponentProgress) -> Ex
     absl_logger = absl_logging.get_absl_logger()
     absl_logger.addHandler(progress)
     try:
-        local_dag_runner.LocalDagRunner().run(pipeline)
+        with ending_with_lost_workers():
+            local_dag_runner.LocalDagRunner().run(pipeline)
     except Exception as error:  # components raise any kind; it becomes the outcome of the run
         absl_logging.exception("%s failed", progress.running)
         progress.fail()

@@ -11,19 +11,15 @@ import contextlib
 import datetime
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from components.drift_monitor.errors import UnreadableSample
+from modules.common.bigquery_table import FORM, parse_table
 
 MAX_BILLED_BYTES = 50 * 10**9
 """Bytes that one query may read at most; BigQuery refuses a query that would read more."""
 
-_SCHEME = "bq://"
-_TABLE = re.compile(
-    r"bq://(?P<project>[a-z][a-z0-9:.-]{4,}[a-z0-9])\.(?P<dataset>\w{1,1024})\.(?P<table>[\w-]{1,1024})"
-)
 _SIGNATURES = ("", "serving_default")
 _RETRY_SEC = 60.0
 _QUERY_SEC = 600.0
@@ -48,15 +44,6 @@ class Newest(NamedTuple):
 DEFAULT_PART = Newest()
 
 
-def is_table(address: str) -> bool:
-    """Return whether an address names a BigQuery table.
-
-    Args:
-        address: Address of a sample.
-    """
-    return address.startswith(_SCHEME)
-
-
 class LoggedRecordings:
     """WAV files of logged requests, newest first, each content once.
 
@@ -76,11 +63,11 @@ class LoggedRecordings:
         Raises:
             UnreadableSample: The address has another form.
         """
-        match = _TABLE.fullmatch(address)
-        if not match:
-            raise UnreadableSample(f"{address} does not name a table; the form is bq://PROJECT.DATASET.TABLE")
+        table = parse_table(address)
+        if table is None:
+            raise UnreadableSample(f"{address} does not name a table; the form is {FORM}")
         self._address, self._newest = address, newest
-        self._project, self._table = match["project"], ".".join(match.groups())
+        self._table = table
         self.skipped: collections.Counter[str] = collections.Counter()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -114,8 +101,8 @@ class LoggedRecordings:
 
         since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=self._newest.days)
         retry = bigquery.DEFAULT_RETRY.with_timeout(_RETRY_SEC)
-        job = bigquery.Client(project=self._project).query(
-            f"SELECT request_payload FROM `{self._table}` WHERE logging_time >= @since "
+        job = bigquery.Client(project=self._table.project).query(
+            f"SELECT request_payload FROM `{self._table.full_name}` WHERE logging_time >= @since "
             "ORDER BY logging_time DESC LIMIT @rows",
             job_config=bigquery.QueryJobConfig(
                 query_parameters=[
@@ -157,7 +144,7 @@ class LoggedRecordings:
         except exceptions.Forbidden as error:
             raise UnreadableSample(
                 f"{self._address} may not be read: {_text(error)}; needed are roles/bigquery.dataViewer on its data "
-                f"set and roles/bigquery.jobUser on the project {self._project}"
+                f"set and roles/bigquery.jobUser on the project {self._table.project}"
             ) from error
         except auth_exceptions.GoogleAuthError as error:
             raise UnreadableSample(

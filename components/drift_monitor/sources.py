@@ -22,6 +22,7 @@ from modules.audio.features import described_names, feature_names
 from modules.audio.spec import AudioSpec, AudioSpecMismatch
 from modules.common.addresses import files as list_files
 from modules.common.addresses import read_bytes
+from modules.common.bigquery_table import is_table
 from modules.data import examples
 from modules.data.splits import TRAIN
 from modules.drift.sample import Sample, band_means
@@ -87,7 +88,7 @@ def holds_examples(uri: str) -> bool:
     Args:
         uri: Address of the folder.
     """
-    return not endpoint_log.is_table(uri) and fileio.exists(posixpath.join(uri, SUMMARY_FILE))
+    return not is_table(uri) and fileio.exists(posixpath.join(uri, SUMMARY_FILE))
 
 
 def holds_request_log(uri: str) -> bool:
@@ -96,7 +97,7 @@ def holds_request_log(uri: str) -> bool:
     Args:
         uri: Address of the folder, or ``bq://PROJECT.DATASET.TABLE``.
     """
-    return endpoint_log.is_table(uri) or bool(fileio.glob(posixpath.join(uri, REQUEST_LOG_FILES)))
+    return is_table(uri) or bool(fileio.glob(posixpath.join(uri, REQUEST_LOG_FILES)))
 
 
 def spec_of_examples(uri: str) -> AudioSpec:
@@ -208,7 +209,7 @@ def read_requests(
         UnreadableSample: No request was logged, or the table cannot be read.
         AudioSpecMismatch: The features have another shape than ``spec`` gives.
     """
-    if endpoint_log.is_table(folder):
+    if is_table(folder):
         return _read_table(endpoint_log.LoggedRecordings(folder, newest), folder, spec, limits)
     files = sorted(map(str, fileio.glob(posixpath.join(folder, REQUEST_LOG_FILES))))
     parts = list(_logged(files, spec, folder))

@@ -28,6 +28,7 @@ AFTER_CHECK: dict[str, str] = {
 }
 
 AFTER_ERROR: dict[str, str] = {
+    "beam.lost_worker": "Set fewer beam.workers if the memory is short.",
     "ingest.no_recordings": "`ser corpus scan DIR` lists what is read. Other names need a manifest.csv: "
     "docs/guides/own-recordings.md.",
     "ingest.too_many_quarantined": "`ser corpus scan DIR` lists each file with its reason. Fix them, or raise "

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from modules.common import addresses
+from modules.common.bigquery_table import Table
 from modules.common.digest import digest
 from modules.common.errors import SerError
 from modules.export import manifest
@@ -90,10 +91,21 @@ class Output:
     Attributes:
         folder: Address of the folder, local or ``gs://``.
         form: Suffix of the files of results, without a dot.
+        table: Table that the files, JSON lines, are loaded into.
     """
 
     folder: str
     form: str
+    table: Table | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no batch was started in the folder."""
+        try:
+            addresses.read_bytes(self._below(PLAN_FILE), max_bytes=1)
+        except FileNotFoundError:
+            return True
+        return False
 
     def results_file(self, number: int) -> str:
         """Return the address of a shard's results."""
@@ -159,16 +171,13 @@ class Plan:
         return sum(len(self.shards[number]) for number in self.output.finished())
 
 
-def make_plan(
-    model: PushedModel, recordings: Sequence[str], *, folder: str, form: str, recordings_per_file: int
-) -> Plan:
+def make_plan(model: PushedModel, recordings: Sequence[str], *, output: Output, recordings_per_file: int) -> Plan:
     """Return the plan, and write it into the output folder; a folder that has the same plan is continued.
 
     Args:
         model: The model that answers.
         recordings: Addresses of the recordings, sorted.
-        folder: Folder of results, local or ``gs://``.
-        form: Suffix of the files of results, without a dot.
+        output: Where results are written.
         recordings_per_file: Recordings of a shard.
 
     Raises:
@@ -180,14 +189,14 @@ def make_plan(
     facts = {
         "model_version": model.version,
         "model_fingerprint": model.fingerprint,
-        "format": form,
+        "format": output.form,
         "recordings_per_file": recordings_per_file,
         "recordings": len(recordings),
         "recordings_digest": digest(list(recordings)),
     }
-    _require_same(facts, posixpath.join(folder, PLAN_FILE))
-    addresses.write_bytes(posixpath.join(folder, SHARDS_FILE), json.dumps(shards).encode())
-    return Plan(model, Output(folder, form), shards)
+    _require_same(facts, posixpath.join(output.folder, PLAN_FILE))
+    addresses.write_bytes(posixpath.join(output.folder, SHARDS_FILE), json.dumps(shards).encode())
+    return Plan(model, output, shards)
 
 
 def _require_same(facts: dict[str, object], file: str) -> None:
@@ -202,5 +211,5 @@ def _require_same(facts: dict[str, object], file: str) -> None:
     if different:
         raise OtherBatch(
             f"{posixpath.dirname(file)} holds the results of another batch: {'; '.join(different)}. Name another "
-            "folder with --out, or run again with the recordings and options that it was started with"
+            "place with --out, or run again with the recordings and options that it was started with"
         )

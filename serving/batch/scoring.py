@@ -12,9 +12,12 @@ from apache_beam.utils import shared
 
 from modules.common import addresses
 from modules.common.progress import Progress
+from modules.export.contract import load_contract
 from serving.batch.in_process import InProcess
 from serving.batch.plan import Output, Plan, PushedModel, Shards
+from serving.batch.table_sink import LoadTables
 from serving.batch.tables import ENCODERS, error_row, json_lines, result_row
+from serving.beam_workers import ending_with_lost_workers
 from serving.client import AudioError, Client
 
 _POLL_SEC = 2.0
@@ -27,13 +30,16 @@ def score(plan: Plan, beam_args: Sequence[str] = ()) -> None:
         plan: The batch.
         beam_args: Arguments of Beam; by default its local runner uses a thread for each core.
     """
-    with _progress(plan), beam.Pipeline(options=PipelineOptions([*_local_args(), *beam_args])) as pipeline:
-        _ = (
+    options = PipelineOptions([*_local_args(), *beam_args])
+    with ending_with_lost_workers(), _progress(plan), beam.Pipeline(options=options) as pipeline:
+        shards = (
             pipeline
             | "Shards" >> beam.Create(range(len(plan.shards)))
             | "Spread" >> beam.Reshuffle()
             | "Score" >> beam.ParDo(ScoreShard(plan.model, plan.output))
         )
+        if plan.output.table:
+            _ = shards | LoadTables(plan.output, plan.output.table, load_contract(plan.model.path).labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +52,7 @@ class _Loaded:
 
 
 class ScoreShard(beam.DoFn):
-    """Beam function that writes the results of a shard, unless they are there.
+    """Beam function that writes the results of a shard, unless they are there, and returns the shard's number.
 
     It writes the files itself: Beam's sinks write when the whole pipeline has ended, so an interrupted one would have
     no results.
@@ -72,14 +78,17 @@ class ScoreShard(beam.DoFn):
         model = InProcess(self._model)
         return _Loaded(Client(model), model.labels, self._output.read_shards())
 
-    def process(self, number: int) -> None:
+    def process(self, number: int) -> list[int]:
         """Write the files of a shard.
 
         Args:
             number: Number of the shard.
         """
-        if self._output.is_finished(number):
-            return
+        if not self._output.is_finished(number):
+            self._write(number)
+        return [number]
+
+    def _write(self, number: int) -> None:
         recordings = self._loaded.shards[number]
         results, errors = [], []
         for name, answer in zip(recordings, self._loaded.client.predict_each(recordings), strict=True):

@@ -47,6 +47,19 @@ def json_lines(rows: Iterable[Row], labels: Sequence[str] = ()) -> bytes:
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
 
 
+def utf8_row(row: Row) -> Row:
+    """Return a row for formats that hold UTF-8 alone: other bytes of a file's name are replaced.
+
+    Args:
+        row: Row of an answer or an error.
+    """
+    return {name: _utf8(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def _csv(rows: Iterable[Row], labels: Sequence[str]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, ["file", "emotion", *labels, "speech", "model_version"], lineterminator="\n")
@@ -66,8 +79,7 @@ def _parquet(rows: Iterable[Row], labels: Sequence[str]) -> bytes:
     numbers = [(name, pa.float32()) for name in (*labels, "speech")]
     schema = pa.schema([("file", pa.string()), ("emotion", pa.string()), *numbers, ("model_version", pa.int64())])
     file = pa.BufferOutputStream()
-    utf8 = [row | {"file": row["file"].encode(errors="surrogateescape").decode(errors="replace")} for row in rows]
-    parquet.write_table(pa.Table.from_pylist(utf8, schema), file)
+    parquet.write_table(pa.Table.from_pylist([utf8_row(row) for row in rows], schema), file)
     return file.getvalue().to_pybytes()
 
 

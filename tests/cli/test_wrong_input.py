@@ -73,6 +73,7 @@ NAMES = [
     "[x]", "é\n", "%s{}", "=", "a.b.c", "training=1", "training={", "seed=[1",
     "training.epochs=nan", "training.epochs.x=1", "training.family=nope", f"seed=1{'0' * 30}", 'name="\\0"',
     "localhost:99999", "http://[", "http://localhost:99999", "vertex://",
+    "bq://only.two",
 ]  # fmt: skip
 WORDS = list(dict.fromkeys([*PLACES, *NUMBERS, *NAMES]))
 

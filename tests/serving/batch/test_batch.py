@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from pyarrow import parquet
@@ -24,7 +25,7 @@ from modules.data.labels import EMOTIONS
 from modules.export import manifest
 from modules.export.contract import NO_SPEECH
 from serving.batch.in_process import InProcess
-from serving.batch.plan import NoVersion, OtherBatch, PushedModel, find_model, make_plan
+from serving.batch.plan import NoVersion, OtherBatch, Output, PushedModel, find_model, make_plan
 from serving.batch.tables import ENCODERS, result_row
 from serving.client import Client, Prediction
 from serving.client.segments import whole
@@ -90,21 +91,37 @@ def times(files) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in files}
 
 
-def killed_after(command: list[str], results: Path, *, files: int) -> None:
-    """Start a batch and kill it as soon as it has written some files."""
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+def wait_for_files(process: subprocess.Popen, results: Path, *, files: int) -> None:
+    """Wait until a batch has written some files."""
     deadline = time.monotonic() + 300
     while len(list(results.glob("*.csv"))) < files and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+
+
+def worker_processes(process: subprocess.Popen) -> list[psutil.Process]:
+    """Return the Python processes of Beam's local runner, without their shells."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in below if {"-m", "apache_beam.runners.worker.sdk_worker_main"} <= {*child.cmdline()}]
+
+
+def require_each_once(recordings: Path, out: Path) -> None:
+    rows, errors = csv_rows(out / "results"), error_rows(out / "errors")
+    assert list(rows[0]) == COLUMNS
+    names = collections.Counter(row["file"] for row in [*rows, *errors])
+    files = {str(path) for path in recordings.rglob("*") if path.is_file()}
+    assert names == collections.Counter(files)
+    assert {Path(error["file"]).name: error["error"] for error in errors} == UNUSABLE
+    assert all(error["error"] in error["message"] for error in errors)
 
 
 def test_a_killed_batch_goes_on_and_each_recording_has_one_row(recordings, base, tmp_path):
     out = tmp_path / "out"
     words = [recordings, "--out", out, "--model-base-path", base, "--format", "csv", "--recordings-per-file", "1"]
     command = [*SER, "batch", *map(str, words)]
-    killed_after(command, out / "results", files=3)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    wait_for_files(process, out / "results", files=3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     before = times((out / "results").glob("*.csv"))
     assert 3 <= len(before) < GOOD + len(UNUSABLE)
 
@@ -113,14 +130,28 @@ def test_a_killed_batch_goes_on_and_each_recording_has_one_row(recordings, base,
     assert f"{GOOD + len(UNUSABLE)} recordings: {GOOD} with an answer" in finished.stdout
     assert f"{GOOD + len(UNUSABLE)}/{GOOD + len(UNUSABLE)} recordings  100 %" in finished.stderr
     assert before.items() <= times((out / "results").glob("*.csv")).items()
+    require_each_once(recordings, out)
 
-    rows, errors = csv_rows(out / "results"), error_rows(out / "errors")
-    assert list(rows[0]) == COLUMNS
-    names = collections.Counter(row["file"] for row in [*rows, *errors])
-    files = {str(path) for path in recordings.rglob("*") if path.is_file()}
-    assert names == collections.Counter(files)
-    assert {Path(error["file"]).name: error["error"] for error in errors} == UNUSABLE
-    assert all(error["error"] in error["message"] for error in errors)
+
+def test_a_killed_worker_process_ends_the_batch_which_then_goes_on(recordings, base, tmp_path):
+    out = tmp_path / "out"
+    words = [recordings, "--out", out, "--model-base-path", base, "--format", "csv", "--recordings-per-file", "1"]
+    command = [*SER, "batch", *map(str, words), "--", "--direct_running_mode=multi_processing"]
+    with (tmp_path / "stderr").open("w+") as printed, subprocess.Popen(command, cwd=ROOT, stderr=printed) as process:
+        wait_for_files(process, out / "results", files=3)
+        workers = worker_processes(process)
+        workers[0].kill()
+        assert process.wait(timeout=60) == ExitCode.FAILED
+        printed.seek(0)
+        error = printed.read()
+    assert "a worker process of Beam's local runner was lost" in error
+    assert "run the same command again to continue" in error
+    assert "Traceback" not in error
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert 3 <= len(list((out / "results").glob("*.csv"))) < GOOD + len(UNUSABLE)
+
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == ExitCode.PARTLY
+    require_each_once(recordings, out)
 
 
 def test_answers_are_those_of_the_server(recordings, base, shared_server):
@@ -191,20 +222,21 @@ def test_a_shard_without_an_answer_and_a_name_that_is_not_utf8(form):
 
 @pytest.mark.parametrize("change", ["recordings", "form", "recordings_per_file", "model"])
 def test_another_batch_is_refused(base, tmp_path, change):
-    out = str(tmp_path / "out")
-    model, options = find_model(str(base)), {"form": "csv", "recordings_per_file": 2}
-    plan = make_plan(model, ["a.wav", "b.wav", "c.wav"], folder=out, **options)
+    output = Output(str(tmp_path / "out"), "csv")
+    model, options = find_model(str(base)), {"output": output, "recordings_per_file": 2}
+    plan = make_plan(model, ["a.wav", "b.wav", "c.wav"], **options)
     assert plan.shards == [["a.wav", "b.wav"], ["c.wav"]]
-    assert make_plan(model, ["a.wav", "b.wav", "c.wav"], folder=out, **options) == plan
+    assert make_plan(model, ["a.wav", "b.wav", "c.wav"], **options) == plan
 
     recordings = ["a.wav", "b.wav", "d.wav"] if change == "recordings" else ["a.wav", "b.wav", "c.wav"]
     if change == "model":  # the same version number, of another export
         shutil.copytree(model.path, tmp_path / "3")
         (tmp_path / "3" / "fingerprint.pb").write_bytes(b"another")
         model = PushedModel(str(tmp_path / "3"), 3)
-    changed = {"form": {"form": "jsonl"}, "recordings_per_file": {"recordings_per_file": 3}}.get(change, {})
+    other_form = {"output": dataclasses.replace(output, form="jsonl")}
+    changed = {"form": other_form, "recordings_per_file": {"recordings_per_file": 3}}.get(change, {})
     with pytest.raises(OtherBatch) as refused:
-        make_plan(model, recordings, folder=out, **(options | changed))
+        make_plan(model, recordings, **(options | changed))
     assert refused.value.code == "batch.other_batch"
     assert plan.output.read_shards() == plan.shards
 
