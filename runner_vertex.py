@@ -1,9 +1,10 @@
-"""Command line of the pipeline on Vertex AI: compile it, submit a run, schedule runs.
+"""Command line of the pipeline on Vertex AI: compile it, submit a run, log failed runs, schedule runs.
 
-python runner_vertex.py compile|submit|schedule [--config FILE] [--set section.key=value ...]
+python runner_vertex.py compile|submit|log-failed|schedule [--config FILE] [--set section.key=value ...]
 """
 
 import contextlib
+import datetime
 import json
 import os
 import sys
@@ -100,6 +101,22 @@ def submit(
             return
         terminal.print_line(f"run      {run.run_id}\nname     {run.name}\nconsole  {run.console}")
         if wait and not vertex_jobs.follow(settings, run, terminal.print_status, poll_sec=poll_sec):
+            raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command("log-failed")
+def log_failed(
+    config: ConfigFile = _DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    days: Annotated[int, typer.Option(min=1, help="Days since the runs ended.")] = 7,
+    log: Log = _DEFAULT_LOG,
+) -> None:
+    """Log failed and cancelled runs to vertex.experiment, except those that it has."""
+    with _prepared(config, overrides, log) as settings:
+        from pipeline.vertex import jobs as vertex_jobs
+
+        since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+        if not vertex_jobs.log_failed(settings, since=since, report=terminal.print_line):
             raise typer.Exit(ExitCode.FAILED)
 
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -14,6 +15,9 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "4")  # as in the image
 
+# The first call of an operation of TensorFlow takes longer than the later ones, most of all on a busy machine.
+hypothesis.settings.register_profile("ser", deadline=None)
+hypothesis.settings.load_profile("ser")
 
 # Runs of whole pipelines, by the fixtures that hold them.
 LONGEST = ("chain", "local_run")

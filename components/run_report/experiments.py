@@ -116,8 +116,28 @@ class VertexExperiments:
         Returns:
             Address of the experiment in the console.
         """
-        when_unavailable = retry.Retry(predicate=_is_transient, initial=1, maximum=10, timeout=_DEADLINE_SEC)
-        return when_unavailable(self._write)(record)
+        return _when_unavailable(self._write)(record)
+
+    def has(self, run: str) -> bool:
+        """Return whether a run was logged to its end.
+
+        Args:
+            run: Id of the pipeline's run.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPIError: Vertex AI refused a request or did not answer.
+        """
+        return _when_unavailable(self._has)(run)
+
+    def _has(self, run: str) -> bool:
+        from google.cloud import aiplatform
+
+        aiplatform.init(project=self._settings.project, location=self._settings.region)
+        experiment = aiplatform.Experiment.get(self._settings.name)
+        if experiment is None:
+            return False
+        logged = aiplatform.ExperimentRun.get(run_name(run, experiment=experiment.name), experiment=experiment)
+        return logged is not None and logged.get_state() in ("COMPLETE", "FAILED")  # write sets the state last
 
     def _write(self, record: Record) -> str | None:
         from google.cloud import aiplatform  # takes seconds, and local runs do not need it
@@ -157,3 +177,6 @@ def _is_transient(error: Exception) -> bool:
     """Return whether the service was unavailable; the SDK wraps some errors in a RuntimeError."""
     cause = error.__cause__ if isinstance(error, RuntimeError) else error
     return isinstance(cause, exceptions.ServiceUnavailable)
+
+
+_when_unavailable = retry.Retry(predicate=_is_transient, initial=1, maximum=10, timeout=_DEADLINE_SEC)

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Builds the Dockerfiles by an engine, without a registry, and runs what the images hold.
 #   deploy/images/check.sh [pipeline|gpu|worker|page|serving ...]     without names: pipeline worker page serving
+#   OUTPUT=output deploy/images/check.sh compose                      compose.yaml, on the models of OUTPUT/serving
 # Needs root, Debian's buildah, debootstrap and iproute2, a Debian mirror and a package index, and 25 GB in TMPDIR.
+# compose also needs Debian's podman, runc, netavark and aardvark-dns, and podman-compose 1.6 from PyPI.
 #
 # Base images are made here and given as build arguments:
 #   PYTHON_IMAGE   Debian 13 by debootstrap, with Debian 12's Python 3.11
@@ -26,7 +28,7 @@ engine() { buildah --root "$WORK/storage" --runroot "$WORK/run" "$@"; }
 
 require_tools() {
   local tool missing=()
-  for tool in buildah debootstrap ip; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+  for tool in buildah debootstrap ip "$@"; do command -v "$tool" >/dev/null || missing+=("$tool"); done
   [ ${#missing[@]} = 0 ] || die "${missing[*]} not found; install buildah, debootstrap and iproute2 with apt"
   [ "$(id -u)" = 0 ] || die "run by user $(id -un); debootstrap needs root"
 }
@@ -41,6 +43,7 @@ set_up() {
 clean_up() {
   ip netns pids "$NETWORK" 2>/dev/null | xargs -r kill -9 || true  # without worker there is no network
   ip netns delete "$NETWORK" 2>/dev/null || true
+  [ ! -d "$WORK/stack" ] || compose down --volumes >/dev/null 2>&1 || true
   engine rm --all >/dev/null 2>&1 || true
   umount "$WORK/storage/overlay" 2>/dev/null || true  # the engine mounts its storage on itself
   [ -n "$KEEP" ] || rm -rf "$WORK"
@@ -202,18 +205,58 @@ check_serving() {
   ! run serving env AIP_PREDICT_ROUTE=/other "$start" 2>/dev/null || die "a route that TF Serving does not have was accepted"
 }
 
+# --- compose.yaml
+
+make_monitoring_image() {  # PROGRAM OF DEBIAN, ARGUMENTS ...: in place of a released image, under its name
+  local program=$1 name=${1#prometheus-} image container; shift
+  image=docker.io/$(sed -n "s|^ *image: \(prom/$name:.*\)|\1|p" compose.yaml)
+  container=$(engine from localhost/base/python)
+  engine run "$container" -- sh -euc "
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends $program >/dev/null 2>&1
+    install -d -o nobody /$name"
+  engine config --user nobody --workingdir / --volume "/$name" --entrypoint "[\"/usr/bin/$program\"]" --cmd "$*" "$container"
+  engine commit --quiet --rm "$container" "$image" >/dev/null
+}
+
+set_up_podman() {  # the engine's images; limits that a process without CAP_SYS_RESOURCE may set
+  export CONTAINERS_STORAGE_CONF=$WORK/settings/storage.conf CONTAINERS_CONF=$WORK/settings/containers.conf
+  printf '[storage]\ndriver = "%s"\ngraphroot = "%s"\nrunroot = "%s"\n' \
+    "$STORAGE_DRIVER" "$WORK/storage" "$WORK/run" > "$CONTAINERS_STORAGE_CONF"
+  printf '%s\n' '[containers]' 'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]' \
+    '[engine]' 'runtime = "runc"' 'cgroup_manager = "cgroupfs"' 'events_logger = "file"' \
+    '[network]' 'network_backend = "netavark"' "network_config_dir = \"$WORK/networks\"" > "$CONTAINERS_CONF"
+}
+
+compose() { podman-compose --in-pod false --file "$WORK/stack/compose.yaml" --profile embedded "$@"; }
+
+check_compose() {  # all services of the profile but Grafana, which Debian does not have
+  local target output; output=$(realpath "${OUTPUT:?the folder of a run that pushed a model}")
+  for target in pipeline page; do engine tag "localhost/ser/$target" "localhost/ser-$target"; done
+  make_monitoring_image prometheus --config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/prometheus
+  make_monitoring_image prometheus-alertmanager --config.file=/etc/alertmanager/alertmanager.yml --storage.path=/alertmanager
+  set_up_podman
+  rm -rf "$WORK/stack"; mkdir -p "$WORK/stack" "$WORK/networks"
+  sed '/^    ports:/d' compose.yaml > "$WORK/stack/compose.yaml"  # this machine may use the ports
+  cp -r deploy "$WORK/stack"; ln -s "$output" "$WORK/stack/output"
+  say "compose: server, page, monitor, Prometheus and Alertmanager by podman"
+  compose up --detach --no-build embedded page monitor prometheus alertmanager > "$WORK/compose.log" 2>&1 ||
+    die "the stack did not start: $(tail -20 "$WORK/compose.log")"
+  podman exec --interactive ser_page_1 python - < "$HERE/stack.py" || die "$(compose logs 2>&1 | tail -40)"
+}
+
 main() {
   local target targets=("$@")
   [ $# -gt 0 ] || targets=(pipeline worker page serving)
   for target in "${targets[@]}"; do
-    case $target in pipeline|gpu|worker|page|serving) ;; *) die "$target is not a target; there are pipeline, gpu, worker, page and serving" ;; esac
+    case $target in pipeline|gpu|worker|page|serving|compose) ;; *) die "$target is not a target; there are pipeline, gpu, worker, page, serving and compose" ;; esac
   done
-  require_tools
+  case " ${targets[*]} " in *" compose "*) require_tools podman runc podman-compose ;; *) require_tools ;; esac
   set_up
   make_python_base; make_beam_base; make_serving_base
   for target in "${targets[@]}"; do
-    [ "$target" != worker ] || have ser/pipeline || build_target pipeline  # it starts the worker's pipeline
-    build_target "$target"
+    case $target in worker|compose) have ser/pipeline || build_target pipeline ;; esac  # they run it too
+    if [ "$target" = compose ]; then have ser/page || build_target page; else build_target "$target"; fi
     "check_$target"
   done
 }

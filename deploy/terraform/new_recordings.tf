@@ -1,5 +1,5 @@
-# New recordings start a run: the bucket notifies a topic, and every ten minutes a job reads the notifications that its
-# subscription keeps. It starts a run when no more recordings arrive: `runner_vertex.py submit --when-new`.
+# New recordings start a run: the bucket notifies a topic, and every ten minutes a job (jobs.tf) reads the notifications
+# that its subscription keeps. It starts a run when no more recordings arrive: `runner_vertex.py submit --when-new`.
 
 locals {
   # The images are those of the schedule.
@@ -61,95 +61,18 @@ resource "google_pubsub_subscription" "recordings" {
   expiration_policy { ttl = "" } # never
 }
 
-# --- The job
-
-resource "google_service_account" "trigger" {
-  count        = local.trigger_count
-  account_id   = "ser-trigger"
-  display_name = "Starts runs of the speech-emotion pipeline when recordings arrive"
-  depends_on   = [google_project_service.apis]
-}
-
-resource "google_project_iam_custom_role" "trigger" {
-  count       = local.trigger_count
-  role_id     = "serTrigger"
-  title       = "Speech-emotion trigger: start runs"
-  permissions = ["aiplatform.pipelineJobs.create", "aiplatform.pipelineJobs.list"]
-}
-
-resource "google_project_iam_member" "trigger_starts_runs" {
-  count   = local.trigger_count
-  project = var.project
-  role    = google_project_iam_custom_role.trigger[0].id
-  member  = "serviceAccount:${google_service_account.trigger[0].email}"
-}
+# --- What the job may do, in addition to jobs.tf
 
 resource "google_service_account_iam_member" "trigger_acts_as_pipeline" {
   count              = local.trigger_count
   service_account_id = google_service_account.ser["pipeline"].name
   role               = "roles/iam.serviceAccountUser"
-  member             = "serviceAccount:${google_service_account.trigger[0].email}"
+  member             = "serviceAccount:${google_service_account.job["trigger"].email}"
 }
 
 resource "google_pubsub_subscription_iam_member" "trigger_reads" {
   count        = local.trigger_count
   subscription = google_pubsub_subscription.recordings[0].name
   role         = "roles/pubsub.subscriber"
-  member       = "serviceAccount:${google_service_account.trigger[0].email}"
-}
-
-resource "google_cloud_run_v2_job" "new_recordings" {
-  count               = local.trigger_count
-  name                = "ser-new-recordings"
-  location            = var.region
-  deletion_protection = false
-  labels              = local.labels
-  depends_on          = [terraform_data.deployed]
-
-  template {
-    template {
-      service_account = google_service_account.trigger[0].email
-      max_retries     = 0 # the next call tries again
-      timeout         = "600s"
-
-      containers {
-        image   = var.schedule.image
-        command = ["python", "-m", "runner_vertex"]
-        args    = ["submit", "--when-new", "--config", "configs/vertex.yaml"]
-
-        dynamic "env" {
-          for_each = local.trigger_settings
-          content {
-            name  = env.key
-            value = env.value
-          }
-        }
-
-        resources { limits = { cpu = "1", memory = "4Gi" } }
-      }
-    }
-  }
-}
-
-resource "google_cloud_run_v2_job_iam_member" "trigger_calls_job" {
-  count    = local.trigger_count
-  name     = google_cloud_run_v2_job.new_recordings[0].name
-  location = var.region
-  role     = "roles/run.invoker"
-  member   = "serviceAccount:${google_service_account.trigger[0].email}"
-}
-
-resource "google_cloud_scheduler_job" "new_recordings" {
-  count       = local.trigger_count
-  name        = "ser-new-recordings"
-  description = "Looks for new recordings."
-  region      = var.region
-  schedule    = "*/10 * * * *"
-  depends_on  = [google_cloud_run_v2_job_iam_member.trigger_calls_job]
-
-  http_target {
-    http_method = "POST"
-    uri         = "https://run.googleapis.com/v2/${google_cloud_run_v2_job.new_recordings[0].id}:run"
-    oauth_token { service_account_email = google_service_account.trigger[0].email }
-  }
+  member       = "serviceAccount:${google_service_account.job["trigger"].email}"
 }

@@ -95,6 +95,12 @@ variable "new_recordings" {
   }
 }
 
+variable "log_failed_runs" {
+  description = "Log failed and cancelled runs to Vertex AI Experiments, every hour. Takes effect where schedule names the images."
+  type        = bool
+  default     = false
+}
+
 variable "request_log" {
   description = "Log of a sample of the endpoint's requests in BigQuery, with the sound of callers: the share of requests, and the days after which they are deleted; {} for the defaults, null for no log. Takes effect with the next push."
   type = object({

@@ -6,7 +6,7 @@ import datetime
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from google.api_core import exceptions, retry
@@ -149,16 +149,38 @@ def newest_run(config: VertexConfig, *conditions: str) -> aiplatform_v1.Pipeline
     Raises:
         CloudError: Vertex AI refused the request or did not answer.
     """
-    request = aiplatform_v1.ListPipelineJobsRequest(
-        parent=location(config.vertex.project, config.vertex.region),
-        filter=" AND ".join([f'pipeline_name="{config.name}"', *conditions]),
-        order_by="create_time desc",
-        page_size=1,
-        read_mask=_SHORT,
-    )
-    with _cloud_errors(config.vertex):
-        runs = _pipelines(config.vertex).list_pipeline_jobs(request, retry=_when_unavailable, timeout=_DEADLINE_SEC)
-        return next(iter(runs), None)
+    return next(_runs(config, *conditions, page_size=1), None)
+
+
+def log_failed(config: VertexConfig, *, since: datetime.datetime, report: Callable[[str], None]) -> bool:
+    """Log runs that failed or were cancelled to the experiment, except those that it has, however they were started.
+
+    Args:
+        config: Configuration.
+        since: Time in UTC after which the runs ended.
+        report: Called with a line for each run that was logged or could not be.
+
+    Returns:
+        Whether each of them could be logged.
+
+    Raises:
+        ConfigError: ``vertex.experiment`` is not set.
+        CloudError: Vertex AI refused a request or did not answer.
+    """
+    vertex = config.vertex
+    if vertex.experiment is None:
+        raise ConfigError("vertex.experiment is null; set it to the experiment that failed runs are logged to")
+    ended = (f'end_time>"{since:%Y-%m-%dT%H:%M:%SZ}"', 'state!="PIPELINE_STATE_SUCCEEDED"')
+    unlogged = []
+    for run in _runs(config, *ended):
+        run_id = run.name.rpartition("/")[2]
+        with _cloud_errors(vertex):
+            if run.state not in _FINAL_STATES or failed_runs.is_logged(vertex, run_id):
+                continue
+        reason = failed_runs.log_to_experiment(vertex, _get(config, run.name))
+        unlogged += [run_id] if reason else []
+        report(f"not logged  {run_id}  {reason}" if reason else f"logged  {run_id}  {_state(run)}")
+    return not unlogged
 
 
 def follow(config: VertexConfig, run: Run, report: Callable[[str], None], *, poll_sec: float = 15) -> bool:
@@ -176,10 +198,9 @@ def follow(config: VertexConfig, run: Run, report: Callable[[str], None], *, pol
     Raises:
         CloudError: Vertex AI refused a request or did not answer.
     """
-    client, reported = _pipelines(config.vertex), set[tuple[str, str]]()
+    reported = set[tuple[str, str]]()
     while True:
-        with _cloud_errors(config.vertex):
-            job = client.get_pipeline_job(name=run.name, retry=_when_unavailable, timeout=_DEADLINE_SEC)
+        job = _get(config, run.name)
         for task in job.job_detail.task_details:
             name, state = task.task_name, task.state.name.lower()
             if (name, state) not in reported:
@@ -187,11 +208,10 @@ def follow(config: VertexConfig, run: Run, report: Callable[[str], None], *, pol
                 report(f"{name}: {state}" + (f": {task.error.message}" if task.error.message else ""))
         if job.state in _FINAL_STATES:
             succeeded = job.state == aiplatform_v1.PipelineState.PIPELINE_STATE_SUCCEEDED
-            unlogged = None if succeeded else failed_runs.log_to_experiment(config, run.run_id, job)
+            unlogged = None if succeeded else failed_runs.log_to_experiment(config.vertex, job)
             if unlogged:
                 report(f"the run was not logged to the experiment {config.vertex.experiment}: {unlogged}")
-            outcome = job.state.name.removeprefix("PIPELINE_STATE_").lower()
-            report(f"run {run.run_id}: {outcome} {job.error.message}".strip())
+            report(f"run {run.run_id}: {_state(job)} {job.error.message}".strip())
             return succeeded
         time.sleep(poll_sec)
 
@@ -313,6 +333,28 @@ def describe_schedule(schedule: aiplatform_v1.Schedule) -> str:
         f"{schedule.display_name}  {schedule.state.name.lower()}  {schedule.cron}  {coming}  "
         f"at most {schedule.max_concurrent_run_count} at once  {schedule.name}"
     )
+
+
+def _runs(config: VertexConfig, *conditions: str, page_size: int | None = None) -> Iterator[aiplatform_v1.PipelineJob]:
+    """Yield name, state and time of creation of the pipeline's runs that meet conditions, the newest first."""
+    request = aiplatform_v1.ListPipelineJobsRequest(
+        parent=location(config.vertex.project, config.vertex.region),
+        filter=" AND ".join([f'pipeline_name="{config.name}"', *conditions]),
+        order_by="create_time desc",
+        page_size=page_size,
+        read_mask=_SHORT,
+    )
+    with _cloud_errors(config.vertex):
+        yield from _pipelines(config.vertex).list_pipeline_jobs(request, retry=_when_unavailable, timeout=_DEADLINE_SEC)
+
+
+def _get(config: VertexConfig, name: str) -> aiplatform_v1.PipelineJob:
+    with _cloud_errors(config.vertex):
+        return _pipelines(config.vertex).get_pipeline_job(name=name, retry=_when_unavailable, timeout=_DEADLINE_SEC)
+
+
+def _state(job: aiplatform_v1.PipelineJob) -> str:
+    return job.state.name.removeprefix("PIPELINE_STATE_").lower()
 
 
 def _find(config: VertexConfig) -> aiplatform_v1.Schedule:

@@ -26,6 +26,7 @@ from serving.google_cloud import cloud_errors
 LABEL = ("started_by", "new_recordings")
 """Label of the runs that were started here."""
 
+_STARTERS = (LABEL[1], "airflow")  # deploy/airflow repeats its own runs that failed
 _WRITTEN = "OBJECT_FINALIZE"
 _ATTRIBUTES = ("eventType", "bucketId", "objectId")
 _MAX_MESSAGES = 1000
@@ -78,12 +79,12 @@ def start_when_new(
         if not new:
             report(f"nothing new  {config.vertex.data}")
             return None
-        own = jobs.newest_run(config, f'labels.{LABEL[0]}="{LABEL[1]}"')
-        if own:
-            inbox.acknowledge(notice for notice in new if notice.published <= own.create_time)
-            new = [notice for notice in new if notice.published > own.create_time]
+        latest = _latest_run(config)
+        if latest:
+            inbox.acknowledge(notice for notice in new if notice.published <= latest.create_time)
+            new = [notice for notice in new if notice.published > latest.create_time]
         if not new:
-            report(f"nothing new  run {_run_id(own)} was started after the newest recording")
+            report(f"nothing new  run {_run_id(latest)} was started after the newest recording")
             return None
         reason = _reason_to_wait(config, new, now or datetime.datetime.now(datetime.UTC))
         if reason:
@@ -93,6 +94,12 @@ def start_when_new(
         run = jobs.submit(config, {**job, "labels": {**job.get("labels", {}), LABEL[0]: LABEL[1]}})
         inbox.acknowledge(new)
         return run
+
+
+def _latest_run(config: VertexConfig) -> Any:
+    """Return the newest run that new recordings started, here or by Airflow; None without one."""
+    runs = (jobs.newest_run(config, f'labels.{LABEL[0]}="{starter}"') for starter in _STARTERS)
+    return max(filter(None, runs), key=lambda run: run.create_time, default=None)
 
 
 def _reason_to_wait(config: VertexConfig, new: Sequence[_Notification], now: datetime.datetime) -> str | None:

@@ -240,9 +240,7 @@ def test_only_a_regular_file_is_read(word, run):
     assert accepted == []
 
 
-@hypothesis.settings(
-    max_examples=150, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
+@hypothesis.settings(max_examples=150, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(st.sampled_from(DOORS), st.text(st.characters(exclude_characters="\0"), max_size=40))
 def test_any_text_ends_with_one_message(run, door, text):
     hypothesis.assume(not (door.command == "ser ui" and door.name == "--host"))  # an address may be one of this machine

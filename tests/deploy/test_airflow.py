@@ -135,6 +135,7 @@ def test_new_recordings_start_one_run_on_vertex_ai_after_a_failed_one(google):
     assert (name[-2:], again) == ("-1", f"{name[:-1]}2")
     job = google.pipelines.jobs[again]
     assert job.service_account == GOOGLE["SER__VERTEX__SERVICE_ACCOUNT"]
+    assert job.labels["started_by"] == "airflow", "pipeline/vertex/new_recordings.py looks for these runs"
     assert job.runtime_config.failure_policy == vertex.PipelineFailurePolicy.PIPELINE_FAILURE_POLICY_FAIL_FAST
     assert job.runtime_config.gcs_output_directory == GOOGLE["SER__VERTEX__PIPELINE_ROOT"]
     assert first.lines == [
@@ -183,10 +184,9 @@ def test_drift_is_reported_or_stops_the_run(google, tmp_path):
 
 
 TRAINING = """
-audio: {feature_family: utterance}
 augmentation: {variants: [plain]}
 gate: {min_adjusted_uar: 0, min_slice_adjusted_uar: 0, max_uar_loss: 1}
-training: {family: original_cnn, epochs: EPOCHS}
+training: {family: attentive_crnn, epochs: EPOCHS}
 """
 SERVED = """model_config_list { config { name: "ser" base_path: "BASE" model_platform: "tensorflow"
 model_version_policy { specific { versions: VERSION } }

@@ -35,4 +35,4 @@ def test_the_images_build_and_run():
 def test_an_unknown_target_is_refused():
     done = subprocess.run([CHECK, "gpus"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert all(name in done.stderr for name in ("gpus", "pipeline", "gpu", "worker", "page", "serving"))
+    assert all(name in done.stderr for name in ("gpus", "pipeline", "gpu", "worker", "page", "serving", "compose"))

@@ -4,7 +4,8 @@ The contract that is imitated, from Google's reference:
 
 * ``CreatePipelineJob`` takes the id from the caller, answers ALREADY_EXISTS for one that is taken, INVALID_ARGUMENT
   for a spec that is not 2.x, for a task without its component, for a root parameter without a value.
-* ``ListPipelineJobs`` takes conditions on name, state and labels, joined by AND; the newest run comes first.
+* ``ListPipelineJobs`` takes conditions on name, state, labels and end, joined by AND; the newest run comes first. A
+  run that has not ended meets no condition on its end.
 * ``CreateSchedule`` gives the id; cron and a limit of concurrent runs are required; names are not unique.
 * ``UpdateSchedule`` changes what the mask names. ``PauseSchedule`` of a paused one and ``ResumeSchedule`` of an
   active one are FAILED_PRECONDITION.
@@ -34,7 +35,11 @@ from tests.fakes.vertex import Refused
 
 _CRON = re.compile(r"^((CRON_)?TZ=\S+ )?(\S+ ){4}\S+$")
 
-_ENDED = (vertex.PipelineState.PIPELINE_STATE_SUCCEEDED, vertex.PipelineState.PIPELINE_STATE_FAILED)
+_ENDED = (
+    vertex.PipelineState.PIPELINE_STATE_SUCCEEDED,
+    vertex.PipelineState.PIPELINE_STATE_FAILED,
+    vertex.PipelineState.PIPELINE_STATE_CANCELLED,
+)
 
 
 class Pipelines:
@@ -81,7 +86,7 @@ class Pipelines:
         jobs.sort(key=lambda job: job.create_time, reverse=True)
         fields = {"name", "state", "create_time"}
         assert (set(request.read_mask.paths), request.order_by) == (fields, "create_time desc"), "others are not served"
-        short = [{field: getattr(job, field) for field in fields} for job in jobs[: request.page_size]]
+        short = [{field: getattr(job, field) for field in fields} for job in jobs[: request.page_size or None]]
         return vertex.ListPipelineJobsResponse(pipeline_jobs=short)
 
     def _outputs(self, task: str) -> dict[str, Any]:
@@ -90,7 +95,10 @@ class Pipelines:
 
 def _meets(job: vertex.PipelineJob, condition: str) -> bool:
     """Return whether a run meets a condition such as ``state!="PIPELINE_STATE_FAILED"``."""
-    key, relation, value = re.fullmatch(r'([\w.]+)(!?=)"([^"]+)"', condition).groups()
+    key, relation, value = re.fullmatch(r'([\w.]+)(!?=|>)"([^"]+)"', condition).groups()
+    if relation == ">":
+        assert key == "end_time", "others are not served"
+        return bool(job.end_time) and job.end_time > datetime.datetime.fromisoformat(value)
     found = {f"labels.{name}": text for name, text in job.labels.items()} | {
         "state": job.state.name,
         "pipeline_name": vertex.PipelineJob.pb(job).pipeline_spec["pipelineInfo"]["name"],

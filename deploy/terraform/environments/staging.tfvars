@@ -16,4 +16,5 @@ budget = {
 }
 
 # With images in `schedule`: a run half an hour after the last new recording, or half a day after the first.
-new_recordings = { quiet_min = 30, max_wait_min = 720 }
+new_recordings  = { quiet_min = 30, max_wait_min = 720 }
+log_failed_runs = true

@@ -260,13 +260,13 @@ def test_bad_samples_without_a_header_have_an_error(samples, rate_hz, code):
     assert error.numpy().decode().startswith(f"{code}: ")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_have_an_error_and_never_raise(encoded):
     assert error_in_graph(encoded).startswith("AUDIO_")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(st.integers(0, 67), st.integers(0, 255)), max_size=6),
     st.integers(0, len(encode(noise(4000), container="WAVEX"))),

@@ -3,7 +3,7 @@ import csv
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.audio_example_gen.corpora import identify
@@ -56,7 +56,6 @@ corpora = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(corpora, st.integers(0, 5))
 def test_splits_share_no_speaker_and_none_is_empty(sizes, seed):
     clips = [clip for index, size in enumerate(sizes) for clip in clips_of(f"c{index}", *size)]
@@ -73,7 +72,6 @@ def test_splits_share_no_speaker_and_none_is_empty(sizes, seed):
     assert all(len(splits) == 1 for splits in splits_of_speaker.values())
 
 
-@settings(deadline=None)
 @given(corpora, st.sampled_from(["speaker", "clip"]), st.randoms(use_true_random=False))
 def test_the_order_of_the_clips_does_not_matter(sizes, by, shuffler):
     clips = [clip for index, size in enumerate([*sizes, (3, 2, ("male",))]) for clip in clips_of(f"c{index}", *size)]
@@ -131,7 +129,6 @@ def splits_over_time(spans, settings=None):
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(corpora, min_size=2, max_size=4), st.data())
 def test_a_speaker_keeps_the_split_whoever_comes_later(sizes_of_spans, data):
     spans = []

@@ -204,7 +204,7 @@ def test_a_constant_feature_alarms_only_when_it_changes():
 
 
 @hypothesis.given(st.integers(0, 2**32 - 1), st.integers(30, 60), st.integers(30, 60), st.booleans())
-@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.settings(max_examples=25)
 def test_ks_equals_scipys(seed, reference_clips, current_clips, tied):
     rng = np.random.default_rng(seed)
     samples = []

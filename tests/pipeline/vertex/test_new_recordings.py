@@ -172,6 +172,16 @@ def test_a_run_in_progress_is_waited_for_however_it_was_started(cloud):
     assert cloud.runs == [other, own]
 
 
+def test_recordings_that_a_run_of_the_dag_has_read_start_no_second_run(cloud):
+    cloud.publish()
+    by_airflow = jobs.submit(cloud.config, {**cloud.job, "labels": {"started_by": "airflow"}}).run_id
+    cloud.end()
+    assert cloud.call() == f"nothing new  run {by_airflow} was started after the newest recording"
+    assert cloud.waiting() == 0
+    cloud.publish()
+    assert cloud.call() == cloud.runs[1]
+
+
 def test_a_crash_before_the_acknowledgement_starts_no_second_run(cloud, monkeypatch):
     cloud.publish()
 

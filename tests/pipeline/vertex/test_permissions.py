@@ -23,7 +23,7 @@ from tests.pipeline.vertex.grants import (
     granted,
     missing,
 )
-from tests.pipeline.vertex.terraform_files import resources
+from tests.pipeline.vertex.terraform_files import local_values, resources
 
 COMPILED, SOURCE, ACCOUNT = "pipelines/compiled/", "pipelines/source/", "ser-pipeline"
 
@@ -187,7 +187,8 @@ def test_members_are_accounts_of_this_project():
         "${local.pipeline_member}",
         "${local.build_member}",
         "serviceAccount:${google_service_account.page[0].email}",
-        "serviceAccount:${google_service_account.trigger[0].email}",
+        "serviceAccount:${google_service_account.job[each.key].email}",
+        'serviceAccount:${google_service_account.job["trigger"].email}',
         "serviceAccount:${data.google_storage_project_service_account.this.email_address}",  # publishes notifications
         "serviceAccount:service-${data.google_project.this.number}@gcp-sa-iap.iam.gserviceaccount.com",
         "${each.value}",  # var.page.users, who may use the page
@@ -200,14 +201,30 @@ def test_the_page_can_predict_and_nothing_else():
     assert set(role["permissions"]) <= set(ROLES["roles/aiplatform.user"])
 
 
+def grants_of_a_job(key: str) -> set[tuple[str, str]]:
+    """Return kind and role of each grant to the account of a job of ``jobs.tf``."""
+    members = [f"serviceAccount:${{google_service_account.job[{name}].email}}" for name in ("each.key", f'"{key}"')]
+    return {(kind, body["role"]) for (kind, _), body in resources().items() if body.get("member") in members}
+
+
+EVERY_JOB = {
+    ("google_project_iam_member", "${google_project_iam_custom_role.job[each.key].id}"),
+    ("google_cloud_run_v2_job_iam_member", "roles/run.invoker"),
+}
+
+
 def test_the_trigger_can_start_runs_read_its_subscription_and_call_its_job_and_nothing_else():
-    member = "serviceAccount:${google_service_account.trigger[0].email}"
-    grants = {kind: body for (kind, _), body in resources().items() if body.get("member") == member}
-    assert {kind: body["role"] for kind, body in grants.items()} == {
-        "google_project_iam_member": "${google_project_iam_custom_role.trigger[0].id}",
-        "google_service_account_iam_member": "roles/iam.serviceAccountUser",
-        "google_pubsub_subscription_iam_member": "roles/pubsub.subscriber",
-        "google_cloud_run_v2_job_iam_member": "roles/run.invoker",
+    assert grants_of_a_job("trigger") == EVERY_JOB | {
+        ("google_service_account_iam_member", "roles/iam.serviceAccountUser"),
+        ("google_pubsub_subscription_iam_member", "roles/pubsub.subscriber"),
     }
     needed = {permission for name in ("create_pipeline_job", "list_pipeline_jobs") for permission in RPCS[name]}
-    assert set(resources()["google_project_iam_custom_role", "trigger"]["permissions"]) == needed
+    assert set(local_values()["jobs"]["trigger"]["permissions"]) == needed
+
+
+def test_the_account_that_logs_failed_runs_can_call_its_job_and_what_its_role_has():
+    """``test_vertex_jobs.py`` compares the role with the calls that are made."""
+    assert grants_of_a_job("failures") == EVERY_JOB
+    assert set(local_values()["jobs"]["failures"]["permissions"]) <= set(ROLES["roles/aiplatform.user"])
+    role = resources()["google_project_iam_custom_role", "job"]
+    assert (role["for_each"], role["permissions"]) == ("${local.enabled_jobs}", "${each.value.permissions}")

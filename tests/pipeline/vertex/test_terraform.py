@@ -210,19 +210,59 @@ def test_notifications_of_new_recordings_reach_the_job():
     assert bounds.le < kept_min
     defaults = dict(re.findall(r"(\w+)_min\s*= optional\(number, (\d+)\)", (FOLDER / "variables.tf").read_text()))
     assert defaults == {"quiet": "30", "max_wait": "720"}
-    (target,) = everything["google_cloud_scheduler_job", "new_recordings"]["http_target"]
-    assert target["uri"].endswith("${google_cloud_run_v2_job.new_recordings[0].id}:run")
 
 
-def test_the_job_for_new_recordings_starts_with_a_command_that_exists():
-    (outer,) = resources()["google_cloud_run_v2_job", "new_recordings"]["template"]
+def test_a_scheduler_starts_each_job_with_a_command_that_exists():
+    (outer,) = resources()["google_cloud_run_v2_job", "job"]["template"]
     (template,) = outer["template"]
     (container,) = template["containers"]
     assert container["command"] == ["python", "-m", "runner_vertex"]
-    name, *options = container["args"]
-    parsed = typer.main.get_command(runner_vertex.app).commands[name].make_context(name, options).params
-    assert (parsed["when_new"], str(parsed["config"])) == (True, "configs/vertex.yaml")
+    (added,) = re.fullmatch(r"\$\{concat\(each\.value\.args, (\[.+\])\)\}", container["args"]).groups()
+    parsed = {}
+    for key, job in local_values()["jobs"].items():
+        name, *options = [*job["args"], *json.loads(added)]
+        parsed[key] = typer.main.get_command(runner_vertex.app).commands[name].make_context(name, options).params
+    assert {str(params["config"]) for params in parsed.values()} == {"configs/vertex.yaml"}
+    assert (parsed["trigger"]["when_new"], parsed["failures"]["days"]) == (True, 7)
     assert "!configs/vertex.yaml" in (ROOT / ".dockerignore").read_text().splitlines()
+    scheduler = resources()["google_cloud_scheduler_job", "job"]
+    (target,) = scheduler["http_target"]
+    assert target["uri"].endswith("${google_cloud_run_v2_job.job[each.key].id}:run")
+    assert scheduler["schedule"] == "${each.value.cron}"
+    assert local_values()["jobs"]["failures"]["cron"] == "0 * * * *"
+
+
+SCHEDULE = (
+    f'schedule={{image="i@sha256:{64 * "0"}",gpu_image="i@sha256:{64 * "0"}",worker_image="i@sha256:{64 * "0"}"}}'
+)
+LOCALS = """locals {
+  new_recordings   = var.schedule == null ? null : var.new_recordings
+  vertex_settings  = {}
+  trigger_settings = {}
+}
+output "jobs" { value = keys(local.enabled_jobs) }
+"""
+
+
+@needs_terraform
+@pytest.mark.parametrize(
+    ("given", "enabled"),
+    [
+        ([SCHEDULE], []),
+        (["new_recordings={}", "log_failed_runs=true"], []),
+        ([SCHEDULE, "log_failed_runs=true"], ["failures"]),
+        ([SCHEDULE, "new_recordings={}"], ["trigger"]),
+    ],
+)
+def test_jobs_are_made_on_demand_where_a_schedule_names_the_images(tmp_path, given, enabled):
+    shutil.copy(FOLDER / "variables.tf", tmp_path)
+    locals_of_jobs = (FOLDER / "jobs.tf").read_text().partition("\nresource ")[0]
+    (tmp_path / "jobs.tf").write_text(locals_of_jobs + LOCALS)
+    assert terraform(tmp_path, "init").returncode == 0
+    variables = ["project=my-project", "alert_email=me@example.com", *given]
+    applied = terraform(tmp_path, "apply", "-auto-approve", *(f"-var={variable}" for variable in variables))
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert json.loads(terraform(tmp_path, "output", "-json", "jobs").stdout or "null") == enabled
 
 
 def test_a_budget_is_reported_to_the_recipient_of_alerts():

@@ -1,5 +1,6 @@
 """Runs and schedules against a fake Vertex AI that unmodified clients reach over TLS."""
 
+import datetime
 import json
 
 import grpc
@@ -14,11 +15,14 @@ from pipeline.vertex import jobs as vertex_jobs
 from tests.fakes.vertex import FakeVertex
 from tests.fakes.vertex_metadata import Metadata
 from tests.fakes.vertex_runs import Pipelines, Schedules
+from tests.pipeline.vertex.terraform_files import local_values
+from tests.pipeline.vertex.test_permissions import RPCS
 
 CONFIG = "tests/golden/vertex.yaml"
-RUNNING, FAILED, SUCCEEDED = (
+RUNNING, FAILED, CANCELLED, SUCCEEDED = (
     vertex.PipelineState.PIPELINE_STATE_RUNNING,
     vertex.PipelineState.PIPELINE_STATE_FAILED,
+    vertex.PipelineState.PIPELINE_STATE_CANCELLED,
     vertex.PipelineState.PIPELINE_STATE_SUCCEEDED,
 )
 
@@ -101,21 +105,114 @@ def test_a_run_is_followed_to_its_end(cloud, golden_config, golden_job, end, suc
     assert lines[-1] == f"run {run.run_id}: {'succeeded' if succeeded else 'failed'}"
 
 
-def test_a_failed_run_is_logged_to_the_experiment(cloud, served, golden_config, golden_job):
-    metadata = Metadata()
-    served.reset({"pipeline_service": cloud.pipelines, "metadata_service": metadata})
+@pytest.fixture
+def metadata(cloud, served) -> Metadata:
+    """An empty experiment."""
+    fake = Metadata()
+    served.reset({"pipeline_service": cloud.pipelines, "metadata_service": fake})
+    return fake
+
+
+def logged(config, run: vertex_jobs.Run) -> tuple[str, dict]:
+    """Return state and parameters of a run in the experiment."""
+    where = {"project": config.vertex.project, "location": config.vertex.region}
+    found = aiplatform.ExperimentRun(run.run_id, experiment="ser", **where)
+    return found.get_state(), found.get_params()
+
+
+def epochs(job) -> int:
+    """Return the epochs in the configuration that a compiled job has."""
+    given = job["pipelineSpec"]["root"]["dag"]["tasks"]["RunReport"]["inputs"]["parameters"]
+    return json.loads(given["config"]["runtimeValue"]["constant"])["training"]["epochs"]
+
+
+def test_a_failed_run_is_logged_to_the_experiment(cloud, metadata, golden_config, golden_job):
     cloud.pipelines.progress = (RUNNING, FAILED)
     run, lines = vertex_jobs.submit(golden_config, golden_job), []
     assert not vertex_jobs.follow(golden_config, run, lines.append, poll_sec=0)
     assert not [line for line in lines if "not logged" in line]
-    where = {"project": golden_config.vertex.project, "location": golden_config.vertex.region}
-    logged = aiplatform.ExperimentRun(run.run_id, experiment="ser", **where)
-    assert logged.get_state() == aiplatform.gapic.Execution.State.FAILED.name
-    parameters = logged.get_params()
-    assert parameters["training.epochs"] == golden_config.training.epochs
+    state, parameters = logged(golden_config, run)
+    assert state == aiplatform.gapic.Execution.State.FAILED.name
+    assert parameters["training.epochs"] == epochs(golden_job)
     assert parameters["error"]
     assert "failed_tasks" in parameters
     assert metadata.children[metadata.context("ser").name] == [metadata.context(f"ser-{run.run_id}").name]
+
+
+def end(cloud, run: vertex_jobs.Run, state: vertex.PipelineState, *, days_ago: float = 0) -> None:
+    """End a run that a schedule started: nothing follows it."""
+    job = cloud.pipelines.jobs[run.name]
+    job.state, job.error.message = state, f"{state.name} for a reason"
+    job.end_time = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days_ago)
+
+
+def log_failed(tmp_path, *words: str) -> int:
+    return runner_vertex.main(["log-failed", "--config", CONFIG, "--log", str(tmp_path / "log"), *words])
+
+
+def test_failed_and_cancelled_runs_of_a_schedule_are_logged_once(
+    cloud, metadata, golden_config, golden_job, tmp_path, capsys
+):
+    runs = [vertex_jobs.submit(golden_config, golden_job) for _ in range(5)]
+    for run, state, days_ago in zip(runs, (FAILED, CANCELLED, SUCCEEDED, FAILED), (0, 6, 0, 8), strict=False):
+        end(cloud, run, state, days_ago=days_ago)
+    failed, cancelled, *_, earlier, running = runs
+    assert log_failed(tmp_path) == 0
+    lines = sorted(capsys.readouterr().out.splitlines())
+    assert lines == sorted([f"logged  {failed.run_id}  failed", f"logged  {cancelled.run_id}  cancelled"])
+    for run in (failed, cancelled):
+        state, parameters = logged(golden_config, run)
+        assert state == "FAILED"
+        assert parameters["training.epochs"] == epochs(golden_job)
+        assert parameters["error"].startswith(f"{cloud.pipelines.jobs[run.name].state.name} for a reason")
+    assert log_failed(tmp_path) == 0
+    assert capsys.readouterr().out == ""
+    assert log_failed(tmp_path, "--days", "9") == 0
+    assert capsys.readouterr().out == f"logged  {earlier.run_id}  failed\n"
+    assert not [name for name in metadata.contexts if name.endswith(running.run_id)]
+
+
+def test_the_configuration_of_the_run_is_logged_if_it_has_one(
+    cloud, metadata, golden_config, golden_job, tmp_path, capsys
+):
+    own, without = (vertex_jobs.submit(golden_config, golden_job) for _ in range(2))
+    end(cloud, own, FAILED)
+    end(cloud, without, FAILED)
+    spec = vertex.PipelineJob.pb(cloud.pipelines.jobs[without.name]).pipeline_spec
+    del spec["root"]["dag"]["tasks"]["RunReport"]
+    assert log_failed(tmp_path, "--set", "training.epochs=3") == 0
+    assert logged(golden_config, own)[1]["training.epochs"] == epochs(golden_job) != 3
+    assert set(logged(golden_config, without)[1]) == {"failed_tasks", "error"}
+
+
+@pytest.mark.parametrize("step", ["create_context", "update_context"])
+def test_a_run_that_could_not_be_logged_is_logged_by_the_next_call(
+    cloud, served, metadata, golden_config, golden_job, tmp_path, capsys, step
+):
+    run = vertex_jobs.submit(golden_config, golden_job)
+    end(cloud, run, FAILED)
+    served.fail_next(step, grpc.StatusCode.PERMISSION_DENIED)
+    assert log_failed(tmp_path) == 1
+    assert capsys.readouterr().out.startswith(f"not logged  {run.run_id}  ")
+    assert log_failed(tmp_path) == 0
+    assert capsys.readouterr().out == f"logged  {run.run_id}  failed\n"
+    assert logged(golden_config, run)[0] == "FAILED"
+
+
+def test_failed_runs_need_an_experiment(cloud, tmp_path, capsys):
+    assert log_failed(tmp_path, "--set", "vertex.experiment=null") == 2
+    assert "vertex.experiment" in capsys.readouterr().err
+
+
+def test_the_account_that_logs_failed_runs_has_the_permissions_for_its_calls_and_no_others(
+    cloud, served, metadata, golden_config, golden_job, tmp_path
+):
+    """With a new and with an existing experiment."""
+    end(cloud, vertex_jobs.submit(golden_config, golden_job), FAILED)
+    served.calls.clear()
+    assert [log_failed(tmp_path) for _ in range(2)] == [0, 0]
+    needed = {permission for name, _ in served.calls for permission in RPCS[name]}
+    assert needed == set(local_values()["jobs"]["failures"]["permissions"])
 
 
 def test_a_schedule_is_created_updated_paused_and_resumed(cloud, golden_config, golden_job, capsys):

@@ -159,7 +159,7 @@ def test_a_request_beyond_the_size_limit(shared_server, stub):
     assert str(32 << 20) in details
 
 
-@hypothesis.settings(deadline=None, max_examples=150, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=150, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(data=strategies.data())
 def test_the_server_survives_arbitrary_bytes(stub, wav_bytes, data):
     head = data.draw(strategies.integers(0, 60), label="bytes kept of a WAV file")
@@ -169,7 +169,7 @@ def test_the_server_survives_arbitrary_bytes(stub, wav_bytes, data):
     assert stub.Predict(request(audio=[wav_bytes]), timeout=60).outputs
 
 
-@hypothesis.settings(deadline=None, max_examples=50, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=50, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(body=strategies.binary(max_size=300))
 def test_the_server_survives_arbitrary_messages(channel, stub, wav_bytes, body):
     raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
