@@ -7,6 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 import tensorflow as tf
 from sklearn.metrics import recall_score
@@ -18,6 +19,9 @@ from pipeline import default_family
 from pipeline.config import load_config
 from pipeline.lineage import latest_run
 from pipeline.run_lock import exclusive
+from tests.beam_processes import wait_for_workers
+from tests.conftest import LocalRun
+from tests.paths import ROOT
 
 NODES = [
     "AudioExampleGen",
@@ -233,6 +237,17 @@ def test_the_run_after_a_kill_completes(local_run, tmp_path, components):
     assert run.start().returncode == 0
     assert summary_of(run).verdict.blessed
     assert len(versions(run)) == 1
+
+
+def test_a_lost_worker_process_ends_the_run(demo_data, tmp_path):
+    run = LocalRun(demo_data, tmp_path / "output", ("beam.mode=multi_processing", "beam.workers=2"))
+    with subprocess.Popen(run.command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        workers = wait_for_workers(process)
+        workers[0].kill()
+        assert process.wait(timeout=60) == 1
+    assert summary_of(run).run.failed_component == "AudioExampleGen"
+    assert "a worker process of Beam's local runner was lost" in summary_of(run).run.error
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
 def test_two_runs_in_one_root_are_refused(local_run):

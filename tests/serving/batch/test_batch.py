@@ -29,6 +29,7 @@ from serving.batch.plan import NoVersion, OtherBatch, Output, PushedModel, find_
 from serving.batch.tables import ENCODERS, result_row
 from serving.client import Client, Prediction
 from serving.client.segments import whole
+from tests.beam_processes import worker_processes
 from tests.exports import export_random_model
 from tests.keys import write_keys
 from tests.paths import RAVDESS_RATE_HZ, ROOT
@@ -96,12 +97,6 @@ def wait_for_files(process: subprocess.Popen, results: Path, *, files: int) -> N
     deadline = time.monotonic() + 300
     while len(list(results.glob("*.csv"))) < files and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-
-
-def worker_processes(process: subprocess.Popen) -> list[psutil.Process]:
-    """Return the Python processes of Beam's local runner, without their shells."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in below if {"-m", "apache_beam.runners.worker.sdk_worker_main"} <= {*child.cmdline()}]
 
 
 def require_each_once(recordings: Path, out: Path) -> None:
