@@ -171,13 +171,13 @@ def log_failed(config: VertexConfig, *, since: datetime.datetime, report: Callab
     if vertex.experiment is None:
         raise ConfigError("vertex.experiment is null; set it to the experiment that failed runs are logged to")
     ended = (f'end_time>"{since:%Y-%m-%dT%H:%M:%SZ}"', 'state!="PIPELINE_STATE_SUCCEEDED"')
-    unlogged = []
+    client, unlogged = _pipelines(vertex), []
     for run in _runs(config, *ended):
         run_id = run.name.rpartition("/")[2]
         with _cloud_errors(vertex):
             if run.state not in _FINAL_STATES or failed_runs.is_logged(vertex, run_id):
                 continue
-        reason = failed_runs.log_to_experiment(vertex, _get(config, run.name))
+        reason = failed_runs.log_to_experiment(vertex, _get(client, config, run.name))
         unlogged += [run_id] if reason else []
         report(f"not logged  {run_id}  {reason}" if reason else f"logged  {run_id}  {_state(run)}")
     return not unlogged
@@ -198,9 +198,9 @@ def follow(config: VertexConfig, run: Run, report: Callable[[str], None], *, pol
     Raises:
         CloudError: Vertex AI refused a request or did not answer.
     """
-    reported = set[tuple[str, str]]()
+    client, reported = _pipelines(config.vertex), set[tuple[str, str]]()
     while True:
-        job = _get(config, run.name)
+        job = _get(client, config, run.name)
         for task in job.job_detail.task_details:
             name, state = task.task_name, task.state.name.lower()
             if (name, state) not in reported:
@@ -348,9 +348,9 @@ def _runs(config: VertexConfig, *conditions: str, page_size: int | None = None) 
         yield from _pipelines(config.vertex).list_pipeline_jobs(request, retry=_when_unavailable, timeout=_DEADLINE_SEC)
 
 
-def _get(config: VertexConfig, name: str) -> aiplatform_v1.PipelineJob:
+def _get(client: aiplatform_v1.PipelineServiceClient, config: VertexConfig, name: str) -> aiplatform_v1.PipelineJob:
     with _cloud_errors(config.vertex):
-        return _pipelines(config.vertex).get_pipeline_job(name=name, retry=_when_unavailable, timeout=_DEADLINE_SEC)
+        return client.get_pipeline_job(name=name, retry=_when_unavailable, timeout=_DEADLINE_SEC)
 
 
 def _state(job: aiplatform_v1.PipelineJob) -> str:
