@@ -1,5 +1,6 @@
 """``ser adapt``: a pushed model, adapted to another place by recordings without labels, as a new version."""
 
+import logging
 import os
 import posixpath
 import tempfile
@@ -65,6 +66,7 @@ def adapt(
     recordings = sound_files(folder)
     found = find_model(model_base_path, version, public_key=public_key)
     terminal.print_status(f"{len(recordings)} recordings; model version {found.version}. Loading TensorFlow ...")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with discarded_native_stderr():
         pushed, place = _adapt(found, recordings, out or model_base_path, signing_key)
@@ -73,13 +75,13 @@ def adapt(
 
 def _adapt(found: PushedModel, recordings: list[str], out: str, signing_key: str | None) -> "tuple[str, Place]":
     """Adapt a model, push it below ``out``, and return the address of the new version."""
+    logging.getLogger("absl").setLevel("ERROR")  # TensorFlow Transform warns that Keras 3 is used
     import tensorflow as tf
 
     from components.atomic_pusher.executor import push, source_of
     from modules.export import adapted
     from modules.export.contract import load_contract
 
-    tf.get_logger().setLevel("ERROR")  # it warns that functions of a loaded model have no Python code
     contract = load_contract(found.path)
     training = adapted.training_constants(found.path, contract)
     try:
