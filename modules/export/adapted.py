@@ -1,6 +1,7 @@
 """Adaptation of a pushed model: scale and offset of its normalised features, from recordings without labels."""
 
 import datetime
+import functools
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -191,6 +192,7 @@ Extracted = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Features float32 ``[windows, *feature_shape]``, valid frames and valid samples, integer ``[windows]``."""
 
 
+@functools.cache
 def _extractor(spec: AudioSpec) -> Callable[[Recording], Iterator[Extracted]]:
     """Return a function that yields blocks of a recording's windows with speech, of those that a server analyses."""
     cut = tf.function(
