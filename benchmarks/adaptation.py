@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks import command, document
-from modules.data.adaptation import match
+from modules.data.adaptation import Adaptation, adapt
 from modules.data.dataset import Split
 from modules.data.preprocessing import Constants
 from modules.data.statistics import Statistics
@@ -66,8 +66,8 @@ def answer(planned: "Plan", fold: "Fold") -> Answers:
     tested = [plain(part) for part in parts]
     targets = [_constants(part, planned) for part in reversed(tested)]
     rows = [trainer.predict(model, part) for part in tested]
-    matched = [
-        trainer.predict(model, _matched(part, target, source, planned))
+    adapted = [
+        trainer.predict(model, _adapted(part, Adaptation.between(target, source), planned))
         for part, target in zip(tested, targets, strict=True)
     ]
     labels = np.concatenate([part.emotion_ids for part in tested])
@@ -75,7 +75,7 @@ def answer(planned: "Plan", fold: "Fold") -> Answers:
     return Answers(
         corpus=fold.name.removeprefix("without "),
         as_trained=Predictions.of(labels, np.concatenate(rows), speakers),
-        adapted=Predictions.of(labels, np.concatenate(matched), speakers),
+        adapted=Predictions.of(labels, np.concatenate(adapted), speakers),
     )
 
 
@@ -91,12 +91,11 @@ def _constants(split: Split, planned: "Plan") -> Constants:
     return statistics.constants(["all"], "zscore")
 
 
-def _matched(split: Split, target: Constants, source: Constants, planned: "Plan") -> Split:
+def _adapted(split: Split, adaptation: Adaptation, planned: "Plan") -> Split:
     features = np.empty(split.features.shape, np.float32)
     for rows in _batches(split):
-        features[rows] = match(
-            np.asarray(split.features[rows]), split.valid_frames[rows], target, source, planned.config.audio
-        )
+        normalised = np.asarray(split.features[rows])
+        features[rows] = adapt(normalised, split.valid_frames[rows], adaptation, planned.config.audio)
     return dataclasses.replace(split, features=features)
 
 

@@ -9,6 +9,8 @@ from modules.common.errors import SerError
 # Of errors of other packages: what the user gave cannot be used.
 _REFUSALS = {
     "acceptance.no_recordings",
+    "adaptation.model",
+    "adaptation.too_little_speech",
     "audio.spec_mismatch",
     "arrive.refused",
     "arrive.reservoir_too_small",

@@ -35,6 +35,7 @@ COMMANDS = {
     "listen": _Entry("cli.listen:app", "Predict the emotion of live sound: a microphone, or standard input."),
     "batch": _Entry("cli.batch:app", "Predict the emotion of a folder of recordings, into files, by Apache Beam."),
     "export": _Entry("cli.export:app", "Export a pushed model to a TFLite or ONNX file for an edge device."),
+    "adapt": _Entry("cli.adapt:app", "Adapt a pushed model to another place by recordings without labels."),
     "serve": _Entry("cli.serving:serve_app", "Serve a pushed model as TF Serving does, for development."),
     "monitor": _Entry("cli.monitor:app", "Export the state of runs and served versions to Prometheus."),
     "rollout": _Entry("cli.rollout:app", "Try a new version next to the stable one, promote it or roll it back."),

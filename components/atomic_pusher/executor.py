@@ -91,6 +91,7 @@ def push(
     extra_assets: Sequence[str] = (),
     validated: manifest.Manifest | None = None,
     signing_key: str | None = None,
+    source: str | None = None,
 ) -> str:
     """Copy a model to ``<base_directory>/<version>`` by an atomic rename, unless it is the newest version already.
 
@@ -102,6 +103,7 @@ def push(
         extra_assets: Files to copy into ``assets.extra``, which TF Serving ignores.
         validated: Files that the ServingValidator validated; the copy must have the same.
         signing_key: Address of the private key that signs the manifest of the version.
+        source: What to record as the model that the version is a copy of; ``model_path`` by default.
 
     Returns:
         Path of the version.
@@ -121,7 +123,7 @@ def push(
     io_utils.copy_dir(model_path, partial)
     if validated is not None:
         manifest.require_same(partial, validated)
-    io_utils.write_string_file(os.path.join(partial, _SOURCE_FILE), model_path)
+    io_utils.write_string_file(os.path.join(partial, _SOURCE_FILE), source or model_path)
     for path in extra_assets:
         io_utils.copy_file(path, os.path.join(partial, EXTRA_ASSETS, os.path.basename(path)))
     manifest.write(partial, signing_key=signing_key)
@@ -138,7 +140,7 @@ def newest_if_from(model_path: str, base_directory: str) -> str | None:
     """
     newest = max(_versions(base_directory), default=0) if fileio.exists(base_directory) else 0
     version_path = os.path.join(base_directory, str(newest))
-    return version_path if newest and _source(version_path) == model_path else None
+    return version_path if newest and source_of(version_path) == model_path else None
 
 
 def find_pushed(model_path: str, base_directory: str) -> str | None:
@@ -150,7 +152,7 @@ def find_pushed(model_path: str, base_directory: str) -> str | None:
     """
     versions = sorted(_versions(base_directory), reverse=True) if fileio.exists(base_directory) else []
     paths = (os.path.join(base_directory, str(version)) for version in versions)
-    return next((path for path in paths if _source(path) == model_path), None)
+    return next((path for path in paths if source_of(path) == model_path), None)
 
 
 def _from_evaluation(input_dict: Artifacts) -> list[str]:
@@ -179,7 +181,12 @@ def _versions(base_directory: str) -> list[int]:
     return [int(name.rstrip("/")) for name in fileio.listdir(base_directory) if name.rstrip("/").isdigit()]
 
 
-def _source(version_path: str) -> str | None:
+def source_of(version_path: str) -> str | None:
+    """Return the recorded path of the model artifact that a version is a copy of; None without one.
+
+    Args:
+        version_path: Folder of the version.
+    """
     path = os.path.join(version_path, _SOURCE_FILE)
     return io_utils.read_string_file(path) if fileio.exists(path) else None
 

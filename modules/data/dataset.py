@@ -9,10 +9,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from modules.audio.augmentation import PLAIN
 from modules.audio.spec import AudioSpec
 from modules.common.arrays import ArrayOnDisk
 from modules.data import examples
 from modules.data.labels import EMOTIONS
+from modules.data.preprocessing import Constants
+from modules.data.statistics import Statistics
 
 _READ_BATCH = 256
 _ORDER = (examples.CLIP_ID, examples.AUGMENTATION)
@@ -74,7 +77,7 @@ def read_split(
         AudioSpecMismatch: The examples were made with another audio spec.
         OSError: The disk has no room for the temporary file.
     """
-    files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
+    files = _files(file_patterns)
     feature_spec = transform.transformed_feature_spec()
     clips, batches = ordered_batches(files, feature_spec, _READ)
     if not clips:
@@ -92,6 +95,27 @@ def read_split(
         split.speakers[rows] = batch[examples.SPEAKER]
         split.corpora[rows] = batch[examples.CORPUS]
     return split
+
+
+def plain_constants(
+    file_patterns: Sequence[str], transform: tft.TFTransformOutput, spec: AudioSpec
+) -> Constants | None:
+    """Return mean and deviation of the normalised features of plain clips, or None if all clips are augmented.
+
+    Args:
+        file_patterns: Glob patterns of gzipped TFRecord files of transformed examples.
+        transform: Output of the Transform component, for the types of the features.
+        spec: Audio spec of the examples.
+    """
+    statistics, group = Statistics(spec), "plain"
+    names = (examples.FEATURES, examples.VALID_FRAMES, examples.AUGMENTATION)
+    found = 0
+    for batch in _batches(_files(file_patterns), transform.transformed_feature_spec(), names):
+        plain = batch[examples.AUGMENTATION] == PLAIN.encode()
+        features, valid_frames = batch[examples.FEATURES][plain], batch[examples.VALID_FRAMES][plain]
+        statistics.add(features, valid_frames, np.full(len(features), group))
+        found += len(features)
+    return statistics.constants([group], "zscore") if found else None
 
 
 def emotions_of(transform: tft.TFTransformOutput) -> tuple[str, ...]:
@@ -137,6 +161,10 @@ def ordered_batches(
     order = np.lexsort(np.concatenate(keys, axis=1)[::-1]) if keys else np.empty(0, np.int64)
     rank = np.argsort(order)
     return len(rank), _with_rank(rank, _batches(files, feature_spec, names))
+
+
+def _files(patterns: Sequence[str]) -> list[str]:
+    return sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
 
 
 def _with_rank(

@@ -1,8 +1,10 @@
 """Normalisation, learned on ``train`` by TensorFlow Transform and part of the served model."""
 
+import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -25,6 +27,19 @@ class Constants(NamedTuple):
 
     centre: tf.Tensor
     width: tf.Tensor
+
+    def to_json(self) -> str:
+        """Return the constants as JSON."""
+        return json.dumps({name: np.asarray(values).tolist() for name, values in self._asdict().items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what :meth:`to_json` returned.
+
+        Args:
+            text: The JSON.
+        """
+        return cls(**{name: np.array(values, np.float64) for name, values in json.loads(text).items()})
 
 
 PASSED_THROUGH = (

@@ -20,6 +20,7 @@ LIMITS_FILE = "audio_limits.json"
 MODEL_FILE = "model.json"
 PROTOCOL_FILE = "protocol.json"  # hashes of the speakers of each split, which the evaluation of a later candidate needs
 EXAMPLES_FILE = "training_examples"  # address of the examples that the model was trained on, the reference of drift
+STATISTICS_FILE = "plain_statistics.json"  # of the normalised plain training clips, which an adaptation needs
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 NO_SPEECH = "no_speech"

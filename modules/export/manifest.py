@@ -93,7 +93,7 @@ def write(model_dir: str, *, signing_key: str | None) -> None:
         KeyUnusable: The key cannot be used.
         OSError: A file cannot be read or written.
     """
-    key = _private_key(signing_key) if signing_key else None
+    key = private_key(signing_key) if signing_key else None
     content = describe(model_dir).json_bytes
     addresses.write_bytes(posixpath.join(model_dir, MANIFEST_FILE), content)
     if key is not None:
@@ -174,7 +174,15 @@ def _require_signature(model_dir: str, content: bytes | None, public_key: str) -
         ) from None
 
 
-def _private_key(address: str) -> "ed25519.Ed25519PrivateKey":
+def private_key(address: str) -> "ed25519.Ed25519PrivateKey":
+    """Return the key that signs a manifest.
+
+    Args:
+        address: Address of an Ed25519 private key in PEM.
+
+    Raises:
+        KeyUnusable: The key cannot be used.
+    """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
 

@@ -20,7 +20,9 @@ from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.graph_checks import NO_ERROR
 from modules.audio.spec import AudioSpec
 from modules.data import examples
+from modules.data.adaptation import Adaptation, adapt
 from modules.data.labels import EMOTIONS
+from modules.data.preprocessing import Constants
 from modules.evaluation.calibration import SMALLEST_PROBABILITY
 from modules.export.contract import (
     EXTRA_ASSETS,
@@ -28,6 +30,7 @@ from modules.export.contract import (
     MODEL_FILE,
     NO_SPEECH,
     NOT_SURE,
+    STATISTICS_FILE,
     WARMUP_FILE,
     Contract,
     load_contract,
@@ -66,6 +69,7 @@ def export(
     labels: tuple[str, ...] = EMOTIONS,
     limits: AudioLimits = DEFAULT_LIMITS,
     description: Mapping[str, object] | None = None,
+    plain: Constants | None = None,
 ) -> None:
     """Write the SavedModel with its contract and warm-up requests; an atomic rename publishes it at ``model_dir``.
 
@@ -78,6 +82,8 @@ def export(
         labels: Names of the model's outputs, in their order; part of the contract.
         limits: Limits of a usable recording; part of the contract.
         description: Description of the model for its card, see :func:`modules.training.trainer.describe_model`.
+        plain: Mean and deviation of the normalised features of plain training clips; without them the model cannot be
+            adapted (:mod:`modules.export.adapted`).
     """
     partial_dir = f"{model_dir.rstrip('/')}.partial"
     if tf.io.gfile.exists(partial_dir):
@@ -87,7 +93,8 @@ def export(
     tf.saved_model.save(module, partial_dir, signatures={name: getattr(module, name) for name in SIGNATURES})
     extra_dir = f"{partial_dir}/{EXTRA_ASSETS}"
     tf.io.gfile.makedirs(extra_dir)
-    for name, text in (contract.files() | {MODEL_FILE: json.dumps(description or {})}).items():
+    statistics = {STATISTICS_FILE: plain.to_json()} if plain else {}
+    for name, text in (contract.files() | {MODEL_FILE: json.dumps(description or {})} | statistics).items():
         with tf.io.gfile.GFile(f"{extra_dir}/{name}", "w") as file:
             file.write(text)
     with tf.io.TFRecordWriter(f"{extra_dir}/{WARMUP_FILE}") as writer:
@@ -145,7 +152,13 @@ def served_module(
     # TensorFlow's variables, not Keras's: of each of those, Keras would save a second copy that no function reads, and
     # the variables that the functions read would have no value in a loader that restores by the graph, as TF Serving's.
     module.variables_ = [variable.value for variable in model.variables]
-    classify = _classifier(model, transform, contract.audio_spec, temperature)
+    # No signatures: an adaptation takes means of normalised features, and sets these variables.
+    module.normalise = _normaliser(transform, contract.audio_spec)
+    adaptation = Adaptation(
+        *(tf.Variable(value, trainable=False) for value in Adaptation.identity(contract.audio_spec))
+    )
+    module.adaptation_scale, module.adaptation_offset = adaptation
+    classify = _classifier(model, module.normalise, adaptation, contract.audio_spec, temperature)
     module.classify = classify  # no signature: the export to edge devices puts another front end before it
     module.serving_default = _on_audio(classify, contract)
     module.waveform = _on_waveform(classify, contract)
@@ -158,19 +171,34 @@ def served_module(
 Classify = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def _classifier(model: keras.Model, transform: tft.TFTransformOutput, spec: AudioSpec, temperature: float) -> Classify:
+def _normaliser(transform: tft.TFTransformOutput, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
+    """Map raw features ``[batch, *feature_shape]`` and valid frames ``[batch]`` to normalised features."""
+
+    @tf.function(input_signature=_features_signature(spec))
+    def normalise(raw: tf.Tensor, valid_frames: tf.Tensor) -> tf.Tensor:
+        transformed = transform.transform_raw_features({examples.FEATURES: raw, examples.VALID_FRAMES: valid_frames})
+        return transformed[examples.FEATURES]
+
+    return normalise
+
+
+def _features_signature(spec: AudioSpec) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec([None, *spec.feature_shape], tf.float32), tf.TensorSpec([None], tf.int64)]
+
+
+def _classifier(
+    model: keras.Model,
+    normalise: tf.types.experimental.GenericFunction,
+    adaptation: Adaptation,
+    spec: AudioSpec,
+    temperature: float,
+) -> Classify:
     """Map raw features ``[batch, *feature_shape]`` and valid frames ``[batch]`` to probabilities."""
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, *spec.feature_shape], tf.float32),
-            tf.TensorSpec([None], tf.int64),
-        ]
-    )
+    @tf.function(input_signature=_features_signature(spec))
     def classify(raw: tf.Tensor, valid_frames: tf.Tensor) -> tf.Tensor:
-        normalised = transform.transform_raw_features({examples.FEATURES: raw, examples.VALID_FRAMES: valid_frames})
         inputs = {
-            examples.FEATURES: normalised[examples.FEATURES],
+            examples.FEATURES: adapt(normalise(raw, valid_frames), valid_frames, adaptation, spec),
             examples.VALID_FRAMES: tf.cast(valid_frames, tf.int32),
         }
         probabilities = model(inputs, training=False)

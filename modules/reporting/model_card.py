@@ -40,6 +40,10 @@ LIMITS = (
     "It has seven classes and always predicts one of them, also for mixed feelings or for none.",
     "It analyses windows of a recording, not the words and not the context. The test used the first window of each.",
 )
+ASSUMPTION = (
+    "The adaptation assumes that the recordings of the place have about the same mixture of emotions as the training "
+    "data (Schuller et al., 2010). A place where one emotion prevails loses this difference, and is answered wrongly."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,11 +131,30 @@ class Network(Section):
     hyperparameters: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
 
 
+class Adapted(Section):
+    """Adaptation of the model to another place by recordings without labels.
+
+    Attributes:
+        version: Number of the version that was adapted.
+        date: Date of the adaptation in UTC, as in ISO 8601.
+        recordings: Number of recordings with speech.
+        windows: Number of their windows with speech.
+        speech_sec: Duration of these windows in seconds.
+    """
+
+    version: int
+    date: str
+    recordings: int
+    windows: int
+    speech_sec: float
+
+
 class ModelCard(Section):
     """Model card with the numbers of the run that trained the model."""
 
     name: str
     network: Network = Network()
+    adapted: Adapted | None = None
     emotions: tuple[str, ...]
     audio_spec: dict[str, float | int | str]
     audio_spec_fingerprint: str
@@ -203,6 +226,7 @@ def to_markdown(card: ModelCard) -> str:
         f"audio spec {card.audio_spec_fingerprint}.",
         *_network_text(card.network),
         *_encoder_text(card.audio_spec),
+        *_adapted_text(card.adapted),
         *_listed("Intended use", card.intended_use),
         *_listed("It must not be used for", card.must_not_use),
         *_listed("Limits", card.limits),
@@ -277,6 +301,19 @@ def _network_text(network: Network) -> tuple[str, ...]:
     ]
     hyperparameters = (table(("Hyperparameter", "Value"), values),) if values else ()
     return "## Model", f"A network of the family {network.family}{size}.", *hyperparameters
+
+
+def _adapted_text(adapted: Adapted | None) -> tuple[str, ...]:
+    if adapted is None:
+        return ()
+    return (
+        "## Adaptation",
+        f"Version {adapted.version} was adapted on {adapted.date} to another place by {adapted.recordings} recordings "
+        f"without labels: {adapted.windows} windows of speech, {adapted.speech_sec:.0f} s. Their features get mean and "
+        f"deviation of the training clips. {ASSUMPTION}",
+        "Results and verdict below are those of the model before the adaptation, and its confidences were calibrated "
+        "then. Neither was measured at the place.",
+    )
 
 
 def _encoder_text(audio_spec: Mapping[str, float | int | str]) -> tuple[str, ...]:

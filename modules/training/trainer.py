@@ -17,7 +17,7 @@ from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
 from modules.common import live_line
 from modules.common.errors import SerError
-from modules.data.dataset import Split, read_split
+from modules.data.dataset import Split, plain_constants, read_split
 from modules.evaluation import abstention, calibration
 from modules.export import signatures
 from modules.models.encoder_blocks import BLOCKS, with_encoder_blocks
@@ -116,6 +116,7 @@ def run_fn(fn_args: Any) -> None:
         limits=limits,
         labels=train.emotions,
         description=describe_model(trained.model, settings),
+        plain=plain_constants(fn_args.train_files, transform, spec),
     )
     report = training_report(trained, settings, clips={"train": len(train), "eval": len(held_out)})
     _write_text(run_dir, HISTORY_FILE, json.dumps(report, indent=2))

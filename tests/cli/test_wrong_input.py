@@ -43,6 +43,7 @@ OTHERWISE = {
     "ser runs compare": ["a", "b"],
     "ser encoder fetch": ["whisper-tiny.en", "--from=missing"],
     "ser export": ["--format=tflite", "--out=new.tflite", "--model-base-path=missing"],
+    "ser adapt": ["missing"],
     "ser drift": ["missing", "missing"],
     "ser predict": ["clip.wav", "--address=::1"],
     "ser serve": ["--model-base-path=demo", "--port=TAKEN", "--rest-api-port=TAKEN"],

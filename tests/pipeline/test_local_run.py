@@ -7,13 +7,16 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
 from sklearn.metrics import recall_score
 from tfx.orchestration import metadata
 
-from modules.reporting.model_card import DEMO_LIMIT
+from cli.main import main
+from modules.export.contract import EXTRA_ASSETS
+from modules.reporting.model_card import DEMO_LIMIT, ModelCard
 from modules.reporting.summary import RunSummary
 from pipeline import default_family
 from pipeline.config import load_config
@@ -108,6 +111,21 @@ def test_the_pushed_model_predicts_a_recording(local_run):
     answer = model.signatures["serving_default"](audio=tf.constant([clip.read_bytes()]))
     assert answer["probabilities"].shape == (1, 7)
     assert float(tf.reduce_sum(answer["probabilities"])) == pytest.approx(1, abs=1e-5)
+
+
+def test_recordings_of_the_training_adapt_the_pushed_model_to_what_it_knows(local_run, tmp_path):
+    words = ["adapt", str(local_run.data), "--model-base-path", str(local_run.root / "serving"), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert not ended.value.code
+    (version,) = tmp_path.iterdir()
+    model = tf.saved_model.load(str(version))
+    np.testing.assert_allclose(model.adaptation_scale, 1, atol=0.1)
+    np.testing.assert_allclose(model.adaptation_offset, 0, atol=0.1)
+    card = ModelCard.model_validate_json((version / EXTRA_ASSETS / "model_card.json").read_text())
+    assert [str(card.adapted.version)] == versions(local_run)
+    assert card.adapted.recordings == len(list(local_run.data.rglob("*.wav")))
+    assert DEMO_LIMIT in (version / EXTRA_ASSETS / "model_card.md").read_text()
 
 
 def test_the_model_card_is_pushed_with_the_model(local_run):

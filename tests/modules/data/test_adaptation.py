@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from modules.data.adaptation import match
+from modules.data.adaptation import Adaptation, adapt
 from modules.data.statistics import Statistics
 from tests.original import ORIGINAL_AUDIO
 
@@ -28,12 +28,12 @@ def test_features_of_another_place_get_mean_and_deviation_of_the_training(spec):
     source = constants(spec, *recordings(spec, mean=0.3, deviation=1.2, seed=0))
     features, valid_frames = recordings(spec, mean=-4, deviation=0.2, seed=1)
     target = constants(spec, features, valid_frames)
-    matched = match(features, valid_frames, target, source, spec).numpy()
-    after = constants(spec, matched, valid_frames)
+    adapted = adapt(features, valid_frames, Adaptation.between(target, source), spec).numpy()
+    after = constants(spec, adapted, valid_frames)
     np.testing.assert_allclose(after.centre, source.centre, atol=1e-5)
     np.testing.assert_allclose(after.width, source.width, rtol=1e-5)
     if spec.has_frames:
-        assert not matched[np.arange(spec.window_frames) >= valid_frames[:, np.newaxis]].any()
+        assert not adapted[np.arange(spec.window_frames) >= valid_frames[:, np.newaxis]].any()
 
 
 def test_features_of_the_same_place_stay_as_they_are():
@@ -41,4 +41,15 @@ def test_features_of_the_same_place_stay_as_they_are():
     features, valid_frames = recordings(spec, mean=0.0, deviation=1.0, seed=2)
     features[np.arange(spec.window_frames) >= valid_frames[:, np.newaxis]] = 0.0
     same = constants(spec, features, valid_frames)
-    np.testing.assert_allclose(match(features, valid_frames, same, same, spec), features, atol=1e-5)
+    np.testing.assert_allclose(adapt(features, valid_frames, Adaptation.between(same, same), spec), features, atol=1e-5)
+    np.testing.assert_array_equal(adapt(features, valid_frames, Adaptation.identity(spec), spec), features)
+
+
+def test_a_constant_feature_of_another_place_becomes_the_mean_of_the_training():
+    spec = SPECS[1]
+    features, valid_frames = recordings(spec, mean=2.0, deviation=1.0, seed=3)
+    source = constants(spec, features, valid_frames)
+    features[:, 0] = 7.0
+    target = constants(spec, features, valid_frames)
+    adapted = adapt(features, valid_frames, Adaptation.between(target, source), spec).numpy()
+    np.testing.assert_allclose(adapted[:, 0], source.centre[0], rtol=1e-6)
