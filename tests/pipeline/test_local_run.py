@@ -262,7 +262,7 @@ def test_a_lost_worker_process_ends_the_run(demo_data, tmp_path):
     with subprocess.Popen(run.command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         workers = wait_for_workers(process)
         workers[0].kill()
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=180) == 1
     assert summary_of(run).run.failed_component == "AudioExampleGen"
     assert "a worker process of Beam's local runner was lost" in summary_of(run).run.error
     assert psutil.wait_procs(workers, timeout=10)[1] == []
