@@ -269,7 +269,7 @@ def _wait_until_served(server: Server, version: int) -> None:
             if states.pop(str(version), "") == "AVAILABLE" and set(states.values()) <= {"END"}:
                 return
         time.sleep(0.1)
-    reason = f"within {START_SEC} s" if server.is_alive else "since the server ended"
+    reason = f"within {START_SEC} s" if server.is_alive else f"since the server ended with {server.process.returncode}"
     raise SystemExit(f"version {version} was not served {reason}")
 
 
@@ -299,8 +299,7 @@ def running(base: Path) -> Iterator[Server]:
         grpc_port, rest_port = (taken.getsockname()[1] for taken in (one, other))
     words = ["--model-base-path", str(base), "--batching-parameters-file", str(BATCHING), "--end-with-parent"]
     ports = ["--port", str(grpc_port), "--rest-api-port", str(rest_port)]
-    command_line = [sys.executable, "-m", "serving.server", *words, *ports]
-    with subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, "-m", "serving.server", *words, *ports]) as process:
         server = Server(f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}", process)
         try:
             _wait_until_served(server, 1)
