@@ -69,6 +69,11 @@ def recordings_of(model: PushedModel, data: str, *, speakers: Speakers) -> Recor
     contract = load_contract(model.path)
     labels = LabelSettings(emotions=contract.labels)
     clips = identify(addresses.files(data), read_text=lambda path: _text(data, path), labels=labels).clips
+    if not clips:
+        raise NothingToTest(
+            f"{data} has no recordings with an emotion of the model: {', '.join(contract.labels)}; `ser corpus scan "
+            f"{data}` lists what it has"
+        )
     protocol = _protocol_of(model)
     if protocol is None and speakers != "all":
         raise NothingToTest(

@@ -7,7 +7,7 @@ TensorFlow takes seconds to load, and is loaded for a bucket alone.
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _BUCKET = "gs://"
@@ -42,16 +42,33 @@ def is_folder(address: str) -> bool:
 
 
 def files(folder: str) -> list[str]:
-    """Return the paths of all files below ``folder``, relative to it, sorted.
+    """Return the paths of all files below ``folder``, relative to it, sorted; links to folders are followed.
 
     Raises:
         OSError: The bucket cannot be read, or does not exist.
     """
     if not in_bucket(folder):
-        local = [os.path.join(top, name) for top, _, names in os.walk(folder) for name in names]
-        return sorted(os.path.relpath(path, folder) for path in local if os.path.isfile(path))
+        return sorted(os.path.relpath(path, folder) for path in walk(folder) if os.path.isfile(path))
     with _gfile() as gfile:
         return sorted(_below(gfile, folder.rstrip("/"), ""))
+
+
+def walk(folder: str, *, on_error: Callable[[OSError], None] | None = None) -> Iterator[str]:
+    """Yield all entries below a local folder, subfolders included. Links are followed, into each folder once.
+
+    Args:
+        folder: Path of the folder.
+        on_error: Called for a folder that cannot be read, which is left out.
+    """
+    entered: set[str] = set()
+    for top, subfolders, names in os.walk(folder, onerror=on_error, followlinks=True):
+        real = os.path.realpath(top)
+        if real in entered:
+            subfolders.clear()
+            continue
+        entered.add(real)
+        subfolders.sort()
+        yield from (os.path.join(top, name) for name in (*subfolders, *names))
 
 
 def read_bytes(address: str, *, max_bytes: int = -1) -> bytes:

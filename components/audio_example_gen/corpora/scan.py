@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from components.audio_example_gen import same_sound
 from components.audio_example_gen.corpora import Rejected, identify, is_hidden
@@ -122,7 +122,11 @@ def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
         return addresses.files(root), []
     paths: list[str] = []
     rejected: list[Rejected] = []
-    for file in _walk(root, rejected):
+
+    def note(error: OSError) -> None:
+        rejected.append(Rejected(os.path.relpath(error.filename, root), _reason(error)))
+
+    for file in addresses.walk(root, on_error=note):
         path = os.path.relpath(file, root)
         fault = fault_of(file)
         if not fault:
@@ -130,23 +134,6 @@ def _list_files(root: str) -> tuple[list[str], list[Rejected]]:
         elif formats.is_recording(path) and not is_hidden(path):
             rejected.append(Rejected(path, fault))
     return paths, rejected
-
-
-def _walk(root: str, rejected: list[Rejected]) -> Iterator[str]:
-    """Yield all entries below ``root``, folders included; a folder reached twice through links is entered once."""
-
-    def note(error: OSError) -> None:
-        rejected.append(Rejected(os.path.relpath(error.filename, root), _reason(error)))
-
-    entered: set[str] = set()
-    for folder, subfolders, files in os.walk(root, onerror=note, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in entered:
-            subfolders.clear()
-            continue
-        entered.add(real)
-        subfolders.sort()
-        yield from (os.path.join(folder, name) for name in (*subfolders, *files))
 
 
 def _reason(error: OSError) -> str:

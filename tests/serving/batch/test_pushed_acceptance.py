@@ -82,6 +82,11 @@ def test_folder_of_training_speakers_is_refused(base, data, capsys):
     assert "--speakers all" in err
 
 
+def test_folder_without_an_emotion_of_the_model_is_refused(base, tmp_path):
+    with pytest.raises(pushed_acceptance.NothingToTest, match="no recordings with an emotion of the model"):
+        pushed_acceptance.recordings_of(find_model(str(base)), str(tmp_path), speakers="all")
+
+
 def test_checks_are_those_of_the_answers(base, data, capsys):
     code, out, err = ser(
         capsys, "accept", "model", "--data", data, "--model-base-path", base, "--test", "correctness", "--json"
@@ -143,14 +148,14 @@ def test_unusable_recordings_are_left_out(base, data, tmp_path):
 
 
 def test_change_without_an_answer_names_the_recording(base, data, monkeypatch):
-    silence = dataclasses.replace(
+    too_short = dataclasses.replace(
         conditions.CONDITIONS[0],
         needs_voices=False,
-        name="silence",
-        change=lambda samples, rate_hz, place: (0 * samples, rate_hz),
+        name="too short",
+        change=lambda samples, rate_hz, place: (samples[:1], rate_hz),
     )
-    monkeypatch.setattr(measure, "CONDITIONS", [silence])
+    monkeypatch.setattr(measure, "CONDITIONS", [too_short])
     model = find_model(str(base))
     recordings = pushed_acceptance.recordings_of(model, str(data / "Actor_12"), speakers="unseen")
-    with pytest.raises(pushed_acceptance.Unanswered, match="silence"):
+    with pytest.raises(pushed_acceptance.Unanswered, match="too short"):
         pushed_acceptance.accept(model, recordings, kinds=("robustness",))
