@@ -114,8 +114,9 @@ def test_every_pod_has_a_budget_and_a_network_policy_and_services_find_them():
         assert resources("Service")[name]["spec"]["selector"] == expected
         assert resources("PodDisruptionBudget")[name]["spec"]["selector"]["matchLabels"] == expected
         assert resources("NetworkPolicy")[name]["spec"]["podSelector"]["matchLabels"] == expected
+        assert resources("HorizontalPodAutoscaler")[name]["spec"]["scaleTargetRef"]["name"] == name
+        assert "replicas" not in resources("Deployment")[name]["spec"]  # applying it would undo the scaling
     assert resources("NetworkPolicy")["deny-all"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    assert set(resources("HorizontalPodAutoscaler")) == {"serving"}
 
 
 def test_prometheus_finds_the_metrics():
