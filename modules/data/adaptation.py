@@ -58,9 +58,9 @@ def adapt(features: tf.Tensor, valid_frames: tf.Tensor, adaptation: Adaptation, 
         spec: Audio spec of the features.
 
     Returns:
-        float32 ``[batch, *feature_shape]``; frames that are not valid are 0.
+        float32 ``[batch, *feature_shape]``; frames that are not valid stay as they are.
     """
     adapted = tf.cast(tf.cast(features, tf.float64) * adaptation.scale + adaptation.offset, tf.float32)
     if not spec.has_frames:
         return adapted
-    return tf.where(tf.sequence_mask(valid_frames, spec.window_frames)[..., tf.newaxis], adapted, 0.0)
+    return tf.where(tf.sequence_mask(valid_frames, spec.window_frames)[..., tf.newaxis], adapted, features)

@@ -189,7 +189,8 @@ def test_answers_are_those_of_the_network_to_adapted_features(pushed, framed, pl
         inputs | {examples.FEATURES: adapt(normalised, valid_frames, between, framed.spec)}
     )
     served = CApiModel(find_model(str(tmp_path)).path)
-    answers = served.run("features", {"features": features, "valid_frames": valid_frames})
+    speech = np.ones(len(features), np.float32)
+    answers = served.run("features", raw | {examples.SPEECH: speech})
     np.testing.assert_allclose(answers["probabilities"], by_hand, atol=TOLERANCE)
     assert np.abs(by_hand - as_trained).max() > 0.05
     wavs = np.array([path.read_bytes() for path in used(place)], object)
