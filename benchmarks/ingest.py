@@ -129,7 +129,8 @@ def clips_per_sec(family: str, candidate: str, how: str, data: Path, clips: int)
     chosen = choose(data, clips, settings)
     part = chosen[::PART]
     prepare = prepare_librosa if candidate == LIBRARY else prepare_ours
-    prepare(data, part[: WORKERS[how] * EXAMPLES_PER_BATCH], settings, how)()
+    first = chosen[:: max(1, len(chosen) // (WORKERS[how] * EXAMPLES_PER_BATCH))]  # of several emotions
+    prepare(data, first, settings, how)()
     seconds = [_seconds(prepare(data, some, settings, how)) for some in (part, chosen)]
     return (len(chosen) - len(part)) / (seconds[1] - seconds[0])
 
