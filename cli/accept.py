@@ -13,7 +13,7 @@ from cli.errors import Refused
 from cli.evaluate import Data, Folds, LeaveCorpusOut, ProtocolName, Root, choose
 from cli.exits import ExitCode
 from cli.folders import require_folder
-from cli.options import ConfigFile, Overrides, PublicKey
+from cli.options import ConfigFile, Overrides, PublicKey, PushedModels
 from modules.common.native_output import discarded_native_stderr
 from serving.server import command
 
@@ -94,9 +94,7 @@ def folds(
 @app.command()
 def model(
     data: Annotated[str, typer.Option(help="Folder of recordings, local or gs://; may hold several corpora.")],
-    model_base_path: Annotated[
-        str, typer.Option(help="Folder, local or gs://, with a numbered folder per version.")
-    ] = command.DEFAULT_BASE_PATH,
+    model_base_path: PushedModels = command.DEFAULT_BASE_PATH,
     version: Annotated[int | None, typer.Option(min=1, help="Version to test.", show_default="the newest")] = None,
     public_key: PublicKey = None,
     speakers: Annotated[

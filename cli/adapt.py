@@ -12,7 +12,7 @@ import typer
 from cli import terminal
 from cli.errors import CommandFailed
 from cli.folders import require_folder, require_output
-from cli.options import PublicKey
+from cli.options import PublicKey, PushedModels
 from cli.recordings import sound_files
 from modules.common import addresses
 from modules.common.native_output import discarded_native_stderr
@@ -34,9 +34,7 @@ _ADAPTED = ", adapted"
 def adapt(
     folder: Annotated[str, typer.Argument(help="Folder of recordings of the place, at any depth, local or gs://.")],
     *,
-    model_base_path: Annotated[
-        str, typer.Option(help="Folder, local or gs://, with a numbered folder per version.")
-    ] = command.DEFAULT_BASE_PATH,
+    model_base_path: PushedModels = command.DEFAULT_BASE_PATH,
     version: Annotated[int | None, typer.Option(min=1, help="Version to adapt.", show_default="the newest")] = None,
     out: Annotated[
         str | None,
@@ -79,6 +77,8 @@ def _adapt(found: PushedModel, recordings: list[str], out: str, signing_key: str
     import tensorflow as tf
 
     from components.atomic_pusher.executor import push, source_of
+    from components.serving_validator.executor import validate
+    from components.serving_validator.requests import warmup_requests
     from modules.export import adapted
     from modules.export.contract import load_contract
 
@@ -91,7 +91,11 @@ def _adapt(found: PushedModel, recordings: list[str], out: str, signing_key: str
         with tempfile.TemporaryDirectory() as temporary:
             model_dir = posixpath.join(temporary, "model")
             adapted.save(model, found.path, found.version, model_dir, place, training)
-            return push(model_dir, out, source=source, signing_key=signing_key), place
+            files = manifest.describe(model_dir)
+            check = validate(model_dir, [*warmup_requests(model_dir)])
+            if not check.passed:
+                raise CommandFailed(f"version {found.version} was not adapted. {check.text}")
+            return push(model_dir, out, source=source, validated=files, signing_key=signing_key), place
     except tf.errors.OpError as error:  # of a damaged model, or of a bucket
         raise CommandFailed(f"version {found.version} was not adapted: {error.message}") from error
 

@@ -11,7 +11,7 @@ from cli import terminal
 from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder, require_output
-from cli.options import PublicKey
+from cli.options import PublicKey, PushedModels
 from cli.recordings import sound_files
 from modules.common import addresses
 from modules.common.bigquery_table import FORM, is_table, parse_table
@@ -44,9 +44,7 @@ def batch(
         Literal["parquet", "csv", "jsonl"] | None,
         typer.Option("--format", help="Format of a folder's files.", show_default="parquet"),
     ] = None,
-    model_base_path: Annotated[
-        str, typer.Option(help="Folder, local or gs://, with a numbered folder per version.")
-    ] = command.DEFAULT_BASE_PATH,
+    model_base_path: PushedModels = command.DEFAULT_BASE_PATH,
     version: Annotated[int | None, typer.Option(min=1, help="Version to use.", show_default="the newest")] = None,
     public_key: PublicKey = None,
     recordings_per_file: Annotated[

@@ -8,7 +8,7 @@ import typer
 
 from cli import terminal
 from cli.folders import require_output_file
-from cli.options import PublicKey
+from cli.options import PublicKey, PushedModels
 from modules.common.native_output import discarded_native_stderr
 from serving.server import command
 
@@ -23,9 +23,7 @@ def export(
     quantize: Annotated[
         Literal["none", "int8"], typer.Option(help="`int8` stores the network's weights in 8 bits.")
     ] = "none",
-    model_base_path: Annotated[
-        str, typer.Option(help="Folder, local or gs://, with a numbered folder per version.")
-    ] = command.DEFAULT_BASE_PATH,
+    model_base_path: PushedModels = command.DEFAULT_BASE_PATH,
     version: Annotated[int | None, typer.Option(min=1, help="Version to export.", show_default="the newest")] = None,
     public_key: PublicKey = None,
 ) -> None:

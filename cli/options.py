@@ -68,6 +68,7 @@ ModelName = Annotated[str, typer.Option(help="Name of the served model.", callba
 CaFile = Annotated[
     Path | None, typer.Option(help="Certificates in PEM to trust over TLS.", callback=_require_certificates)
 ]
+PushedModels = Annotated[str, typer.Option(help="Folder, local or gs://, with a numbered folder per version.")]
 PublicKey = Annotated[
     str | None,
     typer.Option(

@@ -46,7 +46,7 @@ def ending_with_lost_workers() -> Iterator[None]:
     _lost.clear()
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # Beam raises any kind for a lost worker; without one the error goes on as it is
         if _lost:
             raise LostWorker(
                 f"a worker process of Beam's local runner was lost: {_lost[0]}. 137 is a killed process, such as for "

@@ -37,7 +37,12 @@ class ServingValidator(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
     def __init__(
-        self, *, model: types.BaseChannel, examples: types.BaseChannel, split: str, timeout_sec: float = 180.0
+        self,
+        *,
+        model: types.BaseChannel,
+        examples: types.BaseChannel,
+        split: str,
+        timeout_sec: float = executor.TIMEOUT_SEC,
     ) -> None:
         """Create the component.
 

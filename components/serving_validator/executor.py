@@ -28,6 +28,8 @@ BLESSING_KEY = "blessing"
 SPLIT_KEY = "split"
 TIMEOUT_SEC_KEY = "timeout_sec"
 
+TIMEOUT_SEC = 180.0
+
 CHECK_FILE = "serving_check.json"
 
 NAME = "Answers over gRPC"
@@ -59,7 +61,7 @@ class Executor(base_executor.BaseExecutor):
         _record(check, files, artifact_utils.get_single_instance(output_dict[BLESSING_KEY]))
 
 
-def validate(model_dir: str, requests: list[Any], *, timeout_sec: float) -> Check:
+def validate(model_dir: str, requests: list[Any], *, timeout_sec: float = TIMEOUT_SEC) -> Check:
     """Compare answers of the served model with those of the evaluated one; the value is the largest difference.
 
     The server loads models as TF Serving does, so a model that TF Serving cannot run does not pass.

@@ -6,6 +6,7 @@ from google.cloud import bigquery
 
 from modules.common.bigquery_table import Table
 from modules.common.errors import SerError
+from serving.google_cloud import error_text
 
 _RETRY = bigquery.DEFAULT_RETRY.with_timeout(60)
 
@@ -47,13 +48,16 @@ def require_empty(table: Table) -> None:
         raise UnusableTable(f"the data set of {table.address} does not exist; create it first") from error
     except exceptions.Forbidden as error:
         raise UnusableTable(
-            f"{table.address} may not be written: {error.message}; needed are roles/bigquery.dataEditor on the data "
-            "set and roles/bigquery.jobUser on the project"
+            f"{table.address} may not be written: {error_text(error)}; needed are roles/bigquery.dataEditor on the "
+            "data set and roles/bigquery.jobUser on the project"
         ) from error
-    except (exceptions.GoogleAPIError, auth_exceptions.GoogleAuthError) as error:
+    except auth_exceptions.GoogleAuthError as error:
         raise UnusableTable(
-            f"{table.address} cannot be read: {error}; check the credentials and the network"
+            f"{table.address} cannot be read without credentials: {error}; run `gcloud auth application-default login` "
+            "first"
         ) from error
+    except exceptions.GoogleAPIError as error:
+        raise UnusableTable(f"{table.address} cannot be read: {error_text(error)}; check the network") from error
 
 
 def _rows(client: bigquery.Client, table: Table) -> int:

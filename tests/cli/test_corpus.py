@@ -13,14 +13,7 @@ import pytest
 from cli.main import COMMANDS, main
 from components.audio_example_gen.corpora.scan import scan
 from modules.data.labels import LabelSettings
-
-
-def ser(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Run ``ser`` in this process; return exit code, standard output and standard error."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    captured = capsys.readouterr()
-    return int(stopped.value.code or 0), captured.out, captured.err
+from tests.commands import ser
 
 
 @pytest.fixture(scope="module")

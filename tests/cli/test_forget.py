@@ -1,5 +1,6 @@
 """``ser corpus forget`` on recordings, artifacts recorded in a real ML Metadata, and logs."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -8,11 +9,11 @@ import ml_metadata as mlmd
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as pb
 
-from cli.main import main
 from components.audio_example_gen.corpora.speaker_files import speaker_files
 from modules.common import addresses
 from modules.reporting.summary import Protocol
 from pipeline import forget
+from tests import commands
 
 ANNA, BEN, EVE = "own-anna", "own-ben", "own-eve"
 MANIFEST = (
@@ -121,12 +122,7 @@ def runs(tmp_path) -> Runs:
 
 @pytest.fixture
 def ser(capsys):
-    def call(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main([str(word) for word in words])
-        return int(stopped.value.code or 0), *capsys.readouterr()
-
-    return call
+    return functools.partial(commands.ser, capsys)
 
 
 def test_a_manifest_loses_the_rows_of_one_speaker_and_no_other_byte(data):

@@ -294,3 +294,18 @@ def test_a_model_that_cannot_be_adapted_is_refused(pushed, place, tmp_path, caps
     }
     assert expected[reason] in capsys.readouterr().err
     assert list(base.iterdir()) == [version]
+
+
+def test_a_version_that_cannot_be_served_is_not_pushed(pushed, place, tmp_path, capsys, monkeypatch):
+    save = adapted.save
+
+    def save_broken(model, model_dir, version, out_dir, *rest):
+        save(model, model_dir, version, out_dir, *rest)
+        Path(out_dir, "variables", "variables.index").write_bytes(b"")
+
+    monkeypatch.setattr(adapted, "save", save_broken)
+    base = tmp_path / "serving"
+    shutil.copytree(pushed["utterance"], base)
+    assert ser("adapt", place, "--model-base-path", base) == ExitCode.FAILED
+    assert "could not be served" in capsys.readouterr().err
+    assert len(list(base.iterdir())) == 1

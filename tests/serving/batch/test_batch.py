@@ -19,7 +19,6 @@ import soundfile
 from pyarrow import parquet
 
 from cli.exits import ExitCode
-from cli.main import main
 from modules.audio.decoding import AudioCode, AudioLimits
 from modules.data.labels import EMOTIONS
 from modules.export import manifest
@@ -30,6 +29,7 @@ from serving.batch.tables import ENCODERS, result_row
 from serving.client import Client, Prediction
 from serving.client.segments import whole
 from tests.beam_processes import worker_processes
+from tests.commands import ser
 from tests.exports import export_random_model
 from tests.keys import write_keys
 from tests.paths import RAVDESS_RATE_HZ, ROOT
@@ -59,24 +59,10 @@ def recordings(tmp_path_factory, speechlike) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory, push) -> Path:
-    folder = tmp_path_factory.mktemp("pushed")
-    push(folder, 3)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def limited(tmp_path_factory) -> PushedModel:
     """The same weights, for recordings of at most five seconds."""
     folder = tmp_path_factory.mktemp("limited")
     return PushedModel(str(export_random_model("original_cnn", folder, AudioLimits(max_duration_sec=5))), 1)
-
-
-def ser(capsys, *words) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out + printed.err
 
 
 def csv_rows(folder: Path) -> list[dict[str, str]]:
@@ -256,9 +242,9 @@ def test_a_changed_or_unsigned_model_is_refused(tmp_path, push, recordings, caps
     _, other = write_keys(tmp_path / "other")
     for damage in (lambda: None, lambda: (tmp_path / "serving/3/saved_model.pb").write_bytes(b"changed")):
         damage()
-        code, printed = ser(capsys, *words, "--public-key", other)
-        assert code in (ExitCode.FAILED, ExitCode.REFUSED), printed
-        assert "saved_model.pb" in printed or other in printed
+        ended = ser(capsys, *words, "--public-key", other)
+        assert ended.code in (ExitCode.FAILED, ExitCode.REFUSED), ended.text
+        assert "saved_model.pb" in ended.text or other in ended.text
         assert not (tmp_path / "out").exists()
 
 
@@ -280,9 +266,9 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "recordings").symlink_to(recordings)
-    code, printed = ser(capsys, "batch", folder, "--out", "out", "--model-base-path", base, *words)
-    assert code == ExitCode.REFUSED, printed
-    assert "Traceback" not in printed
+    ended = ser(capsys, "batch", folder, "--out", "out", "--model-base-path", base, *words)
+    assert ended.code == ExitCode.REFUSED, ended.text
+    assert "Traceback" not in ended.text
     assert not (tmp_path / "out").exists()
 
 
@@ -291,8 +277,8 @@ def test_a_bucket_is_scored_into_a_bucket(recordings, base, storage, capsys):
     storage.write_bytes("gs://data/recordings/text.wav", b"no sound")
     storage.upload(base, "gs://models/ser")
     words = ["gs://data/recordings", "--out", "gs://data/out", "--model-base-path", "gs://models/ser"]
-    code, printed = ser(capsys, "batch", *words, "--recordings-per-file", "8")
-    assert code == ExitCode.PARTLY, printed
+    ended = ser(capsys, "batch", *words, "--recordings-per-file", "8")
+    assert ended.code == ExitCode.PARTLY, ended.text
     files = [address for address in storage.addresses("gs://data/out/results") if address.endswith(".parquet")]
     names = [
         row["file"] for file in files for row in parquet.read_table(io.BytesIO(storage.read_bytes(file))).to_pylist()

@@ -10,9 +10,9 @@ from apache_beam.io.gcp.internal.clients.bigquery import bigquery_v2_client
 from google.cloud import bigquery
 
 from cli.exits import ExitCode
-from cli.main import main
 from modules.audio.decoding import AudioCode
 from modules.data.labels import EMOTIONS
+from tests.commands import ser
 from tests.fakes.bigquery import PROJECT, emulator
 from tests.fakes.storage import FakeStorage, Object
 
@@ -81,29 +81,15 @@ def recordings(tmp_path, speechlike) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory, push) -> Path:
-    folder = tmp_path_factory.mktemp("pushed")
-    push(folder, 3)
-    return folder
-
-
-def ser(capsys, *words) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out + printed.err
-
-
 def rows(service: bigquery.Client, table: str) -> list[dict]:
     return [dict(row) for row in service.query(f"SELECT * FROM `{table}` ORDER BY file").result()]
 
 
 def test_each_recording_has_one_row_after_every_start(service, bucket, recordings, base, capsys):
     words = ["batch", recordings, "--out", OUT, "--model-base-path", base, "--recordings-per-file", "3", "--", TEMP]
-    code, printed = ser(capsys, *words)
-    assert code == ExitCode.PARTLY, printed
-    assert f"8 recordings: {GOOD} with an answer, in {OUT}, 2 with an error, in {OUT}_errors" in printed
+    ended = ser(capsys, *words)
+    assert ended.code == ExitCode.PARTLY, ended.text
+    assert f"8 recordings: {GOOD} with an answer, in {OUT}, 2 with an error, in {OUT}_errors" in ended.text
 
     answers = rows(service, TABLE)
     assert [row["file"] for row in answers] == [str(recordings / f"{number}.wav") for number in range(GOOD)]
@@ -122,9 +108,9 @@ def test_each_recording_has_one_row_after_every_start(service, bucket, recording
 def test_a_failed_load_is_repeated_without_scoring(service, bucket, mirror, recordings, base, capsys, tmp_path):
     words = ["batch", recordings, "--out", OUT, "--model-base-path", base, "--", TEMP]
     bucket.mirror = tmp_path / "elsewhere"  # the load job does not find its files
-    code, printed = ser(capsys, *words)
-    assert code == ExitCode.FAILED, printed
-    assert "8 of 8 recordings are finished; run the same command again to continue" in printed
+    ended = ser(capsys, *words)
+    assert ended.code == ExitCode.FAILED, ended.text
+    assert "8 of 8 recordings are finished; run the same command again to continue" in ended.text
     results = f"gs://data/temp/ser-batch/{TABLE}/results/000000.jsonl"
     generation = bucket.object(results).generation
 
@@ -141,9 +127,9 @@ def test_rows_of_something_else_are_kept(service, bucket, recordings, base, caps
     table = bigquery.Table(f"{PROJECT}.ser.{name}", [bigquery.SchemaField("file", "STRING")])
     service.create_table(table)
     assert service.insert_rows_json(table, [{"file": "theirs.wav"}]) == []
-    code, printed = ser(capsys, "batch", recordings, "--out", OUT, "--model-base-path", base, "--", TEMP)
-    assert code == ExitCode.REFUSED, printed
-    assert f"bq://{table.reference} has 1 rows" in printed
+    ended = ser(capsys, "batch", recordings, "--out", OUT, "--model-base-path", base, "--", TEMP)
+    assert ended.code == ExitCode.REFUSED, ended.text
+    assert f"bq://{table.reference} has 1 rows" in ended.text
     assert rows(service, f"{PROJECT}.ser.{name}") == [{"file": "theirs.wav"}]
     assert bucket.addresses("gs://data/temp") == []
 
@@ -162,7 +148,7 @@ def test_rows_of_something_else_are_kept(service, bucket, recordings, base, caps
 def test_what_cannot_be_loaded_is_refused_before_anything_is_written(
     service, bucket, recordings, base, capsys, out, words, found
 ):
-    code, printed = ser(capsys, "batch", recordings, "--out", out, "--model-base-path", base, *words)
-    assert code == ExitCode.REFUSED, printed
-    assert found in " ".join(printed.split())
+    ended = ser(capsys, "batch", recordings, "--out", out, "--model-base-path", base, *words)
+    assert ended.code == ExitCode.REFUSED, ended.text
+    assert found in " ".join(ended.text.split())
     assert bucket.addresses("gs://data/temp") == []

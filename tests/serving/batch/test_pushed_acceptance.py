@@ -9,7 +9,6 @@ import pytest
 import soundfile
 
 from cli.exits import ExitCode
-from cli.main import main
 from modules.data.labels import EMOTIONS
 from modules.evaluation.acceptance import conditions, measure
 from modules.export.contract import EXTRA_ASSETS, PROTOCOL_FILE
@@ -18,6 +17,7 @@ from pipeline import pushed_acceptance
 from serving.batch.in_process import InProcess
 from serving.batch.plan import find_model
 from serving.client import Client
+from tests.commands import ser
 
 SPEAKERS = [f"ravdess-{actor:02}" for actor in range(1, 13)]
 SPLITS = {"train": tuple(SPEAKERS[:4]), "eval": (SPEAKERS[4],), "test": tuple(SPEAKERS[5:8])}
@@ -43,13 +43,6 @@ def base(tmp_path_factory, push):
     protocol = Protocol(kind="speaker", speakers=SPLITS).hashed()
     (folder / "3" / EXTRA_ASSETS / PROTOCOL_FILE).write_text(protocol.model_dump_json())
     return folder
-
-
-def ser(capsys, *words) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
 
 
 @pytest.mark.parametrize(
