@@ -55,20 +55,30 @@ def make_parser_without_data(description: str | None) -> argparse.ArgumentParser
     return parser
 
 
-def plan_folds(options: argparse.Namespace, *overrides: str, leave_corpus_out: bool = False) -> "Plan":
+def plan_folds(
+    options: argparse.Namespace, *overrides: str, leave_corpus_out: bool = False, protocol: str | None = None
+) -> "Plan":
     """Return the six folds of ``ser evaluate`` for the options of :func:`make_folds_parser`.
 
     Args:
         options: Parsed options.
         *overrides: Settings that differ from the default configuration.
         leave_corpus_out: Whether each fold leaves a corpus out instead.
+        protocol: Name of a protocol whose folds and emotions are used instead.
     """
     from pipeline.config import load_config  # slow to import
     from pipeline.cross_validation import run as cross_validation
+    from pipeline.cross_validation.protocols.catalog import protocol_named
 
     config = load_config(overrides=list(overrides))
+    named = protocol_named(protocol) if protocol else None
     return cross_validation.plan(
-        config, data=options.data, root=options.root, folds=FOLDS, leave_corpus_out=leave_corpus_out
+        named.configured(config) if named else config,
+        data=options.data,
+        root=options.root,
+        folds=FOLDS,
+        leave_corpus_out=leave_corpus_out,
+        protocol=named,
     )
 
 

@@ -84,7 +84,6 @@ def _starts(clips: Sequence["Clip"]) -> range:
 
 def predict(planned: "Plan", data: Path) -> dict[str, Predictions]:
     """Return the predictions of every recording by rule."""
-    from modules.data.labels import EMOTIONS
     from pipeline.cross_validation import run as cross_validation
     from pipeline.cross_validation.changed import FoldModel
 
@@ -100,7 +99,7 @@ def predict(planned: "Plan", data: Path) -> dict[str, Predictions]:
         each = model(features.numpy(), valid_frames.numpy())
         for name, rule in RULES.items():
             answers[name].append(rule(each, speech.numpy()))
-        labels.append(EMOTIONS.index(group[0].emotion))
+        labels.append(planned.corpus.emotions.index(group[0].emotion))
         speakers.append(group[0].speaker)
     return {name: Predictions.of(np.array(labels), np.array(rows), speakers) for name, rows in answers.items()}
 
@@ -130,10 +129,13 @@ def _extractor(spec: "AudioSpec") -> Callable[..., tuple["tf.Tensor", ...]]:
 
 def main() -> None:
     """Cross-validate, answer the recordings by every rule and print the table."""
-    options = command.make_folds_parser(__doc__).parse_args()
+    parser = command.make_folds_parser(__doc__)
+    parser.add_argument("--protocol", metavar="NAME", help="folds of a protocol of `ser evaluate`, in place of six")
+    options = parser.parse_args()
     with command.run_folder(options.root):
-        predictions = predict(command.plan_folds(options, ENCODER), options.data)
-    command.publish({"whole recordings": to_markdown(predictions)}, options.write)
+        predictions = predict(command.plan_folds(options, ENCODER, protocol=options.protocol), options.data)
+    name = f"whole recordings of {options.protocol}" if options.protocol else "whole recordings"
+    command.publish({name: to_markdown(predictions)}, options.write)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,12 @@ def answers(url):
         return False
 
 
+def wait_until_drawn(driver):
+    """Wait until the page's script has ended: it draws a part of the page at a time."""
+    done = (By.CSS_SELECTOR, "[data-testid=stApp][data-test-script-state=notRunning]")
+    WebDriverWait(driver, 60).until(expected_conditions.presence_of_element_located(done))
+
+
 @pytest.fixture(scope="module")
 def browser(wav_bytes, tmp_path_factory):
     """A browser with a file as its microphone, and permission to use it."""
@@ -79,6 +85,7 @@ def upload(browser, page, tmp_path):
         wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[type=file]"))[0].send_keys(str(tmp_path / name))
         for text in texts:
             wait.until(lambda it, text=text: text in it.find_element(By.TAG_NAME, "body").text)
+        wait_until_drawn(browser)
         return browser.find_element(By.TAG_NAME, "body").text
 
     return run
@@ -125,10 +132,11 @@ def test_several_recordings_have_a_table_and_a_choice(browser, page, wav_bytes, 
     (field,) = wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[type=file]"))
     field.send_keys("\n".join(str(tmp_path / name) for name in contents))
     wait.until(lambda it: "3 recordings" in it.find_element(By.TAG_NAME, "body").text)
+    wait_until_drawn(browser)
     rows = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "[data-testid=stTable] tbody tr")]
     assert [row.split()[0] for row in rows] == list(contents)
     assert "AUDIO_UNREADABLE" in rows[1]
-    wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[aria-label=Recording]"))
+    assert browser.find_elements(By.CSS_SELECTOR, "input[aria-label=Recording]")
 
 
 def test_a_channel_can_be_chosen_where_channels_cancel(upload, browser, speechlike, tmp_path):
@@ -196,6 +204,7 @@ def test_a_recording_of_the_microphone_is_answered_after_an_upload(upload, brows
     wait.until(lambda _: clock.text >= "00:02")
     click("//button[@aria-label='Stop recording']")
     wait.until(lambda it: "s at 16 kHz" in it.find_element(By.TAG_NAME, "body").text)
+    wait_until_drawn(browser)
     text = browser.find_element(By.TAG_NAME, "body").text
     recorded_sec = float(re.search(r"([\d.]+) s at 16 kHz", text)[1])
     assert recorded_sec >= 2
