@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from benchmarks import command, document
@@ -83,14 +84,22 @@ def prepare_ours(data: Path, chosen: list[Work], settings: IngestSettings, how: 
 
 def prepare_librosa(data: Path, chosen: list[Work], settings: IngestSettings, how: str) -> Callable[[], None]:
     """Start the processes with their imports and return a function that extracts the features."""
-    pool = multiprocessing.get_context("spawn").Pool(WORKERS[how])
+    context = multiprocessing.get_context("spawn")
     extract = functools.partial(extract_with_librosa, data=data, settings=settings)
-    pool.map(extract, chosen[: 4 * WORKERS[how]], chunksize=1)
+    ready = context.Barrier(WORKERS[how] + 1)
+    pool = context.Pool(WORKERS[how], warm_up, (extract, chosen[0], ready))
+    ready.wait()
 
     def run() -> None:
         pool.map(extract, chosen, chunksize=4)
 
     return run
+
+
+def warm_up(extract: Callable[[Work], None], work: Work, ready: Barrier) -> None:
+    """Extract once in a new process, with the imports that this needs, and wait for the other processes."""
+    extract(work)
+    ready.wait()
 
 
 def extract_with_librosa(work: Work, *, data: Path, settings: IngestSettings) -> None:

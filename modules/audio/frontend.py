@@ -75,23 +75,20 @@ def window_of_waveform(waveform: tf.Tensor, sample_rate_hz: tf.Tensor | int, spe
     """
     starts = windowing.recording_starts(_resampled_length(waveform, sample_rate_hz, spec), spec)
 
-    def with_speech(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        samples, valid_samples = _window_from(start, waveform, sample_rate_hz, spec)
-        probability = speech.probabilities(samples[tf.newaxis], valid_samples[tf.newaxis], spec.sample_rate_hz)
-        return samples, valid_samples, probability[0]
+    def window_at(position: tf.Tensor | int) -> Window:
+        samples, valid_samples = _window_from(starts[position], waveform, sample_rate_hz, spec)
+        probability = speech.probabilities(samples[tf.newaxis], valid_samples[tf.newaxis], spec.sample_rate_hz)[0]
+        return Window(samples, valid_samples, windowing.start_seconds(starts[position], spec), probability)
 
-    windows, valid_samples, probabilities = tf.map_fn(
-        with_speech,
-        starts,
-        fn_output_signature=(
-            tf.TensorSpec([spec.window_samples], tf.float32),
-            tf.TensorSpec([], tf.int32),
-            tf.TensorSpec([], tf.float32),
-        ),
-    )
-    chosen = tf.argmax(_up_to_speech(probabilities))
-    start_sec = windowing.start_seconds(starts[chosen], spec)
-    return Window(windows[chosen], valid_samples[chosen], start_sec, probabilities[chosen])
+    def is_looking(position: tf.Tensor, best: Window) -> tf.Tensor:
+        return (position < tf.size(starts)) & (best.speech < HOLDS_SPEECH)
+
+    def look(position: tf.Tensor, best: Window) -> tuple[tf.Tensor, Window]:
+        window = window_at(position)
+        return position + 1, tf.cond(window.speech > best.speech, lambda: window, lambda: best)
+
+    _, found = tf.while_loop(is_looking, look, (tf.constant(1), window_at(0)))
+    return found
 
 
 def _up_to_speech(probabilities: tf.Tensor) -> tf.Tensor:

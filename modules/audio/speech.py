@@ -44,6 +44,7 @@ _FFT = 1024
 _FREQUENCIES_HZ = np.fft.rfftfreq(_FFT, 1 / RATE_HZ)
 _LOWEST_HZ, _VOICE_HZ, _HIGH_HZ = 60, 1_500, 4_000
 _SHORTEST_LAG, _LONGEST_LAG = RATE_HZ // 500, RATE_HZ // 60  # pitch of 500 to 60 Hz
+_LAGS = slice(_SHORTEST_LAG - 1, _LONGEST_LAG + 1)  # with the neighbours, which a peak exceeds
 _CEPSTRA, _MEL_BANDS = 8, 20
 _MIN_POWER = 1e-10
 
@@ -126,7 +127,7 @@ def _columns(framed: tf.Tensor) -> tf.Tensor:
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     power *= tf.constant(_FREQUENCIES_HZ >= _LOWEST_HZ, tf.float32)
     total = tf.reduce_sum(power, axis=1)
-    periodicity, pitch = _voice(power * tf.constant(_FREQUENCIES_HZ <= _VOICE_HZ, tf.float32))
+    periodicity, pitch = _voice(power[:, : len(_autocorrelation())])
     high = tf.reduce_sum(power[:, int(np.searchsorted(_FREQUENCIES_HZ, _HIGH_HZ, side="right")) :], axis=1)
     levels = _decibels(tf.matmul(power, tf.constant(_mel_bank(), tf.float32)))
     cepstra = tf.signal.mfccs_from_log_mel_spectrograms(levels)[:, :_CEPSTRA]
@@ -145,11 +146,14 @@ def _decibels(power: tf.Tensor) -> tf.Tensor:
 
 
 def _voice(power: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the highest peak of the normalised autocorrelation at the lags of voices, and its pitch in octaves."""
-    lags = slice(_SHORTEST_LAG - 1, _LONGEST_LAG + 1)
-    correlation = tf.signal.irfft(tf.cast(power, tf.complex64), [_FFT])
-    relative = correlation[:, lags] / tf.maximum(correlation[:, :1], _MIN_POWER)
-    relative /= tf.constant(_window_correlation()[lags], tf.float32)
+    """Return the highest peak of the normalised autocorrelation at the lags of voices, and its pitch in octaves.
+
+    Args:
+        power: Power at the frequencies up to :data:`_VOICE_HZ`, float32 ``[frames, frequencies]``.
+    """
+    correlation = tf.matmul(power, tf.constant(_autocorrelation(), tf.float32))
+    relative = correlation[:, 1:] / tf.maximum(correlation[:, :1], _MIN_POWER)
+    relative /= tf.constant(_window_correlation()[_LAGS], tf.float32)
     inner = relative[:, 1:-1]
     peaks = tf.where((inner >= relative[:, :-2]) & (inner >= relative[:, 2:]), inner, 0.0)
     lag = tf.cast(tf.argmax(peaks, axis=1), tf.float32) + _SHORTEST_LAG
@@ -231,6 +235,18 @@ def _syllables(envelope: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
 
 def _window() -> np.ndarray:
     return np.hanning(_FRAME_SAMPLES + 1)[:-1]
+
+
+@functools.cache
+def _autocorrelation() -> np.ndarray:
+    """Return the matrix from power at the voice's frequencies to the autocorrelation at lag 0 and at the voice's lags.
+
+    It is the part of an inverse Fourier transform that is needed, ``[frequencies, 1 + lags]``.
+    """
+    frequencies = np.flatnonzero(_FREQUENCIES_HZ <= _VOICE_HZ)
+    lags = np.r_[0, np.arange(_FFT)[_LAGS]]
+    shares = np.where(frequencies == 0, 1, 2) / _FFT  # all but 0 Hz stand for two of the whole spectrum
+    return shares[:, np.newaxis] * np.cos(2 * np.pi / _FFT * np.outer(frequencies, lags))
 
 
 def _window_correlation() -> np.ndarray:

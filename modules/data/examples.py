@@ -53,7 +53,7 @@ def make_example(
     return tf.train.Example(
         features=tf.train.Features(
             feature={
-                FEATURES: _floats(features.ravel()),
+                FEATURES: _floats(features.ravel().tolist()),  # a list is copied faster than an array
                 VALID_FRAMES: _ints(valid_frames),
                 EMOTION: _text(clip.emotion),
                 EMOTION_ID: _ints(emotion_id),
@@ -85,7 +85,7 @@ def model_input_spec(spec: AudioSpec) -> dict[str, tf.io.FixedLenFeature]:
     }
 
 
-def _floats(values: np.ndarray | list[float]) -> tf.train.Feature:
+def _floats(values: list[float]) -> tf.train.Feature:
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
