@@ -60,7 +60,7 @@ def _own_row(result: Mapping[str, Any]) -> Sequence[str]:
     trained = result.get("finetune_blocks", 0)
     state = f"{trained} of its blocks trained" if trained else "frozen"
     return (
-        f"**`{result['family']}`**",
+        f"**`{result['family']}`**{', refitted' if result.get('refit') else ''}",
         f"speech ({result['encoder']}), {state}" if result["encoder"] else "none",
         f"{result['parameters']:,} trained".replace(",", " "),
         f"{', '.join(texts)}; mean of the folds {_mean_of_folds(result)}",

@@ -97,6 +97,30 @@ def read_split(
     return split
 
 
+def joined(one: Split, other: Split, *, max_bytes: float = math.inf) -> Split:
+    """Return the clips of both, the second after the first.
+
+    Args:
+        one: The first.
+        other: The second, of the same shape and emotions.
+        max_bytes: Size in bytes up to which the features are kept in memory; larger ones go to a temporary file.
+
+    Raises:
+        OSError: The disk has no room for the temporary file.
+    """
+    shape = (len(one) + len(other), *one.features.shape[1:])
+    both = _empty_split(shape, one.emotions, max_bytes)
+    start = 0
+    for part in (one, other):
+        for first in range(0, len(part), _READ_BATCH):
+            rows = slice(first, min(first + _READ_BATCH, len(part)))
+            both.features[start + np.arange(rows.start, rows.stop)] = part.features[rows]
+        for name in ("valid_frames", "emotion_ids", "speakers", "corpora"):
+            getattr(both, name)[start : start + len(part)] = getattr(part, name)
+        start += len(part)
+    return both
+
+
 def plain_constants(
     file_patterns: Sequence[str], transform: tft.TFTransformOutput, spec: AudioSpec
 ) -> Constants | None:

@@ -78,6 +78,11 @@ class TrainingSettings(Settings):
         description="Whether the probabilities are calibrated on eval by temperature scaling (Guo et al. 2017), which "
         "changes no decision.",
     )
+    refit: bool = Field(
+        False,
+        description="Whether the model is trained once more, from the start and for as many epochs, on the clips of "
+        "eval too, after these have calibrated it. Takes twice as long, and pays where speakers are few.",
+    )
     max_error: float | None = Field(
         None,
         gt=0,
@@ -120,6 +125,15 @@ class TrainingSettings(Settings):
         # Keras compiles nothing with XLA while TensorFlow's deterministic operations are on.
         if self.xla and self.deterministic:
             raise ValueError("xla and deterministic are both true; allowed: one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _require_fixed_epochs_to_refit(self) -> Self:
+        if self.refit and (self.early_stopping_patience or self.learning_rate_schedule == "plateau"):
+            raise ValueError(
+                "refit is true, and eval decides on the epochs or the learning rate; allowed with refit: "
+                "early_stopping_patience=0 and another learning_rate_schedule than plateau"
+            )
         return self
 
     @property

@@ -17,7 +17,7 @@ from modules.audio.decoding import DEFAULT_LIMITS, AudioLimits
 from modules.audio.spec import AudioSpec
 from modules.common import live_line
 from modules.common.errors import SerError
-from modules.data.dataset import Split, plain_constants, read_split
+from modules.data.dataset import Split, joined, plain_constants, read_split
 from modules.evaluation import abstention, calibration
 from modules.export import signatures
 from modules.models.encoder_blocks import BLOCKS, with_encoder_blocks
@@ -199,8 +199,32 @@ def train_model(
         PromiseOutOfReach: No confidence keeps ``training.max_error`` on the held-out clips.
         ValueError: The devices cannot share a batch of ``training.batch_size`` clips evenly.
     """
-    make_repeatable(settings)
     started_sec = time.monotonic()
+    callbacks = callbacks or []
+    model, history = _fit(settings, spec, train, held_out, callbacks, devices)
+    temperature, operating = _calibrate(model, held_out, settings)
+    if settings.refit:
+        everything = joined(train, held_out, max_bytes=settings.max_bytes)
+        model, _ = _fit(settings, spec, everything, held_out, callbacks, devices)
+    return TrainedModel(
+        model=model,
+        history=history,
+        seconds=time.monotonic() - started_sec,
+        temperature=temperature,
+        operating=operating,
+    )
+
+
+def _fit(
+    settings: TrainingSettings,
+    spec: AudioSpec,
+    train: Split,
+    held_out: Split,
+    callbacks: Sequence[keras.callbacks.Callback],
+    devices: Sequence[str],
+) -> tuple[keras.Model, dict[str, list[float]]]:
+    """Return a model trained from the start, in float32, and its history."""
+    make_repeatable(settings)
     with precision(settings.precision), strategy_of(devices).scope():
         model = build_compiled(
             settings, spec, classes=len(train.emotions), steps_per_epoch=-(-len(train) // settings.batch_size)
@@ -209,9 +233,7 @@ def train_model(
         live_line.keep(f"Trainer  {settings.family}, {size}")
         arguments = fit_arguments(settings, train, held_out, devices=len(devices))
         try:
-            fitted = model.fit(
-                **arguments, callbacks=[*training_callbacks(settings), EpochProgress(), *(callbacks or [])]
-            )
+            fitted = model.fit(**arguments, callbacks=[*training_callbacks(settings), EpochProgress(), *callbacks])
         finally:
             for batches in (arguments["x"], arguments["validation_data"]):
                 batches.close()
@@ -219,14 +241,7 @@ def train_model(
     _require_finite(history, settings)
     if settings.precision != "float32" or len(devices) > 1:
         model = rebuilt(model, settings, spec, classes=len(train.emotions))
-    temperature, operating = _calibrate(model, held_out, settings)
-    return TrainedModel(
-        model=model,
-        history=history,
-        seconds=time.monotonic() - started_sec,
-        temperature=temperature,
-        operating=operating,
-    )
+    return model, history
 
 
 def fit_arguments(settings: TrainingSettings, train: Split, held_out: Split, *, devices: int = 1) -> dict[str, Any]:

@@ -105,6 +105,7 @@ class CrossValidation(Section):
         family: Model family.
         encoder: Pretrained encoder; None if there is none.
         finetune_blocks: Number of its blocks that are trained with the head.
+        refit: Whether each fold's model is trained on its eval speakers, too, after these calibrated it.
         parameters: Number of parameters of each model, without those of the frozen encoder.
         evaluation: Metrics over all clips, each predicted by the model of its test fold.
         predictions: These predictions as comma-separated values, in a file of their own.
@@ -116,6 +117,7 @@ class CrossValidation(Section):
     family: str
     encoder: str | None
     finetune_blocks: int
+    refit: bool
     parameters: int
     data_fingerprint: str
     folds: tuple[FoldSummary, ...]
@@ -382,6 +384,7 @@ def _combine(planned: Plan, fold_results: Sequence[FoldResult]) -> CrossValidati
         family=planned.config.training.family,
         encoder=audio.encoder if audio.feature_family == "encoder" else None,
         finetune_blocks=planned.config.training.finetune_blocks,
+        refit=planned.config.training.refit,
         parameters=fold_results[0].parameters,
         data_fingerprint=corpus.fingerprint,
         folds=tuple(

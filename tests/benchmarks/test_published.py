@@ -37,6 +37,11 @@ def test_trained_blocks_are_named():
     assert "speech (whisper-tiny.en), 2 of its blocks trained" in table
 
 
+def test_a_refitted_model_is_named():
+    (table,) = published.to_markdown([result("savee-loso", speakers=4) | {"refit": True}]).values()
+    assert "| **`encoder_cnn`**, refitted |" in table
+
+
 def test_interval_of_few_speakers_is_unknown():
     (table,) = published.to_markdown([result("savee-loso", speakers=4)]).values()
     assert "UAR 60.0 (interval unknown)" in table

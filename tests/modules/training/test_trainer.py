@@ -13,7 +13,7 @@ import tensorflow_transform as tft
 
 from modules.audio.spec import AudioSpecMismatch
 from modules.common.arrays import ArrayOnDisk
-from modules.data.dataset import read_split
+from modules.data.dataset import joined, read_split
 from modules.evaluation.abstention import PromiseOutOfReach
 from modules.evaluation.calibration import apply_temperature
 from modules.training import trainer
@@ -135,6 +135,31 @@ def test_a_promised_error_chooses_the_confidence_on_the_held_out_clips(splits, q
     assert trained.operating.coverage == pytest.approx(answered.mean())
 
 
+def test_refit_trains_on_the_clips_that_calibrated(splits, quick_settings):
+    settings = quick_settings.replace(
+        learning_rate_schedule="cosine", early_stopping_patience=0, hyperparameters={"filters": 4}
+    )
+    train, held_out = splits
+    everything = joined(train, held_out)
+    assert (len(everything), len(set(everything.speakers))) == (112, len({*train.speakers, *held_out.speakers}))
+    without, refitted, expected = (
+        trainer.train_model(settings.replace(refit=refit), ORIGINAL_AUDIO, clips, held_out)
+        for refit, clips in ((False, train), (True, train), (False, everything))
+    )
+    assert refitted.temperature == without.temperature
+    assert refitted.history == without.history
+    np.testing.assert_array_equal(
+        trainer.predict(refitted.model, everything), trainer.predict(expected.model, everything)
+    )
+
+
+def test_refit_needs_fixed_epochs(quick_settings):
+    with pytest.raises(ValueError, match="allowed with refit"):
+        quick_settings.replace(early_stopping_patience=3, learning_rate_schedule="cosine", refit=True)
+    with pytest.raises(ValueError, match="allowed with refit"):
+        quick_settings.replace(early_stopping_patience=0, learning_rate_schedule="plateau", refit=True)
+
+
 def test_an_error_that_cannot_be_promised_is_refused(splits, quick_settings):
     with pytest.raises(PromiseOutOfReach, match=r"training\.max_error is 0\.001"):
         trainer.train_model(quick_settings.replace(max_error=0.001), ORIGINAL_AUDIO, *splits)
@@ -172,7 +197,7 @@ def test_xla_trains(transformed):
     script = f"""
 import tensorflow_transform as tft
 from modules.training import trainer
-from modules.data.dataset import read_split
+from modules.data.dataset import joined, read_split
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 quick = {{"epochs": 1, "hyperparameters": {{"filters": 4}}, "calibrate": False}}
 settings = ORIGINAL_TRAINING.replace(xla=True, deterministic=False, **quick)
