@@ -57,7 +57,7 @@ sbom: .setup/checks/.ready ## Write sbom.json, the packages of the lock as Cyclo
 	.setup/checks/bin/cyclonedx-py requirements requirements.lock --output-reproducible --output-file sbom.json
 
 audit: .setup/checks/.ready ## Look the packages of the lock up among known vulnerabilities, on pypi.org
-	.setup/checks/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
+	environment/audit.sh .setup/checks/bin/pip-audit
 
 digests: ## Write the current digests of the images that builds and services start from, with Debian's skopeo
 	deploy/images/digests.sh

@@ -17,8 +17,8 @@ DIGEST = re.compile(r".+:.+@sha256:[0-9a-f]{64}")
 WITHOUT_DIGEST = {
     "apache/beam_python3.11_sdk:2.77.0": "one program is copied from it; Beam's releases keep their tags",
     "tensorflow/serving:2.21.0": "TF Serving's releases keep their tags",
-    "gcr.io/google.com/cloudsdktool/google-cloud-cli:latest": "replaced every week; runs the scan, and is part of no image",
-    "gcr.io/google.com/cloudsdktool/google-cloud-cli:slim": "replaced every week; copies and tags, and is part of no image",
+    "gcr.io/google.com/cloudsdktool/google-cloud-cli:latest": "replaced every week; it is part of no image",
+    "gcr.io/google.com/cloudsdktool/google-cloud-cli:slim": "replaced every week; it is part of no image",
 }
 # Systems that CI tests the set-up on, in their current state.
 SYSTEMS = {"debian:12", "debian:13", "ubuntu:24.04"}

@@ -73,6 +73,7 @@ def test_the_api_of_every_resource_is_enabled():
     kinds = {kind for kind, _ in resources() if kind.startswith("google_") and not kind.startswith("google_project_")}
     assert {api for kind in kinds for words, api in APIS.items() if kind.startswith(f"google_{words}_")} | {
         "aiplatform",
+        "containeranalysis",
         "dataflow",
         "logging",
         "ondemandscanning",
