@@ -77,9 +77,7 @@ def test_a_vulnerability_fails_the_audit_unless_it_is_accepted_today(audit, exce
     assert ("was accepted until" in done.stderr) is (str(TODAY - datetime.timedelta(days=1)) in exceptions)
 
 
-@pytest.mark.parametrize(
-    "line", ["PYSEC-1", f"PYSEC-1 {TODAY}", "PYSEC-1 pyarrow: no day", "PYSEC-1 tomorrow pyarrow"]
-)
+@pytest.mark.parametrize("line", ["PYSEC-1", f"PYSEC-1 {TODAY}", "PYSEC-1 pyarrow: no day", "PYSEC-1 tomorrow pyarrow"])
 def test_an_exception_without_day_or_reason_is_refused(audit, line):
     done = audit(f"{line}\n")
     assert done.returncode == 1
