@@ -7,7 +7,8 @@
 # Vertex AI gives its containers their command; Dataflow starts the worker's entrypoint, Beam's own.
 # Builders without BuildKit build every stage up to the target: the stages are in the order of what they need.
 
-ARG PYTHON_IMAGE=python:3.11-slim-trixie
+# `make digests` renews them.
+ARG PYTHON_IMAGE=python:3.11-slim-trixie@sha256:45037981b62b34b44602584fccbc4d884d5f7dc92c7ee86bb38a698a79fe1e51
 ARG BEAM_IMAGE=apache/beam_python3.11_sdk:2.77.0
 
 FROM ${PYTHON_IMAGE} AS build

@@ -8,7 +8,7 @@ export SER_CORPORA ?= $(abspath $(wildcard ../shared/corpora))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON_RUN := .venv/bin/python
 
-.PHONY: help run test test-all lint docs golden reference screenshots sbom audit airflow lock clean
+.PHONY: help run test test-all lint docs golden reference screenshots sbom audit digests airflow lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,7 +57,10 @@ sbom: .setup/checks/.ready ## Write sbom.json, the packages of the lock as Cyclo
 	.setup/checks/bin/cyclonedx-py requirements requirements.lock --output-reproducible --output-file sbom.json
 
 audit: .setup/checks/.ready ## Look the packages of the lock up among known vulnerabilities, on pypi.org
-	.setup/checks/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
+	environment/audit.sh .setup/checks/bin/pip-audit
+
+digests: ## Write the current digests of the images that builds and services start from, with Debian's skopeo
+	deploy/images/digests.sh
 
 airflow: export AIRFLOW_HOME ?= $(abspath output/airflow)
 airflow: export AIRFLOW__CORE__DAGS_FOLDER := $(abspath deploy/airflow/dags)

@@ -35,6 +35,9 @@ def ui(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the page.")] = 8510,
     max_upload_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest upload, in MB.")] = 100,
+    max_sessions: Annotated[
+        int, typer.Option(min=1, help="Largest number of sessions at the same time; the page refuses others.")
+    ] = 20,
     model_base_path: Annotated[
         str, typer.Option(help="Folder of pushed versions, local or gs://, to show the model card from.")
     ] = command.DEFAULT_BASE_PATH,
@@ -58,5 +61,6 @@ def ui(
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     arguments = ["--address", address, "--model-base-path", model_base_path, "--samples", samples]
+    arguments += ["--max-sessions", str(max_sessions)]
     program = [sys.executable, "-m", "streamlit", "run", str(page), *words, "--", *arguments]
     os.execv(sys.executable, program)  # replaces this process, so that signals reach the page directly

@@ -209,7 +209,7 @@ check_serving() {
 
 make_monitoring_image() {  # PROGRAM OF DEBIAN, ARGUMENTS ...: in place of a released image, under its name
   local program=$1 name=${1#prometheus-} image container; shift
-  image=docker.io/$(sed -n "s|^ *image: \(prom/$name:.*\)|\1|p" compose.yaml)
+  image=docker.io/$(sed -n "s|^ *image: \(prom/$name:[^@]*\).*|\1|p" compose.yaml)
   container=$(engine from localhost/base/python)
   engine run "$container" -- sh -euc "
     apt-get update -qq
@@ -237,7 +237,8 @@ check_compose() {  # all services of the profile but Grafana, which Debian does 
   make_monitoring_image prometheus-alertmanager --config.file=/etc/alertmanager/alertmanager.yml --storage.path=/alertmanager
   set_up_podman
   rm -rf "$WORK/stack"; mkdir -p "$WORK/stack" "$WORK/networks"
-  sed '/^    ports:/d' compose.yaml > "$WORK/stack/compose.yaml"  # this machine may use the ports
+  # This machine may use the ports; an image that was made here has another digest.
+  sed -E '/^    ports:/d; s/@sha256:[0-9a-f]+//' compose.yaml > "$WORK/stack/compose.yaml"
   cp -r deploy "$WORK/stack"; ln -s "$output" "$WORK/stack/output"
   say "compose: server, page, monitor, Prometheus and Alertmanager by podman"
   compose up --detach --no-build embedded page monitor prometheus alertmanager > "$WORK/compose.log" 2>&1 ||

@@ -80,6 +80,27 @@ resource "google_project_iam_member" "build" {
   member  = local.build_member
 }
 
+# What `gcloud artifacts sbom load` calls: it names the list of packages in the registry's metadata of an image.
+resource "google_project_iam_custom_role" "sbom" {
+  role_id     = "serSbom"
+  title       = "Speech-emotion pipeline: attach lists of packages to images"
+  description = "Notes and occurrences of Artifact Analysis, without deletion"
+  permissions = [
+    "containeranalysis.notes.attachOccurrence",
+    "containeranalysis.notes.create",
+    "containeranalysis.notes.get",
+    "containeranalysis.occurrences.create",
+    "containeranalysis.occurrences.list",
+    "containeranalysis.occurrences.update",
+  ]
+}
+
+resource "google_project_iam_member" "sbom" {
+  project = var.project
+  role    = google_project_iam_custom_role.sbom.id
+  member  = local.build_member
+}
+
 # Jobs that a run starts act as the same account, which must be granted explicitly.
 resource "google_service_account_iam_member" "pipeline_acts_as_itself" {
   service_account_id = google_service_account.ser["pipeline"].name

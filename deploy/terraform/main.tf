@@ -7,6 +7,7 @@ locals {
     "cloudbuild.googleapis.com",
     "cloudscheduler.googleapis.com",
     "compute.googleapis.com",
+    "containeranalysis.googleapis.com",
     "dataflow.googleapis.com",
     "iam.googleapis.com",
     "iap.googleapis.com",

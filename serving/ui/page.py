@@ -25,6 +25,7 @@ from modules.export.contract import EXTRA_ASSETS, NO_SPEECH, NOT_SURE
 from modules.reporting.model_card import JSON_FILE, LIMITS, MARKDOWN_FILE
 from serving.client import AudioError, Client, Prediction, Segment, ServerUnreachable, ServingError
 from serving.client.segments import segments_of
+from serving.ui import sessions
 from serving.ui.picture import INK, colour_of, picture
 
 _CARD_GUIDE = "https://modelcards.withgoogle.com/about"
@@ -55,6 +56,10 @@ def main() -> None:
     options = _options()
     st.set_page_config(page_title="Speech emotion", page_icon="🎙️")
     st.title("Speech emotion")
+    if not sessions.admit(limit := options.max_sessions):
+        st.error(f"Sessions in use: {limit} of {limit}. Try again when another tab is closed.")
+        st.button("Try again")
+        return
     _note(f"Model: `{options.address}`")
     sounds = _choose(options.samples)
     if not sounds:
@@ -73,6 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--address", required=True)
     parser.add_argument("--model-base-path", required=True)
     parser.add_argument("--samples", required=True)
+    parser.add_argument("--max-sessions", type=int, required=True)
     return parser.parse_args()
 
 

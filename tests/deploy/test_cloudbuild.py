@@ -83,7 +83,7 @@ def test_nothing_is_published_before_tests_checks_and_scan(build):
 
     assert before("publish") == set(build.steps) - {"publish", "keep-images", "update-schedule"}
     assert {"publish", "keep-images"} <= before("update-schedule")
-    assert {"test", "check-worker"} <= before("push")
+    assert {"test", "audit", "check-worker"} <= before("push")
 
 
 def test_scripts_are_bash(build):
@@ -200,11 +200,32 @@ def test_the_pipeline_is_compiled_with_the_pushed_images(build, programs, tmp_pa
 
 
 def test_the_pipeline_is_published_by_build_and_as_latest(build, programs, tmp_path):
+    write_digests(tmp_path)
     done = build.steps["publish"].run(ROOT, tmp_path, programs)
     assert not done.returncode, done.stderr
     targets = [call.split()[-1] for call in calls(programs, "gcloud") if call.startswith("storage cp")]
     assert [target.rpartition("/")[0] for target in targets] == ["gs://example-pipelines/compiled"] * 2
     assert targets[-1].endswith("/latest.json")
+
+
+def test_the_packages_of_every_image_are_listed_and_attached(build, programs, tmp_path):
+    write_digests(tmp_path)
+    write_fake(programs, "docker", 'printf "{}"')
+    done = build.steps["sbom"].run(ROOT, tmp_path, programs)
+    assert not done.returncode, done.stderr
+    for call, image in zip(calls(programs, "docker"), IMAGES, strict=True):
+        assert call.endswith(f" docker:{REGISTRY}/{image}@{DIGEST} --output cyclonedx-json@1.5")
+        assert re.search(r"anchore/syft:v[\d.]+@sha256:[0-9a-f]{64} scan", call)
+        assert (tmp_path / "workspace" / f"{image}.cdx.json").read_text() == "{}"
+    build.steps["publish"].run(ROOT, tmp_path, programs)
+    loaded = [call for call in calls(programs, "gcloud") if call.startswith("artifacts sbom load")]
+    build_id = build.steps["build"].args[4].rpartition(":")[2]
+    for call, image in zip(loaded, IMAGES, strict=True):
+        assert call.split()[3:] == [
+            f"--source={tmp_path}/workspace/{image}.cdx.json",
+            f"--uri={REGISTRY}/{image}@{DIGEST}",
+            f"--destination=gs://example-pipelines/compiled/{build_id}",
+        ]
 
 
 def test_the_schedule_stays_unless_it_is_to_be_updated(build, programs, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,9 +25,13 @@ CHECK = "import sys, compose_spec; compose_spec.PyCompose.from_json(sys.stdin.re
 
 
 def validate(compose: dict) -> subprocess.CompletedProcess:
-    """Validate by compose-spec; YAML's merge keys are resolved, as every engine does first."""
+    """Validate by compose-spec; YAML's merge keys are resolved, as every engine does first.
+
+    The specification's grammar has a tag or a digest; every engine takes both, and then uses the digest.
+    """
     command = [tool("checks/bin/python"), "-c", CHECK]
-    return subprocess.run(command, input=json.dumps(compose), capture_output=True, text=True, check=False)
+    text = re.sub(r":[\w.-]+(?=@sha256:)", "", json.dumps(compose))
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
 
 def command_of(name: str) -> list[str]:

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
@@ -229,6 +230,32 @@ def test_silence_has_no_speech(upload, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(96_000), 48_000)
     text = upload("a.wav", (tmp_path / "silent.wav").read_bytes(), "Probability of speech: 0%", "Waveform, emotions")
     assert "Model version" in text
+
+
+def test_a_session_above_the_limit_waits_until_another_is_closed(browser, start_page, unused_tcp_port_factory):
+    url = start_page("localhost:1", unused_tcp_port_factory(), "--max-sessions", "1")
+    wait = WebDriverWait(browser, 60)
+    browser.get(url)
+    wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[type=file]"))
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    second = browser.current_window_handle
+    browser.get(url)
+    try_again = (By.XPATH, "//button[contains(., 'Try again')]")
+    wait.until(expected_conditions.element_to_be_clickable(try_again)).click()
+    assert "Sessions in use: 1 of 1." in browser.find_element(By.TAG_NAME, "body").text
+    assert not browser.find_elements(By.CSS_SELECTOR, "input[type=file]")
+    browser.switch_to.window(first)
+    browser.close()
+    browser.switch_to.window(second)
+
+    def admitted(driver):
+        for button in driver.find_elements(*try_again):
+            button.click()
+        return driver.find_elements(By.CSS_SELECTOR, "input[type=file]")
+
+    WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException]).until(admitted)
+    assert "in use" not in browser.find_element(By.TAG_NAME, "body").text
 
 
 def test_a_missing_server_shows_address_and_command(upload, start_page, unused_tcp_port_factory, wav_bytes):

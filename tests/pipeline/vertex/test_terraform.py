@@ -73,6 +73,7 @@ def test_the_api_of_every_resource_is_enabled():
     kinds = {kind for kind, _ in resources() if kind.startswith("google_") and not kind.startswith("google_project_")}
     assert {api for kind in kinds for words, api in APIS.items() if kind.startswith(f"google_{words}_")} | {
         "aiplatform",
+        "containeranalysis",
         "dataflow",
         "logging",
         "ondemandscanning",
@@ -136,6 +137,7 @@ def test_the_page_starts_with_options_that_exist():
     (container,) = template["containers"]
     parsed = load_command("ui").make_context("ui", list(container["args"])).params
     assert (parsed["host"], parsed["port"]) == ("0.0.0.0", container["ports"][0]["container_port"])
+    assert parsed["max_sessions"] == template["max_instance_request_concurrency"]
 
 
 def test_buckets_are_closed():

@@ -85,7 +85,7 @@ def test_the_entrypoint_refuses_other_routes(tmp_path, variable):
 
 def test_the_image_is_of_the_release_whose_api_is_locked():
     version = importlib.metadata.version("tensorflow-serving-api")
-    assert f"ARG TF_SERVING_VERSION={version}\n" in (SERVING / "container" / "Dockerfile").read_text()
+    assert f"ARG SERVING_IMAGE=tensorflow/serving:{version}" in (SERVING / "container" / "Dockerfile").read_text()
 
 
 def test_batching_has_tf_servings_defaults(tmp_path):
