@@ -30,8 +30,10 @@ def contradictions(digests: Iterable[tuple[Clip, str]]) -> dict[str, str]:
     for clips in groups(digests):
         first = clips[0]
         other = next((clip for clip in clips if clip.emotion != first.emotion), None)
-        for clip in clips if other else ():
-            against = first if clip.emotion != first.emotion else other
+        if other is None:
+            continue
+        for clip in clips:
+            against = other if clip.emotion == first.emotion else first
             reasons[clip.clip_id] = (
                 f"the same sound has two labels: {clip.emotion} here, {against.emotion} in {against.path}"
             )
