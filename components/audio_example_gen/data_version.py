@@ -134,16 +134,16 @@ def compare(
     Raises:
         OSError: The folder cannot be read.
     """
-    paths = addresses.files(data)
+    paths = set(addresses.files(data))
     found = {clip.path: clip for clip in identify(paths, read_text=_reader(data), labels=version.labels).clips}
-    there = [path for path in sorted(version.sha256) if path in set(paths)]
+    there = [path for path in sorted(version.sha256) if path in paths]
     changed = []
     for done, path in enumerate(there, start=1):
         if file_digest(posixpath.join(data, path)).sha256 != version.sha256[path]:
             changed.append(path)
         progress(done, len(there))
     return Differences(
-        missing=tuple(sorted(version.clips.keys() - set(paths))),
+        missing=tuple(sorted(version.clips.keys() - paths)),
         changed=tuple(changed),
         relabelled=tuple(path for path in sorted(found) if version.clips.get(path, found[path]) != found[path]),
         additional=tuple(sorted(found.keys() - version.clips.keys())),

@@ -89,8 +89,11 @@ class Report:
         recordings = len(self.outcomes) + len(self.rejected)
         return len(self.quarantined) / recordings if recordings else 0.0
 
-    def _clips_below(self, folder: str) -> int:
-        return sum(outcome.clip.path.startswith(posixpath.join(folder, "")) for outcome in self.used)
+    def _clips_by_span(self) -> dict[str, int]:
+        depths = {len(folder.split("/")) for folder in self.spans}
+        parts = [outcome.clip.path.split("/") for outcome in self.used]
+        counts = collections.Counter("/".join(part[:depth]) for part in parts for depth in depths)
+        return {folder: counts[folder] for folder in self.spans}
 
     def reasons(self) -> dict[str, int]:
         """Return the number of quarantined recordings by kind of reason, the most frequent first."""
@@ -116,7 +119,7 @@ class Report:
                 "reasons": self.reasons(),
             },
             "dropped": dict(self.dropped),
-            "spans": {folder: self._clips_below(folder) for folder in self.spans},
+            "spans": self._clips_by_span(),
             "duplicates": _duplicates(self.outcomes),
         }
 

@@ -28,10 +28,13 @@ def contradictions(digests: Iterable[tuple[Clip, str]]) -> dict[str, str]:
     """
     reasons = {}
     for clips in groups(digests):
+        first = clips[0]
+        other = next((clip for clip in clips if clip.emotion != first.emotion), None)
+        if other is None:
+            continue
         for clip in clips:
-            others = [other for other in clips if other.emotion != clip.emotion]
-            if others:
-                reasons[clip.clip_id] = (
-                    f"the same sound has two labels: {clip.emotion} here, {others[0].emotion} in {others[0].path}"
-                )
+            against = other if clip.emotion == first.emotion else first
+            reasons[clip.clip_id] = (
+                f"the same sound has two labels: {clip.emotion} here, {against.emotion} in {against.path}"
+            )
     return reasons

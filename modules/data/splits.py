@@ -134,19 +134,11 @@ def assign_speakers(
     open_splits = [split for split in SPLITS if split not in named.values()]
     if len(arrived) == 1:
         _require_enough(len(clips_of), clips_of.keys() - named.keys(), open_splits)
-    split_of: dict[str, str] = {}
-    so_far: dict[str, list[Clip]] = {}
+    assignment = _Assignment(open_splits, settings, min_test_speakers)
     for arrival in arrived:
-        free = {speaker: clips for speaker, clips in arrival.items() if speaker not in named}
-        so_far = {speaker: [*so_far.get(speaker, []), *free.get(speaker, [])] for speaker in so_far | free}
-        assigned = split_of | _distribute(free, so_far, split_of, open_splits, settings)
-        movable = free.keys() - split_of.keys()
-        if TEST in open_splits:
-            _fill_test(assigned, free, movable, min_test_speakers)
-        if TRAIN in open_splits:
-            _keep_emotions_in_train(assigned, so_far, movable, min_test_speakers)
-        split_of = assigned
-    assigned = {speaker: (named | split_of)[speaker] for speaker in clips_of}
+        assignment.add({speaker: clips for speaker, clips in arrival.items() if speaker not in named})
+    split_of = assignment.split_of | named
+    assigned = {speaker: split_of[speaker] for speaker in clips_of}
     _require_every_split(assigned)
     return assigned
 
@@ -190,62 +182,89 @@ def _require_every_split(split_of: Mapping[str, str]) -> None:
         )
 
 
-def _distribute(
-    clips_of: Mapping[str, Sequence[Clip]],
-    so_far: Mapping[str, Sequence[Clip]],
-    placed: Mapping[str, str],
-    splits: Sequence[str],
-    settings: SplitSettings,
-) -> dict[str, str]:
-    """Assign the speakers one after the other, each to the split that improves the balance most.
+class _Assignment:
+    """Splits of the speakers so far. Each arrival is read once: it costs no more after many others.
 
     Args:
-        clips_of: New clips, by speaker.
-        so_far: All clips so far, including the new ones.
-        placed: Splits of earlier speakers; the other speakers are assigned.
         splits: Splits to choose from.
         settings: Settings of the splits.
+        min_test_speakers: See :func:`assign`.
+
+    Attributes:
+        split_of: Split of every speaker.
     """
-    overall, here = (_Balance(clips, placed, splits, settings) for clips in (so_far, clips_of))
-    waiting = _order({speaker: clips for speaker, clips in clips_of.items() if speaker not in placed}, settings.seed)
-    split_of: dict[str, str] = {}
-    while waiting:
-        speaker, _ = waiting[0]
-        candidates = _splits_in_need(waiting, here) or splits
-        split_of[speaker] = min(candidates, key=lambda split: overall.cost(clips_of[speaker], split))
-        for balance in (overall, here):
-            balance.put(clips_of[speaker], split_of[speaker])
-        waiting = waiting[1:]
-    return split_of
 
+    def __init__(self, splits: Sequence[str], settings: SplitSettings, min_test_speakers: int) -> None:
+        self.split_of: dict[str, str] = {}
+        self._splits, self._settings, self._min_test_speakers = splits, settings, min_test_speakers
+        self._speakers: collections.Counter[str] = collections.Counter()  # by split
+        self._overall = _Balance(splits, settings)
+        self._emotions: set[str] = set()
+        self._trained: set[str] = set()  # emotions of the training speakers
 
-def _fill_test(
-    split_of: dict[str, str], clips_of: Mapping[str, Sequence[Clip]], movable: Collection[str], min_test_speakers: int
-) -> None:
-    """Move training speakers with few clips to test until it has enough speakers or train has one left."""
-    train = sorted((s for s in movable if split_of[s] == TRAIN), key=lambda speaker: (len(clips_of[speaker]), speaker))
-    missing = min_test_speakers - _count(split_of, TEST)
-    for speaker in train[: max(0, min(missing, _count(split_of, TRAIN) - 1))]:
-        split_of[speaker] = TEST
+    def add(self, clips_of: Mapping[str, Sequence[Clip]]) -> None:
+        """Assign the new speakers of an arrival.
 
+        Args:
+            clips_of: Clips of the arrival, by speaker.
+        """
+        here = _Balance(self._splits, self._settings)
+        new = {speaker: clips for speaker, clips in clips_of.items() if speaker not in self.split_of}
+        for balance in (self._overall, here):
+            for speaker, clips in clips_of.items():
+                balance.expect(clips)
+                if speaker not in new:
+                    balance.put(clips, self.split_of[speaker])
+        self._distribute(new, here)
+        if TEST in self._splits:
+            self._fill_test(new)
+        emotions_of = {speaker: {clip.emotion for clip in clips} for speaker, clips in clips_of.items()}
+        self._emotions = self._emotions.union(*emotions_of.values())
+        self._trained = self._trained.union(*(emotions_of[each] for each in clips_of if self.split_of[each] == TRAIN))
+        if TRAIN in self._splits:
+            self._keep_emotions_in_train(new, emotions_of)
 
-def _keep_emotions_in_train(
-    split_of: dict[str, str], clips_of: Mapping[str, Sequence[Clip]], movable: Collection[str], min_test_speakers: int
-) -> None:
-    """Move a speaker to train for each emotion that no training speaker has, if the other splits can spare one."""
-    emotions_of = {speaker: {clip.emotion for clip in clips} for speaker, clips in clips_of.items()}
-    needed = {EVAL: 1, TEST: max(1, min_test_speakers)}
-    for emotion in sorted(set().union(*emotions_of.values())):
-        speakers = [speaker for speaker, emotions in emotions_of.items() if emotion in emotions]
-        if any(split_of[speaker] == TRAIN for speaker in speakers):
-            continue
-        spare = [s for s in speakers if s in movable and _count(split_of, split_of[s]) > needed[split_of[s]]]
-        if spare:
-            split_of[min(spare, key=lambda speaker: (len(clips_of[speaker]), speaker))] = TRAIN
+    def _distribute(self, new: Mapping[str, Sequence[Clip]], here: "_Balance") -> None:
+        """Assign the speakers one after the other, each to the split that improves the balance most."""
+        waiting = _order(new, self._settings.seed)
+        left_of_corpus = collections.Counter(corpus for _, corpus in waiting)
+        for number, (speaker, corpus) in enumerate(waiting):
+            lacking = _splits_in_need(here, len(waiting) - number, corpus, left_of_corpus[corpus])
+            left_of_corpus[corpus] -= 1
+            counts = _count_groups(new[speaker])
+            split = min(lacking or self._splits, key=lambda split: self._overall.cost(counts, split))
+            here.put(new[speaker], split)
+            self._place(speaker, new[speaker], split)
 
+    def _place(self, speaker: str, clips: Sequence[Clip], split: str) -> None:
+        if speaker in self.split_of:
+            self._overall.take(clips, self.split_of[speaker])
+            self._speakers[self.split_of[speaker]] -= 1
+        self._overall.put(clips, split)
+        self._speakers[split] += 1
+        self.split_of[speaker] = split
 
-def _count(split_of: Mapping[str, str], split: str) -> int:
-    return sum(assigned == split for assigned in split_of.values())
+    def _fill_test(self, new: Mapping[str, Sequence[Clip]]) -> None:
+        """Move training speakers with few clips to test until it has enough speakers or train has one left."""
+        train = sorted((s for s in new if self.split_of[s] == TRAIN), key=lambda speaker: (len(new[speaker]), speaker))
+        missing = self._min_test_speakers - self._speakers[TEST]
+        for speaker in train[: max(0, min(missing, self._speakers[TRAIN] - 1))]:
+            self._place(speaker, new[speaker], TEST)
+
+    def _keep_emotions_in_train(
+        self, new: Mapping[str, Sequence[Clip]], emotions_of: Mapping[str, Collection[str]]
+    ) -> None:
+        """Move a speaker to train for each emotion that no training speaker has, if the other splits can spare one."""
+        needed = {EVAL: 1, TEST: max(1, self._min_test_speakers)}
+        for emotion in sorted(self._emotions - self._trained):
+            if emotion in self._trained:  # of a speaker who was moved for another emotion
+                continue
+            speakers = [speaker for speaker in new if emotion in emotions_of[speaker]]
+            spare = [s for s in speakers if self._speakers[self.split_of[s]] > needed[self.split_of[s]]]
+            if spare:
+                speaker = min(spare, key=lambda speaker: (len(new[speaker]), speaker))
+                self._place(speaker, new[speaker], TRAIN)
+                self._trained |= set(emotions_of[speaker])
 
 
 def _order(clips_of: Mapping[str, Sequence[Clip]], seed: int) -> list[tuple[str, str]]:
@@ -257,44 +276,48 @@ def _order(clips_of: Mapping[str, Sequence[Clip]], seed: int) -> list[tuple[str,
     return [(speaker, clips_of[speaker][0].corpus) for speaker in sorted(clips_of, key=rank)]
 
 
-def _splits_in_need(waiting: Sequence[tuple[str, str]], balance: "_Balance") -> list[str]:
-    """Return the splits that lack a speaker, if only as many speakers are left to assign."""
+def _splits_in_need(balance: "_Balance", left: int, corpus: str, left_of_corpus: int) -> list[str]:
+    """Return the splits that lack a speaker, if only as many speakers are left to assign.
+
+    Args:
+        balance: Balance of the arrival.
+        left: Speakers left to assign.
+        corpus: Corpus of the next one.
+        left_of_corpus: Speakers of this corpus left to assign.
+    """
     empty = balance.splits_without(())
-    if len(waiting) <= len(empty):
+    if left <= len(empty):
         return empty
-    corpus = waiting[0][1]
     lacking = balance.splits_without((corpus,))
-    waiting_of_corpus = sum(other == corpus for _, other in waiting)
-    return lacking if waiting_of_corpus == len(lacking) else []
+    return lacking if left_of_corpus == len(lacking) else []
 
 
 class _Balance:
     """Deviations of the splits from their shares of each group: all clips, each corpus, each sex of a corpus."""
 
-    def __init__(
-        self,
-        clips_of: Mapping[str, Sequence[Clip]],
-        placed: Mapping[str, str],
-        splits: Sequence[str],
-        settings: SplitSettings,
-    ) -> None:
+    def __init__(self, splits: Sequence[str], settings: SplitSettings) -> None:
         whole = sum(settings.share(split) for split in splits)
         self._share = {split: settings.share(split) / whole for split in splits}
-        self._total = _count_groups(clip for clips in clips_of.values() for clip in clips)
+        self._total: collections.Counter[Group] = collections.Counter()
         self._filled: dict[str, collections.Counter[Group]] = {split: collections.Counter() for split in splits}
-        for speaker in clips_of.keys() & placed.keys():
-            self.put(clips_of[speaker], placed[speaker])
+
+    def expect(self, clips: Iterable[Clip]) -> None:
+        """Count clips that will be put into a split."""
+        self._total.update(_count_groups(clips))
 
     def put(self, clips: Iterable[Clip], split: str) -> None:
-        self._filled[split] += _count_groups(clips)
+        self._filled[split].update(_count_groups(clips))
+
+    def take(self, clips: Iterable[Clip], split: str) -> None:
+        self._filled[split].subtract(_count_groups(clips))
 
     def splits_without(self, group: Group) -> list[str]:
         return [split for split, filled in self._filled.items() if not filled[group]]
 
-    def cost(self, clips: Iterable[Clip], split: str) -> float:
-        """Return the change of the sum of squared deviations if ``clips`` were assigned to ``split``."""
+    def cost(self, counts: Mapping[Group, int], split: str) -> float:
+        """Return the change of the sum of squared deviations if clips with these groups were put into ``split``."""
         change = 0.0
-        for group, count in _count_groups(clips).items():
+        for group, count in counts.items():
             part, filled = count / self._total[group], self._filled[split][group] / self._total[group]
             change += part * (part + 2 * (filled - self._share[split]))
         return change

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modules.evaluation.intervals import Predictions
+from modules.evaluation.intervals import Predictions, rows_by_value
 
 PERMUTATIONS = 999
 """Permutations of the test; the least p-value is one over their number plus one."""
@@ -29,7 +29,7 @@ def p_value(predictions: Predictions, *, permutations: int = PERMUTATIONS, seed:
     labels, predicted = predictions.labels, predictions.predicted.astype(np.int16)
     counts = np.bincount(labels)
     weights = 1 / (counts[labels] * np.count_nonzero(counts))  # of a correct clip in the UAR
-    speakers = [np.flatnonzero(predictions.speakers == speaker) for speaker in np.unique(predictions.speakers)]
+    speakers = [rows for _, rows in rows_by_value(predictions.speakers)]
     if all(len(np.unique(labels[rows])) == 1 for rows in speakers):
         return None
     random = np.random.default_rng(seed)

@@ -20,6 +20,7 @@ from modules.evaluation.intervals import (
     estimates,
     paired_differences,
     point_estimates,
+    rows_by_value,
 )
 from modules.reporting.summary import (
     MIN_INTERVAL_SPEAKERS,
@@ -207,8 +208,8 @@ def _slice_results(
 ) -> tuple[SliceResult, ...]:
     results = []
     for dimension, values in dimensions.items():
-        for value in np.unique(values):
-            part = predictions.take(values == value)
+        for value, rows in rows_by_value(values):
+            part = predictions.take(rows)
             speakers = len(np.unique(part.speakers))
             names = _slice_metrics(part)
             if speakers < MIN_INTERVAL_SPEAKERS:
@@ -220,7 +221,7 @@ def _slice_results(
             results.append(
                 SliceResult(
                     dimension=dimension,
-                    value=str(value),
+                    value=value,
                     clips=len(part.labels),
                     speakers=speakers,
                     emotions=len(np.unique(part.labels)),

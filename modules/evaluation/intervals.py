@@ -79,7 +79,7 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
     def take(self, chosen: np.ndarray) -> "Predictions":
-        """Return the clips where ``chosen``, bool ``[clips]``, is true."""
+        """Return the clips where ``chosen``, bool ``[clips]``, is true, or those at positions, int ``[chosen]``."""
         return Predictions(self.labels[chosen], self.probabilities[chosen], self.speakers[chosen])
 
 
@@ -91,6 +91,17 @@ class Estimate:
     low: np.ndarray
     high: np.ndarray
     resampled: Literal["speakers", "clips"]
+
+
+def rows_by_value(values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each value, sorted, and the positions that have it, int64 ``[positions]``, ascending.
+
+    Args:
+        values: Texts ``[clips]``.
+    """
+    names, counts = np.unique(values, return_counts=True)
+    rows = np.split(np.argsort(values, kind="stable"), np.cumsum(counts)[:-1])
+    yield from zip(names.tolist(), rows, strict=True)
 
 
 def point_estimates(predictions: Predictions, names: Sequence[str] = SCALAR_METRICS) -> Scores:

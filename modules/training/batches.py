@@ -59,12 +59,11 @@ class TrainingBatches(Batches):
     ) -> None:
         super().__init__(split, batch_size=batch_size)
         self._mixup, self._seed, self._weights = mixup, seed, weights
-        self._epoch = 0
+        self._start(epoch=0)
 
     def __getitem__(self, index: int) -> Batch:
         """Return inputs and labels like :meth:`Batches.__getitem__`, and weights, float32 ``[batch]``, if there are."""
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._split))
-        kept = order[index * self._batch_size :][: self._batch_size]
+        kept = self._order[index * self._batch_size :][: self._batch_size]
         inputs, targets = self._split.inputs(kept), self._targets[kept]
         weights = None if self._weights is None else self._weights[kept]
         if not self._mixup:
@@ -79,8 +78,12 @@ class TrainingBatches(Batches):
         return _batch(mixed, _mixed(targets, targets[added], share), weights)
 
     def on_epoch_end(self) -> None:
-        """Count the epoch, so that the next one draws other mixtures; Keras calls this."""
-        self._epoch += 1
+        """Count the epoch and draw its order, so that the next one has other mixtures; Keras calls this."""
+        self._start(epoch=self._epoch + 1)
+
+    def _start(self, *, epoch: int) -> None:
+        self._epoch = epoch
+        self._order = np.random.default_rng((self._seed, epoch)).permutation(len(self._split))
 
 
 def _batch(inputs: dict[str, np.ndarray], targets: np.ndarray, weights: np.ndarray | None) -> Batch:

@@ -3,6 +3,7 @@
 Paths are relative to the manifest. Listed files are identified by the manifest alone, not by their names.
 """
 
+import collections
 import csv
 import dataclasses
 import io
@@ -104,8 +105,8 @@ def _corpus_names(manifests: list[str]) -> dict[str, str]:
     """Return the name of the folder for each manifest; the path of the folder if two folders share a name."""
     folders = {manifest: posixpath.dirname(manifest) for manifest in manifests}
     short = {manifest: _slug(posixpath.basename(folder)) for manifest, folder in folders.items()}
-    names = list(short.values())
-    return {manifest: name if names.count(name) == 1 else _slug(folders[manifest]) for manifest, name in short.items()}
+    counts = collections.Counter(short.values())
+    return {manifest: name if counts[name] == 1 else _slug(folders[manifest]) for manifest, name in short.items()}
 
 
 def _slug(text: str) -> str:

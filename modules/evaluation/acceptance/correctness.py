@@ -99,8 +99,9 @@ def _frequent_speakers(predictions: Predictions) -> np.ndarray:
 
 def _shares(predictions: Predictions, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the true and the predicted share of each class, float64 ``[speakers, classes]``."""
-    of_speaker = predictions.speakers[None] == names[:, None]
-    matrices = confusions(of_speaker.astype(np.float64), predictions)
+    frequent = predictions.take(np.isin(predictions.speakers, names))
+    matrices = np.zeros((len(names), predictions.classes, predictions.classes))
+    np.add.at(matrices, (np.searchsorted(names, frequent.speakers), frequent.labels, frequent.predicted), 1)
     totals = matrices.sum(axis=(1, 2))[:, None]
     return matrices.sum(axis=2) / totals, matrices.sum(axis=1) / totals
 

@@ -75,6 +75,21 @@ def test_mixtures_depend_on_seed_and_epoch_alone(split):
     assert (first[1] != other[1]).any()
 
 
+def test_the_order_is_drawn_once_in_an_epoch(split, monkeypatch):
+    drawn = []
+
+    class Generator(np.random.Generator):
+        def permutation(self, values: int) -> np.ndarray:
+            drawn.append(values)
+            return super().permutation(values)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Generator(np.random.PCG64(seed)))
+    batches = TrainingBatches(split, batch_size=8, mixup=1.0, seed=0)
+    for index in range(len(batches)):
+        batches[index]
+    assert sum(drawn) == 2 * CLIPS  # the order of all clips, and the pairs of each batch
+
+
 def test_training_with_mixup_is_reproducible():
     spec = ORIGINAL_AUDIO.replace(feature_family="logmel", window_sec=0.5, mel_bands=16, mfcc_coefficients=16)
     rng = np.random.default_rng(0)
