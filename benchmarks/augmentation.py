@@ -1,12 +1,15 @@
 """Contribution of the variants of training clips: ``python -m benchmarks.augmentation --data DIR [--root DIR]``.
 
 Cross-validates a family over an encoder with its variants, with one more each, and with chains of the same number, and
-predicts the test speakers' recordings under some of the changes of the acceptance tests. Folds and models are those of
-``ser evaluate``; missing ones are trained. Results are files below ``--root``, so that a stopped run resumes.
+predicts the test speakers' recordings under some of the changes of the acceptance tests. Folds and examples are those
+of ``ser evaluate``, but each variant is ingested once for all rows. Results are files below ``--root``, so that a
+stopped run resumes.
 """
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -14,13 +17,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks import command, document
-from benchmarks.ablation import plan_rows
 from benchmarks.robustness import predict
 from modules.audio.augmentation import PLAIN
 from modules.audio.changes import Change, unchanged
 from modules.audio.changes.background import with_noise
+from modules.audio.spec import AudioSpec
+from modules.common.arrays import ArrayOnDisk
+from modules.common.digest import digest
+from modules.data import examples
+from modules.data.statistics import Statistics
 from modules.evaluation.acceptance.conditions import CONDITIONS as ACCEPTANCE
 from modules.evaluation.intervals import Predictions, estimates, paired_differences
+
+if TYPE_CHECKING:
+    from pipeline.cross_validation.corpus import Corpus
+    from pipeline.cross_validation.run import Plan
 
 FIRST = "coloured_noise, babble, telephone, excerpt"
 """Row that the others are compared with."""
@@ -29,8 +40,9 @@ ROWS = (
     FIRST,
     *(f"{FIRST}, {added}" for added in ("room", "tilt", "codec", "hum", "music", "clipping")),
     "tilt+coloured_noise, room+babble, telephone, excerpt",
-    "room+coloured_noise, babble, tilt+telephone, excerpt",
-    "room+tilt+coloured_noise, babble, telephone, tilt+excerpt",
+    "room+coloured_noise, tilt+babble, telephone, excerpt",
+    "tilt+coloured_noise, room+babble, telephone, room+tilt+excerpt",
+    "tilt+coloured_noise, room+babble, telephone, hum+excerpt",
 )
 """Variants of each row in addition to the clips as they are."""
 
@@ -42,6 +54,7 @@ CONDITIONS: dict[str, Change] = {
 }
 
 _CONDITIONS_IN_A_TABLE = 3
+_BATCH = 512
 _CHOICE_SPEAKERS = 12  # test speakers of the first three of the six folds
 
 
@@ -81,14 +94,41 @@ def of_first_speakers(predictions: Predictions, count: int) -> Predictions:
     return predictions.take(np.isin(predictions.speakers, np.unique(predictions.speakers)[:count]))
 
 
-def settings_of(family: str, row: str) -> tuple[str, ...]:
-    """Return the settings of a row.
+def variants_of(row: str) -> tuple[str, ...]:
+    """Return the variants of a row, the clips as they are first.
 
     Args:
-        family: Name of the model family.
         row: One of :data:`ROWS`.
     """
-    return f"training.family={family}", f"augmentation.variants=[{PLAIN}, {row}]"
+    return PLAIN, *row.split(", ")
+
+
+def plan_row(whole: "Plan", row: str) -> "Plan":
+    """Return the plan of a row.
+
+    Args:
+        whole: Plan with the variants of all rows.
+        row: One of :data:`ROWS`.
+    """
+    variants = variants_of(row)
+    augmentation = whole.config.augmentation.replace(variants=variants)
+    config = whole.config.replace(augmentation=augmentation)
+    return dataclasses.replace(whole, config=config, corpus=_with_variants(whole.corpus, variants, config.audio))
+
+
+def _with_variants(corpus: "Corpus", variants: Iterable[str], spec: AudioSpec) -> "Corpus":
+    """Return the examples of some variants, copied to a temporary file, as an ingestion of these alone has them."""
+    chosen = np.flatnonzero(np.isin(corpus.columns[examples.AUGMENTATION], list(variants)))
+    columns = {name: values[chosen] for name, values in corpus.columns.items()}
+    features, statistics = ArrayOnDisk.temporary((len(chosen), *spec.feature_shape)), Statistics(spec)
+    for start in range(0, len(chosen), _BATCH):
+        rows = slice(start, start + _BATCH)
+        features[rows] = values = corpus.features[chosen[rows]]
+        statistics.add(values, columns[examples.VALID_FRAMES][rows], columns[examples.SPEAKER][rows])
+    fingerprint = digest([corpus.fingerprint, list(variants)])
+    return dataclasses.replace(
+        corpus, fingerprint=fingerprint, columns=columns, features=features, statistics=statistics
+    )
 
 
 def main() -> None:
@@ -98,9 +138,12 @@ def main() -> None:
     listed = "; ".join(f"{number}: {row}" for number, row in enumerate(ROWS))
     parser.add_argument("--rows", nargs="*", type=int, default=range(len(ROWS)), metavar="NUMBER", help=listed)
     options = parser.parse_args()
-    settings = {row: settings_of(options.family, row) for row in [FIRST, *(ROWS[number] for number in options.rows)]}
+    rows = (FIRST, *(ROWS[number] for number in options.rows))
+    everything = dict.fromkeys(variant for row in rows for variant in variants_of(row))
+    settings = f"training.family={options.family}", f"augmentation.variants=[{', '.join(everything)}]"
     with command.run_folder(options.root):
-        plans = dict(plan_rows(settings, options.data, options.root))
+        whole = command.plan_folds(options, *settings)
+        plans = {row: plan_row(whole, row) for row in rows}
         predictions = predict(plans, options.data, options.root / "augmentation", CONDITIONS)
     choice = {
         row: {name: of_first_speakers(each, _CHOICE_SPEAKERS) for name, each in of.items()}
