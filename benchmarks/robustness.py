@@ -53,10 +53,16 @@ CONDITIONS: dict[str, Change] = {
 }
 
 
-def predict(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, dict[str, Predictions]]:
-    """Return predictions of every clip by row of the ablation and by condition.
+def predict(
+    plans: Mapping[str, "Plan"], data: Path, folder: Path, conditions: Mapping[str, Change] = CONDITIONS
+) -> dict[str, dict[str, Predictions]]:
+    """Return predictions of every clip by row and by condition, each of a model that did not train on its speaker.
 
-    The model of each clip was not trained on its speaker.
+    Args:
+        plans: Plan of the cross-validation of each row.
+        data: Folder of recordings.
+        folder: Folder of the files of predictions.
+        conditions: Changes by name.
     """
     from pipeline.cross_validation import run as cross_validation
     from pipeline.cross_validation.changed import ChangedRecordings, extract
@@ -66,7 +72,7 @@ def predict(plans: Mapping[str, "Plan"], data: Path, folder: Path) -> dict[str, 
         for name, planned in plans.items()
     }
     answers: dict[str, dict[str, Predictions]] = {name: {} for name in plans}
-    for condition, change in CONDITIONS.items():
+    for condition, change in conditions.items():
         extracted: dict[str, Extracted] = {}  # by audio spec, which rows may share
         for name, planned in plans.items():
             spec = planned.config.audio.fingerprint

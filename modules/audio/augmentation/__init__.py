@@ -1,4 +1,4 @@
-"""Augmented copies of training clips: noise, babble, telephone, pitch and others, and their compositions."""
+"""Augmented copies of training clips: noise, rooms, codecs, pitch and others, and their compositions."""
 
 from modules.audio.augmentation.settings import PLAIN, TRANSFORMS, AugmentationSettings
 from modules.audio.augmentation.variants import augment, draw_plan

@@ -1,4 +1,4 @@
-"""Sums of sounds at a given ratio."""
+"""Sums of sounds at a given ratio, and sounds at a given level."""
 
 import numpy as np
 
@@ -18,3 +18,21 @@ def mix(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     if not all(powers):
         return samples
     return (samples + noise * np.sqrt(powers[0] / powers[1]) * 10 ** (-snr_db / 20)).astype(np.float32)
+
+
+def with_power_of(samples: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Return samples with the mean power of the original, or less where they would exceed full scale.
+
+    Args:
+        samples: float ``[samples]``.
+        original: float ``[any number of samples]``.
+
+    Returns:
+        float64 ``[samples]``; the samples themselves where they are silent.
+    """
+    samples = samples.astype(np.float64)
+    power = np.mean(np.square(samples))
+    if not power:
+        return samples
+    scaled = samples * np.sqrt(np.mean(np.square(original, dtype=np.float64)) / power)
+    return scaled / max(1.0, float(np.abs(scaled).max()))

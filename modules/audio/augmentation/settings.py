@@ -16,6 +16,12 @@ TRANSFORMS: tuple[str, ...] = (
     "babble",
     "telephone",
     "excerpt",
+    "room",
+    "tilt",
+    "codec",
+    "hum",
+    "music",
+    "clipping",
 )
 
 
@@ -39,9 +45,8 @@ class AugmentationSettings(Settings):
     variants: tuple[str, ...] = Field(
         (PLAIN,),  # the small network augments while it trains
         min_length=1,
-        description="What is written for each training clip: `plain` is the recording itself; the others are `noise`, "
-        "`stretch`, `shift`, `pitch`, `coloured_noise`, `babble`, `telephone`, `excerpt`, or several joined by `+` and "
-        "applied from left to right.",
+        description=f"What is written for each training clip: `{PLAIN}` is the recording itself; the others are "
+        f"{', '.join(f'`{name}`' for name in TRANSFORMS)}, or several joined by `+` and applied from left to right.",
         json_schema_extra={"allowed": f"a list of {PLAIN}, {', '.join(TRANSFORMS)}, and several joined by +"},
     )
     noise_std: float = Field(

@@ -1,10 +1,10 @@
 """The telephone: a narrow band at 8 kHz, and a codec."""
 
 import dataclasses
-import io
 
 import numpy as np
 
+from modules.audio.augmentation.codec import coded, of_length
 from modules.audio.augmentation.settings import AugmentationSettings
 
 RATE_HZ = 8000
@@ -34,8 +34,8 @@ class Telephone:
         """Limit the band and apply the codec; the result has the length of ``samples``."""
         import soxr
 
-        received = _coded(in_band(samples, sample_rate_hz), self.codec)
-        return _of_length(soxr.resample(received, RATE_HZ, sample_rate_hz), len(samples))
+        received = coded(in_band(samples, sample_rate_hz), RATE_HZ, "WAV", self.codec)
+        return of_length(soxr.resample(received, RATE_HZ, sample_rate_hz), len(samples))
 
 
 def in_band(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
@@ -50,16 +50,3 @@ def in_band(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
     narrow = soxr.resample(samples, sample_rate_hz, RATE_HZ)
     return signal.sosfilt(signal.butter(4, BAND_HZ, btype="bandpass", fs=RATE_HZ, output="sos"), narrow)
-
-
-def _coded(samples: np.ndarray, codec: str) -> np.ndarray:
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, np.clip(samples, -1, 1), RATE_HZ, format="WAV", subtype=codec)
-    file.seek(0)
-    return soundfile.read(file, dtype="float32")[0]
-
-
-def _of_length(samples: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(samples[:length], (0, max(0, length - len(samples)))).astype(np.float32)

@@ -10,14 +10,20 @@ from typing import Protocol
 import numpy as np
 
 from modules.audio.augmentation.babble import Babble
+from modules.audio.augmentation.clipping import Clipping
+from modules.audio.augmentation.codec import Codec
 from modules.audio.augmentation.coloured_noise import ColouredNoise
 from modules.audio.augmentation.excerpt import Excerpt
+from modules.audio.augmentation.hum import Hum
+from modules.audio.augmentation.music import Music
 from modules.audio.augmentation.noise import Noise
 from modules.audio.augmentation.pitch import Pitch
+from modules.audio.augmentation.room import Room
 from modules.audio.augmentation.settings import AugmentationSettings, steps_of
 from modules.audio.augmentation.shift import Shift
 from modules.audio.augmentation.stretch import Stretch
 from modules.audio.augmentation.telephone import Telephone
+from modules.audio.augmentation.tilt import Tilt
 from modules.common.digest import shuffle_key
 
 
@@ -49,6 +55,12 @@ _BY_NAME: Mapping[str, DrawnTransform] = {
     "babble": Babble,
     "telephone": Telephone,
     "excerpt": Excerpt,
+    "room": Room,
+    "tilt": Tilt,
+    "codec": Codec,
+    "hum": Hum,
+    "music": Music,
+    "clipping": Clipping,
 }
 
 

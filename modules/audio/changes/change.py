@@ -51,24 +51,6 @@ def unchanged(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
     return samples, rate_hz
 
 
-def with_power_of(samples: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """Return samples with the mean power of the original, or less where they would exceed full scale.
-
-    Args:
-        samples: float ``[samples]``.
-        original: float ``[any number of samples]``.
-
-    Returns:
-        float64 ``[samples]``; the samples themselves where they are silent.
-    """
-    samples = samples.astype(np.float64)
-    power = np.mean(np.square(samples))
-    if not power:
-        return samples
-    scaled = samples * np.sqrt(np.mean(np.square(original, dtype=np.float64)) / power)
-    return scaled / max(1.0, float(np.abs(scaled).max()))
-
-
 class Voices:
     """A recording of each speaker, for babble."""
 

@@ -1,13 +1,14 @@
 """Channels between the speaker and the file: telephones, filters and spectral tilts."""
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 
 from modules.audio.augmentation import telephone
 from modules.audio.augmentation.coloured_noise import ColouredNoise
-from modules.audio.changes.change import Change, Place, Sound, with_power_of
+from modules.audio.augmentation.mixing import with_power_of
+from modules.audio.augmentation.tilt import weighted
+from modules.audio.changes.change import Change, Place, Sound
 
 _TILT_HZ = 8000  # half the rate of the published filters, which are for 16 kHz
 _COMPRESSOR_THRESHOLD_DB, _COMPRESSOR_SLOPE = -20.0, 0.8
@@ -108,16 +109,9 @@ def _filtered(kind: str, cutoffs_hz: tuple[float, ...]) -> Change:
 
 def tilted_down(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
     """Return samples whose amplitude falls linearly with frequency, from 1 at 0 Hz to 0 at 8 kHz and above."""
-    return _weighted(samples, rate_hz, lambda hz: np.maximum(1 - hz / _TILT_HZ, 0)), rate_hz
+    return weighted(samples, rate_hz, lambda hz: np.maximum(1 - hz / _TILT_HZ, 0)), rate_hz
 
 
 def tilted_up(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
     """Return samples whose amplitude rises linearly with frequency, from 0 at 0 Hz to 2 at 8 kHz and above."""
-    return _weighted(samples, rate_hz, lambda hz: np.minimum(2 * hz / _TILT_HZ, 2)), rate_hz
-
-
-def _weighted(samples: np.ndarray, rate_hz: int, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return samples with a gain by frequency, without a delay, at the power of the original."""
-    spectrum = np.fft.rfft(samples, 2 * len(samples))  # with room for the filter's response
-    frequencies_hz = np.fft.rfftfreq(2 * len(samples), 1 / rate_hz)
-    return with_power_of(np.fft.irfft(spectrum * gain(frequencies_hz))[: len(samples)], samples)
+    return weighted(samples, rate_hz, lambda hz: np.minimum(2 * hz / _TILT_HZ, 2)), rate_hz

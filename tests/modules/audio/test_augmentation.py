@@ -1,20 +1,31 @@
+import concurrent.futures
+import hashlib
 import itertools
+import os
 import subprocess
 import sys
 
 import librosa
 import numpy as np
+import pyroomacoustics
 import pytest
+from scipy import signal
 
 from modules.audio.augmentation import PLAIN, TRANSFORMS, augment, draw_plan
 from modules.audio.augmentation.babble import Babble
+from modules.audio.augmentation.clipping import Clipping
+from modules.audio.augmentation.codec import Codec
 from modules.audio.augmentation.coloured_noise import ColouredNoise
 from modules.audio.augmentation.excerpt import Excerpt
+from modules.audio.augmentation.hum import Hum
+from modules.audio.augmentation.music import Music
 from modules.audio.augmentation.noise import Noise
 from modules.audio.augmentation.pitch import Pitch
+from modules.audio.augmentation.room import Room
 from modules.audio.augmentation.shift import Shift
 from modules.audio.augmentation.stretch import Stretch
 from modules.audio.augmentation.telephone import CODECS, Telephone
+from modules.audio.augmentation.tilt import Tilt
 from tests.original import ORIGINAL_AUGMENTATION
 
 RATE_HZ = 22_050
@@ -106,6 +117,137 @@ def test_an_excerpt_starts_relative_to_the_sound_and_ends_within_the_clip(start_
     np.testing.assert_array_equal(part, window[start : start + RATE_HZ])
 
 
+ROOM = Room((7.0, 5.0, 3.0), reverberation_sec=0.5, speaker_m=(2.0, 3.0, 1.5), microphone_m=(3.0, 2.0, 1.2))
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16_000, 22_050, 48_000])
+def test_a_room_adds_reflections_after_the_direct_sound_and_no_delay(rate_hz):
+    pulse = np.zeros(rate_hz, np.float32)
+    pulse[1000] = 0.5
+    wet = ROOM.apply(pulse, sample_rate_hz=rate_hz)
+    assert np.argmax(np.abs(wet)) == 1000
+    assert np.sum(wet**2) == pytest.approx(np.sum(pulse**2), rel=1e-3)
+    before, after = (np.sum(part**2) for part in (wet[:990], wet[1000 + rate_hz // 100 :]))
+    assert before < 0.01 * after
+
+
+@pytest.mark.parametrize("reverberation_sec", [0.2, 0.4, 0.6])
+def test_a_room_decays_in_its_reverberation_time(reverberation_sec):
+    room = Room(ROOM.size_m, reverberation_sec, ROOM.speaker_m, ROOM.microphone_m)
+    measured = pyroomacoustics.experimental.measure_rt60(room.response(16_000)[0], 16_000, decay_db=20)
+    assert measured == pytest.approx(reverberation_sec, rel=0.2)
+
+
+def test_speaker_and_microphone_are_drawn_inside_of_the_room_and_near_each_other():
+    rooms = [draw_plan("room", ORIGINAL_AUGMENTATION, seed=seed, clip_id="a.wav")[0] for seed in range(500)]
+    places = np.array([(room.size_m, room.speaker_m, room.microphone_m) for room in rooms])
+    sizes, speakers, microphones = places.transpose(1, 0, 2)
+    assert np.all((places[:, 1:] > 0.49) & (places[:, 1:] < sizes[:, None] - 0.49))
+    distances = np.linalg.norm(speakers - microphones, axis=1)
+    assert 2 < distances.max() < 2.5001
+    assert np.median(distances) > 1
+    assert max(pyroomacoustics.inverse_sabine(room.reverberation_sec, room.size_m)[0] for room in rooms) < 1
+
+
+@pytest.mark.parametrize("slope_db", [-3.0, 4.0])
+def test_tilt_has_its_slope_and_limits_without_a_delay_and_keeps_the_power(slope_db):
+    noise = np.random.default_rng(0).standard_normal(WINDOW_SAMPLES).astype(np.float32) / 20
+    tilted = Tilt(slope_db, high_pass_hz=100, low_pass_hz=8000).apply(noise, sample_rate_hz=RATE_HZ)
+    assert tilted.std() == pytest.approx(noise.std(), rel=0.01)
+    hz, across = signal.csd(noise, tilted, RATE_HZ, nperseg=2048)
+    gain = across / signal.welch(noise, RATE_HZ, nperseg=2048)[1]
+
+    def gain_db(frequency_hz):
+        return 20 * np.log10(np.abs(gain[np.argmin(np.abs(hz - frequency_hz))]))
+
+    assert gain_db(2000) - gain_db(500) == pytest.approx(2 * slope_db, abs=0.5)
+    assert gain_db(50) - gain_db(500) < -3.3 * slope_db - 9
+    assert np.abs(np.angle(gain[5:700])).max() < 0.2
+
+
+def sweeps():
+    """Return breathy tones that rise from 200 to 3000 Hz three times, softly at both ends."""
+    seconds = np.arange(WINDOW_SAMPLES) / RATE_HZ
+    breath = np.random.default_rng(0).standard_normal(WINDOW_SAMPLES) / 10
+    swept = signal.chirp(seconds % 0.8, 200, 0.8, 3000) + breath
+    return (swept * np.sin(np.pi * seconds / 0.8) ** 2 / 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_codecs_change_the_sound_and_leave_no_delay(seed):
+    window = sweeps()
+    (codec,) = draw_plan("codec", ORIGINAL_AUGMENTATION, seed=seed, clip_id="a.wav")
+    received = codec.apply(window, sample_rate_hz=RATE_HZ)
+    assert len(received) == len(window)
+    assert np.argmax(signal.correlate(received, window)) == len(window) - 1
+    assert 0.001 < 1 - np.corrcoef(received, window)[0, 1] < 0.4
+
+
+def test_every_codec_is_drawn():
+    drawn = [draw_plan("codec", ORIGINAL_AUGMENTATION, seed=seed, clip_id="a.wav")[0] for seed in range(12)]
+    assert {codec.name for codec in drawn} == {"OPUS", "MPEG_LAYER_III", "VORBIS"}
+    assert all(isinstance(codec, Codec) for codec in drawn)
+
+
+def test_hum_has_its_ratios_and_frequencies():
+    window = tone(300)
+    hum = Hum(mains_hz=50, snr_db=20, whine_hz=3000, whine_snr_db=30, seed=1)
+    added = hum.apply(window, sample_rate_hz=RATE_HZ) - window
+    hz, power = signal.periodogram(added, RATE_HZ, window="hann")
+    whine = np.abs(hz - 3000) < 5
+    harmonics = np.abs(hz / 50 - np.round(hz / 50)) < 0.1
+    assert 10 * np.log10(np.sum(power[~whine]) / np.sum(power[whine])) == pytest.approx(10, abs=0.2)
+    assert np.sum(power[~harmonics]) < 1e-3 * np.sum(power)
+    assert np.sum(power[hz > 650][~whine[hz > 650]]) < 1e-3 * np.sum(power)
+    assert 10 * np.log10(np.mean(window**2) / np.mean(added**2)) == pytest.approx(20 - 10 * np.log10(1.1), abs=0.1)
+
+
+@pytest.mark.parametrize("rate_hz", [1000, 8000])
+def test_hum_and_music_leave_out_what_a_rate_cannot_hold(rate_hz):
+    window = np.sin(np.arange(2 * rate_hz) / 5).astype(np.float32)
+    changes = (Hum(60, 20, 4400, 20, seed=1), Music(300, 10, seed=1))
+    for changed in (change.apply(window, sample_rate_hz=rate_hz) for change in changes):
+        assert np.isfinite(changed).all()
+        assert not np.array_equal(changed, window)
+
+
+def test_music_has_its_ratio_and_the_notes_of_its_scale():
+    window = tone(300)
+    added = Music(root_hz=200, snr_db=10, seed=2).apply(window, sample_rate_hz=RATE_HZ) - window
+    assert np.mean(window**2) / np.mean(added**2) == pytest.approx(10, rel=0.01)
+    semitones = 12 * np.log2(loudest_frequency_hz(added) / 200)
+    assert min(abs(semitones - note) for note in (0, 3, 5, 7, 10, 12)) < 0.2
+
+
+def test_clipping_limits_the_peak_to_its_share_and_to_full_scale():
+    window = sweeps()
+    clipped = Clipping(gain_db=6, share=0.5).apply(window, sample_rate_hz=RATE_HZ)
+    assert np.abs(clipped).max() == pytest.approx(0.5 * 10**0.3 * np.abs(window).max(), rel=1e-3)
+    inside = np.abs(window) < 0.4 * np.abs(window).max()
+    np.testing.assert_allclose(clipped[inside], window[inside] * 10**0.3, rtol=1e-5)
+    louder = Clipping(gain_db=6, share=0.9).apply(2 * window, sample_rate_hz=RATE_HZ)
+    assert np.abs(louder).max() == 1
+
+
+def digest_of(transform):
+    (change,) = draw_plan(transform, ORIGINAL_AUGMENTATION, seed=5, clip_id="a.wav")
+    return hashlib.sha256(change.apply(sweeps(), sample_rate_hz=RATE_HZ).tobytes()).hexdigest()
+
+
+def test_copies_are_the_same_in_every_thread_and_process_and_order():
+    """The other process uses other numbers of threads where libraries let one choose."""
+    one_by_one = [digest_of(transform) for transform in TRANSFORMS]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(digest_of, 3 * TRANSFORMS)) == 3 * one_by_one
+    code = (
+        "from tests.modules.audio.test_augmentation import *\n"
+        "print([digest_of(transform) for transform in reversed(TRANSFORMS)][::-1])"
+    )
+    environment = os.environ | {"PRA_NUM_THREADS": "3", "OMP_NUM_THREADS": "3"}
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert printed.stdout.strip() == str(one_by_one)
+
+
 @pytest.mark.parametrize("transform", ["coloured_noise", "babble"])
 def test_ratios_are_drawn_within_the_limits(transform):
     settings = ORIGINAL_AUGMENTATION.replace(noise_snr_db=(5, 25), babble_snr_db=(5, 25))
@@ -116,7 +258,7 @@ def test_ratios_are_drawn_within_the_limits(transform):
 
 def test_a_silent_clip_stays_silent():
     silent = np.zeros(WINDOW_SAMPLES, np.float32)
-    for transform in ("coloured_noise", "babble", "telephone"):
+    for transform in ("coloured_noise", "babble", "telephone", "room", "tilt", "codec", "hum", "music", "clipping"):
         assert np.abs(variants_of(silent, variants=(transform,))[transform][0]).max() < 1e-3
 
 
