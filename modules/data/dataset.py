@@ -113,8 +113,8 @@ def joined(one: Split, other: Split, *, max_bytes: float = math.inf) -> Split:
     start = 0
     for part in (one, other):
         for first in range(0, len(part), _READ_BATCH):
-            rows = slice(first, min(first + _READ_BATCH, len(part)))
-            both.features[start + np.arange(rows.start, rows.stop)] = part.features[rows]
+            rows = np.arange(first, min(first + _READ_BATCH, len(part)))
+            both.features[start + rows] = np.asarray(part.features[rows])
         for name in ("valid_frames", "emotion_ids", "speakers", "corpora"):
             getattr(both, name)[start : start + len(part)] = getattr(part, name)
         start += len(part)

@@ -22,7 +22,7 @@ def admit(limit: int) -> bool:
     if context is None:
         raise RuntimeError("Streamlit does not run this script; start the page with `ser ui`")
     with _lock:
-        _admitted.intersection_update(filter(get_instance().is_active_session, _admitted))
+        _admitted.difference_update([session for session in _admitted if not get_instance().is_active_session(session)])
         if len(_admitted) < limit:
             _admitted.add(context.session_id)
         return context.session_id in _admitted
