@@ -21,8 +21,9 @@ def admit(limit: int) -> bool:
     context = get_script_run_ctx()
     if context is None:
         raise RuntimeError("Streamlit does not run this script; start the page with `ser ui`")
+    is_open = get_instance().is_active_session
     with _lock:
-        _admitted.difference_update([session for session in _admitted if not get_instance().is_active_session(session)])
+        _admitted.intersection_update([session for session in _admitted if is_open(session)])
         if len(_admitted) < limit:
             _admitted.add(context.session_id)
         return context.session_id in _admitted
