@@ -162,7 +162,7 @@ def _growth(costs: Sequence[Cost]) -> str:
 
 
 def functions_table(clips: Sequence[int], names: Iterable[str]) -> str:
-    """Return the table of functions in CPU seconds, measured here; a dash where a number is too large for one.
+    """Return the table of functions in CPU milliseconds, measured here; a dash where a number is too large for one.
 
     Args:
         clips: Numbers of recordings.
@@ -171,9 +171,9 @@ def functions_table(clips: Sequence[int], names: Iterable[str]) -> str:
     rows = []
     for name in names:
         cells = [growth_functions.cpu_seconds(name, number) for number in clips]
-        rows.append([name, *("\u2013" if cell is None else f"{cell:.2f}" for cell in cells)])
+        rows.append([name, *("\u2013" if cell is None else f"{1000 * cell:,.0f}" for cell in cells)])
         print(*rows[-1], sep="\t", file=sys.stderr)
-    return document.table(["CPU s", *(f"{number:,}" for number in clips)], rows)
+    return document.table(["CPU ms", *(f"{number:,}" for number in clips)], rows)
 
 
 def main() -> None:

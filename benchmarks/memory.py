@@ -129,7 +129,13 @@ def measure(clips: int, bounds_mib: Sequence[int]) -> list[dict[str, float]]:
 def _train_in_process(folder: str, bound_mib: int) -> dict[str, float]:
     arguments = [sys.executable, "-m", __spec__.name, "--examples", folder, "--bounds-mib", str(bound_mib)]
     done = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True)
+    print(done.stdout.splitlines()[-1], file=sys.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _cells(row: dict[str, float]) -> list[str]:
+    whole = [f"{row[name]:,.0f}" for name in ("clips", "bound_mib", "peak_mib")]
+    return [*whole, *(f"{row[name]:.0f}" for name in ("read_sec", "epoch_sec"))]
 
 
 def main() -> None:
@@ -142,17 +148,7 @@ def main() -> None:
     if options.examples:
         print(json.dumps(train(options.examples, *options.bounds_mib)))
         return
-    rows = [
-        [
-            f"{row['clips']:,}",
-            f"{row['bound_mib']:,}",
-            f"{row['peak_mib']:,.0f}",
-            f"{row['read_sec']:.0f}",
-            f"{row['epoch_sec']:.0f}",
-        ]
-        for clips in options.clips
-        for row in measure(clips, options.bounds_mib)
-    ]
+    rows = [_cells(row) for clips in options.clips for row in measure(clips, options.bounds_mib)]
     heads = ["training clips", "bound, MiB", "peak memory, MiB", "reading, CPU s", "one epoch, CPU s"]
     command.publish({"memory": document.table(heads, rows)}, options.write)
 

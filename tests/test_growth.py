@@ -1,5 +1,6 @@
 """Work of functions that see all recordings: it grows no faster than their number. Work is counted, not timed."""
 
+import functools
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from modules.data.labels import EMOTIONS, LabelSettings
 from modules.evaluation import chance
 from modules.evaluation.acceptance import correctness
 from modules.evaluation.evaluate import evaluate
-from modules.evaluation.intervals import Predictions
+from modules.evaluation.intervals import Predictions, estimate_of
 
 CLIPS = 400
 IN_PYTHON = [
@@ -56,6 +57,7 @@ def require_linear(work_of: Callable[[int], float]) -> None:
 @pytest.mark.parametrize("name", IN_PYTHON)
 def test_instructions_grow_with_the_recordings(name, tmp_path, monkeypatch):
     monkeypatch.setattr(growth_functions, "SPAN_CLIPS", 50)
+    monkeypatch.setattr(growth_functions, "SPEAKER_CLIPS", 1)
     require_linear(lambda clips: instructions(growth_functions.FUNCTIONS[name].prepare(clips, tmp_path)))
 
 
@@ -78,8 +80,8 @@ def test_comparison_with_a_version_hashes_each_path_a_few_times(tmp_path, monkey
 
 
 def predictions_of(clips: int) -> Predictions:
-    _, labels, probabilities = growth_functions.make_predictions(clips)
-    return Predictions.of(labels, probabilities, [clip.speaker for clip in growth_functions.make_clips(clips)])
+    recordings, labels, probabilities = growth_functions.make_predictions(clips)
+    return Predictions.of(labels, probabilities, [clip.speaker for clip in recordings])
 
 
 def test_slices_take_each_clip_once_per_dimension(monkeypatch):
@@ -106,6 +108,7 @@ def test_guessing_test_compares_each_clip_with_no_other_speaker(monkeypatch):
 
 
 def test_shares_of_speakers_need_memory_for_each_clip_once(monkeypatch):
+    monkeypatch.setattr(correctness, "estimate_of", functools.partial(estimate_of, resamples=20))
     monkeypatch.setattr(correctness.bounds, "MIN_SPEAKER_CLIPS", 1)
     monkeypatch.setattr(correctness.bounds, "MIN_SPEAKER_CLASS_CLIPS", 1)
 
