@@ -38,7 +38,7 @@ FIRST = "coloured_noise, babble, telephone, excerpt"
 
 ROWS = (
     FIRST,
-    *(f"{FIRST}, {added}" for added in ("room", "tilt", "codec", "hum", "music", "clipping")),
+    *(f"{FIRST}, {added}" for added in ("room", "tilt", "codec", "hum", "music", "clipping", "gain")),
     "tilt+coloured_noise, room+babble, telephone, excerpt",
     "room+coloured_noise, tilt+babble, telephone, excerpt",
     "tilt+coloured_noise, room+babble, telephone, room+tilt+excerpt",

@@ -22,6 +22,7 @@ TRANSFORMS: tuple[str, ...] = (
     "hum",
     "music",
     "clipping",
+    "gain",
 )
 
 

@@ -14,6 +14,7 @@ from modules.audio.augmentation.clipping import Clipping
 from modules.audio.augmentation.codec import Codec
 from modules.audio.augmentation.coloured_noise import ColouredNoise
 from modules.audio.augmentation.excerpt import Excerpt
+from modules.audio.augmentation.gain import Gain
 from modules.audio.augmentation.hum import Hum
 from modules.audio.augmentation.music import Music
 from modules.audio.augmentation.noise import Noise
@@ -61,6 +62,7 @@ _BY_NAME: Mapping[str, DrawnTransform] = {
     "hum": Hum,
     "music": Music,
     "clipping": Clipping,
+    "gain": Gain,
 }
 
 

@@ -17,6 +17,7 @@ from modules.audio.augmentation.clipping import Clipping
 from modules.audio.augmentation.codec import Codec
 from modules.audio.augmentation.coloured_noise import ColouredNoise
 from modules.audio.augmentation.excerpt import Excerpt
+from modules.audio.augmentation.gain import Gain
 from modules.audio.augmentation.hum import Hum
 from modules.audio.augmentation.music import Music
 from modules.audio.augmentation.noise import Noise
@@ -227,6 +228,12 @@ def test_clipping_limits_the_peak_to_its_share_and_to_full_scale():
     np.testing.assert_allclose(clipped[inside], window[inside] * 10**0.3, rtol=1e-5)
     louder = Clipping(gain_db=6, share=0.9).apply(2 * window, sample_rate_hz=RATE_HZ)
     assert np.abs(louder).max() == 1
+
+
+def test_gain_amplifies_up_to_full_scale():
+    window = sweeps()
+    np.testing.assert_allclose(Gain(-6).apply(window, sample_rate_hz=RATE_HZ), window * 10**-0.3, rtol=1e-5)
+    assert np.abs(Gain(25).apply(window, sample_rate_hz=RATE_HZ)).max() == 1
 
 
 def digest_of(transform):
