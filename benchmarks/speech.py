@@ -32,7 +32,7 @@ _FOLDS = 5
 _THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 _LEVELS = (1e-4, 1e-3, 1e-2, 0.1, 0.3)
 _REGULARISATION = 0.1  # inverse strength, as scikit-learn's C
-# Shares of the fit's weight: with equal ones for speech and others, 0.5 would refuse less speech, and answer more sounds.
+# Shares of the fit's weight. With 0.5 for speech, the threshold of 0.5 would refuse less speech and answer more sounds.
 _SPEECH_SHARE, _RECORDED_SHARE, _MADE_SHARE = 0.3, 0.55, 0.15
 _WEIGHTS_FILE = Path(__file__).parents[1] / "modules" / "audio" / "speech_weights.py"
 _WEIGHTS_HEAD = '''"""Weights of :mod:`modules.audio.speech`, fitted by ``python -m benchmarks.speech --fit``."""
