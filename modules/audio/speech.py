@@ -2,8 +2,10 @@
 
 The measures are those of voice activity detection: energy above the window's own floor, periodicity at the lags of
 voices (normalised autocorrelation, Boersma, Accurate Short-Term Analysis of the Fundamental Frequency, 1993), the
-movement of pitch, the rate of syllables, and mean and movement of the low cepstral coefficients. The regression takes
-each measure and its square (:mod:`modules.audio.speech_weights`), since of most measures speech has a middle value.
+movement of pitch, the modulation spectrum of the energy (Scheirer and Slaney, Construction and Evaluation of a Robust
+Multifeature Speech/Music Discriminator, 1997), its rises and falls, the correlation of low with high bands, the loudest
+band, and mean and movement of the low cepstral coefficients. The regression takes each measure and its square
+(:mod:`modules.audio.speech_weights`), since of most measures speech has a middle value.
 ``benchmarks/speech.py`` fits it and measures its errors (``docs/benchmarks/speech.md``).
 """
 
@@ -18,13 +20,14 @@ from modules.audio.speech_weights import BIAS, WEIGHTS
 RATE_HZ = 16_000
 """Rate of the analysis, whatever the model's own is: the weights belong to it."""
 
+_FLUX_FRAMES = (1, 4, 10)
+
 MEASURES = (
     "active",
     "voiced",
     "continuous",
     "moving",
     "energy_deviation",
-    "syllables",
     "periodicity",
     "pitch",
     "pitch_deviation",
@@ -36,6 +39,24 @@ MEASURES = (
     *(f"cepstrum_{number}_deviation" for number in range(1, 8)),
     *(f"cepstrum_{number}_step" for number in range(8)),
     *(f"cepstrum_{number}_deviation_voiced" for number in range(1, 8)),
+    "rise",
+    "fall",
+    "rise_over_fall",
+    "largest_rise",
+    *(f"modulation_{number}" for number in range(1, 7)),
+    "low_with_high",
+    "low_with_high_active",
+    "low_with_middle",
+    "middle_with_high",
+    "periodicity_with_high",
+    "loudest_low_band",
+    "loudest_low_band_deviation",
+    "loudest_middle_band_deviation",
+    *(f"flux_{step}" for step in _FLUX_FRAMES),
+    "crest",
+    "crest_deviation",
+    "kurtosis",
+    "kurtosis_deviation",
 )
 
 _FRAME_SAMPLES = 640
@@ -54,13 +75,20 @@ _FEWEST_FRAMES = 2
 _STEADY_DB = 1.5  # deviation of the level; above 2 in each of 9 840 windows of speech (cut, quiet, noisy)
 _VOICED_PERIODICITY = 0.6
 _CONTINUOUS_OCTAVES, _MOVING_OCTAVES = 0.15, 0.004  # from frame to frame
-_SYLLABLES_HZ = (1.5, 10.0)
+_MODULATION_HZ = (0.2, 1.5, 3.0, 6.0, 10.0, 16.0, 32.0)  # edges; syllables have 3 to 6 Hz
 _ENVELOPE_FFT = 512  # 8 s
+_BAND_FLOOR_DB = -50.0  # of a mel band, below the loudest frames of the window
+# Mel bands of 280 Hz to 1 kHz, 1.2 to 2.7 kHz and 3.5 to 6.7 kHz; those whose loudest is measured.
+_LOW, _MIDDLE, _HIGH_BANDS = slice(1, 7), slice(7, 13), slice(14, 20)
+_LOW_PEAK, _MIDDLE_PEAK = slice(0, 10), slice(8, 18)
 _MOST_DEVIATIONS = 4.0
 
 # Columns of a frame.
 _ENERGY, _PERIODICITY, _PITCH, _HIGH, _CONTRAST, _FIRST_CEPSTRUM = range(6)
-_COLUMNS = _FIRST_CEPSTRUM + _CEPSTRA
+_FIRST_BAND = _FIRST_CEPSTRUM + _CEPSTRA
+_CREST = _FIRST_BAND + _MEL_BANDS
+_KURTOSIS = _CREST + 1
+_COLUMNS = _KURTOSIS + 1
 
 
 def probabilities(windows: tf.Tensor, valid_samples: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
@@ -98,7 +126,7 @@ def measures(windows: tf.Tensor, valid_samples: tf.Tensor, sample_rate_hz: int) 
 
 
 def _frames(windows: tf.Tensor, valid_samples: tf.Tensor, sample_rate_hz: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the values of frames, float32 ``[batch, frames, 13]``, and whether they lie in the sound."""
+    """Return the values of frames, float32 ``[batch, frames, 35]``, and whether they lie in the sound."""
     rates = {"from_rate_hz": sample_rate_hz, "to_rate_hz": RATE_HZ}
     if sample_rate_hz != RATE_HZ:
         samples = -(-windows.shape[1] * RATE_HZ // sample_rate_hz)
@@ -122,8 +150,8 @@ def _active(frames: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
 
 
 def _columns(framed: tf.Tensor) -> tf.Tensor:
-    framed = (framed - tf.reduce_mean(framed, axis=1, keepdims=True)) * tf.constant(_window(), tf.float32)
-    spectrum = tf.signal.rfft(framed, [_FFT])
+    framed -= tf.reduce_mean(framed, axis=1, keepdims=True)
+    spectrum = tf.signal.rfft(framed * tf.constant(_window(), tf.float32), [_FFT])
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     power *= tf.constant(_FREQUENCIES_HZ >= _LOWEST_HZ, tf.float32)
     total = tf.reduce_sum(power, axis=1)
@@ -138,7 +166,15 @@ def _columns(framed: tf.Tensor) -> tf.Tensor:
         high / tf.maximum(total, _MIN_POWER),
         tf.math.reduce_std(levels, axis=1),
     )
-    return tf.concat([tf.stack(columns, axis=1), cepstra], axis=1)
+    return tf.concat([tf.stack(columns, axis=1), cepstra, levels, _peakedness(framed)], axis=1)
+
+
+def _peakedness(framed: tf.Tensor) -> tf.Tensor:
+    """Return logarithms of crest factor and kurtosis of frames without offset, ``[frames, 2]``: high for clicks."""
+    power = tf.reduce_mean(tf.square(framed), axis=1) + 1e-12
+    crest = tf.reduce_max(tf.abs(framed), axis=1) / tf.sqrt(power)
+    kurtosis = tf.reduce_mean(tf.square(tf.square(framed)), axis=1) / tf.square(power)
+    return tf.math.log(tf.stack([crest, kurtosis], axis=1) + 1e-6)
 
 
 def _decibels(power: tf.Tensor) -> tf.Tensor:
@@ -161,7 +197,7 @@ def _voice(power: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _measure(frames: tf.Tensor, valid: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
-    energy, pitch, cepstra = frames[:, :, _ENERGY], frames[:, :, _PITCH], frames[:, :, _FIRST_CEPSTRUM:]
+    energy, pitch, cepstra = frames[:, :, _ENERGY], frames[:, :, _PITCH], frames[:, :, _FIRST_CEPSTRUM:_FIRST_BAND]
     top, floor = _level(energy, valid, _TOP_SHARE), _level(energy, valid, _FLOOR_SHARE)
     voiced = active & (frames[:, :, _PERIODICITY] > _VOICED_PERIODICITY)
     steps = tf.abs(pitch[:, 1:] - pitch[:, :-1])
@@ -177,7 +213,6 @@ def _measure(frames: tf.Tensor, valid: tf.Tensor, active: tf.Tensor) -> tf.Tenso
         _count(continuous) / lengths,
         _count(moving) / tf.maximum(_count(voiced), 1),
         _deviation(envelope, valid),
-        _syllables(envelope, valid),
         _mean(frames[:, :, _PERIODICITY], active),
         _mean(pitch, voiced, empty=np.log2(_LOWEST_HZ)),
         _deviation(pitch, voiced),
@@ -192,6 +227,14 @@ def _measure(frames: tf.Tensor, valid: tf.Tensor, active: tf.Tensor) -> tf.Tenso
         _deviation(cepstra, active)[:, 1:],
         tf.math.log(_mean(tf.abs(cepstra[:, 1:] - cepstra[:, :-1]), both) + 0.1),
         _deviation(cepstra, in_voice)[:, 1:],
+        _movement(envelope, valid),
+        _modulation(envelope, valid),
+        *_bands(frames, top + _BAND_FLOOR_DB, valid, active, voiced),
+        *(
+            statistic(frames[:, :, column], active)[:, tf.newaxis]
+            for column in (_CREST, _KURTOSIS)
+            for statistic in (_mean, _deviation)
+        ),
     ]
     return tf.concat(measured, axis=1)
 
@@ -220,17 +263,65 @@ def _level(energy: tf.Tensor, valid: tf.Tensor, share: float) -> tf.Tensor:
     return tf.gather(ascending, position[:, tf.newaxis], batch_dims=1)
 
 
-def _syllables(envelope: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """Return the share of the envelope's modulation at the rates of syllables."""
+def _movement(envelope: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Return power of the rises and of the falls of the envelope, their ratio (logarithms), and the largest rise."""
+    step = tf.where(valid[:, 1:], envelope[:, 1:] - envelope[:, :-1], 0.0)
+    rise, fall = (tf.math.log(_mean(tf.square(tf.maximum(sign * step, 0)), valid[:, 1:]) + 0.1) for sign in (1.0, -1.0))
+    return tf.stack([rise, fall, rise - fall, tf.reduce_max(tf.maximum(step, 0), axis=1)], axis=1)
+
+
+def _modulation(envelope: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Return logarithms of the shares of the envelope's power between the :data:`_MODULATION_HZ`."""
     centred = tf.where(valid, envelope - _mean(envelope, valid)[:, tf.newaxis], 0.0)
     position = (tf.cast(tf.range(tf.shape(valid)[1]), tf.float32) + 0.5) / tf.maximum(_count(valid), 1)[:, tf.newaxis]
     spectrum = tf.signal.rfft(centred * tf.square(tf.sin(np.pi * position)), [_ENVELOPE_FFT])
-    power = tf.square(tf.abs(spectrum))
-    rates_hz = np.fft.rfftfreq(_ENVELOPE_FFT, _HOP_SAMPLES / RATE_HZ)
-    low, high = _SYLLABLES_HZ
-    syllabic = tf.constant((rates_hz >= low) & (rates_hz < high), tf.float32)
-    everything = tf.constant(rates_hz > 0.2, tf.float32)
-    return tf.reduce_sum(power * syllabic, axis=1) / tf.maximum(tf.reduce_sum(power * everything, axis=1), 1e-6)
+    rates_hz = np.fft.rfftfreq(_ENVELOPE_FFT, _HOP_SAMPLES / RATE_HZ)[:, np.newaxis]
+    inside = (rates_hz >= _MODULATION_HZ[:-1]) & (rates_hz < _MODULATION_HZ[1:])
+    power = tf.matmul(tf.square(tf.abs(spectrum)), tf.constant(inside, tf.float32)) + 1
+    return tf.math.log(power / tf.reduce_sum(power, axis=1, keepdims=True) + 1e-3)
+
+
+def _bands(
+    frames: tf.Tensor, floor: tf.Tensor, valid: tf.Tensor, active: tf.Tensor, voiced: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return correlations and loudest places of the bands, and the spectral flux: vowels and consonants alternate."""
+    bands = frames[:, :, _FIRST_BAND:_CREST]
+    levels = tf.maximum(bands, floor[:, :, tf.newaxis])
+    low, middle, high = (tf.reduce_mean(levels[:, :, part], axis=2) for part in (_LOW, _MIDDLE, _HIGH_BANDS))
+    low_peak, middle_peak = (
+        tf.cast(tf.argmax(bands[:, :, part], axis=2), tf.float32) for part in (_LOW_PEAK, _MIDDLE_PEAK)
+    )
+    columns = (
+        _correlation(low, high, valid),
+        _correlation(low, high, active),
+        _correlation(low, middle, valid),
+        _correlation(middle, high, valid),
+        _correlation(10 * frames[:, :, _PERIODICITY], high - low, active),
+        _mean(low_peak, active),
+        _deviation(low_peak, active),
+        _deviation(middle_peak, voiced),
+    )
+    return tf.stack(columns, axis=1), _flux(levels, active)
+
+
+def _flux(levels: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    """Return logarithms of the mean distance of spectra that lie :data:`_FLUX_FRAMES` apart, whatever their level."""
+    shape = levels - tf.reduce_mean(levels, axis=2, keepdims=True)
+    distances = [
+        _mean(
+            tf.sqrt(tf.reduce_mean(tf.square(shape[:, step:] - shape[:, :-step]), axis=2)),
+            active[:, step:] & active[:, :-step],
+        )
+        for step in _FLUX_FRAMES
+    ]
+    return tf.math.log(tf.stack(distances, axis=1) + 0.3)
+
+
+def _correlation(one: tf.Tensor, other: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return Pearson's correlation over the frames of the mask; that of values that hardly move is close to 0."""
+    one, other = (values - _mean(values, mask)[:, tf.newaxis] for values in (one, other))
+    power = _mean(tf.square(one), mask) * _mean(tf.square(other), mask)
+    return _mean(one * other, mask) / (tf.sqrt(power) + 1)
 
 
 def _window() -> np.ndarray:

@@ -22,6 +22,10 @@ def pink() -> np.ndarray:
     return 0.01 * np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(spectrum.size), 1)), SAMPLES)
 
 
+def clicks() -> np.ndarray:
+    return 0.3 * noise(1.0) * np.exp(-((TIME_SEC % 0.5) / 0.01))
+
+
 NO_SPEECH = {
     "digital silence": np.zeros(SAMPLES),
     "dither": np.rint(noise(0.6)) / 32_768,
@@ -33,6 +37,8 @@ NO_SPEECH = {
     "white noise": noise(0.1),
     "quiet white noise": noise(1e-3),
     "pink noise": pink(),
+    "beeps": 0.1 * np.sin(2 * np.pi * 1_000 * TIME_SEC) * (TIME_SEC % 0.5 < 0.25),
+    "clicks": clicks(),
 }
 
 
