@@ -145,12 +145,20 @@ def _with_children(root: psutil.Process) -> list[psutil.Process]:
 def runs_table(measured: Mapping[int, Mapping[str, Cost]]) -> str:
     """Return the table of runs: a row for each component, a column for each number of recordings.
 
+    Components that take less than :data:`EVERY_SEC` are left out, since samples miss them.
+
     Args:
         measured: Cost of each component by number of recordings, growing.
     """
-    rows = [(name, [costs[name] for costs in measured.values()]) for name in next(iter(measured.values()))]
+    names = dict.fromkeys(name for costs in measured.values() for name in costs)
+    rows = [(name, [costs.get(name, Cost()) for costs in measured.values()]) for name in names]
     heads = ["CPU s / MiB", *(f"{clips:,}" for clips in measured), "x CPU"]
-    return document.table(heads, [[name, *map(_cell, costs), _growth(costs)] for name, costs in rows])
+    cells = [
+        [name, *map(_cell, costs), _growth(costs)]
+        for name, costs in rows
+        if max(cost.cpu_sec for cost in costs) >= EVERY_SEC
+    ]
+    return document.table(heads, cells)
 
 
 def _cell(cost: Cost) -> str:
@@ -158,7 +166,7 @@ def _cell(cost: Cost) -> str:
 
 
 def _growth(costs: Sequence[Cost]) -> str:
-    return f"{costs[-1].cpu_sec / costs[0].cpu_sec:.1f}" if costs[0].cpu_sec >= EVERY_SEC else ""
+    return f"{costs[-1].cpu_sec / costs[0].cpu_sec:.1f}" if costs[0].cpu_sec else ""
 
 
 def functions_table(clips: Sequence[int], names: Iterable[str]) -> str:
