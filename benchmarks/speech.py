@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import soundfile
 import soxr
+from scipy import signal
 
 from benchmarks import command, document
 
@@ -63,7 +64,7 @@ class Item(NamedTuple):
 
 
 def speech_items(folder: Path, clips: int) -> Iterator[Item]:
-    """Yield recordings of a corpus, and changed copies: cut, with noise, with the band of a telephone."""
+    """Yield recordings of a corpus, and changed copies: cut, with noise, in the band of a telephone, muffled."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     rng = np.random.default_rng(0)
     chosen = sorted(rng.permutation(len(files))[:clips])
@@ -287,7 +288,13 @@ def _quieter(sound: Sound, rng: np.random.Generator) -> Sound:
     return sound * np.float32(10 ** (-rng.uniform(6, 20) / 20))
 
 
-_CHANGES = (_middle, _with_noise, _over_the_telephone, _quieter)
+def _muffled(sound: Sound, rng: np.random.Generator) -> Sound:
+    """Return a sound with 12 dB per octave above a limit between 1 and 4 kHz, as through a cover or a wall."""
+    limits = signal.butter(2, 1_000 * 4 ** rng.random(), fs=_RATE_HZ, output="sos")
+    return signal.sosfilt(limits, sound).astype(np.float32)
+
+
+_CHANGES = (_middle, _with_noise, _over_the_telephone, _quieter, _muffled)
 
 
 def _dither(samples: int) -> Sound:

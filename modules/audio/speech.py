@@ -31,6 +31,8 @@ MEASURES = (
     "periodicity",
     "pitch",
     "pitch_deviation",
+    "pitch_jumps",
+    "pitch_step",
     "high",
     "high_voiced",
     "range",
@@ -201,7 +203,8 @@ def _measure(frames: tf.Tensor, valid: tf.Tensor, active: tf.Tensor) -> tf.Tenso
     top, floor = _level(energy, valid, _TOP_SHARE), _level(energy, valid, _FLOOR_SHARE)
     voiced = active & (frames[:, :, _PERIODICITY] > _VOICED_PERIODICITY)
     steps = tf.abs(pitch[:, 1:] - pitch[:, :-1])
-    continuous = voiced[:, 1:] & voiced[:, :-1] & (steps < _CONTINUOUS_OCTAVES)
+    both_voiced = voiced[:, 1:] & voiced[:, :-1]
+    continuous = both_voiced & (steps < _CONTINUOUS_OCTAVES)
     moving = continuous & (steps > _MOVING_OCTAVES)
     envelope = tf.maximum(energy, top + _ACTIVE_DB - 10)
     in_voice = tf.where(_count(voiced)[:, tf.newaxis] >= 3, voiced, active)
@@ -216,6 +219,8 @@ def _measure(frames: tf.Tensor, valid: tf.Tensor, active: tf.Tensor) -> tf.Tenso
         _mean(frames[:, :, _PERIODICITY], active),
         _mean(pitch, voiced, empty=np.log2(_LOWEST_HZ)),
         _deviation(pitch, voiced),
+        _mean(tf.cast(steps > _CONTINUOUS_OCTAVES, tf.float32), both_voiced),
+        tf.math.log(_mean(tf.minimum(steps, _CONTINUOUS_OCTAVES), both_voiced) + 1e-3),
         _mean(frames[:, :, _HIGH], active),
         _mean(frames[:, :, _HIGH], in_voice),
         tf.minimum(top - floor, -_ACTIVE_DB + 10)[:, 0],

@@ -51,7 +51,8 @@ def cut(samples, *frames):
 
 
 def assert_same(windows, expected):
-    assert [window.speech for window in windows] == pytest.approx([it.speech for it in expected], abs=2e-3)
+    # Resampled in parts, sound differs at the edges. Rounding to 16 bits moves the measure by up to 0.02, too.
+    assert [window.speech for window in windows] == pytest.approx([it.speech for it in expected], abs=2e-2)
     assert [window.start_sec for window in windows] == pytest.approx([it.start_sec for it in expected], abs=1e-3)
     assert [window.end_sec for window in windows] == pytest.approx([it.end_sec for it in expected], abs=1e-3)
     for one, other in zip(windows, expected, strict=True):
