@@ -55,8 +55,12 @@ def answers(url):
 
 def wait_until_drawn(driver):
     """Wait until the page's script has ended: it draws a part of the page at a time."""
-    done = (By.CSS_SELECTOR, "[data-testid=stApp][data-test-script-state=notRunning]")
-    WebDriverWait(driver, 60).until(expected_conditions.presence_of_element_located(done))
+    found(driver, By.CSS_SELECTOR, "[data-testid=stApp][data-test-script-state=notRunning]")
+
+
+def found(driver, by, selector):
+    """Return the elements, once there are any: a browser loads the code of some kinds when it first needs them."""
+    return WebDriverWait(driver, 60).until(lambda it: it.find_elements(by, selector))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def upload(browser, page, tmp_path):
         (tmp_path / name).write_bytes(content)
         browser.get(url)
         wait = WebDriverWait(browser, 60)
-        wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[type=file]"))[0].send_keys(str(tmp_path / name))
+        found(browser, By.CSS_SELECTOR, "input[type=file]")[0].send_keys(str(tmp_path / name))
         for text in texts:
             wait.until(lambda it, text=text: text in it.find_element(By.TAG_NAME, "body").text)
         wait_until_drawn(browser)
@@ -108,16 +112,16 @@ def test_a_recording_shows_everything(upload, browser, joined):
     )
     assert "cannot" not in text
     WebDriverWait(browser, 30).until(lambda it: it.find_elements(By.CSS_SELECTOR, "canvas, svg.marks"))
-    (picture,) = browser.find_elements(By.CSS_SELECTOR, "[data-testid=stHtml] img")
+    (picture,) = found(browser, By.CSS_SELECTOR, "[data-testid=stHtml] img")
     assert picture.get_property("naturalWidth") > 500
     assert picture.get_property("alt").startswith(f"Waveform and spectrogram of {duration_sec:.1f} s.")
 
 
 def test_a_segment_plays_when_it_is_clicked(upload, browser, joined):
     upload("a.flac", joined[0], "Segments")
-    (button, *_) = browser.find_elements(By.XPATH, "//button[contains(., ' to ') and contains(., ' s: ')]")
+    (button, *_) = found(browser, By.XPATH, "//button[contains(., ' to ') and contains(., ' s: ')]")
     start_sec, end_sec = re.search(r"([\d.]+) to ([\d.]+) s: ", button.text).groups()
-    before = len(browser.find_elements(By.TAG_NAME, "audio"))
+    before = len(found(browser, By.TAG_NAME, "audio"))
     button.click()
     WebDriverWait(browser, 60).until(lambda it: len(it.find_elements(By.TAG_NAME, "audio")) == before + 1)
     assert start_sec == "0.0"
@@ -130,20 +134,21 @@ def test_several_recordings_have_a_table_and_a_choice(browser, page, wav_bytes, 
         (tmp_path / name).write_bytes(content)
     browser.get(page)
     wait = WebDriverWait(browser, 60)
-    (field,) = wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[type=file]"))
+    (field,) = found(browser, By.CSS_SELECTOR, "input[type=file]")
     field.send_keys("\n".join(str(tmp_path / name) for name in contents))
     wait.until(lambda it: "3 recordings" in it.find_element(By.TAG_NAME, "body").text)
     wait_until_drawn(browser)
-    rows = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "[data-testid=stTable] tbody tr")]
+    rows = [row.text for row in found(browser, By.CSS_SELECTOR, "[data-testid=stTable] tbody tr")]
     assert [row.split()[0] for row in rows] == list(contents)
     assert "AUDIO_UNREADABLE" in rows[1]
-    assert browser.find_elements(By.CSS_SELECTOR, "input[aria-label=Recording]")
+    assert found(browser, By.CSS_SELECTOR, "input[aria-label=Recording]")
 
 
 def test_a_channel_can_be_chosen_where_channels_cancel(upload, browser, speechlike, tmp_path):
     soundfile.write(tmp_path / "stereo.wav", speechlike()[:, np.newaxis] * np.array([[1, -1]]), 48_000)
     upload("a.wav", (tmp_path / "stereo.wav").read_bytes(), "AUDIO_CHANNELS_CANCEL")
-    browser.find_element(By.XPATH, "//input[contains(@aria-label, 'Channel')]").click()
+    (channel,) = found(browser, By.XPATH, "//input[contains(@aria-label, 'Channel')]")
+    channel.click()
     wait = WebDriverWait(browser, 60)
     wait.until(expected_conditions.element_to_be_clickable((By.XPATH, "//*[@role='option'][. = '2']"))).click()
     wait.until(lambda it: "Model version 3" in it.find_element(By.TAG_NAME, "body").text)
@@ -201,7 +206,7 @@ def test_a_recording_of_the_microphone_is_answered_after_an_upload(upload, brows
 
     click("//*[@role='tab'][contains(., 'Record')]")
     click("//button[@aria-label='Record']")
-    clock = browser.find_element(By.CSS_SELECTOR, "[data-testid=stAudioInputWaveformTimeCode]")
+    (clock,) = found(browser, By.CSS_SELECTOR, "[data-testid=stAudioInputWaveformTimeCode]")
     wait.until(lambda _: clock.text >= "00:02")
     click("//button[@aria-label='Stop recording']")
     wait.until(lambda it: "s at 16 kHz" in it.find_element(By.TAG_NAME, "body").text)
