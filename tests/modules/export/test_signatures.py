@@ -114,8 +114,11 @@ def test_silence_has_the_answer_no_speech(served, exported_logmel, samples):
 def test_speech_has_the_answer_of_its_most_probable_emotion(served):
     encoded = [soundfile_as_wav(path) for path in sorted(RAVDESS.glob("Actor_*/*.flac"))[5::160]]
     answer = {name: value.numpy() for name, value in served.signatures["serving_default"](tf.constant(encoded)).items()}
-    assert (answer["speech"] >= DEFAULT_LIMITS.min_speech).all()
-    assert answer["emotion"].tolist() == [EMOTIONS[row.argmax()].encode() for row in answer["probabilities"]]
+    is_speech = answer["speech"] >= DEFAULT_LIMITS.min_speech
+    assert is_speech.sum() >= len(encoded) - 1  # the measure refuses 0.8 % of this corpus (docs/benchmarks/speech.md)
+    most_probable = [EMOTIONS[row.argmax()] for row in answer["probabilities"]]
+    expected = [name if speech else NO_SPEECH for name, speech in zip(most_probable, is_speech, strict=True)]
+    assert answer["emotion"].tolist() == [name.encode() for name in expected]
 
 
 @pytest.fixture(scope="module")
