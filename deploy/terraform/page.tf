@@ -35,7 +35,7 @@ resource "google_cloud_run_v2_service" "page" {
   template {
     service_account                  = google_service_account.page[0].email
     session_affinity                 = true # upload and session of a visitor must reach the same instance
-    max_instance_request_concurrency = 20   # a session holds one connection
+    max_instance_request_concurrency = 40   # a session of 20 holds one connection; uploads need others
     timeout                          = "3600s"
 
     scaling {

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -108,17 +109,14 @@ def joined(one: Split, other: Split, *, max_bytes: float = math.inf) -> Split:
     Raises:
         OSError: The disk has no room for the temporary file.
     """
-    shape = (len(one) + len(other), *one.features.shape[1:])
-    both = _empty_split(shape, one.emotions, max_bytes)
-    start = 0
-    for part in (one, other):
+    features = empty_features((len(one) + len(other), *one.features.shape[1:]), max_bytes)
+    for part, start in ((one, 0), (other, len(one))):
         for first in range(0, len(part), _READ_BATCH):
             rows = np.arange(first, min(first + _READ_BATCH, len(part)))
-            both.features[start + rows] = np.asarray(part.features[rows])
-        for name in ("valid_frames", "emotion_ids", "speakers", "corpora"):
-            getattr(both, name)[start : start + len(part)] = getattr(part, name)
-        start += len(part)
-    return both
+            features[start + rows] = np.asarray(part.features[rows])
+    columns = ("valid_frames", "emotion_ids", "speakers", "corpora")
+    values: dict[str, Any] = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in columns}
+    return dataclasses.replace(one, features=features, **values)
 
 
 def plain_constants(

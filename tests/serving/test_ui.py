@@ -111,7 +111,7 @@ def test_a_recording_shows_everything(upload, browser, joined):
         "a.flac", content, "Model version 3", f"{duration_sec:.1f} s at 22.05 kHz", "Segments", "CSV of all windows"
     )
     assert "cannot" not in text
-    WebDriverWait(browser, 30).until(lambda it: it.find_elements(By.CSS_SELECTOR, "canvas, svg.marks"))
+    found(browser, By.CSS_SELECTOR, "canvas, svg.marks")
     (picture,) = found(browser, By.CSS_SELECTOR, "[data-testid=stHtml] img")
     assert picture.get_property("naturalWidth") > 500
     assert picture.get_property("alt").startswith(f"Waveform and spectrogram of {duration_sec:.1f} s.")
@@ -161,7 +161,7 @@ def test_axe_finds_nothing_serious(upload, browser, joined, mode):
     )
     try:
         upload("a.flac", joined[0], "Segments", "JSON with segments")
-        WebDriverWait(browser, 30).until(lambda it: it.find_elements(By.CSS_SELECTOR, "canvas, svg.marks"))
+        found(browser, By.CSS_SELECTOR, "canvas, svg.marks")
         assert serious_findings(browser) == []
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
@@ -241,7 +241,7 @@ def test_a_session_above_the_limit_waits_until_another_is_closed(browser, start_
     url = start_page("localhost:1", unused_tcp_port_factory(), "--max-sessions", "1")
     wait = WebDriverWait(browser, 60)
     browser.get(url)
-    wait.until(lambda it: it.find_elements(By.CSS_SELECTOR, "input[type=file]"))
+    found(browser, By.CSS_SELECTOR, "input[type=file]")
     first = browser.current_window_handle
     browser.switch_to.new_window("tab")
     second = browser.current_window_handle

@@ -137,7 +137,7 @@ def test_the_page_starts_with_options_that_exist():
     (container,) = template["containers"]
     parsed = load_command("ui").make_context("ui", list(container["args"])).params
     assert (parsed["host"], parsed["port"]) == ("0.0.0.0", container["ports"][0]["container_port"])
-    assert parsed["max_sessions"] == template["max_instance_request_concurrency"]
+    assert 2 * parsed["max_sessions"] == template["max_instance_request_concurrency"]
 
 
 def test_buckets_are_closed():
