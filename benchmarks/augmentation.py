@@ -21,6 +21,7 @@ from benchmarks.robustness import predict
 from modules.audio.augmentation import PLAIN
 from modules.audio.changes import Change, unchanged
 from modules.audio.changes.background import with_noise
+from modules.audio.changes.level import at_full_scale
 from modules.audio.spec import AudioSpec
 from modules.common.arrays import ArrayOnDisk
 from modules.common.digest import digest
@@ -51,6 +52,7 @@ CONDITIONS: dict[str, Change] = {
     "as recorded": unchanged,
     **{each.name: each.change for each in ACCEPTANCE if each.name in _OF_ACCEPTANCE},
     "white noise, 10 dB SNR": with_noise(10),
+    "peak at full scale": at_full_scale,
 }
 
 _CONDITIONS_IN_A_TABLE = 3

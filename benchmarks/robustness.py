@@ -21,7 +21,7 @@ from modules.audio.changes import Change, unchanged
 from modules.audio.changes.background import with_babble, with_music, with_noise
 from modules.audio.changes.channel import over_the_telephone
 from modules.audio.changes.length import after_silence, first_part, one_second_of_speech
-from modules.audio.changes.level import with_gain
+from modules.audio.changes.level import at_full_scale, with_gain
 from modules.evaluation.intervals import Predictions, estimates, paired_differences
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ CONDITIONS: dict[str, Change] = {
     "music, 10 dB SNR": with_music(10),
     "6 dB louder": with_gain(6),
     "6 dB softer": with_gain(-6),
+    "peak at full scale": at_full_scale,
     "telephone band": over_the_telephone,
     "0.5 s of silence before": after_silence(0.5),
     "the first second alone": first_part(1),

@@ -1,6 +1,7 @@
 """Executor of the AudioExampleGen."""
 
 import collections
+import contextlib
 import dataclasses
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ from modules.data.clips import Clip
 from modules.data.labels import SPLITS
 from modules.data.splits import TEST, TRAIN, assign
 
+_PLAN_FILE = "shards.jsonl"
+
 _T = TypeVar("_T")
 
 
@@ -79,8 +82,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             identified.clips, settings.splits, arrivals=arrivals, min_test_speakers=settings.min_test_speakers
         )
         _warn_of_gate(identified.clips, split_of, settings)
-        shards = list(make_shards(identified.clips, split_of, settings))
-        self._run_beam(shards, WriteShard(window.root, examples.uri, settings, emotions), examples.uri)
+        shards = make_shards(identified.clips, split_of, settings)
+        with _planned(shards, examples.uri) as plan:
+            self._run_beam(plan, WriteShard(window.root, examples.uri, settings, emotions), examples.uri)
         report = Report(
             root=window.root,
             spans=tuple(filter(None, window.folders)),
@@ -92,19 +96,45 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         _finish(report, examples.uri)
 
-    def _run_beam(self, shards: Sequence[Shard], write: WriteShard, folder: str) -> None:
-        clips = sum(len(batch) for shard in shards for batch in shard.batches)
-        with shown(folder, Progress("AudioExampleGen", total=clips, unit="clips")), self._make_beam_pipeline() as p:
+    def _run_beam(self, plan: "_Plan", write: WriteShard, folder: str) -> None:
+        progress = Progress("AudioExampleGen", total=plan.clips, unit="clips")
+        with shown(folder, progress), self._make_beam_pipeline() as p:
             outcomes = (
                 p
-                | "Shards" >> beam.Create(shards)
+                | "Plan" >> beam.Create([plan.path])
+                | "ReadShards" >> beam.FlatMap(_lines)  # not ReadFromText, to which [ ] in the path is a pattern
                 | "Spread" >> beam.Reshuffle()
+                | "ParseShard" >> beam.Map(Shard.from_json)
                 | "WriteShard" >> beam.ParDo(write)
                 | "Gather" >> beam.combiners.ToList()
                 | "FindDuplicates" >> beam.Map(find_duplicates)
             )
             _ = outcomes | "DropDuplicates" >> beam.Map(drop_duplicates, folder=folder)
             _ = outcomes | "WriteOutcomes" >> beam.Map(_write_outcomes, folder=folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """File with a line for each shard. The graph of the Beam pipeline has only its path: Dataflow limits its size."""
+
+    path: str
+    clips: int
+
+
+@contextlib.contextmanager
+def _planned(shards: Iterable[Shard], folder: str) -> Iterator[_Plan]:
+    path, clips = posixpath.join(folder, _PLAN_FILE), 0
+    with fileio.open(path, "w") as file:
+        for shard in shards:
+            file.write(f"{shard.to_json()}\n")
+            clips += sum(map(len, shard.batches))
+    yield _Plan(path, clips)
+    fileio.remove(path)  # of a failed run TFX removes the folder
+
+
+def _lines(path: str) -> Iterator[str]:
+    with fileio.open(path) as file:
+        yield from file
 
 
 def _warn_of_gate(clips: Sequence[Clip], split_of: Mapping[str, str], settings: IngestSettings) -> None:

@@ -47,6 +47,21 @@ class Shard:
     path: str
     batches: tuple[tuple[Clip, ...], ...]
 
+    def to_json(self) -> str:
+        """Return a line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Shard":
+        """Read a line that :meth:`to_json` returned.
+
+        Args:
+            text: The line.
+        """
+        fields = json.loads(text)
+        batches = tuple(tuple(Clip(**clip) for clip in batch) for batch in fields.pop("batches"))
+        return cls(batches=batches, **fields)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:

@@ -14,6 +14,7 @@ go over the classes that occur among the labels.
 """
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
@@ -273,8 +274,20 @@ class _ClusterSums:
         bins = np.tensordot(weights, self.bins, axes=1)
         values["ece"] = np.abs(bins[:, :, 1] - bins[:, :, 2]).sum(axis=1) / clips
         if "auc" in names:
-            values["auc"] = _macro_auc(self.predictions, weights[:, self.clusters])
+            values["auc"] = self._macro_auc(weights[:, self.clusters])
         return {name: values[name] for name in names}
+
+    def _macro_auc(self, clip_weights: np.ndarray) -> np.ndarray:
+        """Return the mean one-vs-rest AUC of weighted clips, ``[resamples, clips]`` -> ``[resamples]``.
+
+        It leaves out classes without a positive or a negative clip.
+        """
+        return _mean_of_present(np.stack([ranks.auc(clip_weights) for ranks in self._ranks], axis=-1))
+
+    @functools.cached_property
+    def _ranks(self) -> list["_Ranks"]:
+        labels, probabilities = self.predictions.labels, self.predictions.probabilities
+        return [_Ranks.of(labels == number, score) for number, score in enumerate(probabilities.T)]
 
 
 def confusion_scores(confusion: np.ndarray) -> Scores:
@@ -312,30 +325,37 @@ def _matthews(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray, total: 
     return np.divide(covariance, np.sqrt(spread), out=np.zeros_like(covariance), where=spread > 0)
 
 
-def _macro_auc(predictions: Predictions, clip_weights: np.ndarray) -> np.ndarray:
-    """Return the mean one-vs-rest AUC of weighted clips, ``[resamples, clips]`` -> ``[resamples]``.
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Ranks:
+    """Order of the scores of one class, the same in every resample.
 
-    It leaves out classes without a positive or a negative clip.
+    Attributes:
+        positives: Positions of the clips of the class, int64 ``[positives]``.
+        negatives: Positions of the others, sorted by score, int64 ``[negatives]``.
+        below: Negatives with a lower score than each positive, int64 ``[positives]``.
+        not_above: Negatives with a lower or the same score, int64 ``[positives]``.
     """
-    per_class = [
-        _weighted_auc(predictions.labels == index, predictions.probabilities[:, index], clip_weights)
-        for index in range(predictions.classes)
-    ]
-    return _mean_of_present(np.stack(per_class, axis=-1))
 
+    positives: np.ndarray
+    negatives: np.ndarray
+    below: np.ndarray
+    not_above: np.ndarray
 
-def _weighted_auc(positive: np.ndarray, score: np.ndarray, clip_weights: np.ndarray) -> np.ndarray:
-    """Return the weighted share of (positive, negative) pairs in the right order, ties half (Mann-Whitney)."""
-    order = np.argsort(score[~positive], kind="stable")
-    negatives = score[~positive][order]
-    below = np.cumsum(clip_weights[:, ~positive][:, order], axis=1)
-    below = np.concatenate([np.zeros((len(clip_weights), 1)), below], axis=1)
-    left = np.searchsorted(negatives, score[positive], side="left")
-    right = np.searchsorted(negatives, score[positive], side="right")
-    positive_weights = clip_weights[:, positive]
-    right_order = (positive_weights * (below[:, left] + below[:, right]) / 2).sum(axis=1)
-    pairs = positive_weights.sum(axis=1) * below[:, -1]
-    return np.divide(right_order, pairs, out=np.full(len(clip_weights), np.nan), where=pairs > 0)
+    @classmethod
+    def of(cls, positive: np.ndarray, score: np.ndarray) -> "_Ranks":
+        positives, others = np.flatnonzero(positive), np.flatnonzero(~positive)
+        negatives = others[np.argsort(score[others], kind="stable")]
+        below, not_above = (np.searchsorted(score[negatives], score[positives], side) for side in ("left", "right"))
+        return cls(positives, negatives, below, not_above)
+
+    def auc(self, clip_weights: np.ndarray) -> np.ndarray:
+        """Return the weighted share of (positive, negative) pairs in the right order, ties half (Mann-Whitney)."""
+        lighter = np.zeros((len(clip_weights), len(self.negatives) + 1))
+        np.cumsum(clip_weights[:, self.negatives], axis=1, out=lighter[:, 1:])
+        weights = clip_weights[:, self.positives]
+        right_order = (weights * (lighter[:, self.below] + lighter[:, self.not_above]) / 2).sum(axis=1)
+        pairs = weights.sum(axis=1) * lighter[:, -1]
+        return np.divide(right_order, pairs, out=np.full(len(clip_weights), np.nan), where=pairs > 0)
 
 
 def _clusters(speakers: np.ndarray) -> tuple[np.ndarray, Literal["speakers", "clips"]]:

@@ -313,6 +313,23 @@ def test_a_file_above_the_size_limit_is_quarantined(tmp_path):
     assert outcome.reason.startswith("AUDIO_TOO_LARGE: ")
 
 
+def test_the_graph_of_the_beam_pipeline_does_not_grow_with_the_recordings(tmp_path, monkeypatch):
+    made = []
+
+    def make_beam_pipeline(executor):
+        made.append(pipeline := make(executor))
+        return pipeline
+
+    make = Executor._make_beam_pipeline
+    monkeypatch.setattr(Executor, "_make_beam_pipeline", make_beam_pipeline)
+    for clips_each in (2, 4):
+        data = write_corpus(tmp_path / f"data-{clips_each}", clips_each=clips_each)
+        _, run = execute(data, tmp_path / f"out-{clips_each}", ORIGINAL_INGEST)
+        assert not (run.folder / "shards.jsonl").exists()
+    small, large = (len(pipeline.to_runner_api().SerializeToString()) for pipeline in made)
+    assert large - small < 100  # bytes; the names of twelve more recordings alone have more
+
+
 def test_the_model_has_the_emotions_that_occur_in_the_order_of_the_settings(tmp_path):
     for actor in range(1, 5):
         for number, code in enumerate(("02", "05", "06")):  # calm, angry, fear

@@ -1,4 +1,4 @@
-"""Louder, softer and clipped recordings."""
+"""Louder, softer, normalised and clipped recordings."""
 
 import numpy as np
 
@@ -31,3 +31,9 @@ def clipped(*shares: float) -> Change:
         return np.clip(samples, -limit, limit), rate_hz
 
     return change
+
+
+def at_full_scale(samples: np.ndarray, rate_hz: int, place: Place) -> Sound:
+    """Scale the samples so that the largest is 1, as many recorders and editors do; silence stays as it is."""
+    peak = np.abs(samples).max(initial=0)
+    return (samples / peak if peak else samples), rate_hz

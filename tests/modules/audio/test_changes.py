@@ -80,6 +80,12 @@ def test_clipping_changes_the_share_of_samples():
     assert np.mean(result != samples) == pytest.approx(0.01, abs=1e-3)
 
 
+def test_full_scale_has_a_peak_of_one_and_the_same_shape():
+    samples = tone(500)
+    np.testing.assert_allclose(changed(samples, level.at_full_scale), samples / np.abs(samples).max(), rtol=1e-6)
+    assert not changed(np.zeros(100, "f4"), level.at_full_scale).any()
+
+
 def test_tone_has_the_ratio_of_the_peaks():
     samples = tone(500)
     added = changed(samples, background.with_tone((6000, 6000), 40)) - samples
