@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +50,7 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
     Returns:
         Exit code.
     """
+    _open_closed_streams()
     _write_any_name()
     words = None if arguments is None else list(arguments)
     try:
@@ -68,6 +71,16 @@ def _usage(error: TyperException, name: str) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else name
     return f"{error.format_message().rstrip()}\n`{path} --help` lists what is allowed."
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of closed standard streams, as of a service that was started without them.
+
+    Python leaves them out, and the next file that is opened would have their descriptor.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115, open until the process ends
 
 
 def _write_any_name() -> None:

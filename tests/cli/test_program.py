@@ -57,6 +57,17 @@ def test_a_misspelt_name_gets_a_suggestion(program, words, suggested):
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize("words", [["predict", "-"], ["predict", "nope.wav"]])
+def test_closed_streams_are_those_of_the_null_device(words):
+    command = ["/bin/sh", "-c", 'exec "$@" <&- 2>&-', "sh", *SER, *words]
+    finished = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (ExitCode.REFUSED, "")
+    command[2] = 'exec "$@" <&- >&-'
+    finished = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    assert finished.returncode == ExitCode.REFUSED
+    assert finished.stderr.startswith("ser: ")
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_errors_begin_with_the_program(program):
     name = "ser" if program == "ser" else f"runner_{program}.py"
