@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from cli import terminal
 from cli.errors import exit_code_of, message_of
 from cli.exits import ExitCode
+from modules.common import interruption
 from modules.common.errors import SerError
 
 _DISTRIBUTION = "ser-pipeline"
@@ -54,7 +55,10 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
     _write_any_name()
     words = None if arguments is None else list(arguments)
     try:
-        code = app(args=words, prog_name=name, standalone_mode=False) or ExitCode.DONE
+        with interruption.kept():
+            code = app(args=words, prog_name=name, standalone_mode=False) or ExitCode.DONE
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
     except TyperException as error:
         if error.format_message():  # without a command, Typer has printed the help
             terminal.print_error(name, _usage(error, name))
@@ -63,6 +67,8 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
         terminal.print_error(name, message_of(error))
         return exit_code_of(error)
     if code == ExitCode.INTERRUPTED:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # after a live line
         terminal.print_error(name, "interrupted")
     return int(code)
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from sklearn.metrics import recall_score
 from tfx.orchestration import metadata
 
+from cli.exits import ExitCode
 from cli.main import main
 from modules.export.contract import EXTRA_ASSETS
 from modules.reporting.model_card import DEMO_LIMIT, ModelCard
@@ -255,6 +256,17 @@ def test_the_run_after_a_kill_completes(local_run, tmp_path, components):
     assert run.start().returncode == 0
     assert summary_of(run).verdict.blessed
     assert len(versions(run)) == 1
+
+
+def test_ctrl_c_ends_a_run_without_a_verdict(local_run, tmp_path):
+    run = dataclasses.replace(local_run, root=tmp_path)
+    with subprocess.Popen(run.command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stderr if "clips" in line)  # within Beam, which raises RuntimeError for it
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=180)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert printed == ""
+    assert errors.endswith("runner_local.py: interrupted\n")
 
 
 def test_a_lost_worker_process_ends_the_run(demo_data, tmp_path):
