@@ -76,7 +76,8 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
 def _usage(error: TyperException, name: str) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else name
-    return f"{error.format_message().rstrip()}\n`{path} --help` lists what is allowed."
+    message = error.format_message().rstrip().replace("Value error, ", "")  # of pydantic, which Typer uses
+    return f"{message}\n`{path} --help` lists what is allowed."
 
 
 def _open_closed_streams() -> None:

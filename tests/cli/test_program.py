@@ -68,6 +68,11 @@ def test_closed_streams_are_those_of_the_null_device(words):
     assert finished.stderr.startswith("ser: ")
 
 
+def test_a_choice_that_is_not_there_is_refused_with_those_that_are():
+    shown = run("ser", "config", "show", "--format", "xml").stderr
+    assert shown.startswith("ser: Invalid value for '--format': 'xml' is not one of 'yaml', 'json', 'markdown'.")
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_errors_begin_with_the_program(program):
     name = "ser" if program == "ser" else f"runner_{program}.py"
