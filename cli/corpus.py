@@ -20,6 +20,7 @@ from cli.options import ConfigFile, Overrides
 from modules.common import addresses
 
 if TYPE_CHECKING:
+    from components.audio_example_gen.corpora import Rejected
     from components.audio_example_gen.corpora.scan import ScanReport, Sound
     from pipeline.forget import Model
 
@@ -206,11 +207,24 @@ def _print_report(report: "ScanReport", emotions: Sequence[str]) -> None:
         "Labels that are no emotion of the model",
         (f"{label}: {n} clips" for label, n in report.dropped.items()),
     )
-    _print_list("Cannot be used", (f"{file.path}: {file.reason}" for file in report.rejected))
+    _print_list("Cannot be used", _by_reason(report.rejected))
     hours = sum(sound.duration_sec for sound in report.sounds) / 3600
     speakers = len({sound.clip.speaker for sound in report.sounds})
     usable = f"{len(report.sounds)} clips ({hours:.2f} h) of {speakers} speakers"
     terminal.print_line(f"\n{usable}; {len(report.rejected)} files cannot be used")
+
+
+def _by_reason(rejected: "Iterable[Rejected]") -> Iterator[str]:
+    """Yield a line for each file; a reason that several files have stands above them once."""
+    paths: dict[str, list[str]] = collections.defaultdict(list)
+    for file in rejected:
+        paths[file.reason].append(file.path)
+    for reason, files in paths.items():
+        if len(files) == 1:
+            yield f"{files[0]}: {reason}"
+        else:
+            yield f"{len(files)} files: {reason}"
+            yield from (f"  {file}" for file in files)
 
 
 def _print_counts(

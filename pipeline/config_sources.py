@@ -232,7 +232,7 @@ def variable(key: str) -> str:
 class _UniqueKeys(yaml.SafeLoader):
     """Loader that refuses a key that is there twice, as YAML does; PyYAML takes the last."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
