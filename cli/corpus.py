@@ -15,9 +15,10 @@ from rich.markup import escape
 from cli import terminal
 from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
-from cli.folders import require_folder, require_output
+from cli.folders import require_folder, require_output, require_output_file
 from cli.options import ConfigFile, Overrides
 from modules.common import addresses
+from modules.common.native_output import discarded_native_stderr
 
 if TYPE_CHECKING:
     from components.audio_example_gen.corpora import Rejected
@@ -104,14 +105,17 @@ def export(
     root: Root = _OUTPUT,
 ) -> None:
     """Write features and labels of all examples of a run to a Parquet file."""
-    require_output(out.parent, option="--out")
+    require_output_file(out, option="--out")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from components.audio_example_gen.data_version import newest_examples
-    from components.audio_example_gen.parquet import export as write_table
 
     folder = examples or newest_examples(str(root))
     out.parent.mkdir(parents=True, exist_ok=True)
-    terminal.print_line(f"{out}: {write_table(folder, out)} examples of {folder}")
+    with discarded_native_stderr():
+        from components.audio_example_gen.parquet import export as write_table
+
+        written = write_table(folder, out)
+    terminal.print_line(f"{out}: {written} examples of {folder}")
 
 
 @app.command()

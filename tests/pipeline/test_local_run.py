@@ -5,6 +5,7 @@ import dataclasses
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -285,7 +286,19 @@ def test_two_runs_in_one_root_are_refused(local_run):
         refused = local_run.start()
     assert refused.returncode == 2
     assert str(local_run.root) in refused.stderr
+    assert "Loading" not in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_examples_are_exported_without_messages_of_tensorflow(local_run, tmp_path):
+    command = [sys.executable, "-c", "from cli.main import main; main()", "corpus", "export"]
+    options = ["--root", str(local_run.root), "--out"]
+    exported = subprocess.run([*command, *options, str(tmp_path / "x.parquet")], capture_output=True, text=True)
+    assert (exported.returncode, exported.stderr) == (0, "")
+    assert (tmp_path / "x.parquet").stat().st_size
+    refused = subprocess.run([*command, *options, str(tmp_path)], capture_output=True, text=True)
+    assert refused.returncode == ExitCode.REFUSED
+    assert f"--out {tmp_path} is not a file" in refused.stderr
 
 
 def test_bad_input_is_refused_before_tfx_is_loaded(local_run, tmp_path):
