@@ -1,5 +1,6 @@
 """Start of a program: one look of help and errors, and one table of exit codes, for ``ser`` and both runners."""
 
+import codecs
 import contextlib
 import io
 import os
@@ -19,6 +20,7 @@ from modules.common import interruption
 from modules.common.errors import SerError
 
 _DISTRIBUTION = "ser-pipeline"
+_ANY_NAME = "ser.any_name"
 
 
 def _print_version(wanted: bool) -> None:
@@ -90,9 +92,17 @@ def _open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115, open until the process ends
 
 
+def _bytes_or_mark(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:  # such as a bar in a locale of ASCII
+        return "?" * (error.end - error.start), error.end
+
+
 def _write_any_name() -> None:
-    """Let standard output take the names of files that are not UTF-8, as their bytes."""
+    """Let standard output take any text: names of files that are not UTF-8 as their bytes, what it lacks as ``?``."""
+    codecs.register_error(_ANY_NAME, _bytes_or_mark)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError, OSError):
-                stream.reconfigure(errors="surrogateescape")
+                stream.reconfigure(errors=_ANY_NAME)

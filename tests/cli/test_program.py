@@ -68,6 +68,13 @@ def test_closed_streams_are_those_of_the_null_device(words):
     assert finished.stderr.startswith("ser: ")
 
 
+def test_standard_output_of_ascii_takes_any_text():
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = "from cli import program; print(program.run(lambda **_: print('\\u2588 \\udcff'), 'ser'))"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, env=os.environ | ascii_only)
+    assert (printed.stdout, printed.stderr) == (b"? \xff\n0\n", b"")
+
+
 def test_a_choice_that_is_not_there_is_refused_with_those_that_are():
     shown = run("ser", "config", "show", "--format", "xml").stderr
     assert shown.startswith("ser: Invalid value for '--format': 'xml' is not one of 'yaml', 'json', 'markdown'.")
