@@ -44,7 +44,7 @@ def weights_folder() -> Path:
 def _home() -> Path:
     try:
         return Path.home()
-    except RuntimeError:  # of a user who is not known to the system and without HOME, for whom Docker sets /
+    except RuntimeError:  # neither HOME nor an entry in the list of users; Docker sets HOME=/ then
         return Path("/")
 
 
