@@ -25,7 +25,7 @@ from modules.reporting.summary import RunSummary
 from modules.reporting.text import outline
 from pipeline.config import PipelineConfig, load_config
 from pipeline.default_family import model_line, on_this_machine
-from pipeline.run_lock import LOG_FILE
+from pipeline.run_lock import LOG_FILE, exclusive
 from pipeline.run_log import quiet
 
 app = program.application(add_completion=False)
@@ -48,7 +48,8 @@ def run(
         )
     default = on_this_machine()
     settings = load_config(config, overrides=overrides or [], environ=os.environ, family=default.name)
-    terminal.print_status(model_line(settings.training.family, default))
+    with exclusive(root):  # another run is refused before its log is opened and TensorFlow is loaded
+        terminal.print_status(model_line(settings.training.family, default))
     with quiet(root / LOG_FILE):
         summary = _run(settings, data, root)
     terminal.print_line(outline(summary, root))

@@ -15,11 +15,13 @@ from rich.markup import escape
 from cli import terminal
 from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
-from cli.folders import require_folder, require_output
+from cli.folders import require_folder, require_output, require_output_file
 from cli.options import ConfigFile, Overrides
 from modules.common import addresses
+from modules.common.native_output import discarded_native_stderr
 
 if TYPE_CHECKING:
+    from components.audio_example_gen.corpora import Rejected
     from components.audio_example_gen.corpora.scan import ScanReport, Sound
     from pipeline.forget import Model
 
@@ -103,14 +105,17 @@ def export(
     root: Root = _OUTPUT,
 ) -> None:
     """Write features and labels of all examples of a run to a Parquet file."""
-    require_output(out.parent, option="--out")
+    require_output_file(out, option="--out")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from components.audio_example_gen.data_version import newest_examples
-    from components.audio_example_gen.parquet import export as write_table
 
     folder = examples or newest_examples(str(root))
     out.parent.mkdir(parents=True, exist_ok=True)
-    terminal.print_line(f"{out}: {write_table(folder, out)} examples of {folder}")
+    with discarded_native_stderr():
+        from components.audio_example_gen.parquet import export as write_table
+
+        written = write_table(folder, out)
+    terminal.print_line(f"{out}: {written} examples of {folder}")
 
 
 @app.command()
@@ -206,11 +211,24 @@ def _print_report(report: "ScanReport", emotions: Sequence[str]) -> None:
         "Labels that are no emotion of the model",
         (f"{label}: {n} clips" for label, n in report.dropped.items()),
     )
-    _print_list("Cannot be used", (f"{file.path}: {file.reason}" for file in report.rejected))
+    _print_list("Cannot be used", _by_reason(report.rejected))
     hours = sum(sound.duration_sec for sound in report.sounds) / 3600
     speakers = len({sound.clip.speaker for sound in report.sounds})
     usable = f"{len(report.sounds)} clips ({hours:.2f} h) of {speakers} speakers"
     terminal.print_line(f"\n{usable}; {len(report.rejected)} files cannot be used")
+
+
+def _by_reason(rejected: "Iterable[Rejected]") -> Iterator[str]:
+    """Yield a line for each file; a reason that several files have stands above them once."""
+    paths: dict[str, list[str]] = collections.defaultdict(list)
+    for file in rejected:
+        paths[file.reason].append(file.path)
+    for reason, files in paths.items():
+        if len(files) == 1:
+            yield f"{files[0]}: {reason}"
+        else:
+            yield f"{len(files)} files: {reason}"
+            yield from (f"  {file}" for file in files)
 
 
 def _print_counts(

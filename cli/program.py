@@ -1,10 +1,13 @@
 """Start of a program: one look of help and errors, and one table of exit codes, for ``ser`` and both runners."""
 
+import codecs
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +16,11 @@ from typer.exceptions import TyperException
 from cli import terminal
 from cli.errors import exit_code_of, message_of
 from cli.exits import ExitCode
+from modules.common import interruption
 from modules.common.errors import SerError
 
 _DISTRIBUTION = "ser-pipeline"
+_ANY_NAME = "ser.any_name"
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,10 +53,14 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
     Returns:
         Exit code.
     """
+    _open_closed_streams()
     _write_any_name()
     words = None if arguments is None else list(arguments)
     try:
-        code = app(args=words, prog_name=name, standalone_mode=False) or ExitCode.DONE
+        with interruption.kept():
+            code = app(args=words, prog_name=name, standalone_mode=False) or ExitCode.DONE
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
     except TyperException as error:
         if error.format_message():  # without a command, Typer has printed the help
             terminal.print_error(name, _usage(error, name))
@@ -60,6 +69,8 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
         terminal.print_error(name, message_of(error))
         return exit_code_of(error)
     if code == ExitCode.INTERRUPTED:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # after a live line
         terminal.print_error(name, "interrupted")
     return int(code)
 
@@ -67,12 +78,31 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
 def _usage(error: TyperException, name: str) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else name
-    return f"{error.format_message().rstrip()}\n`{path} --help` lists what is allowed."
+    message = error.format_message().rstrip().replace("Value error, ", "")  # of pydantic, which Typer uses
+    return f"{message}\n`{path} --help` lists what is allowed."
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of closed standard streams, as of a service that was started without them.
+
+    Python leaves them out, and the next file that is opened would have their descriptor.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115, open until the process ends
+
+
+def _bytes_or_mark(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:  # such as a bar in a locale of ASCII
+        return "?" * (error.end - error.start), error.end
 
 
 def _write_any_name() -> None:
-    """Let standard output take the names of files that are not UTF-8, as their bytes."""
+    """Let standard output take any text: names of files that are not UTF-8 as their bytes, what it lacks as ``?``."""
+    codecs.register_error(_ANY_NAME, _bytes_or_mark)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError, OSError):
-                stream.reconfigure(errors="surrogateescape")
+                stream.reconfigure(errors=_ANY_NAME)

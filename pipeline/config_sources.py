@@ -229,10 +229,23 @@ def variable(key: str) -> str:
     return _ENVIRONMENT_PREFIX + key.replace(".", "__").upper()
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Loader that refuses a key that is there twice, as YAML does; PyYAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"a second {key.value}", key.start_mark)
+            seen.add(key.value)
+        return node
+
+
 def _read_yaml(path: Path) -> Values:
     advice = f"give a YAML file, whose keys {REFERENCE} lists"
     try:
-        values = yaml.safe_load(read_text(path))
+        values = yaml.load(read_text(path), _UniqueKeys)
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}; {advice}") from None
     except yaml.YAMLError as error:
@@ -258,7 +271,7 @@ def _set(values: Values, keys: Sequence[str], text: str, *, origin: str) -> None
             raise ConfigError(f"{origin}: {key} is a value, not a section")
     try:
         # One value has no anchors, so a text that begins like an alias is a pattern.
-        value = text if text.startswith("*") else yaml.safe_load(text)
+        value = text if text.startswith("*") else yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin} is not a YAML value: {_one_line(error)}; correct it") from None
     # "Ada: why" is a text; a mapping must have braces.

@@ -15,6 +15,7 @@ from tfx.orchestration.local import local_dag_runner
 
 from components.drift_monitor.executor import DriftAlarm
 from components.run_report import gather
+from modules.common import interruption
 from modules.common.files import write_whole
 from modules.evaluation.predictions_table import PREDICTIONS_FILE
 from modules.reporting import summary as reporting
@@ -113,7 +114,7 @@ def _execute(pipeline: tfx_pipeline.Pipeline, progress: ComponentProgress) -> Ex
     absl_logger = absl_logging.get_absl_logger()
     absl_logger.addHandler(progress)
     try:
-        with ending_with_lost_workers():
+        with interruption.kept(), ending_with_lost_workers():
             local_dag_runner.LocalDagRunner().run(pipeline)
     except Exception as error:  # components raise any kind; it becomes the outcome of the run
         absl_logging.exception("%s failed", progress.running)

@@ -24,7 +24,7 @@ _NAMES = {
 MAX_SEED = 2**32 - 1
 """Largest seed that NumPy and Keras take."""
 
-_UNKNOWN_KEY = "extra_forbidden"
+_UNKNOWN_KEY = ("extra_forbidden", "invalid_key")
 
 
 class Settings(pydantic.BaseModel):
@@ -143,11 +143,11 @@ def _bound(schema: Mapping[str, Any], name: str, text: str) -> str:
 
 
 def _problem(detail: ErrorDetails, schema: Mapping[str, Any], origin: Callable[[str], str]) -> Problem:
-    location, code = detail["loc"], detail["type"]
+    location, code = tuple(name for name in detail["loc"] if name != "[key]"), detail["type"]
     key = ".".join(map(str, location))
     where = f" ({origin(key)})" if origin(key) else ""
     message = detail["msg"].removeprefix("Value error, ")
-    if code == _UNKNOWN_KEY:
+    if code in _UNKNOWN_KEY:
         text = f"{key}{where} is not a key; {_suggestion(location, schema)}"
     elif code == "missing":
         text = f"{key} is not set; allowed: {allowed(schema_at(location, schema))}"
@@ -181,7 +181,8 @@ def schema_at(location: Location, schema: Mapping[str, Any]) -> Mapping[str, Any
         if name in part.get("properties", {}):
             part = part["properties"][name]
         else:
-            part = part.get("items") or part.get("additionalProperties") or {}
+            named = [*part.get("patternProperties", {}).values(), {}][0]
+            part = part.get("items") or part.get("additionalProperties") or named
         part = _resolved(part, schema)
     return part
 

@@ -27,7 +27,11 @@ _RESERVED = {
     *("start_sec", "end_sec", "clip_id", "corpus", "speaker", "sex", "intensity", "fold", "clips", "hours"),
 }
 
-Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9 _-]{0,38}[a-z0-9])?$")]
+Label = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]([a-z0-9 _-]{0,38}[a-z0-9])?$"),
+    Field(json_schema_extra={"allowed": "at most 40 of a-z, 0-9, space, _ and -"}),
+]
 
 
 class LabelSettings(Settings):

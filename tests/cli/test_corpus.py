@@ -99,6 +99,16 @@ def test_scan_without_usable_files_fails_with_the_reason(tmp_path, capsys):
     assert err.count("\n") == 1
 
 
+def test_scan_prints_a_reason_of_several_files_once(tmp_path, capsys):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).touch()
+    _, out, _ = ser(capsys, "corpus", "scan", tmp_path)
+    lines = out.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("  2 files: its name follows no known corpus"))
+    assert lines[start + 1 : start + 3] == ["    a.wav", "    b.wav"]
+    assert out.count("no known corpus") == 1
+
+
 def test_scan_of_a_missing_folder_is_one_line(tmp_path, capsys):
     status, out, err = ser(capsys, "corpus", "scan", tmp_path / "none")
     assert (status, out) == (2, "")

@@ -57,6 +57,29 @@ def test_a_misspelt_name_gets_a_suggestion(program, words, suggested):
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize("words", [["predict", "-"], ["predict", "nope.wav"]])
+def test_closed_streams_are_those_of_the_null_device(words):
+    command = ["/bin/sh", "-c", 'exec "$@" <&- 2>&-', "sh", *SER, *words]
+    finished = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (ExitCode.REFUSED, "")
+    command[2] = 'exec "$@" <&- >&-'
+    finished = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    assert finished.returncode == ExitCode.REFUSED
+    assert finished.stderr.startswith("ser: ")
+
+
+def test_standard_output_of_ascii_takes_any_text():
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = "from cli import program; print(program.run(lambda **_: print('\\u2588 \\udcff'), 'ser'))"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, env=os.environ | ascii_only)
+    assert (printed.stdout, printed.stderr) == (b"? \xff\n0\n", b"")
+
+
+def test_a_choice_that_is_not_there_is_refused_with_those_that_are():
+    shown = run("ser", "config", "show", "--format", "xml").stderr
+    assert shown.startswith("ser: Invalid value for '--format': 'xml' is not one of 'yaml', 'json', 'markdown'.")
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_errors_begin_with_the_program(program):
     name = "ser" if program == "ser" else f"runner_{program}.py"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from components.audio_example_gen.corpora import Identified, Rejected, identify
-from components.audio_example_gen.corpora.adapter import OTHER_ENCODING
+from components.audio_example_gen.corpora import Identified, Rejected, identify, manifest, tables
+from components.audio_example_gen.corpora.adapter import OTHER_ENCODING, Tree
 from components.audio_example_gen.corpora.scan import scan
 from modules.audio import containers
 from modules.data.clips import Clip
@@ -302,6 +302,31 @@ def test_manifests_may_have_quoted_commas_and_any_unicode_form():
     assert {clip.path for clip in identified.clips} == {"d/a, b.wav", "d/Ma\u0308rz.wav"}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_manifest_is_read_as_spreadsheet_programs_write_it(separator, end):
+    rows = [["path", "emotion", "speaker", ""], ["sub\\one.wav", "sad", '"a\nb"', ""], ["two.wav", "sad", "c", ""]]
+    text = "".join(separator.join(row) + end for row in [*rows, ["", "", "", ""], ["", "", "", ""]])
+    identified = identify_names("sub/one.wav", "two.wav", texts={"manifest.csv": text})
+    assert not identified.rejected
+    assert [(clip.path, clip.speaker) for clip in identified.clips] == [
+        ("sub/one.wav", "own-a\nb"),
+        ("two.wav", "own-c"),
+    ]
+    lines = [separator.join(row) + end for row in rows]
+    tree = Tree(["manifest.csv"], read_text=lambda _: text)
+    (kept,) = manifest.lines_by_manifest(tree, lambda row: row.speaker == "own-a\nb").values()
+    assert tables.select(text, kept.__contains__) == lines[0] + lines[1]
+
+
+def test_a_manifest_in_another_encoding_is_named_with_the_remedy():
+    def read_text(path: str) -> str:
+        return "path,emotion,speaker\none.wav,sad,Zoë\n".encode("cp1252").decode()
+
+    identified = identify(["manifest.csv"], read_text=read_text, labels=LabelSettings())
+    assert reason(identified) == "cannot be read: it is not text in UTF-8; save it again, as CSV in UTF-8"
+
+
 @pytest.mark.parametrize(
     ("row", "path", "reason"),
     [
@@ -326,7 +351,9 @@ def test_a_wrong_row_is_rejected_with_its_line(row, path, reason):
     assert reason in rejected[0].reason
 
 
-@pytest.mark.parametrize("text", ["", "file;emotion;speaker\n", "path,emotion\none.wav,sad\n"])
+@pytest.mark.parametrize(
+    "text", ["", "file;emotion;speaker\n", "path,emotion\none.wav,sad\n", "path,emotion,speaker,Emotion\n"]
+)
 def test_a_manifest_without_its_columns_is_rejected(text):
     identified = identify_names(texts={"d/manifest.csv": text})
     assert "path,emotion,speaker[,sex,intensity]" in reason(identified)

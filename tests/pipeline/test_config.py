@@ -205,6 +205,7 @@ def test_the_seed_applies_to_sections_without_a_seed(tmp_path):
         ("limits.min_sample_rate_hz=400000", "limits", "value_error"),
         ("limits.max_peak=0.00001", "limits", "value_error"),
         ("labels.mapping.calm=joy", "labels", "value_error"),
+        ("labels.emotions=[Angry, calm, sad]", "labels.emotions.0", "string_pattern_mismatch"),
         ("splits.by=dice", "splits.by", "literal_error"),
         ("splits.train=0.9", "splits", "value_error"),
         ("splits={eval_speakers: [a], test_speakers: [a]}", "splits", "value_error"),
@@ -246,6 +247,8 @@ def test_an_unusable_value_is_the_only_problem(override, key, code):
         ("training.epoch=3", ["training.epoch (--set) is not a key", "did you mean training.epochs?"]),
         ("trainning.epochs=3", ["trainning (--set) is not a key", "did you mean training?"]),
         ("epochs=3", ["did you mean training.epochs or tuner.epochs?"]),
+        ("labels.emotions=[Angry, calm, sad]", ["labels.emotions.0 is Angry", "a-z, 0-9, space, _ and -"]),
+        ("labels.mapping={Calm: sad}", ["labels.mapping.Calm", "a-z, 0-9, space, _ and -"]),
         ("ingest.zzz=3", ["allowed in ingest: max_quarantined_share, pattern, spans"]),
         ("drift.deals=500", ["drift.deals (--set) was renamed to drift.permutations"]),
     ],
@@ -284,6 +287,20 @@ def test_sentences_are_texts_and_braces_make_a_mapping():
     assert config.gate.override == "Ada: why not"
     assert config.ingest.pattern == "*/*"
     assert config.training.hyperparameters == {"filters": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("training: {epochs: 1}\naudio: {}\ntraining: {batch_size: 8}", "a second training in line 3, column 1"),
+        ("training:\n  epochs: 1\n  epochs: 2", "a second epochs in line 3, column 3"),
+        ("1: 2", r"1 \(file\) is not a key"),
+    ],
+)
+def test_keys_are_texts_and_there_once(tmp_path, text, reason):
+    (tmp_path / "my.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        load_config(tmp_path / "my.yaml")
 
 
 @pytest.mark.parametrize("text", ["- a list", "a: [", "just words"])

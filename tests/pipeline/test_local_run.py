@@ -5,6 +5,7 @@ import dataclasses
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import tensorflow as tf
 from sklearn.metrics import recall_score
 from tfx.orchestration import metadata
 
+from cli.exits import ExitCode
 from cli.main import main
 from modules.export.contract import EXTRA_ASSETS
 from modules.reporting.model_card import DEMO_LIMIT, ModelCard
@@ -257,6 +259,17 @@ def test_the_run_after_a_kill_completes(local_run, tmp_path, components):
     assert len(versions(run)) == 1
 
 
+def test_ctrl_c_ends_a_run_without_a_verdict(local_run, tmp_path):
+    run = dataclasses.replace(local_run, root=tmp_path)
+    with subprocess.Popen(run.command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stderr if "clips" in line)  # within Beam, which raises RuntimeError for it
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=180)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert printed == ""
+    assert errors.endswith("runner_local.py: interrupted\n")
+
+
 def test_a_lost_worker_process_ends_the_run(demo_data, tmp_path):
     run = LocalRun(demo_data, tmp_path / "output", ("beam.mode=multi_processing", "beam.workers=2"))
     with subprocess.Popen(run.command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
@@ -273,7 +286,19 @@ def test_two_runs_in_one_root_are_refused(local_run):
         refused = local_run.start()
     assert refused.returncode == 2
     assert str(local_run.root) in refused.stderr
+    assert "Loading" not in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_examples_are_exported_without_messages_of_tensorflow(local_run, tmp_path):
+    command = [sys.executable, "-c", "from cli.main import main; main()", "corpus", "export"]
+    options = ["--root", str(local_run.root), "--out"]
+    exported = subprocess.run([*command, *options, str(tmp_path / "x.parquet")], capture_output=True, text=True)
+    assert (exported.returncode, exported.stderr) == (0, "")
+    assert (tmp_path / "x.parquet").stat().st_size
+    refused = subprocess.run([*command, *options, str(tmp_path)], capture_output=True, text=True)
+    assert refused.returncode == ExitCode.REFUSED
+    assert f"--out {tmp_path} is not a file" in refused.stderr
 
 
 def test_bad_input_is_refused_before_tfx_is_loaded(local_run, tmp_path):

@@ -85,7 +85,8 @@ class Tree:
             try:
                 self._texts[path] = self._read_text(path).removeprefix("\ufeff")  # Excel writes one
             except (OSError, UnicodeError) as error:
-                self.unreadable[path] = f"cannot be read: {error}"
+                not_text = "it is not text in UTF-8; save it again, as CSV in UTF-8"
+                self.unreadable[path] = f"cannot be read: {not_text if isinstance(error, UnicodeError) else error}"
                 self._texts[path] = ""
         return self._texts[path]
 
@@ -111,5 +112,5 @@ def translate_code(field: str, code: str, meanings: Mapping[str, str]) -> str:
         UnknownCode: ``code`` is not among them.
     """
     if code not in meanings:
-        raise UnknownCode(f"{field} is {code!r}; known: {', '.join(meanings)}")
+        raise UnknownCode(f"{field} is {code!r}; known: {', '.join(name or 'an empty cell' for name in meanings)}")
     return meanings[code]

@@ -8,16 +8,15 @@ reservoir after their span is complete. The next arrival completes an interrupte
 
 import collections
 import contextlib
-import csv
-import io
 import os
 import posixpath
 import random
 import re
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from components.audio_example_gen.corpora import crema_d, identify, is_hidden, manifest
+from components.audio_example_gen.corpora import crema_d, identify, is_hidden, manifest, tables
+from components.audio_example_gen.corpora.adapter import Tree
 from modules.common import addresses
 from modules.common.errors import SerError
 from modules.common.files import require_lock
@@ -109,10 +108,11 @@ def choose(clips: Sequence[Clip], size: int, seed: int) -> list[Clip]:
 
 def _identify(root: str, paths: Sequence[str]) -> tuple[Clip, ...]:
     # Calm counts as neutral here; the AudioExampleGen drops it if it is configured to.
-    def read_text(path: str) -> str:
-        return addresses.read_bytes(posixpath.join(root, path)).decode()
+    return identify(paths, read_text=_text_below(root), labels=LabelSettings()).clips
 
-    return identify(paths, read_text=read_text, labels=LabelSettings()).clips
+
+def _text_below(root: str) -> Callable[[str], str]:
+    return lambda path: addresses.read_bytes(posixpath.join(root, path)).decode()
 
 
 class _LocalFolder:
@@ -176,27 +176,11 @@ def _write(reservoir: str, folder: str, taken: Collection[str], paths: Sequence[
     side_files = [path for path in paths if posixpath.basename(path) in _SIDE_FILES]
     for path in (*sorted(taken), *side_files):
         addresses.write_bytes(posixpath.join(folder, path), addresses.read_bytes(posixpath.join(reservoir, path)))
-    for path in paths:
-        if posixpath.basename(path) == manifest.FILE_NAME:
-            _write_manifest(reservoir, folder, path, taken)
-
-
-def _write_manifest(reservoir: str, folder: str, path: str, taken: Collection[str]) -> None:
-    """Write a manifest's rows of the batch, since rows of missing files would be rejected."""
-    text = addresses.read_bytes(posixpath.join(reservoir, path)).decode("utf-8-sig")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    named = {name.strip().lower(): name for name in reader.fieldnames or ()}
-    here = posixpath.dirname(path)
-    rows = [
-        row for row in reader if posixpath.normpath(posixpath.join(here, (row[named["path"]] or "").strip())) in taken
-    ]
-    if not rows:
-        return
-    cut = io.StringIO(newline="")
-    writer = csv.DictWriter(cut, reader.fieldnames or ())
-    writer.writeheader()
-    writer.writerows(rows)
-    addresses.write_bytes(posixpath.join(folder, path), cut.getvalue().encode())
+    # Without the rows of other recordings, whose files are missing there.
+    tree = Tree(paths, read_text=_text_below(reservoir))
+    for path, kept in manifest.lines_by_manifest(tree, lambda row: row.path in taken).items():
+        text = tables.select(tree.text(path), kept.__contains__)
+        addresses.write_bytes(posixpath.join(folder, path), text.encode())
 
 
 def _leave(reservoir: str, span: str) -> None:

@@ -3,10 +3,10 @@
 A stem is ``actor_sentence_emotion_intensity``. ``VideoDemographics.csv`` has the sex of each actor.
 """
 
-import csv
 import functools
 import re
 
+from components.audio_example_gen.corpora import tables
 from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, UnknownCode, stem_of, translate_code
 from modules.data.clips import Clip
 
@@ -56,6 +56,6 @@ def _sexes(path: str, tree: Tree) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=8)  # thousands of clips share a table
 def _parse_sexes(table: str) -> dict[str, str]:
-    rows = csv.DictReader(table.splitlines())
+    rows = tables.records(table)
     sexes = {(row.get("ActorID") or "").strip(): (row.get("Sex") or "").strip().lower() for row in rows}
     return {actor: sex for actor, sex in sexes.items() if sex in ("female", "male")}

@@ -1,10 +1,9 @@
 """Age, race and ethnicity of CREMA-D's speakers, from the table that its authors publish."""
 
-import csv
 import posixpath
 from collections.abc import Iterable
 
-from components.audio_example_gen.corpora import crema_d
+from components.audio_example_gen.corpora import crema_d, tables
 from modules.common import addresses
 
 AGE, RACE, ETHNICITY = "age", "race", "ethnicity"
@@ -32,7 +31,7 @@ def demographics(data: str, speakers: Iterable[str]) -> dict[str, dict[str, str]
     if table is None:
         return {}
     text = addresses.read_bytes(table).decode("utf-8-sig")
-    rows = {(row.get("ActorID") or "").strip(): row for row in csv.DictReader(text.splitlines())}
+    rows = {(row.get("ActorID") or "").strip(): row for row in tables.records(text)}
     known = {speaker: rows[actor] for actor, speaker in actors.items() if actor in rows}
     return {
         AGE: {speaker: _decade(row.get("Age") or "") for speaker, row in known.items()},

@@ -6,43 +6,53 @@ Paths are relative to the manifest. Listed files are identified by the manifest 
 import collections
 import csv
 import dataclasses
-import io
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
+from components.audio_example_gen.corpora import tables
 from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, translate_code
 from modules.audio import formats
 from modules.data.clips import Clip
 from modules.data.labels import INTENSITIES, SEXES, LabelSettings
-
-if TYPE_CHECKING:
-    import _csv
 
 FILE_NAME = "manifest.csv"
 HEADER = "path,emotion,speaker[,sex,intensity]"
 ROOT_CORPUS = "own"
 
 _REQUIRED = ("path", "emotion", "speaker")
+_COLUMNS = (*_REQUIRED, "sex", "intensity")
 _SEXES = {name: name for name in SEXES} | {"": "unknown"}
 _INTENSITIES = {name: name for name in INTENSITIES} | {"": "unspecified"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Row:
+class Row:
+    """A row of a manifest.
+
+    Attributes:
+        manifest: Path of the manifest.
+        corpus: Name of the corpus.
+        line: Number of its last line.
+        path: Path of its recording.
+        cells: Its cells by column.
+    """
+
     manifest: str
     corpus: str
     line: int
+    path: str
     cells: dict[str, str]
 
     @property
     def speaker(self) -> str:
+        """Id of the speaker."""
         return f"{self.corpus}-{self.cells['speaker']}"
 
     @property
     def where(self) -> str:
+        """Place of the row, for messages."""
         return f"{self.manifest} line {self.line}"
 
 
@@ -58,47 +68,46 @@ def read_all(tree: Tree, labels: LabelSettings) -> tuple[dict[str, Finding], lis
     Returns:
         The finding for each listed file by its path, and the problems of the manifests.
     """
-    manifests = [path for path in tree.paths if posixpath.basename(path) == FILE_NAME]
-    manifests.sort(key=lambda path: (-path.count("/"), path))
-    corpora = _corpus_names(manifests)
-    by_normal_form = {unicodedata.normalize("NFC", path): path for path in sorted(tree.paths)}
     findings: dict[str, Finding] = {}
     listed_at: dict[str, str] = {}
     problems: list[Rejected] = []
-    for manifest in manifests:
-        for row in _rows(manifest, corpora[manifest], tree):
-            if isinstance(row, Rejected):
-                problems.append(row)
-                continue
-            named = _resolve(row)
-            path = by_normal_form.get(unicodedata.normalize("NFC", named), named)
-            if path in findings:
-                problems.append(Rejected(manifest, f"line {row.line}: {path} is already listed in {listed_at[path]}"))
-                continue
-            findings[path] = _describe(row, path, tree, labels)
-            listed_at[path] = row.where
+    for row in rows(tree):
+        if isinstance(row, Rejected):
+            problems.append(row)
+        elif row.path in findings:
+            reason = f"line {row.line}: {row.path} is already listed in {listed_at[row.path]}"
+            problems.append(Rejected(row.manifest, reason))
+        else:
+            findings[row.path] = _describe(row, tree, labels)
+            listed_at[row.path] = row.where
     return findings, problems
 
 
-def rows_of(speaker: str, tree: Tree) -> tuple[set[str], dict[str, set[int]]]:
-    """Return what the manifests list of one speaker, whether or not the files are there and usable.
+def rows(tree: Tree) -> Iterator[Row | Rejected]:
+    """Yield every row of the manifests, those in deeper folders first, and the problems of the manifests.
 
     Args:
-        speaker: Id of the speaker.
         tree: The ingested folder.
-
-    Returns:
-        The listed paths, and the last line of each row by the path of its manifest.
     """
-    paths: set[str] = set()
-    lines: dict[str, set[int]] = {}
     manifests = [path for path in tree.paths if posixpath.basename(path) == FILE_NAME]
-    for manifest, corpus in _corpus_names(sorted(manifests)).items():
-        for row in _rows(manifest, corpus, tree):
-            if isinstance(row, _Row) and row.speaker == speaker:
-                paths.add(_resolve(row))
-                lines.setdefault(manifest, set()).add(row.line)
-    return paths, lines
+    manifests.sort(key=lambda path: (-path.count("/"), path))
+    by_normal_form = {unicodedata.normalize("NFC", path): path for path in sorted(tree.paths)}
+    for manifest, corpus in _corpus_names(manifests).items():
+        yield from _rows(manifest, corpus, tree, by_normal_form)
+
+
+def lines_by_manifest(tree: Tree, wanted: Callable[[Row], bool]) -> dict[str, set[int]]:
+    """Return the last line of each wanted row by the path of its manifest, whether or not its recording is usable.
+
+    Args:
+        tree: The ingested folder.
+        wanted: Whether a row is wanted.
+    """
+    lines: dict[str, set[int]] = collections.defaultdict(set)
+    for row in rows(tree):
+        if isinstance(row, Row) and wanted(row):
+            lines[row.manifest].add(row.line)
+    return lines
 
 
 def _corpus_names(manifests: list[str]) -> dict[str, str]:
@@ -113,45 +122,59 @@ def _slug(text: str) -> str:
     return re.sub(r"\W+", "-", text.lower()).strip("-") or ROOT_CORPUS
 
 
-def _rows(manifest: str, corpus: str, tree: Tree) -> Iterator[_Row | Rejected]:
-    reader = csv.reader(io.StringIO(tree.text(manifest)))
+def _rows(manifest: str, corpus: str, tree: Tree, by_normal_form: dict[str, str]) -> Iterator[Row | Rejected]:
+    reader = tables.reader(tree.text(manifest))
     if manifest in tree.unreadable:
         return
     try:
-        yield from _parse(reader, manifest, corpus)
+        header = [name.strip().lower() for name in next(reader, [])]
+        if fault := _fault_of(header):
+            yield Rejected(manifest, f"line 1: {fault}; it must be {HEADER}")
+            return
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if len(cells) == len(header) and any(cells):
+                values = dict(zip(header, cells, strict=True))
+                path = _resolve(values["path"], manifest, by_normal_form)
+                yield Row(manifest=manifest, corpus=corpus, line=reader.line_num, path=path, cells=values)
+            elif any(cells):
+                reason = f"{len(cells)} cells, the header has {len(header)}; quote cells with commas"
+                yield Rejected(manifest, f"line {reader.line_num}: {reason}")
     except csv.Error as error:
         yield Rejected(manifest, f"line {reader.line_num}: {error}")
 
 
-def _parse(reader: "_csv.Reader", manifest: str, corpus: str) -> Iterator[_Row | Rejected]:
-    header = [name.strip().lower() for name in next(reader, [])]
-    missing = [name for name in _REQUIRED if name not in header]
-    if missing:
-        yield Rejected(manifest, f"line 1: no column {', '.join(missing)} among {header}; it must be {HEADER}")
-        return
-    for cells in reader:
-        if len(cells) == len(header):
-            values = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            yield _Row(manifest=manifest, corpus=corpus, line=reader.line_num, cells=values)
-        elif cells:
-            reason = f"{len(cells)} cells, the header has {len(header)}; quote cells with commas"
-            yield Rejected(manifest, f"line {reader.line_num}: {reason}")
+def _fault_of(header: list[str]) -> str:
+    if missing := [name for name in _REQUIRED if name not in header]:
+        return f"no column {', '.join(missing)} among {header}"
+    if twice := [name for name in _COLUMNS if header.count(name) > 1]:
+        return f"more than one column {', '.join(twice)}"
+    return ""
 
 
-def _resolve(row: _Row) -> str:
-    return posixpath.normpath(posixpath.join(posixpath.dirname(row.manifest), row.cells["path"]))
+def _resolve(named: str, manifest: str, by_normal_form: dict[str, str]) -> str:
+    """Return the path of a recording in the tree: in any Unicode form, and with the slashes of Windows."""
+    written = _below(named, manifest)
+    for path in (written, _below(named.replace("\\", "/"), manifest)):
+        if found := by_normal_form.get(unicodedata.normalize("NFC", path)):
+            return found
+    return written
 
 
-def _describe(row: _Row, path: str, tree: Tree, labels: LabelSettings) -> Finding:
+def _below(named: str, manifest: str) -> str:
+    return posixpath.normpath(posixpath.join(posixpath.dirname(manifest), named))
+
+
+def _describe(row: Row, tree: Tree, labels: LabelSettings) -> Finding:
     try:
-        _require_usable(row, path, tree)
+        _require_usable(row, tree)
         emotion = translate_code("emotion", row.cells["emotion"].lower(), {name: name for name in labels.known})
         sex = translate_code("sex", row.cells.get("sex", "").lower(), _SEXES)
         intensity = translate_code("intensity", row.cells.get("intensity", "").lower(), _INTENSITIES)
     except ValueError as error:
-        return Rejected(path, f"{row.where}: {error}")
+        return Rejected(row.path, f"{row.where}: {error}")
     return Clip(
-        path=path,
+        path=row.path,
         corpus=row.corpus,
         emotion=emotion,
         speaker=row.speaker,
@@ -160,7 +183,8 @@ def _describe(row: _Row, path: str, tree: Tree, labels: LabelSettings) -> Findin
     )
 
 
-def _require_usable(row: _Row, path: str, tree: Tree) -> None:
+def _require_usable(row: Row, tree: Tree) -> None:
+    path = row.path
     if not row.cells["path"]:
         raise ValueError("path is empty")
     if posixpath.isabs(path) or path.startswith("../"):

@@ -1,13 +1,11 @@
 """Recordings of one speaker in a folder, and the rows about the speaker in its tables."""
 
 import collections
-import csv
 import dataclasses
-import io
 import posixpath
 from collections.abc import Mapping
 
-from components.audio_example_gen.corpora import Rejected, crema_d, find, is_hidden, manifest
+from components.audio_example_gen.corpora import Rejected, crema_d, find, is_hidden, manifest, tables
 from components.audio_example_gen.corpora.adapter import Tree
 from components.audio_example_gen.corpora.arrive import SPAN
 from modules.audio import formats
@@ -60,16 +58,17 @@ def _files_in(speaker: str, root: str, paths: list[str]) -> SpeakerFiles:
 
     tree = Tree(paths, read_text=read_text)
     findings = find(tree, LabelSettings())
-    listed, lines = manifest.rows_of(speaker, tree)
+    listed = {row.path for row in manifest.rows(tree) if isinstance(row, manifest.Row) and row.speaker == speaker}
+    lines = manifest.lines_by_manifest(tree, lambda row: row.speaker == speaker)
     recordings = {finding.path for finding in findings if not isinstance(finding, Rejected)}
     recordings &= {finding.path for finding in findings if getattr(finding, "speaker", None) == speaker}
     recordings |= listed & tree.paths
     unknown = {finding.path for finding in findings if isinstance(finding, Rejected)} - recordings
-    tables = {path: _without_lines(tree.text(path), numbers) for path, numbers in lines.items()}
-    tables |= _demographics(speaker, tree)
+    cut = {path: _without_rows(tree.text(path), numbers) for path, numbers in lines.items()}
+    cut |= _demographics(speaker, tree)
     return SpeakerFiles(
         recordings=tuple(posixpath.join(root, path) for path in sorted(recordings)),
-        tables={posixpath.join(root, path): text for path, text in sorted(tables.items())},
+        tables={posixpath.join(root, path): text for path, text in sorted(cut.items())},
         unknown=tuple(
             posixpath.join(root, path) for path in sorted(unknown & tree.paths) if formats.is_recording(path)
         ),
@@ -79,22 +78,14 @@ def _files_in(speaker: str, root: str, paths: list[str]) -> SpeakerFiles:
 def _demographics(speaker: str, tree: Tree) -> dict[str, str]:
     """Return CREMA-D's tables of age, sex and ethnicity that have a row of the speaker, without that row."""
     actor = speaker.removeprefix(f"{crema_d.NAME}-")
-    tables = {}
+    cut = {}
     for path in (path for path in tree.paths if posixpath.basename(path) == crema_d.DEMOGRAPHICS_FILE):
-        reader = csv.DictReader(io.StringIO(tree.text(path)))
+        reader = tables.records(tree.text(path))
         lines = {reader.line_num for row in reader if actor != speaker and (row.get("ActorID") or "").strip() == actor}
         if lines:
-            tables[path] = _without_lines(tree.text(path), lines)
-    return tables
+            cut[path] = _without_rows(tree.text(path), lines)
+    return cut
 
 
-def _without_lines(text: str, numbers: set[int]) -> str:
-    """Return a table in CSV without the rows that end at some lines; all other rows keep their bytes."""
-    reader = csv.reader(io.StringIO(text))
-    lines = list(io.StringIO(text))
-    kept, start = [], 0
-    for _ in reader:
-        if reader.line_num not in numbers:
-            kept += lines[start : reader.line_num]
-        start = reader.line_num
-    return "".join(kept)
+def _without_rows(table: str, numbers: set[int]) -> str:
+    return tables.select(table, lambda line: line not in numbers)

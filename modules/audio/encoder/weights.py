@@ -38,7 +38,14 @@ class WeightsError(SerError, RuntimeError):
 
 def weights_folder() -> Path:
     """Return the folder of fetched weights: ``$SER_ENCODERS``, or a folder in the user's cache."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "ser-pipeline" / "encoders")
+    return Path(os.environ.get(FOLDER_VARIABLE) or _home() / ".cache" / "ser-pipeline" / "encoders")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # neither HOME nor an entry in the list of users; Docker sets HOME=/ then
+        return Path("/")
 
 
 def weights_file(encoder: Encoder) -> Path:
