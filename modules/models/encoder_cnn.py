@@ -87,7 +87,9 @@ def _weighted(x: "keras.KerasTensor", shares: "keras.KerasTensor") -> "keras.Ker
 
 ENCODER_RECIPE: Mapping[str, Mapping[str, Any]] = {
     "audio": {"feature_family": "encoder", "sample_rate_hz": 16_000},
-    "augmentation": {"variants": ["plain", "coloured_noise", "babble", "telephone", "excerpt"]},
+    "augmentation": {
+        "variants": ["plain", "tilt+gain+coloured_noise", "room+gain+babble", "telephone", "gain+excerpt"]
+    },
     "training": {"epochs": 12, "learning_rate": 0.001},
 }
 """Settings that belong to the families over encoder features."""
