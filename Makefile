@@ -18,10 +18,10 @@ run: .venv/.ready ## Set up, make the demo corpus, run the whole pipeline, ask t
 	@$(PYTHON_RUN) runner_local.py --data "$(DATA)" --root "$(ROOT)"
 	@[ ! -d "$(ROOT)/serving" ] || .venv/bin/ser predict --model-base-path "$(ROOT)/serving" "$$(find "$(DATA)" -name '*.wav' -o -name '*.flac' | sort | head -1)"
 
-test: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready .setup/emulators/.ready .setup/airflow/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
+test: .venv/.ready .setup/monitoring/.ready .setup/registry/.ready .setup/checks/.ready .setup/emulators/.ready .setup/airflow/.ready lint docs ## Set up, lint, type-check, build the documentation, run the tests
 	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS) -m "not slow"
 
-test-all: .venv/.ready .setup/monitoring/.ready .setup/checks/.ready .setup/emulators/.ready .setup/airflow/.ready lint docs ## The same, with the tests that take minutes
+test-all: .venv/.ready .setup/monitoring/.ready .setup/registry/.ready .setup/checks/.ready .setup/emulators/.ready .setup/airflow/.ready lint docs ## The same, with the tests that take minutes
 	SER_NEEDS_TOOLS=1 $(PYTHON_RUN) -m pytest -n $(JOBS)
 
 # Words that the project's style rules out (CONTRIBUTING.md).
@@ -56,11 +56,11 @@ screenshots: .venv/.ready ## Remake the pictures of the documentation (ROOT=outp
 sbom: .setup/checks/.ready ## Write sbom.json, the packages of the lock as CycloneDX
 	.setup/checks/bin/cyclonedx-py requirements requirements.lock --output-reproducible --output-file sbom.json
 
-audit: .setup/checks/.ready ## Look the packages of the lock up among known vulnerabilities, on pypi.org
+audit: .setup/checks/.ready ## Look the packages of every lock up among known vulnerabilities, on pypi.org
 	environment/audit.sh .setup/checks/bin/pip-audit
 
-digests: ## Write the current digests of the images that builds and services start from, with Debian's skopeo
-	deploy/images/digests.sh
+digests: .setup/registry/.ready ## Write the current digests of the images that builds and services start from
+	PATH="$(abspath .setup/registry/bin):$$PATH" deploy/images/digests.sh
 
 airflow: export AIRFLOW_HOME ?= $(abspath output/airflow)
 airflow: export AIRFLOW__CORE__DAGS_FOLDER := $(abspath deploy/airflow/dags)
@@ -90,5 +90,5 @@ clean: ## Remove what runs and tests leave; the environment stays
 	.setup/tools/bin/uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
 	@touch $@
 
-.setup/monitoring/.ready: environment/monitoring.sh environment/apt_unpack.sh | .venv/.ready
-	@environment/monitoring.sh
+.setup/monitoring/.ready .setup/registry/.ready: .setup/%/.ready: environment/%.sh environment/apt_unpack.sh | .venv/.ready
+	@environment/$*.sh

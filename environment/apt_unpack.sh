@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Unpacks packages of an apt archive into a folder, without touching the system and without root.
 #   apt_unpack.sh FOLDER SOURCES PACKAGE...
-# SOURCES is a list in the format of sources.list, or empty for the machine's own sources. apt verifies the archive's
-# signature as it does for an installation.
+# SOURCES is a list in the format of sources.list, or empty for the machine's own sources. A PACKAGE is a name or a
+# pattern of apt. apt verifies the archive's signature as it does for an installation.
 set -euo pipefail
 
 readonly FOLDER=$PWD/$1 SOURCES=$2 APT=$PWD/.setup/apt
 shift 2
 
+command -v apt-get >/dev/null || { echo "setup: there is no apt here to fetch $1 with; use Debian or Ubuntu" >&2; exit 1; }
 rm -rf "$APT" "$FOLDER.new"; mkdir -p "$APT"/{lists/partial,cache/archives/partial,empty} "$FOLDER.new"
 : > "$APT/status"
 options=(-oDir::State::lists="$APT/lists" -oDir::State::status="$APT/status" -oDir::Cache="$APT/cache"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks the packages of the lock up among known vulnerabilities, on pypi.org.
+# Looks the packages of every lock up among known vulnerabilities, on pypi.org.
 #   environment/audit.sh PIP_AUDIT [MORE OPTIONS OF PIP_AUDIT ...]
 # Vulnerabilities in environment/audit_exceptions.txt are accepted until the day that it names.
 set -euo pipefail
@@ -17,4 +17,11 @@ while read -r id until reason; do
   fi
 done < environment/audit_exceptions.txt
 
-exec "$@" --requirement requirements.lock --require-hashes --disable-pip --strict "${ignored[@]}"
+failed=()
+shopt -s nullglob
+locks=$(grep --files-with-matches -- --hash=sha256: deploy/*.lock environment/*.txt requirements.lock tests/loaders/*.txt)
+for lock in $locks; do
+  echo "$lock:"
+  "$@" --requirement "$lock" --require-hashes --disable-pip --strict "${ignored[@]}" || failed+=("$lock")
+done
+[ ${#failed[@]} = 0 ] || { echo "audit.sh: the audit of ${failed[*]} failed" >&2; exit 1; }

@@ -4,7 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly ROOT=.setup/monitoring
-command -v apt-get >/dev/null || { echo "setup: there is no apt here to fetch Prometheus with; use Debian or Ubuntu" >&2; exit 1; }
 environment/apt_unpack.sh "$ROOT" "" prometheus prometheus-alertmanager
 # Debian's Alertmanager reads its template from /usr/share. A path of the same length, relative to the folder that the
 # tests start it in, replaces that.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Dockerfiles by an engine, without a registry, and runs what the images hold.
-#   deploy/images/check.sh [pipeline|gpu|worker|page|serving ...]     without names: pipeline worker page serving
+#   deploy/images/check.sh [pipeline|gpu|worker|page|airflow|serving ...]     without names: all but gpu
 #   OUTPUT=output deploy/images/check.sh compose                      compose.yaml, on the models of OUTPUT/serving
 # Needs root, Debian's buildah, debootstrap and iproute2, a Debian mirror and a package index, and 25 GB in TMPDIR.
 # compose also needs Debian's podman, runc, netavark and aardvark-dns, and podman-compose 1.6 from PyPI.
@@ -193,6 +193,31 @@ check_page() {
     cat /tmp/page.log >&2; exit 1')"
 }
 
+check_airflow() {
+  expect "airflow: user" 10001 "$(run airflow id -u)"
+  expect "airflow: entrypoint" /opt/airflow/bin/airflow "$(entrypoint airflow)"
+  expect "airflow: commands of the tasks" configs/local.yaml "$(run airflow sh -euc '
+    cd "$SER_HOME"
+    "$SER_PROGRAMS/python" -m runner_local --help >/dev/null
+    "$SER_PROGRAMS/ser" drift --help >/dev/null
+    ls configs/local.yaml')"
+  expect "airflow: health, and the DAG" "healthy healthy healthy ser" "$(run airflow sh -uc '
+    export AIRFLOW_HOME=/tmp/airflow AIRFLOW__API__PORT=18080 AIRFLOW__CORE__PARALLELISM=1
+    setsid airflow standalone > /tmp/airflow.log 2>&1 &
+    trap "kill -- -$!" EXIT
+    for _ in $(seq 300); do
+      /opt/airflow/bin/python - 2>/dev/null <<END && airflow dags list --columns dag_id --output plain 2>/dev/null | tail -1 && exit
+import json, sys, urllib.request
+found = json.load(urllib.request.urlopen("http://127.0.0.1:18080/api/v2/monitor/health"))
+states = [found[part]["status"] for part in ("metadatabase", "scheduler", "dag_processor")]
+states == 3 * ["healthy"] or sys.exit(1)
+print(*states, end=" ", flush=True)
+END
+      sleep 1
+    done
+    tail -50 /tmp/airflow.log >&2; exit 1')"
+}
+
 check_serving() {
   say "serving: the arguments that the entrypoint gives to TF Serving"
   local start; start=$(entrypoint serving)
@@ -248,9 +273,9 @@ check_compose() {  # all services of the profile but Grafana, which Debian does 
 
 main() {
   local target targets=("$@")
-  [ $# -gt 0 ] || targets=(pipeline worker page serving)
+  [ $# -gt 0 ] || targets=(pipeline worker page airflow serving)
   for target in "${targets[@]}"; do
-    case $target in pipeline|gpu|worker|page|serving|compose) ;; *) die "$target is not a target; there are pipeline, gpu, worker, page, serving and compose" ;; esac
+    case $target in pipeline|gpu|worker|page|airflow|serving|compose) ;; *) die "$target is not a target; there are pipeline, gpu, worker, page, airflow, serving and compose" ;; esac
   done
   case " ${targets[*]} " in *" compose "*) require_tools podman runc podman-compose ;; *) require_tools ;; esac
   set_up

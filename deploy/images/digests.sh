@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Looks up each image that the project starts from, and writes its current digest behind its tag.
 #   deploy/images/digests.sh
-# Needs Debian's skopeo and the registries. The digest is that of the list of all platforms, where there is one.
+# Needs skopeo and the registries. The digest is that of the list of all platforms, where there is one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -13,7 +13,15 @@ import pytest
 from tests.paths import ROOT
 from tests.tools import tool
 
-LOCK = f"joblib==1.6.0 --hash=sha256:{64 * '0'}\npyarrow==18.1.0 --hash=sha256:{64 * '0'}\n"
+JOBLIB, PYARROW = (f"{package} --hash=sha256:{64 * '0'}\n" for package in ("joblib==1.6.0", "pyarrow==18.1.0"))
+ONE_LOCK = {"requirements.lock": JOBLIB + PYARROW}
+LOCKS = subprocess.run(
+    ["git", "grep", "--files-with-matches", "-e", "--hash=sha256:[0-9a-f]", "--", "*.lock", "*.txt"],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+    text=True,
+).stdout.split()
 TODAY = datetime.datetime.now(datetime.UTC).date()
 
 
@@ -44,12 +52,14 @@ def address():
 
 @pytest.fixture
 def audit(tmp_path, address):
-    """Function that audits a lock with exceptions."""
+    """Function that audits locks, by name and content, with exceptions."""
     (tmp_path / "environment").mkdir()
     shutil.copy(ROOT / "environment" / "audit.sh", tmp_path / "environment")
-    (tmp_path / "requirements.lock").write_text(LOCK)
 
-    def run(exceptions: str) -> subprocess.CompletedProcess[str]:
+    def run(exceptions: str, locks: dict[str, str] = ONE_LOCK) -> subprocess.CompletedProcess[str]:
+        for name, packages in locks.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(packages)
         (tmp_path / "environment" / "audit_exceptions.txt").write_text(exceptions)
         service = ["--vulnerability-service", "osv", "--osv-url", address, "--cache-dir", tmp_path / "cache"]
         command = [tmp_path / "environment" / "audit.sh", tool("checks/bin/pip-audit"), *service]
@@ -75,6 +85,14 @@ def test_a_vulnerability_fails_the_audit_unless_it_is_accepted_today(audit, exce
     assert done.returncode == status, done.stderr
     assert status == 0 or "pyarrow 18.1.0  PYSEC-1" in done.stdout
     assert ("was accepted until" in done.stderr) is (str(TODAY - datetime.timedelta(days=1)) in exceptions)
+
+
+def test_every_lock_is_audited_after_one_that_fails_too(audit):
+    *locks, last = LOCKS
+    done = audit("", dict.fromkeys(locks, PYARROW) | {last: JOBLIB})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"audit.sh: the audit of {' '.join(locks)} failed"
+    assert [line.removesuffix(":") for line in done.stdout.splitlines() if line.endswith(":")] == LOCKS
 
 
 @pytest.mark.parametrize("line", ["PYSEC-1", f"PYSEC-1 {TODAY}", "PYSEC-1 pyarrow: no day", "PYSEC-1 tomorrow pyarrow"])
