@@ -95,8 +95,8 @@ def _open_closed_streams() -> None:
 def _bytes_or_mark(error: UnicodeError) -> tuple[str | bytes, int]:
     try:
         return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeEncodeError:  # such as a bar in a locale of ASCII
-        return "?" * (error.end - error.start), error.end
+    except UnicodeEncodeError as lacking:  # such as a bar in a locale of ASCII
+        return "?" * (lacking.end - lacking.start), lacking.end
 
 
 def _write_any_name() -> None:
