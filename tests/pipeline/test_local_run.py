@@ -261,7 +261,9 @@ def test_the_run_after_a_kill_completes(local_run, tmp_path, components):
 
 def test_ctrl_c_ends_a_run_without_a_verdict(local_run, tmp_path):
     run = dataclasses.replace(local_run, root=tmp_path)
-    with subprocess.Popen(run.command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    heeded = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", heeded, *run.command]  # a shell's background jobs ignore Ctrl-C
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         next(line for line in process.stderr if "clips" in line)  # within Beam, which raises RuntimeError for it
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=180)

@@ -15,8 +15,8 @@ def clips(right: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_the_largest_coverage_that_keeps_the_rate_is_chosen():
     probabilities, ids, speakers = clips("o" * 24 + "x" + "o" * 15 + "xxxxx")
-    assert abstention.allowed_rate(0.12, 4) == pytest.approx(0.051, abs=1e-3)
-    chosen = abstention.fit(probabilities, ids, speakers, 0.12)
+    assert abstention.allowed_rate(0.15, 4) == pytest.approx(0.0496, abs=1e-3)
+    chosen = abstention.fit(probabilities, ids, speakers, 0.15)
     assert chosen.coverage == pytest.approx(40 / 45)
     assert chosen.error == pytest.approx(1 / 40)
     assert chosen.min_confidence == pytest.approx(probabilities[39, 0])
@@ -24,7 +24,7 @@ def test_the_largest_coverage_that_keeps_the_rate_is_chosen():
 
 def test_one_more_error_is_counted():
     probabilities, ids, speakers = clips("o" * 9)
-    assert abstention.fit(probabilities, ids, speakers, 0.25).coverage == 1
+    assert abstention.fit(probabilities, ids, speakers, 0.3).coverage == 1
     with pytest.raises(
         abstention.PromiseOutOfReach, match=r"max_error is 0\.2,.*9 clips.*4 speakers.*0\.1000"
     ) as caught:
@@ -41,7 +41,7 @@ def test_clips_of_equal_confidence_are_answered_together():
 def test_more_speakers_need_a_smaller_margin():
     rates = [abstention.allowed_rate(0.2, speakers) for speakers in (1, 2, 4, 24, 1000)]
     assert rates == sorted(rates)
-    assert rates[0] == pytest.approx(0.0714, abs=1e-3)
+    assert rates[0] == pytest.approx(0.0508, abs=1e-3)
     assert rates[-1] < 0.2
 
 
@@ -50,7 +50,7 @@ def test_nine_of_ten_further_speakers_keep_the_rate():
     rng = np.random.default_rng(0)
     kept = []
     for _ in range(300):
-        shift = np.repeat(rng.normal(0, 0.65, size=5), 400)
+        shift = np.repeat(rng.normal(0, 0.85, size=5), 400)
         logit = rng.normal(2, 1.5, size=2000)
         confidence = 0.5 + 0.5 / (1 + np.exp(-logit))
         wrong = rng.uniform(size=2000) > 1 / (1 + np.exp(-logit - shift))
