@@ -1,9 +1,9 @@
 """Contribution of the variants of training clips: ``python -m benchmarks.augmentation --data DIR [--root DIR]``.
 
-Cross-validates a family over an encoder with its variants, with one more each, and with chains of the same number, and
-predicts the test speakers' recordings under some of the changes of the acceptance tests. Folds and examples are those
-of ``ser evaluate``, but each variant is ingested once for all rows. Results are files below ``--root``, so that a
-stopped run resumes.
+Cross-validates a family over an encoder with its first variants, with one more each, and with chains of the same
+number, and predicts the test speakers' recordings under some of the changes of the acceptance tests. Folds and examples
+are those of ``ser evaluate``, but each variant is ingested once for all rows. Results are files below ``--root``, so
+that a stopped run resumes.
 """
 
 import dataclasses

@@ -15,8 +15,8 @@ from scipy import special, stats
 
 from modules.common.errors import SerError
 
-# Standard deviation of the logits of speakers' error rates. The most likely one of a logit-normal distribution is 0.5 to
-# 0.9 on RAVDESS, with limits of 0.4 and 1.5. With this one nine of ten of its 24 speakers kept their promises.
+# Standard deviation of the logits of speakers' error rates. The most likely one of a logit-normal distribution is 0.5
+# to 0.9 on RAVDESS, with limits of 0.4 and 1.5. With this one nine of ten of its 24 speakers had their promise kept.
 _SPEAKER_DEVIATION = 0.85
 _SPEAKERS_KEPT = 0.9
 

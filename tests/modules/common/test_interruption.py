@@ -14,6 +14,14 @@ def _of_a_library() -> None:
         raise RuntimeError("of a library") from pressed
 
 
+@pytest.fixture(autouse=True)
+def python_handles_ctrl_c():
+    """As in a shell's foreground, whatever started the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_error_after_ctrl_c_is_the_interruption():
     with pytest.raises(KeyboardInterrupt), interruption.kept(), interruption.kept():
         _of_a_library()
@@ -26,9 +34,6 @@ def test_an_error_without_ctrl_c_stays():
 
 
 def test_an_ignored_ctrl_c_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with interruption.kept():
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interruption.kept():
+        signal.raise_signal(signal.SIGINT)
