@@ -1,7 +1,6 @@
 """Executor of the AudioExampleGen."""
 
 import collections
-import contextlib
 import dataclasses
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,9 +81,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             identified.clips, settings.splits, arrivals=arrivals, min_test_speakers=settings.min_test_speakers
         )
         _warn_of_gate(identified.clips, split_of, settings)
-        shards = make_shards(identified.clips, split_of, settings)
-        with _planned(shards, examples.uri) as plan:
-            self._run_beam(plan, WriteShard(window.root, examples.uri, settings, emotions), examples.uri)
+        progress = Progress("AudioExampleGen", total=len(identified.clips), unit="clips")
+        with shown(examples.uri, progress):
+            shards = make_shards(identified.clips, split_of, settings)
+            self._run_beam(shards, WriteShard(window.root, examples.uri, settings, emotions), examples.uri)
         report = Report(
             root=window.root,
             spans=tuple(filter(None, window.folders)),
@@ -96,12 +96,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         _finish(report, examples.uri)
 
-    def _run_beam(self, plan: "_Plan", write: WriteShard, folder: str) -> None:
-        progress = Progress("AudioExampleGen", total=plan.clips, unit="clips")
-        with shown(folder, progress), self._make_beam_pipeline() as p:
+    def _run_beam(self, shards: Iterable[Shard], write: WriteShard, folder: str) -> None:
+        """Write the shards by Beam. Its graph has the path of their list alone, since Dataflow limits the graph."""
+        plan = posixpath.join(folder, _PLAN_FILE)
+        with fileio.open(plan, "w") as file:
+            for shard in shards:
+                file.write(f"{shard.to_json()}\n")
+        with self._make_beam_pipeline() as p:
             outcomes = (
                 p
-                | "Plan" >> beam.Create([plan.path])
+                | "Plan" >> beam.Create([plan])
                 | "ReadShards" >> beam.FlatMap(_lines)  # not ReadFromText, to which [ ] in the path is a pattern
                 | "Spread" >> beam.Reshuffle()
                 | "ParseShard" >> beam.Map(Shard.from_json)
@@ -111,25 +115,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
             _ = outcomes | "DropDuplicates" >> beam.Map(drop_duplicates, folder=folder)
             _ = outcomes | "WriteOutcomes" >> beam.Map(_write_outcomes, folder=folder)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """File with a line for each shard. The graph of the Beam pipeline has only its path: Dataflow limits its size."""
-
-    path: str
-    clips: int
-
-
-@contextlib.contextmanager
-def _planned(shards: Iterable[Shard], folder: str) -> Iterator[_Plan]:
-    path, clips = posixpath.join(folder, _PLAN_FILE), 0
-    with fileio.open(path, "w") as file:
-        for shard in shards:
-            file.write(f"{shard.to_json()}\n")
-            clips += sum(map(len, shard.batches))
-    yield _Plan(path, clips)
-    fileio.remove(path)  # of a failed run TFX removes the folder
+        fileio.remove(plan)  # of a failed run TFX removes the folder
 
 
 def _lines(path: str) -> Iterator[str]:

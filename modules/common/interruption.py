@@ -28,7 +28,7 @@ def kept() -> Iterator[None]:
     signal.signal(signal.SIGINT, press)
     try:
         yield
-    except Exception as error:  # of any library
+    except Exception as error:  # libraries raise any kind after Ctrl-C; without it the error goes on as it is
         if pressed.is_set():
             raise KeyboardInterrupt from error
         raise
