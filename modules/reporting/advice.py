@@ -1,10 +1,11 @@
 """Next steps after a failed check or a failed run, by the code of the check or of the error."""
 
+import posixpath
 from collections.abc import Sequence
 
-from modules.reporting.summary import Check
+from modules.reporting.summary import Check, Push
 
-_LABELS = "Listen to the errors below and check their labels."
+_LABELS = "Listen to the errors in the report and check their labels."
 _OTHER_MODEL = (
     "Compare model families by cross-validation (`ser evaluate`), or search hyperparameters (tuner.enabled=true)."
 )
@@ -22,7 +23,7 @@ AFTER_CHECK: dict[str, str] = {
     "gate.uar_loss": "The served version stays. Compare the data of both runs; gate.max_uar_loss is the bound.",
     "gate.uar_loss_interval": "The served version stays. Compare the data of both runs.",
     "gate.slice_uar": "Add training recordings of that slice; gate.min_slice_adjusted_uar is the floor.",
-    "gate.tfma_thresholds": "Read the check's reason: it names the threshold.",
+    "gate.tfma_thresholds": f"{_LABELS} {_OTHER_MODEL}",
     "gate.acceptance": "The report lists the failed checks; gate.acceptance names the tests that must pass.",
     "serving.grpc_answers": "The served model answers differently from the SavedModel: read run.log.",
 }
@@ -43,7 +44,8 @@ AFTER_ERROR: dict[str, str] = {
     "encoder.weights": "Fetch the weights first: `ser encoder fetch NAME`.",
 }
 
-BLESSED = "Serve it: `ser serve`. Watch new recordings: `ser drift`."
+SERVE = "Serve it: `ser serve --model-base-path {}`."
+WATCH = "Watch new recordings: `ser drift`."
 FEW_SPEAKERS = "Test every speaker once for an interval: `ser evaluate --data DIR --folds 6`."
 ANY_ERROR = "Fix the cause."
 
@@ -56,6 +58,18 @@ def after_checks(checks: Sequence[Check]) -> tuple[str, ...]:
     """
     failed = [AFTER_CHECK.get(check.code, check.text) for check in checks if not check.passed]
     return tuple(dict.fromkeys(failed))
+
+
+def after_push(pushed: Push | None) -> tuple[str, ...]:
+    """Return the next steps with a model that was pushed to a folder or an endpoint; none without one.
+
+    Args:
+        pushed: The push.
+    """
+    if pushed is None or pushed.version is None:
+        return ()
+    serve = (SERVE.format(posixpath.dirname(pushed.path)),) if pushed.path and not pushed.endpoint else ()
+    return (*serve, WATCH)
 
 
 def after_error(error: BaseException, log: str) -> str:

@@ -88,7 +88,7 @@ def next_steps(summary: RunSummary) -> tuple[str, ...]:
         return advice.after_checks(summary.verdict.checks)
     few = summary.evaluation is not None and not summary.evaluation.interval_known
     failed = [check for check in summary.verdict.checks if not check.passed]  # by override, or in the serving trial
-    return (*advice.after_checks(failed), *((advice.FEW_SPEAKERS,) if few else ()), advice.BLESSED)
+    return (*advice.after_checks(failed), *((advice.FEW_SPEAKERS,) if few else ()), *advice.after_push(summary.pushed))
 
 
 def interval_words(summary: RunSummary) -> str:

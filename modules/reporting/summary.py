@@ -442,7 +442,8 @@ class Evaluation(Section):
     """Evaluation of the model on one split.
 
     Attributes:
-        errors: Wrong predictions, the most confident first; a long list is cut.
+        errors: Wrong predictions, in the order of :func:`modules.evaluation.errors.wrong_predictions`; a long list is
+            cut.
         coverages: Accuracy at some coverages, the largest first; the served model's own is the last.
         classes: Order of the rows (true) and columns (predicted) of ``confusion``.
         non_finite_predictions: Clips with non-finite probabilities; above 0, no metric is computed.

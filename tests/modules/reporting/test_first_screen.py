@@ -6,6 +6,7 @@ from components.serving_validator.executor import CODE as SERVING
 from modules.evaluation import gate
 from modules.reporting import advice
 from modules.reporting.first_screen import comparisons, interval_words, next_steps, weakest
+from modules.reporting.html import render
 from modules.reporting.summary import (
     Baseline,
     Check,
@@ -14,6 +15,7 @@ from modules.reporting.summary import (
     IntervalMethod,
     Metric,
     PastRun,
+    Push,
     Run,
     RunSummary,
     SliceResult,
@@ -23,6 +25,7 @@ from modules.training.trainer import TrainingDiverged
 from tests.test_error_codes import code_of, errors
 
 INTERVAL = IntervalMethod(level=0.95, resamples=10, seed=0, text="speakers")
+PUSHED = Push(version="7", path="/elsewhere/serving/7")
 STARTED = datetime.datetime(2026, 11, 28, tzinfo=datetime.UTC)
 
 
@@ -96,9 +99,23 @@ def test_each_failed_check_has_one_next_step():
     assert steps == (advice.AFTER_CHECK["gate.slice_uar"], advice.AFTER_CHECK["gate.uar"])
 
 
+def test_a_pushed_model_is_served_from_its_folder():
+    steps = next_steps(summary(pushed=PUSHED))
+    assert steps == ("Serve it: `ser serve --model-base-path /elsewhere/serving`.", advice.WATCH)
+
+
+def test_a_deployed_model_needs_no_server():
+    assert next_steps(summary(pushed=PUSHED.model_copy(update={"endpoint": "vertex://p/l/7"}))) == (advice.WATCH,)
+
+
+def test_without_a_push_there_is_nothing_to_serve():
+    assert next_steps(summary()) == ()
+    assert "<h2>Next</h2>" not in render(summary())
+    assert "<h2>Next</h2>" in render(summary(pushed=PUSHED))
+
+
 def test_a_blessed_model_of_few_speakers_needs_more():
-    assert next_steps(summary()) == (advice.BLESSED,)
-    assert next_steps(summary(speakers=4)) == (advice.FEW_SPEAKERS, advice.BLESSED)
+    assert next_steps(summary(speakers=4, pushed=PUSHED))[0] == advice.FEW_SPEAKERS
 
 
 def test_every_check_has_advice():

@@ -21,6 +21,7 @@ pytestmark = needs_browser
 STARTED = datetime.datetime(2026, 11, 28, 21, 59, tzinfo=datetime.UTC)
 FINGERPRINT = "split:level_1,num_files:2,total_bytes:843,sha256:" + "3" * 64
 LEAST_CONTRAST = 4.5
+SPEAKERS = [f"toy-{number}-{'long' * 15}" for number in range(1, 5)]
 
 LOW_CONTRAST = """
 const canvas = document.createElement('canvas');
@@ -62,12 +63,12 @@ def predictions(strength: float) -> Predictions:
     logits = random.normal(size=(len(labels), 7))
     logits[np.arange(len(labels)), labels] += strength
     rows = np.exp(2 * logits) / np.exp(2 * logits).sum(axis=1, keepdims=True)
-    return Predictions.of(labels, rows, np.repeat(["toy-1", "toy-2", "toy-3", "toy-4"], 28).tolist())
+    return Predictions.of(labels, rows, np.repeat(SPEAKERS, 28).tolist())
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A report with long paths, a baseline, earlier runs and two recordings that play."""
+    """A report with long paths and names, a baseline, earlier runs and two recordings that play."""
     folder = tmp_path_factory.mktemp("report")
     candidate = predictions(1.5)
     clip_ids = [f"toy/speaker_{index:03d}/{'long' * 12}.wav" for index in range(len(candidate.labels))]
@@ -76,7 +77,7 @@ def page(tmp_path_factory):
     for error in errors[:2]:
         (folder / error.path).parent.mkdir(exist_ok=True)
         soundfile.write(folder / error.path, np.random.default_rng(1).normal(0, 0.1, 16_000), 16_000)
-    sex = np.where(np.isin(candidate.speakers, ["toy-1", "toy-2"]), "female", "male").tolist()
+    sex = np.where(np.isin(candidate.speakers, SPEAKERS[:2]), "female", "male").tolist()
     evaluation = evaluate(
         candidate.labels, candidate.probabilities, candidate.speakers, classes=EMOTIONS, slices={"sex": sex}
     )
@@ -128,6 +129,17 @@ def test_nothing_scrolls_sideways_and_every_text_stands_out(open_page, width, he
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1200, 800)])
+def test_small_text_is_apart_from_the_word_before(open_page, width, height):
+    joined = open_page(width, height).execute_script(
+        "return [...document.querySelectorAll('small')].filter(e => e.getClientRects().length"
+        " && getComputedStyle(e).display === 'inline' && parseFloat(getComputedStyle(e).marginLeft) === 0"
+        " && e.previousSibling && /\\S$/.test(e.previousSibling.textContent) && e.previousSibling.nodeName !== 'BR'"
+        ").map(e => e.parentElement.innerText)"
+    )
+    assert joined == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1200, 800)])
 def test_axe_finds_nothing_serious(open_page, width, height):
     assert serious_findings(open_page(width, height)) == []
 
@@ -152,6 +164,17 @@ def test_recordings_of_errors_play(open_page):
     durations = "return [...document.querySelectorAll('audio')].map(a => (a.preload = 'auto', a.duration || 0))"
     seconds = WebDriverWait(opened, 20).until(lambda driver: all(found := driver.execute_script(durations)) and found)
     assert seconds == pytest.approx([1.0, 1.0], abs=0.1)
+
+
+def test_paper_has_no_players(open_page):
+    opened = open_page(700, 1000)
+    players = "return [...document.querySelectorAll('audio')].filter(a => a.getClientRects().length).length"
+    assert opened.execute_script(players) == 2
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert opened.execute_script(players) == 0
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_the_model_card_is_linked(open_page, page):
