@@ -33,7 +33,7 @@ _MEL_BANDS = 64
 INK = {"light": "#17212c", "dark": "#e4e9ee"}
 """Colour of text and lines, by theme."""
 
-_SHORTEST_LABEL = 0.06  # of the width, for the name of a segment's emotion
+_LABEL_IN = 0.6  # inches for the name of a segment's emotion
 
 
 def colour_of(emotion: str) -> str:
@@ -45,19 +45,20 @@ def colour_of(emotion: str) -> str:
     return _COLOURS.get(emotion) or _OTHER_COLOURS[zlib.crc32(emotion.encode()) % len(_OTHER_COLOURS)]
 
 
-def picture(recording: Recording, segments: Sequence[Segment], *, theme: str) -> bytes:
+def picture(recording: Recording, segments: Sequence[Segment], *, theme: str, width_in: float) -> bytes:
     """Return a PNG picture with a transparent background.
 
     Args:
         recording: The recording.
         segments: Parts of the recording with one emotion.
         theme: ``light`` or ``dark``.
+        width_in: Width in inches; text has the same size at each.
     """
     ink = INK[theme]
     with plt.rc_context(
         {"text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink, "axes.edgecolor": ink}
     ):
-        figure = _draw(recording, segments)
+        figure = _draw(recording, segments, width_in)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120, transparent=True)
     plt.close(figure)
@@ -75,14 +76,14 @@ def envelope(samples: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray,
     return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts), starts
 
 
-def _draw(recording: Recording, segments: Sequence[Segment]) -> Figure:
+def _draw(recording: Recording, segments: Sequence[Segment], width_in: float) -> Figure:
     heights = [3, 1, 4] if segments else [3, 4]
     figure, rows = plt.subplots(
-        len(heights), 1, sharex=True, figsize=(9, 5), layout="constrained", height_ratios=heights
+        len(heights), 1, sharex=True, figsize=(width_in, 5), layout="constrained", height_ratios=heights
     )
     _draw_waveform(rows[0], recording)
     if segments:
-        _draw_segments(rows[1], segments, recording.duration_sec)
+        _draw_segments(rows[1], segments, _LABEL_IN / width_in * recording.duration_sec)
     _draw_spectrogram(rows[-1], recording)
     rows[-1].set_xlim(0, recording.duration_sec)
     rows[-1].set_xlabel("time (s)")
@@ -95,14 +96,14 @@ def _draw_waveform(axes: Axes, recording: Recording) -> None:
     axes.set_ylabel("amplitude")
 
 
-def _draw_segments(axes: Axes, segments: Sequence[Segment], duration_sec: float) -> None:
+def _draw_segments(axes: Axes, segments: Sequence[Segment], label_sec: float) -> None:
     for segment in segments:
-        seconds = segment.end_sec - segment.start_sec
         axes.axvspan(segment.start_sec, segment.end_sec, color=colour_of(segment.emotion), linewidth=0)
-        if seconds > _SHORTEST_LABEL * duration_sec:
+        if segment.end_sec - segment.start_sec > label_sec:
             middle_sec = (segment.start_sec + segment.end_sec) / 2
             ink = _ink_on(colour_of(segment.emotion))
-            axes.text(middle_sec, 0.5, segment.emotion, ha="center", va="center", fontsize=9, color=ink)
+            name = segment.emotion.replace("_", " ")
+            axes.text(middle_sec, 0.5, name, ha="center", va="center", fontsize=9, color=ink)
     axes.set_yticks([])
     axes.set_ylabel("emotion", rotation=0, ha="right", va="center")
 

@@ -1,6 +1,8 @@
 """The web page in a real browser."""
 
+import csv
 import io
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
+from serving.client import Client
 from tests.browser import needs_browser, serious_findings, start_browser
 from tests.paths import RAVDESS_RATE_HZ
 
@@ -112,9 +115,25 @@ def test_a_recording_shows_everything(upload, browser, joined):
     )
     assert "cannot" not in text
     found(browser, By.CSS_SELECTOR, "canvas, svg.marks")
-    (picture,) = found(browser, By.CSS_SELECTOR, "[data-testid=stHtml] img")
+    picture = visible_picture(browser)
     assert picture.get_property("naturalWidth") > 500
     assert picture.get_property("alt").startswith(f"Waveform and spectrogram of {duration_sec:.1f} s.")
+
+
+def visible_picture(driver):
+    """Return the one picture of the recording that fits the screen."""
+    pictures = found(driver, By.CSS_SELECTOR, "[data-testid=stHtml] img")
+    (picture,) = [each for each in pictures if each.is_displayed()]
+    return picture
+
+
+def test_the_answer_to_a_long_recording_is_that_of_the_client(upload, shared_server, joined):
+    samples, rate_hz = soundfile.read(io.BytesIO(joined[0]), dtype="float32")
+    file = io.BytesIO()
+    soundfile.write(file, np.resize(samples, 125 * rate_hz), rate_hz, format="FLAC")
+    with Client(shared_server.address) as client:
+        answer = client.predict(file.getvalue())
+    upload("a.flac", file.getvalue(), f"{answer.emotion} {answer.confidence:.0%}", "125.0 s at 22.05 kHz")
 
 
 def test_a_segment_plays_when_it_is_clicked(upload, browser, joined):
@@ -140,8 +159,45 @@ def test_several_recordings_have_a_table_and_a_choice(browser, page, wav_bytes, 
     wait_until_drawn(browser)
     rows = [row.text for row in found(browser, By.CSS_SELECTOR, "[data-testid=stTable] tbody tr")]
     assert [row.split()[0] for row in rows] == list(contents)
-    assert "AUDIO_UNREADABLE" in rows[1]
+    assert "AUDIO_UNREADABLE: a text file" in rows[1]
     assert found(browser, By.CSS_SELECTOR, "input[aria-label=Recording]")
+
+
+def test_names_are_shown_as_they_are_and_equal_ones_are_numbered(browser, page, wav_bytes, tmp_path):
+    name = "ä <b>b<b> $x$ *y* [l](u).wav"
+    paths = [tmp_path / folder / name for folder in ("first", "second")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(wav_bytes)
+    browser.get(page)
+    found(browser, By.CSS_SELECTOR, "input[type=file]")[0].send_keys("\n".join(map(str, paths)))
+    found(browser, By.XPATH, "//h3[starts-with(., '2 recordings')]")
+    wait_until_drawn(browser)
+    rows = [row.text for row in found(browser, By.CSS_SELECTOR, "[data-testid=stTable] tbody th")]
+    assert rows == [name, f"{name} (2)"]
+    assert found(browser, By.XPATH, f"//h3[starts-with(., '{name}')]")
+
+
+def test_downloads_hold_answers_and_errors(browser, page, wav_bytes, tmp_path):
+    for name, content in {"a.wav": wav_bytes, "text.wav": b"not sound"}.items():
+        (tmp_path / name).write_bytes(content)
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    browser.get(page)
+    paths = [str(tmp_path / name) for name in ("a.wav", "text.wav")]
+    found(browser, By.CSS_SELECTOR, "input[type=file]")[0].send_keys("\n".join(paths))
+    wait = WebDriverWait(browser, 60)
+    for label, name in (("CSV of all windows", "emotions.csv"), ("JSON with segments", "emotions.json")):
+        button = (By.XPATH, f"//button[contains(., '{label}')]")
+        wait.until(expected_conditions.element_to_be_clickable(button))
+        wait_until_drawn(browser)
+        browser.find_element(*button).click()
+        wait.until(lambda _, name=name: (tmp_path / name).exists())
+    *windows, error = csv.DictReader((tmp_path / "emotions.csv").read_text().splitlines())
+    assert {row["file"] for row in windows} == {"a.wav"}
+    assert (error["file"], error["error"]) == ("text.wav", "AUDIO_UNREADABLE")
+    answered, unusable = json.loads((tmp_path / "emotions.json").read_text())
+    assert answered["segments"]
+    assert unusable["error"]["code"] == "AUDIO_UNREADABLE"
 
 
 def test_a_channel_can_be_chosen_where_channels_cancel(upload, browser, speechlike, tmp_path):
@@ -177,6 +233,8 @@ def test_the_page_fits_a_phone_in_the_dark(upload, browser, joined):
         upload("a.flac", joined[0], "Segments", "JSON with segments")
         wide = browser.execute_script("return document.documentElement.scrollWidth")
         assert wide <= 390
+        picture = visible_picture(browser)
+        assert picture.rect["width"] / picture.get_property("naturalWidth") > 0.6, "its text is legible"
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
@@ -227,14 +285,15 @@ def test_bad_audio_shows_its_code(upload, content, message):
 
 def test_an_unusable_recording_is_drawn_and_explained(upload, speechlike, tmp_path):
     soundfile.write(tmp_path / "brief.wav", speechlike(0.05), 48_000)
-    text = upload("a.wav", (tmp_path / "brief.wav").read_bytes(), "AUDIO_TOO_SHORT: ", "Waveform, emotions")
+    text = upload("a.wav", (tmp_path / "brief.wav").read_bytes(), "used: AUDIO_TOO_SHORT: ", "Waveform and mel")
     assert "Model version" not in text
 
 
-def test_silence_has_no_speech(upload, tmp_path):
+def test_silence_has_no_speech(upload, browser, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(96_000), 48_000)
     text = upload("a.wav", (tmp_path / "silent.wav").read_bytes(), "Probability of speech: 0%", "Waveform, emotions")
     assert "Model version" in text
+    assert not browser.find_elements(By.CSS_SELECTOR, "canvas, svg.marks"), "no emotion has a probability"
 
 
 def test_a_session_above_the_limit_waits_until_another_is_closed(browser, start_page, unused_tcp_port_factory):
@@ -263,8 +322,31 @@ def test_a_session_above_the_limit_waits_until_another_is_closed(browser, start_
     assert "in use" not in browser.find_element(By.TAG_NAME, "body").text
 
 
-def test_a_missing_server_shows_address_and_command(upload, start_page, unused_tcp_port_factory, wav_bytes):
-    address = f"localhost:{unused_tcp_port_factory()}"
-    url = start_page(address, unused_tcp_port_factory())
-    text = upload("a.wav", wav_bytes, address, "ser serve", url=url)
-    assert "Model version" not in text
+def test_a_missing_server_shows_address_and_command_until_there_is_one(
+    upload, browser, start_page, unused_tcp_port_factory, run_server, push, wav_bytes, tmp_path
+):
+    port = unused_tcp_port_factory()
+    url = start_page(f"localhost:{port}", unused_tcp_port_factory())
+    text = upload("a.wav", wav_bytes, f"No server answers at localhost:{port}", "ser serve", "Try again", url=url)
+    assert "Waveform" not in text
+    push(tmp_path / "serving", 4)
+    server = run_server(model_base_path=tmp_path / "serving", port=port)
+    try:
+        browser.find_element(By.XPATH, "//button[contains(., 'Try again')]").click()
+        WebDriverWait(browser, 60).until(lambda it: "Model version 4" in it.find_element(By.TAG_NAME, "body").text)
+    finally:
+        server.stop()
+
+
+def test_a_server_without_the_model_is_named_once(
+    upload, start_page, unused_tcp_port_factory, run_server, push, wav_bytes, tmp_path
+):
+    push(tmp_path / "serving", 4)
+    server = run_server(model_base_path=tmp_path / "serving", model_name="other")
+    try:
+        url = start_page(server.address, unused_tcp_port_factory())
+        text = upload("a.wav", wav_bytes, f"The server at {server.address} has no model", "Try again", url=url)
+        assert "this server has other" in text
+        assert "Waveform" not in text
+    finally:
+        server.stop()
