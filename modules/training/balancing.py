@@ -21,4 +21,5 @@ def clip_weights(split: Split, balance: Balance) -> np.ndarray | None:
     groups = {"emotion": split.emotion_ids, "corpus": split.corpora, "speaker": split.speakers}
     if balance == "none":
         return None
-    return compute_sample_weight("balanced", groups[balance].astype(str)).astype(np.float32)
+    _, group = np.unique(groups[balance], return_inverse=True)  # numbers, since scikit-learn takes no bytes
+    return compute_sample_weight("balanced", group).astype(np.float32)

@@ -224,7 +224,7 @@ def _arrange(config: PipelineConfig, files: Sequence[str], ingested: Path) -> No
     statistics = Statistics(spec)
     for rows, batch in batches:
         features[rows] = batch[examples.FEATURES]
-        statistics.add(batch[examples.FEATURES], batch[examples.VALID_FRAMES], batch[examples.SPEAKER].astype(np.str_))
+        statistics.add(batch[examples.FEATURES], batch[examples.VALID_FRAMES], _texts(batch[examples.SPEAKER]))
         for name, column in columns.items():
             column[rows] = batch[name]
     arrays: dict[str, Any] = {name: np.array(column.tolist()) for name, column in columns.items()}
@@ -232,9 +232,14 @@ def _arrange(config: PipelineConfig, files: Sequence[str], ingested: Path) -> No
     statistics.save(ingested / _STATISTICS_FILE)
 
 
+def _texts(encoded: np.ndarray) -> np.ndarray:
+    """Return the texts of UTF-8 bytes, ``[clips]``. NumPy's own conversion takes ASCII alone."""
+    return np.char.decode(encoded.astype(np.bytes_), "utf-8")
+
+
 def _read(config: PipelineConfig, fingerprint: str, outcomes: tuple[Outcome, ...], ingested: Path) -> Corpus:
     with np.load(ingested / _COLUMNS_FILE) as archive:
-        columns = {name: archive[name].astype(np.str_) if name in _TEXT else archive[name] for name in _COLUMNS}
+        columns = {name: _texts(archive[name]) if name in _TEXT else archive[name] for name in _COLUMNS}
     return Corpus(
         fingerprint=fingerprint,
         emotions=config.labels.occurring(outcome.clip.emotion for outcome in outcomes),

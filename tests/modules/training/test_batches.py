@@ -126,7 +126,7 @@ def test_groups_weigh_the_same_and_clips_1_on_average(balance, expected):
         features=np.zeros((6, 4, 3), np.float32),
         valid_frames=np.full(6, 4, np.int32),
         emotion_ids=np.array([0, 0, 1, 1, 1, 1], np.int32),
-        speakers=np.array([b"a-1", b"a-1", b"a-1", b"a-2", b"a-2", b"b-1"], object),
+        speakers=np.array([name.encode() for name in ("ä-1", "ä-1", "ä-1", "ä-2", "ä-2", "b-1")], object),
         corpora=np.array([b"a", b"a", b"a", b"a", b"a", b"b"], object),
     )
     weights = clip_weights(clips, balance)
