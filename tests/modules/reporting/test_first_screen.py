@@ -114,6 +114,11 @@ def test_without_a_push_there_is_nothing_to_serve():
     assert "<h2>Next</h2>" in render(summary(pushed=PUSHED))
 
 
+def test_an_evaluation_without_a_gate_has_no_verdict():
+    assert "no verdict" in render(summary(verdict=None))
+    assert "No model was evaluated" in render(summary(verdict=None, evaluation=None))
+
+
 def test_a_blessed_model_of_few_speakers_needs_more():
     assert next_steps(summary(speakers=4, pushed=PUSHED))[0] == advice.FEW_SPEAKERS
 

@@ -12,7 +12,18 @@ from modules.evaluation.errors import wrong_predictions
 from modules.evaluation.evaluate import compare, evaluate
 from modules.evaluation.intervals import Predictions
 from modules.reporting.sound import embed
-from modules.reporting.summary import Check, Lineage, PastRun, Push, Run, RunSummary, Training, Verdict
+from modules.reporting.summary import (
+    Acceptance,
+    AcceptanceCheck,
+    Check,
+    Lineage,
+    PastRun,
+    Push,
+    Run,
+    RunSummary,
+    Training,
+    Verdict,
+)
 from modules.reporting.write import write
 from tests.browser import needs_browser, serious_findings, start_browser
 
@@ -21,6 +32,14 @@ pytestmark = needs_browser
 STARTED = datetime.datetime(2026, 11, 28, 21, 59, tzinfo=datetime.UTC)
 FINGERPRINT = "split:level_1,num_files:2,total_bytes:843,sha256:" + "3" * 64
 LEAST_CONTRAST = 4.5
+ACCEPTANCE = Acceptance(
+    emotions=EMOTIONS,
+    clips=112,
+    speakers=4,
+    checks=(
+        AcceptanceCheck(test="correctness_classification", name="UAR", value=0.6, bound=0.5, kind="above", passed=True),
+    ),
+)
 SPEAKERS = [f"toy-{number}-{'long' * 15}" for number in range(1, 5)]
 
 LOW_CONTRAST = """
@@ -84,7 +103,7 @@ def page(tmp_path_factory):
     rejection = Check(code="gate.uar", name="UAR", passed=False, text="UAR is only 50%.", value=0.5, bound=0.9)
     summary = RunSummary(
         run=Run(name="ser", started=STARTED, status="completed", command=f"python runner_local.py --data /{'x' * 90}"),
-        evaluation=evaluation.model_copy(update={"errors": errors}),
+        evaluation=evaluation.model_copy(update={"errors": errors, "acceptance": ACCEPTANCE}),
         training=Training(family="attentive_crnn", parameters=9, epochs_run=2, history={"loss": (2, 1)}),
         baseline=compare(candidate, predictions(0.5), name="model 7"),
         verdict=Verdict(blessed=False, checks=(rejection,), reasons=(rejection.text,)),
@@ -151,6 +170,8 @@ def test_the_first_screen_answers_how_good_compared_with_what_for_whom_and_what_
         ".filter(e => e.getBoundingClientRect().bottom <= innerHeight).map(e => e.innerText)"
     )
     assert len(texts) == 5
+    widths = "return [...document.querySelectorAll('.answers > div')].map(e => e.getBoundingClientRect().width)"
+    assert np.ptp(opened.execute_script(widths)) < 1, "a long name leaves the others their room"
     number, reading, compared, weak, following = texts
     assert "UAR" in number
     assert "unknown with 4 speakers" in reading
