@@ -28,6 +28,7 @@ _REFUSALS = {
     "drift.unreadable_sample",
     "edge.not_convertible",
     "edge.packages_missing",
+    "encoder.source",
     "forget.moved_root",
     "forget.unknown_speaker",
     "manifest.key",
