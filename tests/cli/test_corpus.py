@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,16 @@ def test_scan_without_usable_files_fails_with_the_reason(tmp_path, capsys):
     assert "hello.wav: " in out
     assert err.startswith(f"ser: {tmp_path} ")
     assert err.count("\n") == 1
+
+
+def test_scan_in_a_locale_of_ascii_says_what_reads_names_in_utf8(demo, tmp_path):
+    clip = next(demo.rglob("*.wav"))
+    (tmp_path / "ü.wav").write_bytes(clip.read_bytes())
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = "from cli.main import main; main()"
+    command = [sys.executable, "-c", code, "corpus", "scan", tmp_path]
+    scanned = subprocess.run(command, capture_output=True, text=True, env=os.environ | ascii_only, check=False)
+    assert "  ?.wav: its name is UTF-8, and the encoding of the locale is not; set PYTHONUTF8=1" in scanned.stdout
 
 
 def test_scan_prints_a_reason_of_several_files_once(tmp_path, capsys):

@@ -6,6 +6,7 @@ function that reads small text files.
 
 import collections
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from components.audio_example_gen.corpora import crema_d, emodb, manifest, ravdess, savee, tess
@@ -95,7 +96,11 @@ def _is_text(path: str) -> bool:
 
 
 def _reject_name(path: str) -> Rejected:
-    return Rejected(path.encode("utf-8", "replace").decode(), "its name is not UTF-8; rename it")
+    try:
+        name = os.fsencode(path).decode()
+    except UnicodeError:
+        return Rejected(path.encode("utf-8", "replace").decode(), "its name is not UTF-8; rename it")
+    return Rejected(name, "its name is UTF-8, and the encoding of the locale is not; set PYTHONUTF8=1")
 
 
 def _read_names(paths: Iterable[str], tree: Tree) -> Iterator[Finding]:
