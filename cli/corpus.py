@@ -46,6 +46,7 @@ def scan(
     """Print clips per corpus, emotion and speaker, duplicates, and every unusable file with the reason."""
     require_folder(folder)
     # Imported here: numpy and libsndfile take longer to load than `ser corpus --help` takes to answer.
+    from cli.recordings import no_recordings
     from components.audio_example_gen.corpora.scan import scan as scan_folder
     from pipeline.config import load_config
 
@@ -56,6 +57,8 @@ def scan(
     except OSError as error:
         raise CommandFailed(f"cannot read {folder}: {error}") from error
     _print_report(report, settings.labels.emotions)
+    if not report.sounds and not report.rejected and not report.dropped:
+        raise no_recordings(folder)
     if not report.sounds:
         raise Refused(f"{folder} holds no recording that can be used; the reasons are above")
 

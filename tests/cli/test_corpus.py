@@ -100,6 +100,15 @@ def test_scan_without_usable_files_fails_with_the_reason(tmp_path, capsys):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", [["corpus", "scan"], ["predict"]])
+def test_a_folder_without_recordings_is_named_with_the_names_that_are_read(command, tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    status, _, err = ser(capsys, *command, tmp_path)
+    assert status == 2
+    assert err.startswith(f"ser: {tmp_path} holds no recording; names that end in .wav, ")
+    assert err.endswith(" are read; name the folder with recordings\n")
+
+
 def test_scan_in_a_locale_of_ascii_says_what_reads_names_in_utf8(demo, tmp_path):
     clip = next(demo.rglob("*.wav"))
     (tmp_path / "ü.wav").write_bytes(clip.read_bytes())
