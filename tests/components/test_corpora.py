@@ -231,7 +231,8 @@ def test_an_unknown_name_is_rejected_with_the_layouts():
 
 def test_files_that_are_not_sound_are_ignored():
     identified = identify_names(
-        "README.md", "names.csv", ".hidden.wav", ".git/a.wav", "__MACOSX/Actor_01/._03.wav", "a.mp4", "wav"
+        *("README.md", "names.csv", ".hidden.wav", ".git/a.wav", "__MACOSX/Actor_01/._03.wav", "a.mp4", "wav"),
+        *("@eaDir/a.wav", "d/#recycle/a.wav", "#snapshot/d/a.wav", "$RECYCLE.BIN/a.wav"),
     )
     assert identified == Identified(clips=(), rejected=(), dropped={})
 

@@ -26,6 +26,8 @@ __all__ = ["Identified", "Rejected", "identify", "is_hidden", "supported_layouts
 
 _ADAPTERS = (ravdess, crema_d, tess, savee, emodb)
 _LOSSLESS = (".wav", ".flac")
+# Archives of macOS; recycle bins and snapshots of Synology, QNAP and Windows
+_SYSTEM_FOLDERS = {"__macosx", "#recycle", "#snapshot", "$recycle.bin", "system volume information"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,12 +84,12 @@ def find(tree: Tree, labels: LabelSettings) -> list[Finding]:
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a file or one of its folders is hidden, or made by an archiver or a storage system (``@eaDir``).
+    """Return whether a file or one of its folders is hidden, or of an archiver or a storage system (``@eaDir``).
 
     Args:
         path: Relative path with ``/`` between the parts.
     """
-    return any(part.startswith((".", "@")) or part == "__MACOSX" for part in path.split("/"))
+    return any(part.startswith((".", "@")) or part.lower() in _SYSTEM_FOLDERS for part in path.split("/"))
 
 
 def _is_text(path: str) -> bool:
