@@ -43,10 +43,12 @@ def scan(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Print clips per corpus, emotion and speaker, duplicates, and every unusable file with the reason."""
+    """Print clips per corpus, emotion and speaker, duplicates, unusable files, and what a run would fail of."""
     require_folder(folder)
     # Imported here: numpy and libsndfile take longer to load than `ser corpus --help` takes to answer.
+    from cli.recordings import no_recordings
     from components.audio_example_gen.corpora.scan import scan as scan_folder
+    from components.audio_example_gen.outlook import outlook
     from pipeline.config import load_config
 
     settings = load_config(config, overrides=overrides or [], environ=os.environ)
@@ -55,7 +57,13 @@ def scan(
             report = scan_folder(folder, labels=settings.labels, limits=settings.limits, progress=progress)
     except OSError as error:
         raise CommandFailed(f"cannot read {folder}: {error}") from error
-    _print_report(report, settings.labels.emotions)
+    ingest = settings.ingest_settings
+    clips = [sound.clip for sound in report.sounds]
+    known = clips and not ingest.in_spans
+    expected = outlook(clips, unusable=len(report.rejected), settings=ingest) if known else ()
+    _print_report(report, settings.labels.emotions, expected)
+    if not report.sounds and not report.rejected and not report.dropped:
+        raise no_recordings(folder)
     if not report.sounds:
         raise Refused(f"{folder} holds no recording that can be used; the reasons are above")
 
@@ -194,7 +202,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _print_report(report: "ScanReport", emotions: Sequence[str]) -> None:
+def _print_report(report: "ScanReport", emotions: Sequence[str], expected: Iterable[str]) -> None:
     if report.sounds:
         _print_counts(
             "Clips by corpus", report.sounds, emotions, key=lambda sound: (sound.clip.corpus,), names=("corpus",)
@@ -212,6 +220,7 @@ def _print_report(report: "ScanReport", emotions: Sequence[str]) -> None:
         (f"{label}: {n} clips" for label, n in report.dropped.items()),
     )
     _print_list("Cannot be used", _by_reason(report.rejected))
+    _print_list("A run of this folder", expected)
     hours = sum(sound.duration_sec for sound in report.sounds) / 3600
     speakers = len({sound.clip.speaker for sound in report.sounds})
     usable = f"{len(report.sounds)} clips ({hours:.2f} h) of {speakers} speakers"

@@ -28,6 +28,7 @@ _REFUSALS = {
     "drift.unreadable_sample",
     "edge.not_convertible",
     "edge.packages_missing",
+    "encoder.source",
     "forget.moved_root",
     "forget.unknown_speaker",
     "manifest.key",
@@ -43,6 +44,7 @@ _REFUSALS = {
     "serving.config_file",
     "serving.unusable_options",
 }
+_NO_SPACE = {errno.EDQUOT, errno.ENOSPC}
 _PATH_ERRORS = {
     errno.EACCES,
     errno.EEXIST,
@@ -91,5 +93,10 @@ def message_of(error: SerError | OSError) -> str:
         return str(error)
     place: Any = error.filename
     reason = error.strerror or str(error)
-    next_step = "name another path" if exit_code_of(error) is ExitCode.REFUSED else "free the resource and try again"
+    if exit_code_of(error) is ExitCode.REFUSED:
+        next_step = "name another path"
+    elif error.errno in _NO_SPACE:
+        next_step = "free space there, or write to another disk"
+    else:
+        next_step = "free the resource and try again"
     return f"{place}: {reason}; {next_step}" if place else f"{reason}; {next_step}"

@@ -22,6 +22,7 @@ class ExitCode(enum.IntEnum):
     UNDECIDED = 4, "`ser rollout watch` ended or was interrupted without a verdict. Nothing was changed."
     PARTLY = 5, "Some recordings have an answer, others an error."
     INTERRUPTED = 130, "Interrupted with Ctrl-C."
+    CLOSED = 141, "The reader of standard output closed it, as `head` does."
 
     def __new__(cls, value: int, meaning: str) -> "ExitCode":
         """Take the meaning out of the value."""

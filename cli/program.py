@@ -59,8 +59,13 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
     try:
         with interruption.kept():
             code = app(args=words, prog_name=name, standalone_mode=False) or ExitCode.DONE
+        sys.stdout.flush()  # a full disk is an error of the command
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
+    except (BrokenPipeError, SystemExit) as end:
+        if not isinstance(end, BrokenPipeError) and not isinstance(end.__context__, BrokenPipeError):
+            raise
+        code = ExitCode.CLOSED  # Typer and rich raise SystemExit for it
     except TyperException as error:
         if error.format_message():  # without a command, Typer has printed the help
             terminal.print_error(name, _usage(error, name))
@@ -68,6 +73,8 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
     except (SerError, OSError) as error:
         terminal.print_error(name, message_of(error))
         return exit_code_of(error)
+    finally:
+        _drop_unwritten()
     if code == ExitCode.INTERRUPTED:
         if sys.stderr.isatty():
             print(file=sys.stderr)  # after a live line
@@ -76,9 +83,13 @@ def run(app: Callable[..., Any], name: str, arguments: Sequence[str] | None = No
 
 
 def _usage(error: TyperException, name: str) -> str:
+    from pydantic import ValidationError  # Typer has imported it to raise one
+
     context = getattr(error, "ctx", None)
     path = context.command_path if context else name
     message = error.format_message().rstrip().replace("Value error, ", "")  # of pydantic, which Typer uses
+    if isinstance(error.__cause__, ValidationError):
+        message = message.replace(": Input ", f": {error.__cause__.errors()[0]['input']!r} ", 1)
     return f"{message}\n`{path} --help` lists what is allowed."
 
 
@@ -90,6 +101,16 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115, open until the process ends
+
+
+def _drop_unwritten() -> None:
+    """Send what could not be written to the null device; else Python ends with 120 and a message of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with Path(os.devnull).open("w") as null:
+                os.dup2(null.fileno(), stream.fileno())
 
 
 def _bytes_or_mark(error: UnicodeError) -> tuple[str | bytes, int]:

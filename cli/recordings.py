@@ -69,8 +69,18 @@ def sound_files(folder: str) -> list[str]:
     names = (name for name in addresses.files(folder) if not is_hidden(name) and formats.is_sound(name))
     found = [f"{folder.rstrip('/')}/{name}" for name in names]
     if not found:
-        raise Refused(f"{folder} holds no recording; {formats.advice(through_container=False)}")
+        raise no_recordings(folder)
     return found
+
+
+def no_recordings(folder: str) -> Refused:
+    """Return the error of a folder without a recording, whatever it holds otherwise.
+
+    Args:
+        folder: Folder, local or ``gs://``.
+    """
+    ends = ", ".join(formats.suffixes())
+    return Refused(f"{folder} holds no recording; names that end in {ends} are read; name the folder with recordings")
 
 
 def _at(place: str) -> Iterator[Recording]:

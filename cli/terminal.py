@@ -1,5 +1,6 @@
 """Output of the commands: tables and lines that are not cut, and errors."""
 
+import contextlib
 import sys
 
 from rich import box
@@ -9,6 +10,13 @@ from rich.text import Text
 
 _WIDE_COLUMNS = 8
 """More columns are closer together: a row for each of seven emotions fits 80 characters."""
+
+
+class _ErrorConsole(Console):
+    """Console that goes on where its reader is gone: rich would end the program and close standard output."""
+
+    def on_broken_pipe(self) -> None:
+        """Do nothing."""
 
 
 def console() -> Console:
@@ -23,14 +31,16 @@ def print_line(line: str) -> None:
 
 
 def print_status(line: str) -> None:
-    """Print a line on standard error, such as what a command waits for."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line on standard error, such as what a command waits for, if it can be written."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def print_error(program: str, message: str) -> None:
-    """Print a message on standard error, behind the name of the program."""
+    """Print a message on standard error, behind the name of the program, if it can be written."""
     text = Text.assemble((f"{program}:", "bold red"), " ", message)
-    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
+    with contextlib.suppress(OSError):
+        _ErrorConsole(stderr=True, highlight=False).print(text, soft_wrap=True)
 
 
 def table(*texts: str, numbers: tuple[str, ...], title: str | None = None) -> Table:

@@ -31,6 +31,7 @@ from components.audio_example_gen.ingestion import (
     drop_duplicates,
     find_duplicates,
 )
+from components.audio_example_gen.outlook import warnings
 from components.audio_example_gen.patterns import level_patterns
 from components.audio_example_gen.report import IngestError, NoRecordings, Report
 from components.audio_example_gen.settings import IngestSettings
@@ -41,7 +42,7 @@ from modules.common.digest import shuffle_key
 from modules.common.progress import Progress, shown
 from modules.data.clips import Clip
 from modules.data.labels import SPLITS
-from modules.data.splits import TEST, TRAIN, assign
+from modules.data.splits import TRAIN, assign
 
 _PLAN_FILE = "shards.jsonl"
 
@@ -80,7 +81,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         split_of = assign(
             identified.clips, settings.splits, arrivals=arrivals, min_test_speakers=settings.min_test_speakers
         )
-        _warn_of_gate(identified.clips, split_of, settings)
+        for warning in warnings(identified.clips, split_of, settings):
+            live_line.keep(f"AudioExampleGen  Warning: {warning}.")
         progress = Progress("AudioExampleGen", total=len(identified.clips), unit="clips")
         with shown(examples.uri, progress):
             shards = make_shards(identified.clips, split_of, settings)
@@ -121,26 +123,6 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 def _lines(path: str) -> Iterator[str]:
     with fileio.open(path) as file:
         yield from file
-
-
-def _warn_of_gate(clips: Sequence[Clip], split_of: Mapping[str, str], settings: IngestSettings) -> None:
-    """Warn before the training if the gate cannot bless the model, or if training lacks an emotion."""
-    emotions = {split: {clip.emotion for clip in clips if split_of[clip.clip_id] == split} for split in SPLITS}
-    speakers = {clip.speaker for clip in clips if split_of[clip.clip_id] == TEST}
-    if len(speakers) < settings.min_test_speakers:
-        _warn(
-            f"test speakers: {len(speakers)}, and gate.min_test_speakers is {settings.min_test_speakers}, "
-            "so the gate will not bless the model. Add recordings of other speakers"
-        )
-    if missing := sorted(set().union(*emotions.values()) - emotions[TRAIN]):
-        _warn(
-            f"no training clip is {', '.join(missing)}, so the model will not recognise it. Add speakers with this "
-            "emotion, or name others in splits.eval_speakers and splits.test_speakers"
-        )
-
-
-def _warn(text: str) -> None:
-    live_line.keep(f"AudioExampleGen  Warning: {text}.")
 
 
 def read_settings(exec_properties: Properties) -> IngestSettings:

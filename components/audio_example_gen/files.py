@@ -34,6 +34,10 @@ def literal(pattern: str) -> str:
     return re.sub(r"[?\[]", r"[\g<0>]", pattern)
 
 
+def _depth(path: str) -> int:
+    return path.count("/") + 1
+
+
 class Folder:
     """Files that match the driver's patterns, so that each ingested file is part of the fingerprint.
 
@@ -63,15 +67,26 @@ class Folder:
     @functools.cached_property
     def _entries(self) -> list[tuple[str, str]]:
         """Return the path of each entry, sorted, and why it is not read; empty for a file."""
-        matches = {path for pattern in self._patterns for path in self._matching(pattern)}
         if not addresses.in_bucket(self.root):
-            return [(path, fault_of(posixpath.join(self.root, path))) for path in sorted(matches)]
+            return [entry for entry in self._walked if _depth(entry[0]) <= len(self._patterns)]
+        matches = {path for pattern in self._patterns for path in self._matching(pattern)}
         folders = {posixpath.dirname(path) for path in matches}
         return [(path, "a folder, not a sound file" if path in folders else "") for path in sorted(matches)]
 
+    @functools.cached_property
+    def _walked(self) -> list[tuple[str, str]]:
+        """Return each entry of a local folder, at any depth; links are followed, into each folder once."""
+        paths = sorted(posixpath.relpath(file, self.root) for file in addresses.walk(self.root))
+        return [(path, fault_of(posixpath.join(self.root, path))) for path in paths]
+
     def _too_deep(self) -> list[Rejected]:
         """Return sound files and folders below the deepest level, sorted by path."""
-        below = [path for path in self._matching(self._patterns[-1] + "/*") if not is_hidden(path)]
+        level = len(self._patterns) + 1
+        if addresses.in_bucket(self.root):
+            found = self._matching(self._patterns[-1] + "/*")
+        else:
+            found = [path for path, _ in self._walked if _depth(path) == level]
+        below = [path for path in found if not is_hidden(path)]
         reason = f"is below the {len(self._patterns)} levels of folders that are read; see ingest.pattern"
         return [
             Rejected(path, reason)

@@ -13,6 +13,7 @@ from tfx.dsl.io import fileio
 from components.audio_example_gen.corpora import Rejected
 from components.audio_example_gen.file_names import QUARANTINE_FILE, SUMMARY_FILE
 from components.audio_example_gen.ingestion import Outcome
+from components.audio_example_gen.outlook import emotions_fault, share_fault
 from components.audio_example_gen.settings import IngestSettings
 from modules.common.errors import SerError
 from modules.data.labels import SPLITS
@@ -134,12 +135,10 @@ class Report:
             EmptySplit: A split has no clip.
             OneEmotion: All clips have the same emotion.
         """
-        if self.quarantined_share > self.settings.max_quarantined_share:
+        recordings = len(self.outcomes) + len(self.rejected)
+        if fault := share_fault(len(self.quarantined), recordings, self.settings):
             raise TooManyQuarantined(
-                f"{len(self.quarantined)} of {len(self.outcomes) + len(self.rejected)} recordings "
-                f"({self.quarantined_share:.1%}) are unusable; ingest.max_quarantined_share allows "
-                f"{self.settings.max_quarantined_share:.1%}. Most frequent: {self._worst()}. "
-                f"Every path with its reason: {quarantine_path}"
+                f"{fault}. Most frequent: {self._worst()}. Every path with its reason: {quarantine_path}"
             )
         empty = sorted(set(SPLITS) - {outcome.split for outcome in self.used})
         if empty:
@@ -147,11 +146,8 @@ class Report:
                 f"{', '.join(empty)} has no usable clips: {self._worst()}. "
                 f"Every path with its reason: {quarantine_path}"
             )
-        if len(self.emotions) < 2:
-            raise OneEmotion(
-                f"every usable recording is {self.emotions[0]}, and a model needs two emotions; add recordings of "
-                "others, or change labels.emotions and labels.mapping"
-            )
+        if fault := emotions_fault(self.emotions):
+            raise OneEmotion(fault)
 
     def _worst(self) -> str:
         worst = list(self.reasons().items())[:_WORST_REASONS]

@@ -4,6 +4,7 @@
 TensorFlow takes seconds to load, and is loaded for a bucket alone.
 """
 
+import collections
 import contextlib
 import os
 import uuid
@@ -56,19 +57,25 @@ def files(folder: str) -> list[str]:
 def walk(folder: str, *, on_error: Callable[[OSError], None] | None = None) -> Iterator[str]:
     """Yield all entries below a local folder, subfolders included. Links are followed, into each folder once.
 
+    Links are followed after all else, so that a folder that lies there has its own path.
+
     Args:
         folder: Path of the folder.
         on_error: Called for a folder that cannot be read, which is left out.
     """
     entered: set[str] = set()
-    for top, subfolders, names in os.walk(folder, onerror=on_error, followlinks=True):
-        real = os.path.realpath(top)
-        if real in entered:
-            subfolders.clear()
-            continue
-        entered.add(real)
-        subfolders.sort()
-        yield from (os.path.join(top, name) for name in (*subfolders, *names))
+    links = collections.deque([folder])
+    while links:
+        for top, subfolders, names in os.walk(links.popleft(), onerror=on_error):
+            real = os.path.realpath(top)
+            if real in entered:
+                subfolders.clear()
+                continue
+            entered.add(real)
+            subfolders.sort()
+            below = [os.path.join(top, name) for name in subfolders]
+            links += filter(os.path.islink, below)
+            yield from (*below, *(os.path.join(top, name) for name in names))
 
 
 def read_bytes(address: str, *, max_bytes: int = -1) -> bytes:

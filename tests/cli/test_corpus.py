@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,59 @@ def test_scan_without_usable_files_fails_with_the_reason(tmp_path, capsys):
     assert "hello.wav: " in out
     assert err.startswith(f"ser: {tmp_path} ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("speakers", "unusable", "words", "expected"),
+    [
+        (5, 0, [], []),
+        (
+            4,
+            2,
+            [],
+            ["it would fail: 2 of 14 recordings (14.3%) are unusable; ingest.max_quarantined_share allows 5.0%"],
+        ),
+        (2, 0, [], ["it would fail: 2 speakers cannot fill the splits train, eval, test"]),
+        (4, 0, ["--set=labels.emotions=[angry,sad]"], []),
+        (4, 0, ["--set=labels.emotions=[angry,calm]"], ["it would fail: every usable recording is angry"]),
+        (4, 0, ["--set=gate.min_test_speakers=5"], ["test speakers: 2, and gate.min_test_speakers is 5"]),
+        (2, 0, ["--set=ingest.pattern=span-{SPAN}/*"], []),
+    ],
+)
+def test_scan_prints_what_a_run_would_fail_of_or_warn_of(demo, tmp_path, capsys, speakers, unusable, words, expected):
+    sound = next(demo.rglob("*.wav")).read_bytes()
+    rows = ["path,emotion,speaker"]
+    for number in range(speakers * 3):
+        emotion, speaker = ("angry", "sad", "angry")[number % 3], number // 3
+        (tmp_path / f"{number}.wav").write_bytes(sound[:-2] + number.to_bytes(2, "little"))
+        rows.append(f"{number}.wav,{emotion},{speaker}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    for number in range(unusable):
+        (tmp_path / f"{number}-empty.wav").touch()
+    _, out, _ = ser(capsys, "corpus", "scan", tmp_path, *words)
+    _, heading, section = out.partition("\nA run of this folder:\n")
+    lines = section.partition("\n\n")[0].splitlines() if heading else []
+    assert len(lines) == len(expected)
+    assert all(line.startswith(f"  {start}") for line, start in zip(lines, expected, strict=True))
+
+
+@pytest.mark.parametrize("command", [["corpus", "scan"], ["predict"]])
+def test_a_folder_without_recordings_is_named_with_the_names_that_are_read(command, tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    status, _, err = ser(capsys, *command, tmp_path)
+    assert status == 2
+    assert err.startswith(f"ser: {tmp_path} holds no recording; names that end in .wav, ")
+    assert err.endswith(" are read; name the folder with recordings\n")
+
+
+def test_scan_in_a_locale_of_ascii_says_what_reads_names_in_utf8(demo, tmp_path):
+    clip = next(demo.rglob("*.wav"))
+    (tmp_path / "ü.wav").write_bytes(clip.read_bytes())
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = "from cli.main import main; main()"
+    command = [sys.executable, "-c", code, "corpus", "scan", tmp_path]
+    scanned = subprocess.run(command, capture_output=True, text=True, env=os.environ | ascii_only, check=False)
+    assert "  ?.wav: its name is UTF-8, and the encoding of the locale is not; set PYTHONUTF8=1" in scanned.stdout
 
 
 def test_scan_prints_a_reason_of_several_files_once(tmp_path, capsys):

@@ -153,6 +153,13 @@ def test_recordings_that_a_run_passes_over_are_found_by_their_speaker(tmp_path):
     assert speaker_files("crema-d-1001", str(tmp_path)).unknown == (str(tmp_path / "interview.wav"),)
 
 
+def test_rows_of_a_table_that_names_its_separator_are_removed(tmp_path):
+    write(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
+    (tmp_path / "VIDEODEMOGRAPHICS.CSV").write_text("sep=;\nActorID;Age\n1001;51\n1002;21\n")
+    tables = speaker_files("crema-d-1001", str(tmp_path)).tables
+    assert list(tables.values()) == ["sep=;\nActorID;Age\n1002;21\n"]
+
+
 def test_a_speaker_has_the_same_id_in_every_span(tmp_path):
     for span in ("span-1", "span-2"):
         write(tmp_path / span, "own/01.wav")

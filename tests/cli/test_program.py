@@ -1,5 +1,6 @@
 """The look that ``ser`` and both runners share: help, version, suggestions, completion, exit codes."""
 
+import json
 import os
 import re
 import subprocess
@@ -68,6 +69,56 @@ def test_closed_streams_are_those_of_the_null_device(words):
     assert finished.stderr.startswith("ser: ")
 
 
+@pytest.fixture(params=["pipe", "disk"])
+def closed(request):
+    """Return what cannot be written: a pipe without a reader, and a full disk."""
+    if request.param == "disk":
+        with open("/dev/full", "w") as full:
+            yield request.param, full
+        return
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        yield request.param, pipe
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["config", "show"], ["predict", "--csv", "-"]])
+def test_an_output_that_cannot_be_written_is_an_error(words, unbuffered, closed):
+    kind, file = closed
+    finished = subprocess.run(
+        [*SER, *words],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdin=subprocess.DEVNULL,
+        stdout=file,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    messages = [line for line in finished.stderr.splitlines() if "AUDIO_EMPTY" not in line]
+    if kind == "pipe":
+        assert (finished.returncode, messages) == (ExitCode.CLOSED, [])
+    else:
+        assert finished.returncode == ExitCode.FAILED
+        assert messages == ["ser: No space left on device; free space there, or write to another disk"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_messages_that_cannot_be_written_change_neither_answers_nor_the_exit_code(unbuffered, closed):
+    finished = subprocess.run(
+        [*SER, "predict", "--json", "nope.wav", "none.wav"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=closed[1],
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == ExitCode.REFUSED
+    assert [json.loads(line)["file"] for line in finished.stdout.splitlines()] == ["nope.wav", "none.wav"]
+
+
 def test_standard_output_of_ascii_takes_any_text():
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     code = "from cli import program; print(program.run(lambda **_: print('\\u2588 \\udcff'), 'ser'))"
@@ -78,6 +129,14 @@ def test_standard_output_of_ascii_takes_any_text():
 def test_a_choice_that_is_not_there_is_refused_with_those_that_are():
     shown = run("ser", "config", "show", "--format", "xml").stderr
     assert shown.startswith("ser: Invalid value for '--format': 'xml' is not one of 'yaml', 'json', 'markdown'.")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--channel", "0"), ("--channel", "left"), ("--version", "0"), ("--timeout-sec", "-1")]
+)
+def test_a_value_that_is_not_allowed_is_shown(option, value):
+    shown = run("ser", "predict", "a.wav", option, value).stderr
+    assert shown.startswith(f"ser: Invalid value for '{option}': '{value}' should be ")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

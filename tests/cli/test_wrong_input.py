@@ -136,7 +136,7 @@ DOORS = [
     if not getattr(parameter, "is_flag", False)
 ]
 FILES = ("--config", "--models-config", "--ca-file", "--model-config-file", "--batching-parameters-file",
-         "--monitoring-config-file")  # fmt: skip
+         "--monitoring-config-file", "--from")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -124,6 +124,12 @@ def test_sexes_of_crema_d_are_not_taken_from_another_folder():
     assert only(identified).sex == "unknown"
 
 
+def test_the_table_of_sexes_is_read_as_spreadsheet_programs_write_it():
+    table = "sep=;\n" + DEMOGRAPHICS.replace(",", ";")
+    clip = only(identify_names("AudioWAV/1001_DFA_ANG_XX.wav", texts={"videodemographics.CSV": table}))
+    assert clip.sex == "male"
+
+
 def test_an_unreadable_side_file_is_reported_and_stops_nothing():
     def refuse(path: str) -> str:
         raise PermissionError(13, "Permission denied", path)
@@ -225,7 +231,8 @@ def test_an_unknown_name_is_rejected_with_the_layouts():
 
 def test_files_that_are_not_sound_are_ignored():
     identified = identify_names(
-        "README.md", "names.csv", ".hidden.wav", ".git/a.wav", "__MACOSX/Actor_01/._03.wav", "a.mp4", "wav"
+        *("README.md", "names.csv", ".hidden.wav", ".git/a.wav", "__MACOSX/Actor_01/._03.wav", "a.mp4", "wav"),
+        *("@eaDir/a.wav", "d/#recycle/a.wav", "#snapshot/d/a.wav", "$RECYCLE.BIN/a.wav"),
     )
     assert identified == Identified(clips=(), rejected=(), dropped={})
 
@@ -303,10 +310,13 @@ def test_manifests_may_have_quoted_commas_and_any_unicode_form():
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_manifest_is_read_as_spreadsheet_programs_write_it(separator, end):
+@pytest.mark.parametrize(
+    ("first", "separator"), [("", ","), ("", ";"), ("", "\t"), ("sep=;", ";"), ('"sep=,"', ","), ("SEP=|", "|")]
+)
+def test_a_manifest_is_read_as_spreadsheet_programs_write_it(first, separator, end):
+    above = first + end if first else ""
     rows = [["path", "emotion", "speaker", ""], ["sub\\one.wav", "sad", '"a\nb"', ""], ["two.wav", "sad", "c", ""]]
-    text = "".join(separator.join(row) + end for row in [*rows, ["", "", "", ""], ["", "", "", ""]])
+    text = above + "".join(separator.join(row) + end for row in [*rows, ["", "", "", ""], ["", "", "", ""]])
     identified = identify_names("sub/one.wav", "two.wav", texts={"manifest.csv": text})
     assert not identified.rejected
     assert [(clip.path, clip.speaker) for clip in identified.clips] == [
@@ -316,7 +326,17 @@ def test_a_manifest_is_read_as_spreadsheet_programs_write_it(separator, end):
     lines = [separator.join(row) + end for row in rows]
     tree = Tree(["manifest.csv"], read_text=lambda _: text)
     (kept,) = manifest.lines_by_manifest(tree, lambda row: row.speaker == "own-a\nb").values()
-    assert tables.select(text, kept.__contains__) == lines[0] + lines[1]
+    assert tables.select(text, kept.__contains__) == above + lines[0] + lines[1]
+
+
+def test_the_line_of_a_fault_counts_the_one_that_names_the_separator():
+    text = "sep=;\npath;emotion;speaker\none.wav;sadd;ann\n"
+    assert "manifest.csv line 3" in reason(identify_names("one.wav", texts={"manifest.csv": text}))
+
+
+@pytest.mark.parametrize("name", ["Manifest.csv", "MANIFEST.CSV"])
+def test_capitals_in_the_name_of_a_manifest_do_not_matter(name):
+    assert only(identify_names("d/one.wav", texts={f"d/{name}": "path,emotion,speaker\none.wav,sad,1\n"})).corpus == "d"
 
 
 def test_a_manifest_in_another_encoding_is_named_with_the_remedy():

@@ -6,6 +6,7 @@ function that reads small text files.
 
 import collections
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from components.audio_example_gen.corpora import crema_d, emodb, manifest, ravdess, savee, tess
@@ -25,6 +26,8 @@ __all__ = ["Identified", "Rejected", "identify", "is_hidden", "supported_layouts
 
 _ADAPTERS = (ravdess, crema_d, tess, savee, emodb)
 _LOSSLESS = (".wav", ".flac")
+# Archives of macOS; recycle bins and snapshots of Synology, QNAP and Windows
+_SYSTEM_FOLDERS = {"__macosx", "#recycle", "#snapshot", "$recycle.bin", "system volume information"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,12 +84,12 @@ def find(tree: Tree, labels: LabelSettings) -> list[Finding]:
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a file or one of its folders is hidden, or made by an archiver or a storage system (``@eaDir``).
+    """Return whether a file or one of its folders is hidden, or of an archiver or a storage system (``@eaDir``).
 
     Args:
         path: Relative path with ``/`` between the parts.
     """
-    return any(part.startswith((".", "@")) or part == "__MACOSX" for part in path.split("/"))
+    return any(part.startswith((".", "@")) or part.lower() in _SYSTEM_FOLDERS for part in path.split("/"))
 
 
 def _is_text(path: str) -> bool:
@@ -95,7 +98,11 @@ def _is_text(path: str) -> bool:
 
 
 def _reject_name(path: str) -> Rejected:
-    return Rejected(path.encode("utf-8", "replace").decode(), "its name is not UTF-8; rename it")
+    try:
+        name = os.fsencode(path).decode()
+    except UnicodeError:
+        return Rejected(path.encode("utf-8", "replace").decode(), "its name is not UTF-8; rename it")
+    return Rejected(name, "its name is UTF-8, and the encoding of the locale is not; set PYTHONUTF8=1")
 
 
 def _read_names(paths: Iterable[str], tree: Tree) -> Iterator[Finding]:

@@ -58,6 +58,7 @@ class Tree:
             read_text: Function that reads a small side file; it may raise ``OSError`` or ``UnicodeError``.
         """
         self.paths = frozenset(paths)
+        self._by_name = {_folder_and_name(path): path for path in sorted(self.paths, reverse=True)}
         self.unreadable: dict[str, str] = {}
         self._read_text = read_text
         self._texts: dict[str, str] = {}
@@ -66,12 +67,12 @@ class Tree:
         """Return the path of a file in the folder of ``path`` or in the closest folder above it; None without one.
 
         Args:
-            name: Name of the file.
+            name: Name of the file, of which capitals do not matter.
             path: Path to start from.
         """
         while path:
             path = posixpath.dirname(path)
-            if (candidate := posixpath.join(path, name)) in self.paths:
+            if candidate := self._by_name.get((path, name.lower())):
                 return candidate
         return None
 
@@ -89,6 +90,21 @@ class Tree:
                 self.unreadable[path] = f"cannot be read: {not_text if isinstance(error, UnicodeError) else error}"
                 self._texts[path] = ""
         return self._texts[path]
+
+
+def has_name(path: str, *names: str) -> bool:
+    """Return whether a side file has one of some names, of which capitals do not matter.
+
+    Args:
+        path: Path with ``/`` between the parts.
+        names: The names.
+    """
+    return _folder_and_name(path)[1] in [name.lower() for name in names]
+
+
+def _folder_and_name(path: str) -> tuple[str, str]:
+    folder, name = posixpath.split(path)
+    return folder, name.lower()
 
 
 def stem_of(path: str) -> str:

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from components.audio_example_gen.corpora import crema_d, identify, is_hidden, manifest, tables
-from components.audio_example_gen.corpora.adapter import Tree
+from components.audio_example_gen.corpora.adapter import Tree, has_name
 from modules.common import addresses
 from modules.common.errors import SerError
 from modules.common.files import require_lock
@@ -173,7 +173,7 @@ class _Bucket:
 
 def _write(reservoir: str, folder: str, taken: Collection[str], paths: Sequence[str]) -> None:
     """Copy the batch and its side files, and wait until all of it is stored."""
-    side_files = [path for path in paths if posixpath.basename(path) in _SIDE_FILES]
+    side_files = [path for path in paths if has_name(path, *_SIDE_FILES)]
     for path in (*sorted(taken), *side_files):
         addresses.write_bytes(posixpath.join(folder, path), addresses.read_bytes(posixpath.join(reservoir, path)))
     # Without the rows of other recordings, whose files are missing there.
@@ -188,7 +188,7 @@ def _leave(reservoir: str, span: str) -> None:
     left = set(addresses.files(reservoir))
     emptied = collections.Counter[str]()
     for path in addresses.files(span):
-        kept = posixpath.basename(path) in (*_SIDE_FILES, manifest.FILE_NAME)
+        kept = has_name(path, *_SIDE_FILES, manifest.FILE_NAME)
         if not kept and path in left and _same(posixpath.join(reservoir, path), posixpath.join(span, path)):
             addresses.remove(posixpath.join(reservoir, path))
             emptied[posixpath.dirname(path)] += 1

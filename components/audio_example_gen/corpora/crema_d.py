@@ -57,5 +57,5 @@ def _sexes(path: str, tree: Tree) -> dict[str, str]:
 @functools.lru_cache(maxsize=8)  # thousands of clips share a table
 def _parse_sexes(table: str) -> dict[str, str]:
     rows = tables.records(table)
-    sexes = {(row.get("ActorID") or "").strip(): (row.get("Sex") or "").strip().lower() for row in rows}
+    sexes = {(row.get("ActorID") or "").strip(): (row.get("Sex") or "").strip().lower() for _, row in rows}
     return {actor: sex for actor, sex in sexes.items() if sex in ("female", "male")}

@@ -4,6 +4,7 @@ import posixpath
 from collections.abc import Iterable
 
 from components.audio_example_gen.corpora import crema_d, tables
+from components.audio_example_gen.corpora.adapter import has_name
 from modules.common import addresses
 
 AGE, RACE, ETHNICITY = "age", "race", "ethnicity"
@@ -31,7 +32,7 @@ def demographics(data: str, speakers: Iterable[str]) -> dict[str, dict[str, str]
     if table is None:
         return {}
     text = addresses.read_bytes(table).decode("utf-8-sig")
-    rows = {(row.get("ActorID") or "").strip(): row for row in tables.records(text)}
+    rows = {(row.get("ActorID") or "").strip(): row for _, row in tables.records(text)}
     known = {speaker: rows[actor] for actor, speaker in actors.items() if actor in rows}
     return {
         AGE: {speaker: _decade(row.get("Age") or "") for speaker, row in known.items()},
@@ -42,7 +43,7 @@ def demographics(data: str, speakers: Iterable[str]) -> dict[str, dict[str, str]
 
 def _table_of(data: str) -> str | None:
     """Return the address of the table below a folder of recordings or next to it; None without one."""
-    below = sorted(path for path in addresses.files(data) if posixpath.basename(path) == crema_d.DEMOGRAPHICS_FILE)
+    below = sorted(path for path in addresses.files(data) if has_name(path, crema_d.DEMOGRAPHICS_FILE))
     if below:
         return posixpath.join(data, below[0])
     above = posixpath.dirname(addresses.absolute(data).rstrip("/"))

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 
 from components.audio_example_gen.corpora import tables
-from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, translate_code
+from components.audio_example_gen.corpora.adapter import Finding, Rejected, Tree, has_name, translate_code
 from modules.audio import formats
 from modules.data.clips import Clip
 from modules.data.labels import INTENSITIES, SEXES, LabelSettings
@@ -89,7 +89,7 @@ def rows(tree: Tree) -> Iterator[Row | Rejected]:
     Args:
         tree: The ingested folder.
     """
-    manifests = [path for path in tree.paths if posixpath.basename(path) == FILE_NAME]
+    manifests = [path for path in tree.paths if has_name(path, FILE_NAME)]
     manifests.sort(key=lambda path: (-path.count("/"), path))
     by_normal_form = {unicodedata.normalize("NFC", path): path for path in sorted(tree.paths)}
     for manifest, corpus in _corpus_names(manifests).items():
@@ -129,7 +129,7 @@ def _rows(manifest: str, corpus: str, tree: Tree, by_normal_form: dict[str, str]
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if fault := _fault_of(header):
-            yield Rejected(manifest, f"line 1: {fault}; it must be {HEADER}")
+            yield Rejected(manifest, f"line {reader.line_num or 1}: {fault}; it must be {HEADER}")
             return
         for row in reader:
             cells = [cell.strip() for cell in row]

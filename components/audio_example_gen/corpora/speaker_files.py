@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping
 
 from components.audio_example_gen.corpora import Rejected, crema_d, find, is_hidden, manifest, tables
-from components.audio_example_gen.corpora.adapter import Tree
+from components.audio_example_gen.corpora.adapter import Tree, has_name
 from components.audio_example_gen.corpora.arrive import SPAN
 from modules.audio import formats
 from modules.common import addresses
@@ -79,9 +79,9 @@ def _demographics(speaker: str, tree: Tree) -> dict[str, str]:
     """Return CREMA-D's tables of age, sex and ethnicity that have a row of the speaker, without that row."""
     actor = speaker.removeprefix(f"{crema_d.NAME}-")
     cut = {}
-    for path in (path for path in tree.paths if posixpath.basename(path) == crema_d.DEMOGRAPHICS_FILE):
-        reader = tables.records(tree.text(path))
-        lines = {reader.line_num for row in reader if actor != speaker and (row.get("ActorID") or "").strip() == actor}
+    for path in (path for path in tree.paths if has_name(path, crema_d.DEMOGRAPHICS_FILE)):
+        rows = tables.records(tree.text(path))
+        lines = {line for line, row in rows if actor != speaker and (row.get("ActorID") or "").strip() == actor}
         if lines:
             cut[path] = _without_rows(tree.text(path), lines)
     return cut

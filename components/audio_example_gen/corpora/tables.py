@@ -1,32 +1,44 @@
-"""Tables in CSV as spreadsheet programs write them: commas, semicolons or tabs, and the line ends of any system."""
+"""Tables in CSV as spreadsheet programs write them: commas, semicolons or tabs, and the line ends of any system.
+
+Excel writes a first line such as ``sep=;`` where the separator is not that of the country.
+"""
 
 import csv
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import _csv
 
 _SEPARATORS = ",;\t"
+_NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]+', re.IGNORECASE)
 
 
 def reader(table: str) -> "_csv.Reader":
-    """Return a reader of the rows of a table.
+    """Return a reader of the header and the rows of a table.
 
     Args:
         table: Text of the table. Its header has the separator of its rows.
     """
-    return csv.reader(_lines(table), delimiter=_separator(table))
+    named = _NAMED_SEPARATOR.match(table)
+    rows = csv.reader(_lines(table), delimiter=named[1] if named else _separator(table))
+    if named:
+        next(rows)
+    return rows
 
 
-def records(table: str) -> "csv.DictReader[str]":
-    """Return a reader of the rows of a table by the names of its columns.
+def records(table: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the last line of each row of a table, and its cells by the names of the columns.
 
     Args:
         table: Text of the table. Its header has the separator of its rows.
     """
-    return csv.DictReader(_lines(table), delimiter=_separator(table))
+    rows = reader(table)
+    names = next(rows, [])
+    for row in rows:
+        yield rows.line_num, dict(zip(names, row, strict=False))
 
 
 def select(table: str, keep: Callable[[int], bool]) -> str:

@@ -5,6 +5,8 @@ catalogue lists. Whatever the source, the arrays must have the hash of the publi
 """
 
 import hashlib
+import io
+import json
 import os
 import struct
 import subprocess
@@ -28,12 +30,19 @@ FOLDER_VARIABLE = "SER_ENCODERS"
 _PREFIX = "encoder/"
 # Type identifiers of CTranslate2's container, models/model.cc: the position is the identifier.
 _CTRANSLATE2_TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)
+_SAFETENSORS_TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 
 
 class WeightsError(SerError, RuntimeError):
     """The weights of an encoder are not available, or are not the published ones."""
 
     code = "encoder.weights"
+
+
+class UnusableSource(WeightsError):
+    """The file that the caller named does not hold the published encoder, or cannot be read here."""
+
+    code = "encoder.source"
 
 
 def weights_folder() -> Path:
@@ -84,13 +93,15 @@ def fetch(name: str, source: str = "") -> Path:
         The file of the converted arrays.
 
     Raises:
-        WeightsError: No source has the file, or what it has is not the published encoder.
+        UnusableSource: ``source`` is not the published encoder.
+        WeightsError: No published source has the file, or what it has is not the published encoder.
+        OSError: ``source`` cannot be read, or the weights cannot be written.
     """
     encoder = encoder_named(name)
     file = weights_file(encoder)
     if not file.is_file():
         arrays = _read_source(source) if source else _published_arrays(encoder)
-        _require_published(arrays, encoder, source or encoder.name)
+        _require_published(arrays, encoder, source or name, UnusableSource if source else WeightsError)
         file.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(file) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
@@ -107,12 +118,14 @@ def arrays_digest(arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _require_published(arrays: dict[str, np.ndarray], encoder: Encoder, source: str) -> None:
+def _require_published(
+    arrays: dict[str, np.ndarray], encoder: Encoder, source: str, kind: type[WeightsError] = WeightsError
+) -> None:
     sha256 = arrays_digest(arrays)
     if sha256 != encoder.arrays_sha256:
-        raise WeightsError(
+        raise kind(
             f"{source} does not hold the published encoder {encoder.name}: its arrays have SHA-256 {sha256}, "
-            f"the published ones {encoder.arrays_sha256}. Delete the file and fetch it from another source"
+            f"the published ones {encoder.arrays_sha256}. Fetch it from another source"
         )
 
 
@@ -126,7 +139,7 @@ def _published_arrays(encoder: Encoder) -> dict[str, np.ndarray]:
                 reasons.append(f"{origin.__name__.removeprefix('_from_')}: {_reason(error)}")
                 continue
             _require_hash(file, encoder)
-            return _read_ctranslate2(file)
+            return _read_ctranslate2(file.read_bytes())
     raise WeightsError(
         f"the weights of {encoder.name} could not be fetched ({'; '.join(reasons)}). "
         "Give a file of your own: --from PATH or gs://ADDRESS"
@@ -173,27 +186,21 @@ def _require_hash(file: Path, encoder: Encoder) -> None:
 
 
 def _read_source(source: str) -> dict[str, np.ndarray]:
+    if not addresses.in_bucket(source):
+        require_file(Path(source))
+    content = addresses.read_bytes(source)
+    read = _read_safetensors if source.endswith(".safetensors") else _read_ctranslate2
     try:
-        if not addresses.in_bucket(source):
-            require_file(Path(source))
-        content = addresses.read_bytes(source)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read {source}: {error}. Name a CTranslate2 model.bin or a .safetensors file"
+        return read(content)
+    except (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UnusableSource(
+            f"{source} does not hold an encoder of Whisper; name a CTranslate2 model.bin or a .safetensors file"
         ) from error
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "weights")
-        file.write_bytes(content)
-        return _read_safetensors(file) if source.endswith(".safetensors") else _read_ctranslate2(file)
 
 
-def _read_ctranslate2(file: Path) -> dict[str, np.ndarray]:
+def _read_ctranslate2(content: bytes) -> dict[str, np.ndarray]:
     """Return the encoder's arrays of CTranslate2's container (models/model.cc of CTranslate2)."""
-    with file.open("rb") as opened:
-        try:
-            return dict(_ctranslate2_arrays(opened))
-        except (struct.error, UnicodeDecodeError, IndexError, ValueError) as error:
-            raise WeightsError(f"{file} is not a CTranslate2 model: {error}") from error
+    return dict(_ctranslate2_arrays(io.BytesIO(content)))
 
 
 def _ctranslate2_arrays(opened: BinaryIO) -> Iterator[tuple[str, np.ndarray]]:
@@ -213,20 +220,21 @@ def _ctranslate2_arrays(opened: BinaryIO) -> Iterator[tuple[str, np.ndarray]]:
             yield name.removeprefix(_PREFIX), np.frombuffer(data, kind).reshape(shape)
 
 
-def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a Hugging Face checkpoint under CTranslate2's names."""
-    try:
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise WeightsError(
-            "a .safetensors file needs the package safetensors; install it, or give a model.bin"
-        ) from error
+def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays of a Hugging Face checkpoint under CTranslate2's names.
 
-    published = {name.removeprefix("model."): array.astype(np.float16) for name, array in load_file(file).items()}
-    try:
-        return dict(_renamed(published))
-    except KeyError as error:
-        raise WeightsError(f"{file} is not a Whisper checkpoint: it has no array {error}") from error
+    A safetensors file is the length of a header, 8 bytes; the header in JSON; the arrays
+    (https://huggingface.co/docs/safetensors).
+    """
+    start = 8 + struct.unpack_from("<Q", content)[0]
+    header = json.loads(content[8:start])
+    header.pop("__metadata__", None)
+    published = {}
+    for name, entry in header.items():
+        first, end = entry["data_offsets"]
+        array = np.frombuffer(content[start + first : start + end], _SAFETENSORS_TYPES[entry["dtype"]])
+        published[name.removeprefix("model.")] = array.reshape(entry["shape"]).astype(np.float16)
+    return dict(_renamed(published))
 
 
 def _renamed(published: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:

@@ -63,15 +63,26 @@ def test_fetched_arrays_are_those_of_the_file(fetched, arrays):
 def test_other_weights_are_refused_and_leave_no_file(encoder, arrays, tmp_path):
     other = arrays | {"conv1/bias": arrays["conv1/bias"] + np.float16(1)}
     (tmp_path / "model.bin").write_bytes(ctranslate2_file(other))
-    with pytest.raises(WeightsError, match=encoder.arrays_sha256):
+    with pytest.raises(weights.UnusableSource, match=encoder.arrays_sha256):
         weights.fetch(encoder.name, str(tmp_path / "model.bin"))
     assert not list(weights.weights_folder().glob("*"))
 
 
-def test_a_file_without_a_model_is_refused(encoder, tmp_path):
-    (tmp_path / "model.bin").write_bytes(b"<html>not found</html>" * 10)
-    with pytest.raises(WeightsError):
-        weights.fetch(encoder.name, str(tmp_path / "model.bin"))
+@pytest.mark.parametrize("name", ["model.bin", "model.safetensors"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>not found</html>" * 10,
+        b"\x02\0\0\0\0\0\0\0[]",
+        b'\x08\0\0\0\0\0\0\0{"a": 1}',
+        b"\xff" * 8 + b"{}",
+    ],
+)
+def test_a_file_without_a_model_is_refused_by_its_name(encoder, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(weights.UnusableSource, match=name):
+        weights.fetch(encoder.name, str(tmp_path / name))
 
 
 def hugging_face(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -100,13 +111,25 @@ def hugging_face(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return published
 
 
+def safetensors_file(arrays: dict[str, np.ndarray]) -> bytes:
+    header, content = {"__metadata__": {"format": "pt"}}, b""
+    for name, array in arrays.items():
+        data = array.astype(np.float32).tobytes()
+        offsets = [len(content), len(content) + len(data)]
+        header[f"model.{name}"] = {"dtype": "F32", "shape": array.shape, "data_offsets": offsets}
+        content += data
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content
+
+
 def test_arrays_of_hugging_face_have_the_same_hash(arrays):
     arrays = dict(arrays)
     for block in range(BLOCKS):
         bias = arrays[f"layer_{block}/self_attention/linear_0/bias"].copy()
         bias[WIDTH : 2 * WIDTH] = 0
         arrays[f"layer_{block}/self_attention/linear_0/bias"] = bias
-    assert weights.arrays_digest(dict(weights._renamed(hugging_face(arrays)))) == weights.arrays_digest(arrays)
+    read = weights._read_safetensors(safetensors_file(hugging_face(arrays)))
+    assert weights.arrays_digest(read) == weights.arrays_digest(arrays)
 
 
 def test_missing_weights_name_the_command(encoder):
