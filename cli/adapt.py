@@ -14,6 +14,7 @@ from cli.errors import CommandFailed
 from cli.folders import require_folder, require_output
 from cli.options import PublicKey, PushedModels
 from cli.recordings import sound_files
+from cli.terminal import counted
 from modules.common import addresses
 from modules.common.native_output import discarded_native_stderr
 from modules.export import manifest
@@ -63,7 +64,9 @@ def adapt(
         manifest.private_key(signing_key)
     recordings = sound_files(folder)
     found = find_model(model_base_path, version, public_key=public_key)
-    terminal.print_status(f"{len(recordings)} recordings; model version {found.version}. Loading TensorFlow ...")
+    terminal.print_status(
+        f"{counted(len(recordings), 'recording')}; model version {found.version}. Loading TensorFlow ..."
+    )
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with discarded_native_stderr():

@@ -13,6 +13,7 @@ from cli.exits import ExitCode
 from cli.folders import require_folder, require_output
 from cli.options import PublicKey, PushedModels
 from cli.recordings import sound_files
+from cli.terminal import counted
 from modules.common import addresses
 from modules.common.bigquery_table import FORM, is_table, parse_table
 from modules.common.errors import SerError
@@ -68,7 +69,9 @@ def batch(
         require_empty(output.table)
     plan = make_plan(model, recordings, output=output, recordings_per_file=recordings_per_file)
     before = plan.finished_recordings()
-    terminal.print_status(f"{plan.recordings} recordings, {before} of them finished; model version {model.version}.")
+    terminal.print_status(
+        f"{counted(plan.recordings, 'recording')}, {before} of them finished; model version {model.version}."
+    )
     terminal.print_status("Loading Apache Beam and TensorFlow ...")
     _score(plan, beam_args or [])
     raise typer.Exit(_summarise(plan, out))
@@ -131,7 +134,7 @@ def _summarise(plan: Plan, out: str) -> ExitCode:
     answered = plan.recordings - failed
     results, errors = (out, f"{out}_errors") if plan.output.table else (f"{out}/results", f"{out}/errors")
     with_error = f", {failed} with an error, in {errors}" if failed else ""
-    terminal.print_line(f"{plan.recordings} recordings: {answered} with an answer, in {results}{with_error}")
+    terminal.print_line(f"{counted(plan.recordings, 'recording')}: {answered} with an answer, in {results}{with_error}")
     if not failed:
         return ExitCode.DONE
     return ExitCode.PARTLY if answered else ExitCode.FAILED

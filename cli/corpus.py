@@ -17,6 +17,7 @@ from cli.errors import CommandFailed, Refused
 from cli.exits import ExitCode
 from cli.folders import require_folder, require_output, require_output_file
 from cli.options import ConfigFile, Overrides
+from cli.terminal import counted
 from modules.common import addresses
 from modules.common.native_output import discarded_native_stderr
 
@@ -103,7 +104,7 @@ def arrive(
         span = move_batch(reservoir, into, clips=clips, seed=seed)
     except UnicodeError as error:
         raise Refused(str(error)) from error
-    terminal.print_line(f"{span}: {clips} clips")
+    terminal.print_line(f"{span}: {counted(clips, 'clip')}")
 
 
 @app.command()
@@ -151,7 +152,7 @@ def verify(
     if differences:
         terminal.print_line(f"\n{folder} is not the version of the data that the run read")
         raise typer.Exit(ExitCode.DIFFERENT)
-    terminal.print_line(f"{folder}: the {len(version.clips)} recordings that the run read")
+    terminal.print_line(f"{folder}: the {counted(len(version.clips), 'recording')} that the run read")
 
 
 @app.command()
@@ -217,14 +218,14 @@ def _print_report(report: "ScanReport", emotions: Sequence[str], expected: Itera
     _print_list("Same sound", (" = ".join(group) for group in report.duplicates))
     _print_list(
         "Labels that are no emotion of the model",
-        (f"{label}: {n} clips" for label, n in report.dropped.items()),
+        (f"{label}: {counted(n, 'clip')}" for label, n in report.dropped.items()),
     )
     _print_list("Cannot be used", _by_reason(report.rejected))
     _print_list("A run of this folder", expected)
     hours = sum(sound.duration_sec for sound in report.sounds) / 3600
     speakers = len({sound.clip.speaker for sound in report.sounds})
-    usable = f"{len(report.sounds)} clips ({hours:.2f} h) of {speakers} speakers"
-    terminal.print_line(f"\n{usable}; {len(report.rejected)} files cannot be used")
+    usable = f"{counted(len(report.sounds), 'clip')} ({hours:.2f} h) of {counted(speakers, 'speaker')}"
+    terminal.print_line(f"\n{usable}; {counted(len(report.rejected), 'file')} cannot be used")
 
 
 def _by_reason(rejected: "Iterable[Rejected]") -> Iterator[str]:

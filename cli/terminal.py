@@ -25,6 +25,11 @@ def console() -> Console:
     return printed if printed.is_terminal else Console(highlight=False, width=160)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun, in the plural unless it is one: ``1 file``, ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_line(line: str) -> None:
     """Print one line as it is: never cut, wrapped or read as markup."""
     console().print(line, soft_wrap=True, markup=False)

@@ -72,7 +72,7 @@ def test_scan_prints_counts_duplicates_and_unusable_files(demo, tmp_path, capsys
     assert f"  {clip.name} = {clip.relative_to(demo.parent).as_posix()}" in out.splitlines()
     assert f"  {long_name}: " in out
     assert "15 clips" in out
-    assert "; 1 files" in out
+    assert "; 1 file cannot" in out
 
 
 def test_scan_fits_a_terminal_of_80_columns(demo, capsys):
@@ -87,8 +87,8 @@ def test_scan_counts_dropped_recordings(demo, tmp_path, capsys):
     (tmp_path / "03-01-02-01-01-01-05.wav").write_bytes(clip.read_bytes())
     (tmp_path / "03-01-05-01-01-01-05.wav").write_bytes(clip.read_bytes())
     _, out, _ = ser(capsys, "corpus", "scan", tmp_path, "--set", "labels.mapping.calm=drop")
-    assert "ravdess calm: 1 clips" in out
-    assert "1 clips" in out.splitlines()[-1]
+    assert "  ravdess calm: 1 clip" in out.splitlines()
+    assert out.splitlines()[-1].startswith("1 clip (")
 
 
 def test_scan_without_usable_files_fails_with_the_reason(tmp_path, capsys):
