@@ -200,7 +200,7 @@ def _drift(number: int, folder: Path) -> Callable[[], object]:
         names=tuple(map(str, range(BANDS))),
         speakers=tuple(clip.speaker for clip in clips),
         emotions=tuple(clip.emotion for clip in clips),
-        levels_db=values.mean(axis=1),
+        levels=values.mean(axis=1),
     )
     return lambda: drift.compare(sample, sample, DriftSettings())
 

@@ -300,7 +300,8 @@ def _concatenate(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
     sample = Sample(
         values=values,
         names=tuple(described_names(spec)),
-        levels_db=_levels_db(values, feature_names(spec), spec),
+        levels=_levels(values, feature_names(spec), spec),
+        level_unit="" if spec.feature_family == "encoder" else "dB",
         speakers=_all_known([part.speakers for part in parts]),
         emotions=_all_known([part.emotions for part in parts]),
     )
@@ -308,7 +309,7 @@ def _concatenate(parts: Sequence[_Part], spec: AudioSpec) -> Clips:
     return Clips(sample, numbers)
 
 
-def _levels_db(values: np.ndarray, names: Sequence[str], spec: AudioSpec) -> np.ndarray:
+def _levels(values: np.ndarray, names: Sequence[str], spec: AudioSpec) -> np.ndarray:
     """Return the level of each clip up to a constant: RMS in dB, or the mean over the channels.
 
     The mean over mel bands is a level in dB. Channels of an encoder have no unit; their mean moves when all of them do.

@@ -83,19 +83,31 @@ class LevelDrift:
     """Levels of the recordings.
 
     Attributes:
-        reference_db: Mean level of the speakers of the reference, dB.
-        current_db: Mean level of the speakers of the current sample, dB.
-        difference_db: Absolute difference of the two, dB.
+        reference: Mean level of the speakers of the reference.
+        current: Mean level of the speakers of the current sample.
+        difference: Absolute difference of the two.
+        unit: Unit of all three; empty for the mean of an encoder's channels, which has none.
     """
 
-    reference_db: float
-    current_db: float
-    difference_db: Compared
+    reference: float
+    current: float
+    difference: Compared
+    unit: str
 
     @property
     def drifted(self) -> bool:
-        """Whether ``difference_db`` exceeds its threshold."""
-        return self.difference_db.drifted
+        """Whether ``difference`` exceeds its threshold."""
+        return self.difference.drifted
+
+    @property
+    def sentence(self) -> str:
+        """What changed, by how much, and what would be chance."""
+        rises, value, limit = self.current > self.reference, self.difference.value, self.difference.threshold
+        if not self.unit:
+            change = "higher" if rises else "lower"
+            return f"The mean of all features is {value:.3f} {change}, over speakers; up to {limit:.3f} is chance."
+        change = "louder" if rises else "quieter"
+        return f"The speakers are {value:.1f} {self.unit} {change} on average; up to {limit:.1f} {self.unit} is chance."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,11 +170,7 @@ class DriftReport:
                 f"{self.mean_ks.threshold:.3f} is chance."
             )
         if self.level is not None and self.level.drifted:
-            change = "louder" if self.level.current_db > self.level.reference_db else "quieter"
-            sentences.append(
-                f"The speakers are {self.level.difference_db.value:.1f} dB {change} on average; up to "
-                f"{self.level.difference_db.threshold:.1f} dB is chance."
-            )
+            sentences.append(self.level.sentence)
         if self.labels is not None and self.labels.drifted:
             sentences.append("The frequencies of the emotions changed.")
         emotions = [f"{emotion.emotion} (in {emotion.feature})" for emotion in self.emotions if emotion.drifted]

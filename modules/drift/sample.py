@@ -15,14 +15,16 @@ class Sample:
         names: Names of the features.
         speakers: Speaker of each clip; None if unknown.
         emotions: Emotion of each clip; None if unknown.
-        levels_db: Level of each clip, float ``[clips]``, dB; None if unknown.
+        levels: Level of each clip, float ``[clips]``; None if unknown.
+        level_unit: Unit of the levels; empty without one.
     """
 
     values: np.ndarray
     names: tuple[str, ...]
     speakers: tuple[str, ...] | None = None
     emotions: tuple[str, ...] | None = None
-    levels_db: np.ndarray | None = None
+    levels: np.ndarray | None = None
+    level_unit: str = "dB"
 
     @property
     def clips(self) -> int:
@@ -45,7 +47,7 @@ class Sample:
             values=self.values[rows],
             speakers=tuple(self.speakers[row] for row in rows) if self.speakers else None,
             emotions=tuple(self.emotions[row] for row in rows) if self.emotions else None,
-            levels_db=None if self.levels_db is None else self.levels_db[rows],
+            levels=None if self.levels is None else self.levels[rows],
         )
 
 

@@ -56,6 +56,24 @@ def test_a_comparator_reports_the_changed_feature(change, feature):
     assert exceeded(comparators.drift(clips(0), clips(1, **change), schema.load(LOGMEL))) == {feature}
 
 
+def test_one_recording_from_another_source_does_not_fire():
+    one, none = clips(0, narrow=1), clips(1)
+    assert not exceeded(comparators.drift(none, one, schema.load(LOGMEL)))
+    assert not exceeded(comparators.drift(one, none, schema.load(LOGMEL)))
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_requests_as_long_as_the_recordings_do_not_fire(short):
+    """A single short one changes all buckets of TFDV's standard histogram, which are equally wide."""
+    rng = np.random.default_rng(0)
+    training, requests = (
+        clips(seed)._replace(numbers={"valid_frames": np.minimum(rng.normal(43, 2, 200).astype(int), 43)})
+        for seed in (0, 1)
+    )
+    requests.numbers["valid_frames"][:short] = 5
+    assert not exceeded(comparators.skew(training, requests, schema.load(LOGMEL)))
+
+
 def test_requests_are_compared_in_their_own_columns():
     requests = clips(1, louder_db=8.0)
     requests = requests._replace(numbers={"valid_frames": np.full(200, 60)})

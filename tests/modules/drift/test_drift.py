@@ -1,4 +1,5 @@
 import json
+import re
 
 import hypothesis
 import numpy as np
@@ -110,7 +111,7 @@ def at_level(sample: Sample, seed: int, *, louder_db: float = 0.0) -> Sample:
     rng = np.random.default_rng(seed)
     _, speaker = np.unique(sample.speakers, return_inverse=True)
     voices_db = rng.normal(-30, 3.6, speaker.max() + 1)[speaker]
-    return changed(sample, levels_db=voices_db + rng.normal(0, 9, sample.clips) + louder_db)
+    return changed(sample, levels=voices_db + rng.normal(0, 9, sample.clips) + louder_db)
 
 
 def pairs_at_levels(trials: int, **change: float) -> list[tuple[Sample, Sample]]:
@@ -132,21 +133,28 @@ def test_a_gain_is_found_between_other_speakers():
     reports = [compare(*pair, QUICK) for pair in pairs_at_levels(10, louder_db=8.0)]
     assert sum(report.level.drifted for report in reports) >= 8
     drifted = next(report for report in reports if report.level.drifted)
-    assert drifted.level.current_db > drifted.level.reference_db
-    assert drifted.reasons
+    assert drifted.level.current > drifted.level.reference
+    assert any(re.match(r"The speakers are \d+\.\d dB louder", reason) for reason in drifted.reasons)
     assert not drifted.labels_suspect
+
+
+def test_the_level_of_an_encoder_has_no_unit():
+    pairs = [[changed(each, level_unit="") for each in pair] for pair in pairs_at_levels(10, louder_db=8.0)]
+    drifted = next(report for report in (compare(*pair, QUICK) for pair in pairs) if report.level.drifted)
+    assert any(reason.startswith("The mean of all features is ") for reason in drifted.reasons)
+    assert "dB" not in " ".join(drifted.reasons)
 
 
 def test_the_level_is_the_mean_over_speakers():
     sample = speech(speakers=8, seed=0)
-    levels_db = np.where(np.array(sample.speakers) == "toy-00", -20.0, -40.0)
+    levels = np.where(np.array(sample.speakers) == "toy-00", -20.0, -40.0)
     rows = np.flatnonzero((np.array(sample.speakers) != "toy-00") | (np.arange(sample.clips) % 3 == 0))
-    sample = changed(sample, levels_db=levels_db)
+    sample = changed(sample, levels=levels)
     level = compare(sample, sample.take(rows), QUICK).level
-    assert level.reference_db == pytest.approx(-37.5, abs=1e-3)
-    assert level.current_db == pytest.approx(-37.5, abs=1e-3)
+    assert level.reference == pytest.approx(-37.5, abs=1e-3)
+    assert level.current == pytest.approx(-37.5, abs=1e-3)
     assert not level.drifted
-    assert compare(sample, changed(sample, levels_db=None), QUICK).level is None
+    assert compare(sample, changed(sample, levels=None), QUICK).level is None
     assert compare(sample, changed(sample, speakers=None), QUICK).level is None
 
 
