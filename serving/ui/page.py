@@ -358,7 +358,7 @@ def _offer_downloads(answers: list[tuple[Sound, Answer | ServingError]]) -> None
 def _as_csv(answers: list[tuple[Sound, Answer | ServingError]]) -> str:
     """Return a row for each window or error, with the columns of ``ser predict --timeline --csv``."""
     file = io.StringIO()
-    emotions = next((answer.prediction.probabilities for _, answer in answers if isinstance(answer, Answer)))
+    emotions = next(answer.prediction.probabilities for _, answer in answers if isinstance(answer, Answer))
     names = ["file", "start_sec", "end_sec", "emotion", *emotions, "speech", "model_version", "error", "message"]
     writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
