@@ -1,6 +1,6 @@
 """Peak memory of training at growing numbers of clips: ``python -m benchmarks.memory [--clips N ...]``.
 
-The clips are synthetic examples in the shape of ``attentive_crnn``, written as the Transform component writes them.
+The clips are synthetic examples in the shape of ``attentive_crnn``, written as the AudioExampleGen writes them.
 Each number of clips is read and trained on for one epoch in a process of its own, by a small network of this family:
 under a bound on memory that all numbers exceed, and under the default one, ``training.memory_mib``.
 """
@@ -82,7 +82,9 @@ def train(folder: Path, bound_mib: int) -> dict[str, float]:
     config = load_config()
     settings = config.training.replace(epochs=1, calibrate=False, hyperparameters=NETWORK, memory_mib=bound_mib)
     transform: Any = types.SimpleNamespace(
-        transformed_feature_spec=lambda: feature_spec(config.audio), raw_metadata=types.SimpleNamespace(schema=schema())
+        raw_feature_spec=lambda: feature_spec(config.audio),
+        raw_metadata=types.SimpleNamespace(schema=schema()),
+        transform_raw_features=lambda raw: raw,  # synthetic features are normalised
     )
     started_sec = time.process_time()
     train_split, held_out = (
@@ -101,7 +103,7 @@ def train(folder: Path, bound_mib: int) -> dict[str, float]:
 
 
 def feature_spec(spec: AudioSpec) -> dict[str, tf.io.FixedLenFeature]:
-    """Return the types of transformed examples."""
+    """Return the types of the examples."""
     types_of = dict.fromkeys(TEXTS, tf.string) | dict.fromkeys(INTEGERS, tf.int64)
     scalars = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in types_of.items()}
     return scalars | {examples.FEATURES: tf.io.FixedLenFeature(spec.feature_shape, tf.float32)}

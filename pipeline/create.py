@@ -217,14 +217,16 @@ def _training_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data,
         examples=data.examples,
         schema=data.schema,
         preprocessing_fn=_PREPROCESSING_FN,
-        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"]),
+        materialize=False,  # Trainer and Tuner normalise what they read, instead of a second copy of all features
+        disable_statistics=True,
         custom_config=preprocessing.transform_config(config.audio, config.transform.normalisation),
     )
     transform.add_upstream_nodes([data.gate, drift.monitor] if drift.monitor else [data.gate])
-    tuner = _tuner(config, runner, transform) if config.tuner.enabled else None
+    tuner = _tuner(config, runner, data, transform) if config.tuner.enabled else None
     trainer = runner.trainer(
         run_fn=_RUN_FN,
-        examples=transform.outputs["transformed_examples"],
+        examples=data.examples,
         transform_graph=transform.outputs["transform_graph"],
         hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
@@ -240,12 +242,12 @@ def _training_stage(config: PipelineConfig, runner: RunnerSettings, data: _Data,
     )
 
 
-def _tuner(config: PipelineConfig, runner: RunnerSettings, transform: Transform) -> Tuner:
+def _tuner(config: PipelineConfig, runner: RunnerSettings, data: _Data, transform: Transform) -> Tuner:
     # TFX's local Tuner accepts no number of trials, not even one.
     parallel = tuner_pb2.TuneArgs(num_parallel_trials=runner.parallel_trials) if runner.parallel_trials > 1 else None
     return runner.tuner(
         tuner_fn=_TUNER_FN,
-        examples=transform.outputs["transformed_examples"],
+        examples=data.examples,
         transform_graph=transform.outputs["transform_graph"],
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),

@@ -1,4 +1,4 @@
-"""Transformed examples, in an order that does not depend on the number of workers."""
+"""Examples to train on, in an order that does not depend on the number of workers."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from modules.audio.spec import AudioSpec
 from modules.common.arrays import ArrayOnDisk
 from modules.data import examples
 from modules.data.labels import EMOTIONS
-from modules.data.preprocessing import Constants
+from modules.data.preprocessing import Constants, learned_normalisation
 from modules.data.statistics import Statistics
 
 _READ_BATCH = 256
@@ -64,11 +64,11 @@ class Split:
 def read_split(
     file_patterns: Sequence[str], transform: tft.TFTransformOutput, spec: AudioSpec, *, max_bytes: float = math.inf
 ) -> Split:
-    """Read gzipped TFRecord files of transformed examples.
+    """Read ingested examples and normalise their features.
 
     Args:
-        file_patterns: Glob patterns of the files.
-        transform: Output of the Transform component, for the types of the features.
+        file_patterns: Glob patterns of gzipped TFRecord files.
+        transform: Output of the Transform component.
         spec: Audio spec of the examples.
         max_bytes: Size in bytes up to which the features are kept in memory; larger ones go to a temporary file.
 
@@ -79,18 +79,18 @@ def read_split(
         OSError: The disk has no room for the temporary file.
     """
     files = _files(file_patterns)
-    feature_spec = transform.transformed_feature_spec()
-    clips, batches = ordered_batches(files, feature_spec, _READ)
+    clips, batches = ordered_batches(files, transform.raw_feature_spec(), _READ)
     if not clips:
         raise FileNotFoundError(
             f"the {len(files)} files that match {', '.join(file_patterns)} hold no example; ingest recordings first"
         )
+    normalise = learned_normalisation(transform, spec)
     split = _empty_split((clips, *spec.feature_shape), emotions_of(transform), max_bytes)
     for rows, batch in batches:
         for fingerprint in set(batch[examples.AUDIO_SPEC].tolist()):
             spec.require_same(fingerprint.decode(), whose="an example to train on")
         _require_finite(batch[examples.FEATURES])
-        split.features[rows] = batch[examples.FEATURES]
+        split.features[rows] = normalise(batch[examples.FEATURES], batch[examples.VALID_FRAMES])
         split.valid_frames[rows] = batch[examples.VALID_FRAMES]
         split.emotion_ids[rows] = batch[examples.EMOTION_ID]
         split.speakers[rows] = batch[examples.SPEAKER]
@@ -125,17 +125,18 @@ def plain_constants(
     """Return mean and deviation of the normalised features of plain clips, or None if all clips are augmented.
 
     Args:
-        file_patterns: Glob patterns of gzipped TFRecord files of transformed examples.
-        transform: Output of the Transform component, for the types of the features.
+        file_patterns: Glob patterns of gzipped TFRecord files of ingested examples.
+        transform: Output of the Transform component.
         spec: Audio spec of the examples.
     """
     statistics, group = Statistics(spec), "plain"
+    normalise = learned_normalisation(transform, spec)
     names = (examples.FEATURES, examples.VALID_FRAMES, examples.AUGMENTATION)
     found = 0
-    for batch in _batches(_files(file_patterns), transform.transformed_feature_spec(), names):
+    for batch in _batches(_files(file_patterns), transform.raw_feature_spec(), names):
         plain = batch[examples.AUGMENTATION] == PLAIN.encode()
         features, valid_frames = batch[examples.FEATURES][plain], batch[examples.VALID_FRAMES][plain]
-        statistics.add(features, valid_frames, np.full(len(features), group))
+        statistics.add(normalise(features, valid_frames).numpy(), valid_frames, np.full(len(features), group))
         found += len(features)
     return statistics.constants([group], "zscore") if found else None
 

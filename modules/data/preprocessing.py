@@ -42,24 +42,13 @@ class Constants(NamedTuple):
         return cls(**{name: np.array(values, np.float64) for name, values in json.loads(text).items()})
 
 
-PASSED_THROUGH = (
-    examples.VALID_FRAMES,
-    examples.EMOTION_ID,
-    examples.SPEAKER,
-    examples.CORPUS,
-    examples.CLIP_ID,
-    examples.AUGMENTATION,
-    examples.AUDIO_SPEC,
-)
-
-
 def transform_config(spec: AudioSpec, normalisation: Normalisation | Literal["none"] = "zscore") -> dict[str, str]:
     """Return the ``custom_config`` of the Transform component for :func:`preprocessing_fn`."""
     return {"audio_spec": spec.to_json(), "normalisation": normalisation}
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """Normalise the features and pass through the other values that training needs.
+    """Normalise the features.
 
     Utterance features are normalised one by one. Features over time are normalised per channel over the valid frames;
     the other frames become 0, the mean. ``none`` leaves all of them as they are.
@@ -73,9 +62,8 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     """
     spec = AudioSpec.from_json(custom_config["audio_spec"])
     features = _dense_features(inputs[examples.FEATURES], spec)
-    passed = {name: inputs[name] for name in PASSED_THROUGH}
     if custom_config["normalisation"] == "none":
-        return {examples.FEATURES: features, **passed}
+        return {examples.FEATURES: features}
     valid_frames = tf.reshape(inputs[examples.VALID_FRAMES], [-1])
     # In float64 the sums do not depend on how many workers added them up, to the last bit of a float32.
     values = tf.cast(features, tf.float64)
@@ -87,7 +75,38 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     else:
         mean = tft.mean(values, reduce_instance_dims=False)
         constants = zscore_constants(mean, tft.var(values, reduce_instance_dims=False))
-    return {examples.FEATURES: normalise(features, valid_frames, constants, spec), **passed}
+    return {examples.FEATURES: normalise(features, valid_frames, constants, spec)}
+
+
+def learned_normalisation(
+    transform: tft.TFTransformOutput, spec: AudioSpec
+) -> tf.types.experimental.GenericFunction:
+    """Return the normalisation that Transform learned.
+
+    Args:
+        transform: Output of the Transform component.
+        spec: Audio spec of the features.
+
+    Returns:
+        A function from raw features, float32 ``[batch, *feature_shape]``, and valid frames, int64 ``[batch]``, to
+        normalised features of the same shape.
+    """
+
+    @tf.function(input_signature=features_signature(spec))
+    def normalise(raw: tf.Tensor, valid_frames: tf.Tensor) -> tf.Tensor:
+        transformed = transform.transform_raw_features({examples.FEATURES: raw, examples.VALID_FRAMES: valid_frames})
+        return transformed[examples.FEATURES]
+
+    return normalise
+
+
+def features_signature(spec: AudioSpec) -> list[tf.TensorSpec]:
+    """Return the types of raw features and valid frames.
+
+    Args:
+        spec: Audio spec of the features.
+    """
+    return [tf.TensorSpec([None, *spec.feature_shape], tf.float32), tf.TensorSpec([None], tf.int64)]
 
 
 def zscore_constants(mean: tf.Tensor, variance: tf.Tensor) -> Constants:

@@ -22,7 +22,7 @@ from modules.audio.spec import AudioSpec
 from modules.data import examples
 from modules.data.adaptation import Adaptation, adapt
 from modules.data.labels import EMOTIONS
-from modules.data.preprocessing import Constants
+from modules.data.preprocessing import Constants, features_signature, learned_normalisation
 from modules.evaluation.calibration import SMALLEST_PROBABILITY
 from modules.export.contract import (
     EXTRA_ASSETS,
@@ -153,7 +153,7 @@ def served_module(
     # the variables that the functions read would have no value in a loader that restores by the graph, as TF Serving's.
     module.variables_ = [variable.value for variable in model.variables]
     # No signatures: an adaptation takes means of normalised features, and sets these variables.
-    module.normalise = _normaliser(transform, contract.audio_spec)
+    module.normalise = learned_normalisation(transform, contract.audio_spec)
     adaptation = Adaptation(
         *(tf.Variable(value, trainable=False) for value in Adaptation.identity(contract.audio_spec))
     )
@@ -171,21 +171,6 @@ def served_module(
 Classify = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def _normaliser(transform: tft.TFTransformOutput, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
-    """Map raw features ``[batch, *feature_shape]`` and valid frames ``[batch]`` to normalised features."""
-
-    @tf.function(input_signature=_features_signature(spec))
-    def normalise(raw: tf.Tensor, valid_frames: tf.Tensor) -> tf.Tensor:
-        transformed = transform.transform_raw_features({examples.FEATURES: raw, examples.VALID_FRAMES: valid_frames})
-        return transformed[examples.FEATURES]
-
-    return normalise
-
-
-def _features_signature(spec: AudioSpec) -> list[tf.TensorSpec]:
-    return [tf.TensorSpec([None, *spec.feature_shape], tf.float32), tf.TensorSpec([None], tf.int64)]
-
-
 def _classifier(
     model: keras.Model,
     normalise: tf.types.experimental.GenericFunction,
@@ -195,7 +180,7 @@ def _classifier(
 ) -> Classify:
     """Map raw features ``[batch, *feature_shape]`` and valid frames ``[batch]`` to probabilities."""
 
-    @tf.function(input_signature=_features_signature(spec))
+    @tf.function(input_signature=features_signature(spec))
     def classify(raw: tf.Tensor, valid_frames: tf.Tensor) -> tf.Tensor:
         inputs = {
             examples.FEATURES: adapt(normalise(raw, valid_frames), valid_frames, adaptation, spec),

@@ -1,8 +1,8 @@
-"""One small set of transformed examples and one exported model, shared by the tests that need them."""
+"""One small set of examples with its normalisation and one exported model, shared by the tests that need them."""
 
 import dataclasses
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -22,20 +22,9 @@ from modules.training import trainer
 from modules.training.settings import TrainingSettings
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
-RAW_SPEC_OF_SCALARS = {
-    examples.VALID_FRAMES: tf.int64,
-    examples.EMOTION_ID: tf.int64,
-    examples.SPEAKER: tf.string,
-    examples.CORPUS: tf.string,
-    examples.CLIP_ID: tf.string,
-    examples.AUGMENTATION: tf.string,
-    examples.AUDIO_SPEC: tf.string,
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Transformed:
-    """Output of a Transform component."""
+    """Ingested examples and the output of a Transform component."""
 
     spec: AudioSpec
     graph_dir: str
@@ -86,8 +75,11 @@ def make_raw_example() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def run_transform() -> Callable[..., dict[str, list[bytes]]]:
-    """Run the real preprocessing function on Beam; analyse ``train`` alone, and write the transform graph."""
+def run_transform() -> Callable[..., dict[str, np.ndarray]]:
+    """Run the real preprocessing function on Beam; analyse ``train`` alone, and write the transform graph.
+
+    The result has each split's normalised features, in the order of its examples, which are written beside the graph.
+    """
 
     def run(
         spec: AudioSpec,
@@ -95,46 +87,37 @@ def run_transform() -> Callable[..., dict[str, list[bytes]]]:
         folder: Path,
         normalisation: str = "zscore",
         batch_size: int | None = None,
-    ) -> dict[str, list[bytes]]:
-        raw_spec = {examples.FEATURES: tf.io.FixedLenFeature(spec.feature_shape, tf.float32)} | {
-            name: tf.io.FixedLenFeature([], dtype) for name, dtype in RAW_SPEC_OF_SCALARS.items()
+    ) -> dict[str, np.ndarray]:
+        raw_spec = {
+            examples.FEATURES: tf.io.FixedLenFeature(spec.feature_shape, tf.float32),
+            examples.VALID_FRAMES: tf.io.FixedLenFeature([], tf.int64),
         }
         metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(raw_spec))
         config = preprocessing.transform_config(spec, normalisation)
-        rows = {name: [_parse(record, raw_spec) for record in records] for name, records in splits.items()}
+        rows = {name: tf.io.parse_example(records, raw_spec) for name, records in splits.items()}
+        train = [dict(zip(rows["train"], values, strict=True)) for values in zip(*map(np.array, rows["train"].values()))]
         with (
             beam.Pipeline("FnApiRunner") as pipeline,
             tft_beam.Context(temp_dir=str(folder / "temp"), desired_batch_size=batch_size, force_tf_compat_v1=False),
         ):
-            read = {name: pipeline | f"Create {name}" >> beam.Create(row) for name, row in rows.items()}
-            analysed, transform_fn = (read["train"], metadata) | tft_beam.AnalyzeAndTransformDataset(
+            analysed = (pipeline | beam.Create(train), metadata) | tft_beam.AnalyzeDataset(
                 lambda inputs: preprocessing.preprocessing_fn(inputs, config)
             )
-            transform_fn | tft_beam.WriteTransformFn(str(folder / "graph"))
-            metadata_io.write_metadata(  # as TFX's Transform does
-                dataset_metadata.DatasetMetadata(schema.load(spec)), str(folder / "graph" / "metadata")
-            )
-            for name in splits:
-                data, _ = (
-                    analysed
-                    if name == "train"
-                    else ((read[name], metadata), transform_fn) | f"Transform {name}" >> tft_beam.TransformDataset()
-                )
-                coder = tft.coders.ExampleProtoCoder(analysed[1].schema)
-                (
-                    data
-                    | f"Encode {name}" >> beam.Map(coder.encode)
-                    | f"Write {name}"
-                    >> beam.io.WriteToTFRecord(str(folder / name / "examples"), file_name_suffix=".gz", num_shards=2)
-                )
-        return {name: sorted(_records(folder / name)) for name in splits}
+            analysed | tft_beam.WriteTransformFn(str(folder / "graph"))
+        metadata_io.write_metadata(  # as TFX's Transform does
+            dataset_metadata.DatasetMetadata(schema.load(spec)), str(folder / "graph" / "metadata")
+        )
+        normalise = preprocessing.learned_normalisation(tft.TFTransformOutput(str(folder / "graph")), spec)
+        for name, records in splits.items():
+            _write(folder / name, records)
+        return {name: normalise(*values.values()).numpy() for name, values in rows.items()}
 
-    def _records(folder: Path) -> Iterator[bytes]:
-        files = [str(path) for path in sorted(folder.iterdir())]
-        return tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
-
-    def _parse(record: bytes, raw_spec: Mapping[str, tf.io.FixedLenFeature]) -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in tf.io.parse_single_example(record, raw_spec).items()}
+    def _write(folder: Path, records: Sequence[bytes]) -> None:
+        folder.mkdir()
+        for part in range(2):
+            with tf.io.TFRecordWriter(str(folder / f"examples-{part}.gz"), "GZIP") as writer:
+                for record in records[part::2]:
+                    writer.write(record)
 
     return run
 
@@ -142,7 +125,7 @@ def run_transform() -> Callable[..., dict[str, list[bytes]]]:
 @pytest.fixture(scope="session")
 def transformed(
     make_raw_example: Callable[..., bytes],
-    run_transform: Callable[..., dict[str, list[bytes]]],
+    run_transform: Callable[..., dict[str, np.ndarray]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Transformed:
     """84 training and 28 held-out clips of the utterance family."""
