@@ -23,7 +23,7 @@ from components.audio_example_gen.corpora.arrive import ARRIVING_FILE
 from components.audio_example_gen.file_names import CLIPS_FILE
 from components.audio_example_gen.files import Folder
 from components.audio_example_gen.ingestion import (
-    BATCHES_PER_SHARD,
+    CLIPS_PER_SHARD,
     EXAMPLES_PER_BATCH,
     Outcome,
     Shard,
@@ -143,7 +143,7 @@ def read_settings(exec_properties: Properties) -> IngestSettings:
 
 
 def make_shards(clips: Iterable[Clip], split_of: Mapping[str, str], settings: IngestSettings) -> Iterator[Shard]:
-    """Yield the shards of each split: shuffled clips in batches of about :data:`EXAMPLES_PER_BATCH` examples.
+    """Yield the shards of each split: :data:`CLIPS_PER_SHARD` shuffled clips, in batches that are extracted together.
 
     The result depends on clips and settings alone, so the files do not depend on the number of workers.
 
@@ -157,14 +157,14 @@ def make_shards(clips: Iterable[Clip], split_of: Mapping[str, str], settings: In
         clips_of[split_of[clip.clip_id]].append(clip)
     for split in SPLITS:
         copies = len(settings.augmentation.variants) if split == TRAIN else 1
-        batches = _cut(clips_of[split], max(1, EXAMPLES_PER_BATCH // copies))
-        parts = _cut(batches, BATCHES_PER_SHARD)
+        parts = _cut(clips_of[split], CLIPS_PER_SHARD)
         for number, part in enumerate(parts):
-            yield Shard(split, f"Split-{split}/data_tfrecord-{number:05d}-of-{len(parts):05d}.gz", part)
+            batches = _cut(part, max(1, EXAMPLES_PER_BATCH // copies))
+            yield Shard(split, f"Split-{split}/data_tfrecord-{number:05d}-of-{len(parts):05d}.gz", batches)
 
 
-def _cut(items: Sequence[_T], size: int) -> list[tuple[_T, ...]]:
-    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+def _cut(items: Sequence[_T], size: int) -> tuple[tuple[_T, ...], ...]:
+    return tuple(tuple(items[start : start + size]) for start in range(0, len(items), size))
 
 
 @dataclasses.dataclass(frozen=True)

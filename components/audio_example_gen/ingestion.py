@@ -29,7 +29,8 @@ from modules.demo_corpus import is_synthetic
 EXAMPLES_PER_BATCH = 8
 """Fewer cost more calls; the intermediate values of more leave the processor's cache."""
 
-BATCHES_PER_SHARD = 64
+CLIPS_PER_SHARD = 64
+"""A worker makes whole shards: with larger ones some workers would have nothing to do in a small corpus."""
 
 
 @dataclasses.dataclass(frozen=True)

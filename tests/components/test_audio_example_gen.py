@@ -587,9 +587,10 @@ def test_shards_depend_on_clips_and_settings_alone():
     assert all(split_of[clip.clip_id] == split for clip, split in assigned)
     sizes = {shard.split: {len(batch) for batch in shard.batches} for shard in shards[:-1]}
     assert sizes == {"train": {2}, "test": {8}}
-    assert [shard.path for shard in shards if shard.split == "test"] == [
-        "Split-test/data_tfrecord-00000-of-00002.gz",
-        "Split-test/data_tfrecord-00001-of-00002.gz",
+    in_test = [shard for shard in shards if shard.split == "test"]
+    assert [sum(map(len, shard.batches)) for shard in in_test] == [*[64] * 9, 24]
+    assert [shard.path for shard in in_test] == [
+        f"Split-test/data_tfrecord-{number:05}-of-00010.gz" for number in range(10)
     ]
     assert all(len({clip.speaker for batch in shard.batches for clip in batch}) > 5 for shard in shards)
 
