@@ -78,9 +78,7 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     return {examples.FEATURES: normalise(features, valid_frames, constants, spec)}
 
 
-def learned_normalisation(
-    transform: tft.TFTransformOutput, spec: AudioSpec
-) -> tf.types.experimental.GenericFunction:
+def learned_normalisation(transform: tft.TFTransformOutput, spec: AudioSpec) -> tf.types.experimental.GenericFunction:
     """Return the normalisation that Transform learned.
 
     Args:

@@ -22,6 +22,7 @@ from modules.training import trainer
 from modules.training.settings import TrainingSettings
 from tests.original import ORIGINAL_AUDIO, ORIGINAL_TRAINING
 
+
 @dataclasses.dataclass(frozen=True)
 class Transformed:
     """Ingested examples and the output of a Transform component."""
@@ -95,7 +96,8 @@ def run_transform() -> Callable[..., dict[str, np.ndarray]]:
         metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(raw_spec))
         config = preprocessing.transform_config(spec, normalisation)
         rows = {name: tf.io.parse_example(records, raw_spec) for name, records in splits.items()}
-        train = [dict(zip(rows["train"], values, strict=True)) for values in zip(*map(np.array, rows["train"].values()))]
+        columns = {name: values.numpy() for name, values in rows["train"].items()}
+        train = [{name: values[row] for name, values in columns.items()} for row in range(len(splits["train"]))]
         with (
             beam.Pipeline("FnApiRunner") as pipeline,
             tft_beam.Context(temp_dir=str(folder / "temp"), desired_batch_size=batch_size, force_tf_compat_v1=False),
