@@ -79,7 +79,7 @@ def make_raw_example() -> Callable[..., bytes]:
 def run_transform() -> Callable[..., dict[str, np.ndarray]]:
     """Run the real preprocessing function on Beam; analyse ``train`` alone, and write the transform graph.
 
-    The result has each split's normalised features, in the order of its examples, which are written beside the graph.
+    The result has the normalised features of each split, in the order of its examples, which are written to `folder`.
     """
 
     def run(
