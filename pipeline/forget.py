@@ -227,7 +227,7 @@ def _require_inside(root: Path, artifacts: Sequence[mlmd_pb2.Artifact]) -> None:
 
 def _lines(examples: str, speaker: str) -> list[dict[str, Any]]:
     if not addresses.in_bucket(examples) and not (Path(examples) / CLIPS_FILE).exists():
-        return []  # deleted ones
+        return []  # copies by the Transform of an older run, or deleted ones
     return [line for line in read_outcomes(examples) if line["speaker"] == speaker]
 
 

@@ -81,8 +81,8 @@ class Runs:
         examples = self._artifact(
             "Examples", "AudioExampleGen", number, {"clips.jsonl": clips, "Split-train/a.gz": "a"}
         )
-        graph = self._execute([examples], "TransformGraph", "Transform", number, {"transform_fn/saved_model.pb": "g"})
-        model = self._execute([examples, graph], "Model", "Trainer", number, {"Format-Serving/saved_model.pb": "m"})
+        copy = self._execute([examples], "Examples", "Transform", number, {"Split-train/a.gz": "a"})
+        model = self._execute([examples, copy], "Model", "Trainer", number, {"Format-Serving/saved_model.pb": "m"})
         protocol = Protocol(kind="speaker", speakers={"train": tuple(trained), "test": tuple(tested)}).hashed()
         files = {"protocol.json": protocol.model_dump_json()}
         self._execute([model], "ModelBlessing", "Blessing", number, files, current_model_id=model)
@@ -187,12 +187,12 @@ def test_everything_of_one_speaker_is_removed_but_the_models(data, runs, ser):
     assert names(data) == {"own/manifest.csv", "own/ben/01.wav", "own/ben/02.wav", "own/eve/01.wav"}
     assert (data / "own" / "manifest.csv").read_bytes().decode() == WITHOUT_ANNA
     assert names(logs) == {"other.txt"}
-    for kind, kept in (("AudioExampleGen", False), ("Transform", True), ("RunReport", False), ("Trainer", True)):
+    for kind, kept in (("AudioExampleGen", False), ("Transform", False), ("RunReport", False), ("Trainer", True)):
         assert runs.folder(kind, 1).exists() == kept
         assert runs.folder(kind, 2).exists()
     assert [path.name for path in (runs.root / "runs").iterdir()] == ["20261128-000002"]
     deleted = {uri for uri, state in runs.states().items() if state == pb.Artifact.DELETED}
-    assert deleted == {f"artifacts/{node}/1" for node in ("AudioExampleGen", "RunReport")}
+    assert deleted == {f"artifacts/{node}/1" for node in ("AudioExampleGen", "Transform", "RunReport")}
     assert [path for path in runs.root.rglob("*") if path.is_file() and ANNA in path.read_text(errors="replace")] == []
     journal = [json.loads(line) for line in (runs.root / "deletions.jsonl").read_text().splitlines()]
     assert [record["state"] for record in journal] == ["started", "done"]
